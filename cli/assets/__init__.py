@@ -1,0 +1,1 @@
+"""TextKeep: cli.assets."""

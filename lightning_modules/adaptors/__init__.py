@@ -1,0 +1,1 @@
+"""TextKeep: lightning_modules.adaptors."""
