@@ -1,0 +1,41 @@
+"""How the command line speaks of an error: one line, an exit code, and the traceback only when asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+USAGE_ERROR = 2
+"""Exit code of wrong arguments and unusable input, as argparse uses it."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
+
+DEBUG_VARIABLE = "TEXTKEEP_DEBUG"
+
+EXPECTED: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
+"""What bad input raises. Anything else is a defect and keeps its traceback."""
+
+
+class CommandError(ValueError):
+    """Wrong use of a command; its text is shown to the user as it is."""
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks (``TEXTKEEP_DEBUG=1``)."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error on a single line; an error without a text gives the name of its class."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def complain(message: str) -> int:
+    """Prints ``textkeep: error: <message>`` to standard error.
+
+    Returns:
+        The exit code to end with.
+    """
+    print(f"textkeep: error: {message}", file=sys.stderr)
+    return USAGE_ERROR

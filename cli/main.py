@@ -1,0 +1,119 @@
+"""The command ``textkeep``: finds the verb, imports only what it needs, and turns errors into one line.
+
+Example:
+    ``textkeep fit --config configs/quickstart.yaml``
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+from .errors import EXPECTED, INTERRUPTED, CommandError, complain, debugging, one_line
+
+
+class Verb(NamedTuple):
+    """A verb of the command line."""
+
+    target: str
+    """``module:function``, the module relative to this package. Takes arguments, returns the exit code."""
+
+    summary: str
+    """What ``textkeep --help`` says of it."""
+
+
+VERBS: dict[str, Verb] = {
+    "fit": Verb(".lightning_cli:fit", "train a speech LLM from a config file"),
+    "validate": Verb(".lightning_cli:validate", "run the validation of a config on a checkpoint"),
+    "test": Verb(".lightning_cli:test", "score a checkpoint on the test questions"),
+    "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file"),
+    "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
+    "report": Verb(".report:main", "one HTML page about one or several runs"),
+    "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
+    "speak": Verb(".speak:main", "turn text questions into spoken ones"),
+    "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources"),
+}
+
+
+def usage() -> str:
+    """The text of ``textkeep --help``."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: textkeep VERB [options]",
+            "",
+            "Teach a text LLM to listen without letting it forget its text.",
+            "",
+            "verbs:",
+            *lines,
+            "",
+            "textkeep VERB --help explains a verb; textkeep --version prints the version.",
+            "TEXTKEEP_DEBUG=1 shows the traceback of an error.",
+        ]
+    )
+
+
+def load(name: str) -> Callable[[list[str]], int]:
+    """Imports the function behind a verb.
+
+    Args:
+        name: A key of ``VERBS``.
+
+    Raises:
+        CommandError: If there is no such verb; the message lists the verbs.
+        ImportError: If the verb's module, or something that it needs, is not installed.
+    """
+    if name not in VERBS:
+        near = get_close_matches(name, VERBS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise CommandError(f"no verb {name!r}{hint}; allowed: {', '.join(VERBS)}")
+    module, function = VERBS[name].target.split(":")
+    return getattr(import_module(module, package=__package__), function)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The words after ``textkeep``.
+
+    Returns:
+        The exit code.
+    """
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"textkeep {version('textkeep')}")
+        return 0
+    return load(argv[0])(list(argv[1:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script.
+
+    Args:
+        argv: The words after ``textkeep``; those of the process by default.
+
+    Returns:
+        0 if all went well, 2 after an error in one line, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except EXPECTED as error:
+        if debugging():
+            raise
+        return complain(one_line(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The command ``textkeep`` itself: dispatch, messages, exit codes, start-up cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from textkeep.cli.main import VERBS, Verb, main
+
+MODULE = __name__
+
+
+def interrupted(argv: list[str]) -> int:
+    raise KeyboardInterrupt
+
+
+def complaining(argv: list[str]) -> int:
+    raise ValueError(f"manifest.jsonl:12: empty answer\nin {argv[0]}")
+
+
+def defective(argv: list[str]) -> int:
+    return argv.no_such_attribute  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def extra_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "textkeep_test_verbs", sys.modules[MODULE])
+    for name in ("interrupted", "complaining", "defective"):
+        monkeypatch.setitem(VERBS, name, Verb(f"textkeep_test_verbs:{name}", ""))
+    monkeypatch.setitem(VERBS, "absent", Verb(".no_such_module:main", ""))
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in VERBS)
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["help"]])
+def test_asking_for_nothing_shows_the_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    assert "usage: textkeep VERB" in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"textkeep {version('textkeep')}\n"
+
+
+def test_an_unknown_verb_is_one_line_with_the_allowed_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fti", "--config", "x.yaml"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("textkeep: error: no verb 'fti' (did you mean 'fit'?); allowed: fit, ")
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("extra_verbs")
+def test_an_expected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["complaining", "here"]) == 2
+    assert capsys.readouterr().err == "textkeep: error: manifest.jsonl:12: empty answer in here\n"
+
+
+@pytest.mark.usefixtures("extra_verbs")
+def test_a_verb_whose_module_is_missing_leaves_the_others_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["absent"]) == 2
+    assert "No module named" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+
+
+@pytest.mark.usefixtures("extra_verbs")
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTKEEP_DEBUG", "1")
+    with pytest.raises(ValueError, match="empty answer"):
+        main(["complaining", "here"])
+
+
+@pytest.mark.usefixtures("extra_verbs")
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(AttributeError):
+        main(["defective"])
+
+
+@pytest.mark.usefixtures("extra_verbs")
+def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["interrupted"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["nonsense"]])
+def test_quick_answers_import_nothing_heavy(argv: list[str]) -> None:
+    program = (
+        "import sys; from textkeep.cli.main import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'lightning', 'transformers', 'wandb', 'numpy'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program, *argv], check=True, capture_output=True, timeout=30)
