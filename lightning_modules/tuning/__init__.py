@@ -1,1 +1,7 @@
-"""TextKeep: lightning_modules.tuning."""
+"""Tuning strategies: what moves while speech is learned, and how fast."""
+
+from .adaptor_only import AdaptorOnly
+from .full_fine_tuning import FullFineTuning
+from .tuning import ParameterGroup, Tuning
+
+__all__ = ["AdaptorOnly", "FullFineTuning", "ParameterGroup", "Tuning"]

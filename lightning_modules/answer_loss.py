@@ -1,0 +1,64 @@
+"""The loss on answer tokens, per row and exact."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def answer_losses(
+    llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the supervised tokens, summed for each row.
+
+    Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
+    of 50,000 or more they are the largest tensor of a step.
+
+    Args:
+        llm: Any Hugging Face causal LM.
+        inputs_embeds: (B, T, H).
+        attention_mask: (B, T).
+        labels: (B, T), -100 where not supervised, unshifted as in transformers.
+
+    Returns:
+        Loss sums (B,) in nats, float32, and numbers of answer tokens (B,).
+    """
+    targets = labels[:, 1:]
+    supervised = targets != -100
+    columns = supervised.any(dim=0).nonzero()
+    first = int(columns[0]) if len(columns) else targets.shape[1] - 1
+    keep = labels.shape[1] - first
+    logits = llm(
+        inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep
+    ).logits
+    losses = nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        targets[:, first:].flatten(),
+        ignore_index=-100,
+        reduction="none",
+    )
+    return losses.view(labels.shape[0], -1).sum(dim=1), supervised.sum(dim=1)
+
+
+def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) -> Tensor:
+    """Puts speech embeddings where the audio mask is true.
+
+    Args:
+        text: Embeddings of the tokens (B, T, H); those under the mask are replaced.
+        speech: (N, P, H), clips in the order in which their positions occur.
+        lengths: (N,) real positions of each clip.
+        audio_mask: (B, T).
+
+    Returns:
+        (B, T, H).
+
+    Raises:
+        ValueError: If mask and lengths do not speak of the same number of positions.
+    """
+    real = torch.arange(speech.shape[1], device=speech.device)[None, :] < lengths[:, None]
+    flat = speech[real].to(text.dtype)
+    if flat.shape[0] != int(audio_mask.sum()):
+        raise ValueError(
+            f"the batch reserves {int(audio_mask.sum())} positions for speech, but the adaptor made {flat.shape[0]}"
+        )
+    return text.masked_scatter(audio_mask[:, :, None], flat)

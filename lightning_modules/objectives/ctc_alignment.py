@@ -1,0 +1,88 @@
+"""Teaching the adaptor the words before the LLM is in the loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .objective import Objective
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+
+class CTCAlignment(Objective):
+    """CTC (Graves et al., 2006) of the transcript's tokens over the LLM's own input embeddings.
+
+    Each adaptor position is scored against the frozen embedding of every candidate token (inner product) and against
+    a learned blank; CTC sums over the monotonic alignments. The adaptor so learns to put, where a word is heard, the
+    vector that the LLM knows as that word. The LLM's layers are not run: a step costs a small fraction of one through
+    the LLM.
+
+    Args:
+        weight: Factor in the total.
+        candidates: Tokens that compete at each position: all of the batch's, filled up with random others to this
+            number. ``0`` takes the whole vocabulary, exact but dear on a CPU.
+        scale: Of the inner product, before the softmax.
+    """
+
+    name = "ctc"
+
+    def __init__(self, weight: float = 1.0, candidates: int = 0, scale: float = 1.0) -> None:
+        super().__init__(weight)
+        if candidates < 0:
+            raise ValueError(f"CTCAlignment: candidates is {candidates}, but must be 0 (all) or positive")
+        self.candidates = candidates
+        self.scale = scale
+
+    def build(self, model: SpeechLLM) -> None:
+        """Makes the blank's vector and bias."""
+        table = model.llm.get_input_embeddings().weight
+        self.blank = nn.Parameter(table.new_zeros(table.shape[1]))
+        self.blank_bias = nn.Parameter(table.new_zeros(1))
+
+    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+        """Summed over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
+        if batch.features.shape[0] == 0:
+            zero = self.blank_bias.sum() * 0
+            return zero, torch.zeros((), dtype=torch.long, device=zero.device)
+        positions, lengths = model.speech_embeddings(batch)
+        targets, target_lengths, vocabulary = self._targets(batch.transcripts, model)
+        log_probs = self._log_probs(positions, vocabulary, model)
+        loss = nn.functional.ctc_loss(
+            log_probs.transpose(0, 1), targets, lengths, target_lengths, reduction="sum", zero_infinity=True
+        )
+        return loss, target_lengths.sum()
+
+    def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechLLM) -> Tensor:
+        """(N, P, H) positions to (N, P, 1 + V) log-probabilities, the blank first."""
+        table = model.llm.get_input_embeddings()(vocabulary).detach()
+        scores = self.scale * (positions @ table.T)
+        blank = positions @ self.blank[:, None] + self.blank_bias
+        return torch.cat([blank, scores], dim=-1).float().log_softmax(dim=-1)
+
+    def _targets(self, transcripts: Tensor, model: SpeechLLM) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets as indices into the candidates (1-based; 0 is the blank), their lengths, and the candidates."""
+        real = transcripts >= 0
+        size = model.llm.get_input_embeddings().weight.shape[0]
+        if self.candidates == 0:
+            vocabulary = torch.arange(size, device=transcripts.device)
+        else:
+            others = torch.randint(size, (self.candidates,), device=transcripts.device)
+            vocabulary = torch.unique(torch.cat([transcripts[real], others]))
+        targets = torch.searchsorted(vocabulary, transcripts.clamp(min=0)) + 1
+        return torch.where(real, targets, 0), real.sum(dim=1), vocabulary
+
+    @torch.no_grad()
+    def transcribe(self, model: SpeechLLM, batch: Any) -> list[str]:
+        """Greedy CTC decoding of the batch's clips, to see what the adaptor hears."""
+        positions, lengths = model.speech_embeddings(batch)
+        vocabulary = torch.arange(model.llm.get_input_embeddings().weight.shape[0], device=positions.device)
+        best = self._log_probs(positions, vocabulary, model).argmax(dim=-1).cpu()
+        texts = []
+        for row, length in zip(best, lengths.tolist(), strict=True):
+            tokens = torch.unique_consecutive(row[:length])
+            texts.append(model.tokenizer.decode((tokens[tokens > 0] - 1).tolist()))
+        return texts

@@ -1,0 +1,285 @@
+"""The model: a speech encoder, an adaptor and a text LLM that learns to listen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
+
+from .adaptor_file import load_adaptor
+from .adaptors import Adaptor
+from .answer_loss import answer_losses, splice
+from .encoders import SpeechEncoder
+from .front_end import FrontEnd
+from .frozen_state import check_frozen, drop_frozen
+from .length import PositionCount
+from .objectives import AnswerCrossEntropy, Objective
+from .pretrained import resolve_pretrained
+from .token_normalizer import TokenNormalizer
+from .tuning import FullFineTuning, Tuning
+
+
+class SpeechLLM(LightningModule):
+    """Speech encoder, adaptor and LLM (LLaMA-Omni's stage 1, arXiv 2409.06666), trained on answers.
+
+    The LLM is kept whole, as transformers loads it, and fed ``inputs_embeds``: text through its own embedding table,
+    speech through encoder and adaptor. Weights are loaded in :meth:`configure_model`; building the module reads
+    configurations only.
+
+    Args:
+        llm: Hub id, folder or ``asset:`` name of a causal LM with a chat template.
+        encoder: The speech encoder.
+        adaptor: What maps its frames to LLM positions.
+        tuning: What moves and how fast.
+        objectives: What a step asks; the first one's token count normalises the total. Default: answer cross-entropy.
+        optimizer: Its class and settings; the learning rate is that of the LLM.
+        lr_schedule: Name of a schedule of ``transformers.get_scheduler``.
+        warmup_ratio: Part of all steps over which the rate rises.
+        adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
+        gradient_checkpointing: Recompute the LLM's activations in the backward pass: less memory, a third more time.
+        max_new_tokens: Longest answer that :meth:`generate` writes.
+    """
+
+    def __init__(
+        self,
+        llm: str,
+        encoder: SpeechEncoder,
+        adaptor: Adaptor,
+        tuning: Tuning | None = None,
+        objectives: list[Objective] | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_schedule: str = "cosine",
+        warmup_ratio: float = 0.03,
+        adaptor_weights: str | None = None,
+        gradient_checkpointing: bool = False,
+        max_new_tokens: int = 32,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.llm_source = llm
+        self.encoder = encoder
+        self.adaptor = adaptor
+        self.tuning = tuning or FullFineTuning()
+        self.objectives = nn.ModuleList(objectives or [AnswerCrossEntropy()])
+        self.optimizer_factory = optimizer
+        self.lr_schedule = lr_schedule
+        self.warmup_ratio = warmup_ratio
+        self.adaptor_weights = adaptor_weights
+        self.gradient_checkpointing = gradient_checkpointing
+        self.max_new_tokens = max_new_tokens
+        self.tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(llm))
+        if self.tokenizer.chat_template is None:
+            raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if adaptor_weights is not None:
+            resolve_pretrained(adaptor_weights)  # a missing asset is an error before anything is loaded
+        self.llm: Any = None
+        self.strict_loading = False  # frozen weights are not in checkpoints; check_frozen() is stricter
+        self._normalizer = TokenNormalizer()
+        self._frozen_hash: str | None = None
+        self._val_loss = nn.ModuleDict({"speech": MeanMetric(), "text": MeanMetric()})
+
+    # ------------------------------------------------------------------ weights
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What the data module needs to know; available before any weights are loaded."""
+        count = PositionCount(self.encoder.length_rule(), self.adaptor.length_rule())
+        return FrontEnd(
+            tokenizer=self.tokenizer,
+            sampling_rate=self.encoder.sampling_rate,
+            feature_dim=self.encoder.feature_dim,
+            positions_per_second=self.encoder.frame_rate / self.adaptor.stack,
+            fingerprint=self.encoder.fingerprint,
+            extract=self.encoder.extractor(),
+            num_positions=count,
+        )
+
+    def configure_model(self) -> None:
+        """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""
+        if self.llm is not None:
+            return
+        path = resolve_pretrained(self.llm_source)
+        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=torch.get_default_dtype())
+        self.encoder.load()
+        self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
+        if self.adaptor_weights is None:
+            self._scale_adaptor()
+        else:
+            weights = Path(resolve_pretrained(self.adaptor_weights))
+            load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
+        for objective in self.objectives:
+            objective.build(self)
+        self.tuning.prepare(self.llm, self.encoder, self.adaptor)
+        if self.gradient_checkpointing:
+            self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.train(self.training)
+
+    @torch.no_grad()
+    def _scale_adaptor(self) -> None:
+        """Starts the adaptor's output at the text embeddings' mean norm, measured on one second of quiet noise."""
+        device = next(self.encoder.parameters()).device
+        ids = torch.arange(len(self.tokenizer), device=self.llm.device)
+        norm = self.llm.get_input_embeddings()(ids).float().norm(dim=-1).mean()
+        noise = torch.randn(self.encoder.sampling_rate, generator=torch.Generator().manual_seed(0)) * 0.01
+        features = self.encoder.extractor()(noise)[None].to(device)
+        lengths = torch.tensor([features.shape[-1]], device=device)
+        frames = self.encoder.eval()(features, lengths)[0]
+        self.adaptor.scale_output_to(float(norm), frames)
+
+    def train(self, mode: bool = True) -> SpeechLLM:
+        """Train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
+        super().train(mode)
+        for part in (self.encoder, self.adaptor, self.llm):
+            if part is not None and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
+    # ------------------------------------------------------------------ forward
+
+    def encode_speech(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, C, F) to encoder frames (N, T, D) and lengths; without a graph when the encoder is frozen."""
+        trainable = any(p.requires_grad for p in self.encoder.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
+            return self.encoder(features, lengths)
+
+    def speech_embeddings(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        if batch.encoded:
+            frames, lengths = batch.features.transpose(1, 2), batch.feature_lengths
+        else:
+            frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
+        return self.adaptor(frames, lengths)
+
+    def embed(self, batch: Any) -> dict[str, Tensor]:
+        """A batch as what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
+        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        if batch.features.shape[0]:
+            speech, lengths = self.speech_embeddings(batch)
+            embeds = splice(embeds, speech, lengths, batch.audio_mask)
+        elif torch.is_grad_enabled():
+            embeds = embeds + self._touch(embeds)
+        return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+    def _touch(self, like: Tensor) -> Tensor:
+        """Zero, with a gradient path to every trainable speech parameter.
+
+        Under DDP a rank whose batch holds no speech would otherwise leave them without a gradient, and hang the rest.
+        """
+        parameters = [p for part in (self.encoder, self.adaptor) for p in part.parameters() if p.requires_grad]
+        total = like.new_zeros(())
+        for parameter in parameters:
+            total = total + parameter.flatten()[0].to(like.dtype) * 0
+        return total
+
+    def answer_losses(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""
+        return answer_losses(self.llm, **self.embed(batch))
+
+    @torch.no_grad()
+    def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
+        """Greedy answers, one a row, spoken and written questions mixed.
+
+        Args:
+            batch: A left-padded prompt batch.
+            max_new_tokens: Longest answer; default the module's own setting.
+        """
+        inputs = self.embed(batch)
+        stops = self.llm.generation_config.eos_token_id
+        stops = [stops] if isinstance(stops, int) else list(stops or [])
+        ids = self.llm.generate(
+            inputs_embeds=inputs["inputs_embeds"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted({*stops, self.tokenizer.eos_token_id}),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    # ------------------------------------------------------------------ steps
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
+        total: Tensor | None = None
+        count: Tensor | None = None
+        for objective in self.objectives:
+            loss, tokens = objective(self, batch)
+            total = loss * objective.weight if total is None else total + loss * objective.weight
+            count = tokens if count is None else count
+            mean = loss.detach() / tokens.clamp(min=1)
+            self.log(f"train/{objective.name}", mean, batch_size=max(int(tokens), 1))
+        assert total is not None
+        assert count is not None
+        self.log("train/loss", total.detach() / count.clamp(min=1), prog_bar=True, batch_size=max(int(count), 1))
+        return self._normalizer.scaled(total, count, self.trainer.accumulate_grad_batches)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
+        self._normalizer.normalize(self.parameters(), self.trainer.strategy)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collects the answer loss by modality."""
+        losses, tokens = self.answer_losses(batch)
+        for loss, count, modality in zip(losses, tokens, batch.modality, strict=True):
+            self._val_loss[modality].update(loss / count.clamp(min=1), count)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean over all answer tokens of all ranks, for speech and for text."""
+        self._log_means("val")
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs under ``test/``."""
+        self._log_means("test")
+
+    def _log_means(self, stage: str) -> None:
+        for modality, metric in self._val_loss.items():
+            # Every rank logs both keys: a rank that saw no such row adds weight zero.
+            value = metric.compute()
+            if not torch.isnan(value):
+                self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
+            metric.reset()
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
+        """One record a row: id, modality and the greedy answer."""
+        answers = self.generate(batch)
+        rows = zip(batch.ids, batch.modality, answers, strict=True)
+        return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimizer over the tuning's named groups, and a schedule by step."""
+        groups = self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor)
+        own = [p for p in self.objectives.parameters() if p.requires_grad]
+        named = [{"params": g.parameters, "name": g.name, **({"lr": g.lr} if g.lr else {})} for g in groups]
+        if own:
+            named.append({"params": own, "name": "objectives"})
+        optimizer = self.optimizer_factory(named)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = get_scheduler(
+            self.lr_schedule,
+            optimizer,
+            num_warmup_steps=round(self.warmup_ratio * steps),
+            num_training_steps=steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what was not trained."""
+        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model."""
+        check_frozen(checkpoint, self)

@@ -1,0 +1,24 @@
+"""Only the adaptor moves."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .tuning import ParameterGroup, Tuning, trainable
+
+
+class AdaptorOnly(Tuning):
+    """The LLM stays as it is; the adaptor learns to speak its language (as in ultravox and DeSTA2, arXiv 2409.20007).
+
+    Text behaviour cannot change. Spoken answers are bounded by what the frozen LLM makes of the adaptor's output.
+    """
+
+    def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
+        """Freezes all but the adaptor."""
+        llm.requires_grad_(False)
+        encoder.requires_grad_(False)
+        adaptor.requires_grad_(True)
+
+    def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
+        """One group."""
+        return [ParameterGroup("adaptor", trainable(adaptor))]
