@@ -1,0 +1,115 @@
+"""Per-item records of an evaluation: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model answered to one question in one modality.
+
+    Attributes:
+        id: The item; its speech and text records share it.
+        modality: ``"speech"`` or ``"text"``.
+        question: The question as text.
+        answers: Accepted spellings.
+        prediction: The greedy response; None when nothing was generated.
+        correct: Whether a gold answer occurs in the response; None when nothing was generated.
+        loss: Mean cross-entropy of the target's tokens in nats; None when it was not measured.
+        tokens: How many tokens that mean is over.
+        shuffled_loss: The same loss with another item's clip in the place of this one's (speech only).
+        source: Data set the item comes from.
+        category: The item's category in its data set, "" if it has none.
+    """
+
+    id: str
+    modality: str
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    prediction: str | None = None
+    correct: bool | None = None
+    loss: float | None = None
+    tokens: int = 0
+    shuffled_loss: float | None = None
+    source: str = ""
+    category: str = ""
+
+
+_FIELDS = {field.name for field in fields(Prediction)}
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Writes the records as JSON lines under a temporary name, then renames: a reader never sees half a file."""
+    write_lines(path, (asdict(prediction) for prediction in predictions))
+
+
+def read_predictions(path: str | Path) -> list[Prediction]:
+    """Reads what :func:`write_predictions` wrote; keys it does not know are ignored.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line is no such record, with file and line.
+    """
+    return [_record(values, f"{path}:{number}") for number, values in read_lines(path)]
+
+
+def _record(values: Mapping[str, Any], location: str) -> Prediction:
+    known = {key: value for key, value in values.items() if key in _FIELDS}
+    if missing := {"id", "modality"} - known.keys():
+        raise ValueError(f"{location}: a prediction needs {', '.join(sorted(missing))}")
+    return Prediction(**{**known, "answers": tuple(known.get("answers", ()))})
+
+
+def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+    """Reads JSON objects, one a line, with their line numbers; empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line is no JSON object, with file and line.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not JSON ({error.msg})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: a JSON object is expected, got {type(row).__name__}")
+        rows.append((number, row))
+    return rows
+
+
+def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects, one a line, atomically; numbers that are not finite become null."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; a run directory is shared with colleagues
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

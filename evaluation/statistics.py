@@ -1,0 +1,177 @@
+"""What a difference is worth: intervals and paired tests over items.
+
+scipy computes what it has (binomial intervals and tests, the bootstrap); Holm's step-down adjustment it lacks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+_RESAMPLES = 9999
+_BATCH_ELEMENTS = 4_000_000  # resampled indices held at once: bounds the memory of a bootstrap to about 100 MB
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence limits.
+
+    Attributes:
+        estimate: The statistic on the observed items.
+        low: Lower confidence limit.
+        high: Upper confidence limit.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """Result of :func:`mcnemar_exact`.
+
+    Attributes:
+        lost: Items that were right before and are wrong after.
+        gained: Items that were wrong before and are right after.
+        p_value: Two-sided exact p-value.
+    """
+
+    lost: int
+    gained: int
+    p_value: float
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
+
+    Args:
+        successes: Items that were right.
+        trials: All items; 0 gives the vacuous interval [0, 1] around NaN.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: If there are more successes than trials, or a count is negative.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"wilson_interval: successes must lie in [0, trials={trials}], got {successes}")
+    if trials == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    limits = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return Interval(successes / trials, float(limits.low), float(limits.high))
+
+
+def mcnemar_exact(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
+    """Exact McNemar test of two classifications of the same items.
+
+    Under the null hypothesis the discordant items fall on either side like a fair coin: a binomial test.
+
+    Args:
+        before: Correctness of each item under the first condition.
+        after: Correctness of the same items, in the same order, under the second.
+
+    Raises:
+        ValueError: If the two sequences differ in length.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"mcnemar_exact: paired items expected, got {len(before)} and {len(after)}")
+    lost = sum(bool(b) and not a for b, a in zip(before, after, strict=True))
+    gained = sum(bool(a) and not b for b, a in zip(before, after, strict=True))
+    p_value = stats.binomtest(gained, lost + gained, 0.5).pvalue if lost + gained else 1.0
+    return McNemar(lost, gained, float(p_value))
+
+
+def bootstrap_ratio(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    confidence: float = 0.95,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap, over items, of a ratio of sums.
+
+    A loss per token is the ratio of summed losses to summed tokens; a retained accuracy is the ratio of items right
+    after to items right before; an ordinary mean has ones below. Items are resampled whole, so whatever belongs to an
+    item stays together.
+
+    Args:
+        numerators: One value an item.
+        denominators: One value an item.
+        confidence: Coverage, between 0 and 1.
+        resamples: Bootstrap samples.
+        seed: Of the resampling; the same seed gives the same limits.
+
+    Raises:
+        ValueError: If the lengths differ or there is no item.
+    """
+    if len(numerators) != len(denominators) or not len(numerators):
+        raise ValueError(f"bootstrap_ratio: paired items expected, got {len(numerators)} and {len(denominators)}")
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+
+    def ratio(a: Any, b: Any, axis: int = -1) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.sum(a, axis=axis) / np.sum(b, axis=axis)
+
+    estimate = float(ratio(top, bottom))
+    if len(top) < 2:  # one item says nothing about the spread between items
+        return Interval(estimate, float("-inf"), float("inf"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # told by the limits themselves
+        result = stats.bootstrap(
+            (top, bottom),
+            ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, _BATCH_ELEMENTS // len(top)),
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    # A resample without any success below has no ratio: the limits come from those that have one.
+    drawn = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
+    if not len(drawn):
+        return Interval(estimate, float("-inf"), float("inf"))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def paired_bootstrap(
+    before: Sequence[float],
+    after: Sequence[float],
+    confidence: float = 0.95,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap of the mean difference ``after - before`` over paired items.
+
+    Args:
+        before: One value an item under the first condition.
+        after: The values of the same items, in the same order, under the second.
+        confidence: Coverage, between 0 and 1.
+        resamples: Bootstrap samples.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: If the two sequences differ in length or are empty.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"paired_bootstrap: paired items expected, got {len(before)} and {len(after)}")
+    differences = [float(a) - float(b) for b, a in zip(before, after, strict=True)]
+    return bootstrap_ratio(differences, [1.0] * len(differences), confidence, resamples, seed)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values (Holm 1979), in the given order.
+
+    Comparing the adjusted values with a level controls the family-wise error rate without assuming independence.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted

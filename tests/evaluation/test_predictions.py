@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from textkeep.evaluation import Prediction, read_lines, read_predictions, write_lines, write_predictions
+
+
+def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+    records = [
+        Prediction("q1", "speech", "Où?", ("Nîmes", "Nimes"), "à Nîmes\nje crois", True, 1 / 3, 3, 0.7, "s", "c"),
+        Prediction("q1", "text", "Où?", ("Nîmes",)),
+    ]
+    path = tmp_path / "evaluation" / "step=000120.jsonl"
+    write_predictions(path, records)
+    assert read_predictions(path) == records
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # no temporary file left
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [{"a": 1}])
+    with pytest.raises(TypeError):
+        write_lines(path, [{"a": 2}, {"a": object()}])
+    assert [row for _, row in read_lines(path)] == [{"a": 1}]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"a": float("nan"), "b": {"c": [float("inf"), 1.0]}}])
+    assert json.loads((tmp_path / "a.jsonl").read_text()) == {"a": None, "b": {"c": [None, 1.0]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "a", "modality": "text"}\n{"id": ', r"bad\.jsonl:2: not JSON"),
+        ("\n[1]\n", r"bad\.jsonl:2: a JSON object"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_predictions(path)
+
+
+def test_missing_and_unknown_keys(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [{"id": "a", "modality": "text", "later": 1}, {"id": "a"}])
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: a prediction needs modality"):
+        read_predictions(path)
