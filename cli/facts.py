@@ -1,0 +1,83 @@
+"""``textkeep facts``: rebuilds the text of Spoken Facts, or the sentences that align an adaptor, from their sources."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .alignment_text import alignment_sentences
+from .fact_sources import Fact, read_countries, read_elements
+from .fact_splits import split_facts
+
+
+def fact_row(fact: Fact, split: str, heldout: bool) -> dict[str, Any]:
+    """A fact as a line of a manifest."""
+    row: dict[str, Any] = {"id": fact.id, "question": fact.question, "answers": list(fact.answers)}
+    row |= {"target": fact.target, "source": fact.source, "category": fact.category, "entity": fact.entity}
+    row |= {"split": split, "heldout_entity": heldout}
+    return row | ({"spoken": fact.spoken} if fact.spoken else {})
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines to a temporary name beside ``path``, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("textkeep facts", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "output", type=Path, help="folder for train, validation and test.jsonl; a file with --alignment"
+    )
+    parser.add_argument("--alignment", type=int, metavar="N", help="write N sentences for adaptor alignment instead")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the alignment sentences (default: 0)")
+    parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
+    parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data files (default: the asset wordnet)")
+    return parser
+
+
+def read_facts(sources: Path) -> list[Fact]:
+    """All questions, from the folder that ``textkeep assets fact-sources`` makes."""
+    return read_countries(sources / "countries-list") + read_elements(sources / "elements.dict.dz")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``facts``.
+
+    Returns:
+        0 when the files are written.
+    """
+    from .assets import locate
+
+    arguments = _parser().parse_args(argv)
+    facts = read_facts(arguments.sources or locate("fact-sources"))
+    splits = split_facts(facts)
+    if arguments.alignment is None:
+        for split, rows in splits.items():
+            write_lines(arguments.output / f"{split}.jsonl", (fact_row(fact, split, held) for fact, held in rows))
+            heldout = sum(held for _, held in rows)
+            print(f"{arguments.output / split}.jsonl: {len(rows)} questions, {heldout} on held-out entities")
+        return 0
+    sentences = alignment_sentences(facts, arguments.wordnet or locate("wordnet"), arguments.alignment, arguments.seed)
+    rows_of_text = (
+        {"id": f"align-{number:06d}", "question": sentence.text, "answers": [sentence.text], "target": sentence.text}
+        | {"source": "Spoken Facts and WordNet 3.0", "category": sentence.kind, "split": "train"}
+        | ({"spoken": sentence.spoken} if sentence.spoken else {})
+        for number, sentence in enumerate(sentences)
+    )
+    write_lines(arguments.output, rows_of_text)
+    print(f"{arguments.output}: {len(sentences)} sentences")
+    return 0
