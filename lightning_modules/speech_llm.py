@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .adaptor_file import load_adaptor
 from .adaptors import Adaptor
 from .answer_loss import answer_losses, splice
+from .checkpoints import find_checkpoint
 from .encoders import SpeechEncoder
 from .front_end import FrontEnd
 from .frozen_state import check_frozen, drop_frozen
+from .generation import greedy_answers
 from .length import PositionCount
 from .objectives import AnswerCrossEntropy, Objective
+from .optimization import build_optimizer
 from .pretrained import resolve_pretrained
 from .token_normalizer import TokenNormalizer
 from .tuning import FullFineTuning, Tuning
@@ -61,7 +66,9 @@ class SpeechLLM(LightningModule):
         max_new_tokens: int = 32,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        with warnings.catch_warnings():  # the CLI stores the parts' class paths, not the parts (Lightning#11494)
+            warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`.*")
+            self.save_hyperparameters()
         self.llm_source = llm
         self.encoder = encoder
         self.adaptor = adaptor
@@ -84,7 +91,8 @@ class SpeechLLM(LightningModule):
         self.strict_loading = False  # frozen weights are not in checkpoints; check_frozen() is stricter
         self._normalizer = TokenNormalizer()
         self._frozen_hash: str | None = None
-        self._val_loss = nn.ModuleDict({"speech": MeanMetric(), "text": MeanMetric()})
+        self._speech_loss = MeanMetric()
+        self._text_loss = MeanMetric()
 
     # ------------------------------------------------------------------ weights
 
@@ -116,7 +124,7 @@ class SpeechLLM(LightningModule):
             weights = Path(resolve_pretrained(self.adaptor_weights))
             load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
         for objective in self.objectives:
-            objective.build(self)
+            cast(Objective, objective).build(self)
         self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         if self.gradient_checkpointing:
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -192,34 +200,25 @@ class SpeechLLM(LightningModule):
             max_new_tokens: Longest answer; default the module's own setting.
         """
         inputs = self.embed(batch)
-        stops = self.llm.generation_config.eos_token_id
-        stops = [stops] if isinstance(stops, int) else list(stops or [])
-        ids = self.llm.generate(
-            inputs_embeds=inputs["inputs_embeds"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=max_new_tokens or self.max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted({*stops, self.tokenizer.eos_token_id}),
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        length = max_new_tokens or self.max_new_tokens
+        return greedy_answers(self.llm, self.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], length)
 
     # ------------------------------------------------------------------ steps
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
-        total: Tensor | None = None
-        count: Tensor | None = None
+        losses, counts = [], []
         for objective in self.objectives:
             loss, tokens = objective(self, batch)
-            total = loss * objective.weight if total is None else total + loss * objective.weight
-            count = tokens if count is None else count
-            mean = loss.detach() / tokens.clamp(min=1)
-            self.log(f"train/{objective.name}", mean, batch_size=max(int(tokens), 1))
-        assert total is not None
-        assert count is not None
-        self.log("train/loss", total.detach() / count.clamp(min=1), prog_bar=True, batch_size=max(int(count), 1))
-        return self._normalizer.scaled(total, count, self.trainer.accumulate_grad_batches)
+            losses.append(loss * objective.weight)
+            counts.append(tokens)
+            if len(self.objectives) > 1:
+                mean = loss.detach() / tokens.clamp(min=1)
+                self.log(f"train/{objective.name}", mean, batch_size=len(batch))
+        total = torch.stack(losses).sum()
+        mean = total.detach() / counts[0].clamp(min=1)
+        self.log("train/loss", mean, prog_bar=True, batch_size=len(batch))
+        return self._normalizer.scaled(total, counts[0], self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
@@ -229,7 +228,8 @@ class SpeechLLM(LightningModule):
         """Collects the answer loss by modality."""
         losses, tokens = self.answer_losses(batch)
         for loss, count, modality in zip(losses, tokens, batch.modality, strict=True):
-            self._val_loss[modality].update(loss / count.clamp(min=1), count)
+            metric = self._speech_loss if modality == "speech" else self._text_loss
+            metric.update(loss / count.clamp(min=1), count)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean over all answer tokens of all ranks, for speech and for text."""
@@ -244,8 +244,8 @@ class SpeechLLM(LightningModule):
         self._log_means("test")
 
     def _log_means(self, stage: str) -> None:
-        for modality, metric in self._val_loss.items():
-            # Every rank logs both keys: a rank that saw no such row adds weight zero.
+        for modality, metric in (("speech", self._speech_loss), ("text", self._text_loss)):
+            # Synchronised over ranks; a rank that saw no such row adds weight zero.
             value = metric.compute()
             if not torch.isnan(value):
                 self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
@@ -257,22 +257,16 @@ class SpeechLLM(LightningModule):
         rows = zip(batch.ids, batch.modality, answers, strict=True)
         return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer over the tuning's named groups, and a schedule by step."""
-        groups = self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor)
-        own = [p for p in self.objectives.parameters() if p.requires_grad]
-        named = [{"params": g.parameters, "name": g.name, **({"lr": g.lr} if g.lr else {})} for g in groups]
-        if own:
-            named.append({"params": own, "name": "objectives"})
-        optimizer = self.optimizer_factory(named)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = get_scheduler(
+        return build_optimizer(
+            self.optimizer_factory,
+            self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor),
+            self.objectives.parameters(),
             self.lr_schedule,
-            optimizer,
-            num_warmup_steps=round(self.warmup_ratio * steps),
-            num_training_steps=steps,
+            self.warmup_ratio,
+            int(self.trainer.estimated_stepping_batches),
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -283,3 +277,15 @@ class SpeechLLM(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model."""
         check_frozen(checkpoint, self)
+
+    @classmethod
+    def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> SpeechLLM:
+        """Loads a run directory's last checkpoint, or a checkpoint file, in eval mode.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If the frozen weights are not those it was trained with.
+        """
+        path = find_checkpoint(run_or_checkpoint)
+        model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
+        return model.eval()

@@ -72,11 +72,8 @@ class Adaptor(nn.Module, ABC):
         if missing > 0:
             frames = nn.functional.pad(frames, (0, 0, 0, missing))
         stacked = frames[:, : positions * self.stack].reshape(frames.shape[0], positions, -1)
-        if self.keeps_incomplete_stack:
-            out_lengths = (lengths + self.stack - 1) // self.stack
-        else:
-            out_lengths = lengths // self.stack
-        out_lengths = out_lengths.clamp(min=1)
+        incomplete = self.stack - 1 if self.keeps_incomplete_stack else 0
+        out_lengths = ((lengths + incomplete) // self.stack).clamp(min=1)
         return self.project(stacked, out_lengths), out_lengths
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ class HFEncoder(SpeechEncoder):
             stride *= step
         self.frame_rate = self.sampling_rate / stride
         self.output_dim = int(self.config.hidden_size)
-        self.net: torch.nn.Module | None = None
+        self.net: Any = None
 
     @property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ class LogMel:
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Waveform (samples,) at 16 kHz to (mel, F)."""
+        # The STFT reflects half a window at each end and needs that much signal.
+        missing = self.feature_extractor.n_fft - waveform.shape[0]
+        if missing > 0:
+            waveform = torch.nn.functional.pad(waveform, (0, missing))
         out = self.feature_extractor(
             waveform.numpy(),
             sampling_rate=self.feature_extractor.sampling_rate,
@@ -35,8 +40,7 @@ class LogMel:
             return_tensors="pt",
         )
         features: Tensor = out["input_features"][0].float()
-        # One STFT hop at least: a clip shorter than that has no frame at all.
-        return features if features.shape[-1] else features.new_zeros(features.shape[0], 1)
+        return features
 
 
 def _halved(length: int) -> int:
@@ -68,7 +72,7 @@ class WhisperEncoder(SpeechEncoder):
         self.feature_dim = int(self.config.num_mel_bins)
         self.frame_rate = self.sampling_rate / self._feature_extractor.hop_length / 2
         self.output_dim = int(self.config.d_model)
-        self.net: torch.nn.Module | None = None
+        self.net: Any = None
 
     @property
     def fingerprint(self) -> str:
@@ -115,4 +119,5 @@ class WhisperEncoder(SpeechEncoder):
         attention = None if bool(mask.all()) else mask[:, None, None, :].expand(-1, 1, frames, -1)
         for layer in net.layers:
             hidden = layer(hidden, attention)
-        return net.layer_norm(hidden) * mask[:, :, None], out_lengths
+        out: Tensor = net.layer_norm(hidden) * mask[:, :, None]
+        return out, out_lengths

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 class CTCAlignment(Objective):
     """CTC (Graves et al., 2006) of the transcript's tokens over the LLM's own input embeddings.
 
-    Each adaptor position is scored against the frozen embedding of every candidate token (inner product) and against
-    a learned blank; CTC sums over the monotonic alignments. The adaptor so learns to put, where a word is heard, the
-    vector that the LLM knows as that word. The LLM's layers are not run: a step costs a small fraction of one through
-    the LLM.
+    Each adaptor position, brought to the embeddings' own norm, is scored against the frozen embedding of every
+    candidate token (inner product, learned scale) and against a learned blank; CTC sums over the monotonic alignments.
+    The adaptor so learns to put, where a word is heard, a vector that points where the LLM's own vector of that word
+    does. The LLM's layers are not run: a step costs a small fraction of one through the LLM.
 
     Args:
         weight: Factor in the total.
         candidates: Tokens that compete at each position: all of the batch's, filled up with random others to this
             number. ``0`` takes the whole vocabulary, exact but dear on a CPU.
-        scale: Of the inner product, before the softmax.
+        scale: Of the inner product before the softmax, at the start; it is learned.
     """
 
     name = "ctc"
 
-    def __init__(self, weight: float = 1.0, candidates: int = 0, scale: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, candidates: int = 0, scale: float = 2.0) -> None:
         super().__init__(weight)
         if candidates < 0:
             raise ValueError(f"CTCAlignment: candidates is {candidates}, but must be 0 (all) or positive")
@@ -40,8 +40,10 @@ class CTCAlignment(Objective):
     def build(self, model: SpeechLLM) -> None:
         """Makes the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight
+        self.norm = float(table.detach().norm(dim=-1).mean())
         self.blank = nn.Parameter(table.new_zeros(table.shape[1]))
         self.blank_bias = nn.Parameter(table.new_zeros(1))
+        self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
 
     def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
@@ -58,8 +60,9 @@ class CTCAlignment(Objective):
 
     def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechLLM) -> Tensor:
         """(N, P, H) positions to (N, P, 1 + V) log-probabilities, the blank first."""
-        table = model.llm.get_input_embeddings()(vocabulary).detach()
-        scores = self.scale * (positions @ table.T)
+        table = model.llm.get_input_embeddings()(vocabulary).detach().to(positions.dtype)
+        positions = nn.functional.normalize(positions, dim=-1) * self.norm
+        scores = self.log_scale.exp() * (positions @ table.T)
         blank = positions @ self.blank[:, None] + self.blank_bias
         return torch.cat([blank, scores], dim=-1).float().log_softmax(dim=-1)
 
@@ -84,5 +87,5 @@ class CTCAlignment(Objective):
         texts = []
         for row, length in zip(best, lengths.tolist(), strict=True):
             tokens = torch.unique_consecutive(row[:length])
-            texts.append(model.tokenizer.decode((tokens[tokens > 0] - 1).tolist()))
+            texts.append(str(model.tokenizer.decode((tokens[tokens > 0] - 1).tolist())))
         return texts

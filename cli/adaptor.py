@@ -1,0 +1,36 @@
+"""``textkeep adaptor``: takes the trained adaptor out of a run, as a file that another run starts from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    """Writes ``OUT`` (safetensors) from the last checkpoint of ``RUN``.
+
+    Args:
+        argv: Arguments after the verb.
+
+    Returns:
+        Exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="textkeep adaptor",
+        description="Save a run's adaptor as safetensors, for `model.adaptor_weights` of another run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", help="run directory or checkpoint")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the safetensors file to make")
+    args = parser.parse_args(argv)
+
+    from ..lightning_modules import SpeechLLM
+    from ..lightning_modules.adaptor_file import save_adaptor
+
+    model = SpeechLLM.from_run(args.run)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_adaptor(args.out, model.adaptor, model.encoder.fingerprint, model.llm_source)
+    size = args.out.stat().st_size / 2**20
+    count = sum(p.numel() for p in model.adaptor.parameters()) / 1e6
+    print(f"{args.out}: {type(model.adaptor).__name__}, {count:.1f} M parameters, {size:.1f} MiB")
+    return 0

@@ -1,0 +1,46 @@
+"""Greedy answers from input embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+
+@torch.no_grad()
+def greedy_answers(
+    llm: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    max_new_tokens: int,
+) -> list[str]:
+    """Writes one answer a row, batched, with a KV cache.
+
+    Args:
+        llm: Any Hugging Face causal LM.
+        tokenizer: Its tokenizer.
+        inputs_embeds: (B, T, H), left padded.
+        attention_mask: (B, T).
+        max_new_tokens: Longest answer.
+
+    Returns:
+        Answers without special tokens, stripped.
+    """
+    # Chat models may stop on several tokens (Llama 3: end of text and end of turn).
+    stops = llm.generation_config.eos_token_id
+    stops = [stops] if isinstance(stops, int) else list(stops or [])
+    ids = llm.generate(
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        eos_token_id=sorted({*stops, tokenizer.eos_token_id}),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -1,0 +1,49 @@
+"""Optimizer over named groups, and its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from transformers import get_scheduler
+
+from .tuning import ParameterGroup
+
+
+def build_optimizer(
+    factory: Callable[[Any], torch.optim.Optimizer],
+    groups: list[ParameterGroup],
+    objectives: Iterable[torch.nn.Parameter],
+    lr_schedule: str,
+    warmup_ratio: float,
+    steps: int,
+) -> OptimizerLRSchedulerConfig:
+    """What ``configure_optimizers`` returns.
+
+    Args:
+        factory: Makes the optimizer of a list of groups.
+        groups: Of the tuning strategy.
+        objectives: Parameters that belong to objectives (CTC's blank), at the optimizer's own rate.
+        lr_schedule: Name of a schedule of ``transformers.get_scheduler``, stepped once an optimizer step.
+        warmup_ratio: Part of all steps over which the rate rises.
+        steps: Optimizer steps of the whole run.
+
+    Raises:
+        ValueError: If nothing is trainable.
+    """
+    named: list[dict[str, Any]] = []
+    for group in groups:
+        own_rate = {} if group.lr is None else {"lr": group.lr}
+        named.append({"params": group.parameters, "name": group.name, **own_rate})
+    extra = [parameter for parameter in objectives if parameter.requires_grad]
+    if extra:
+        named.append({"params": extra, "name": "objectives"})
+    if not named:
+        raise ValueError("model.tuning: nothing is trainable")
+    optimizer = factory(named)
+    scheduler = get_scheduler(
+        lr_schedule, optimizer, num_warmup_steps=round(warmup_ratio * steps), num_training_steps=steps
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
