@@ -1,0 +1,36 @@
+"""What the data needs to know of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``encode(features (1, C, F), lengths (1,)) -> (frames (1, T, hidden), lengths (1,))``: a frozen encoder."""
+
+
+class SpeechFrontEnd(Protocol):
+    """The model's tokenizer and feature extraction; cheap to pickle, so without weights."""
+
+    tokenizer: PreTrainedTokenizerBase
+    sampling_rate: int
+    """In Hz; clips are resampled to it."""
+    feature_dim: int
+    """C of the features."""
+    positions_per_second: float
+    """LLM positions per second of audio, for length estimates before a clip is read."""
+    fingerprint: str
+    """Of the encoder's weights and settings: the key of the feature cache."""
+
+    def extract(self, waveform: Tensor) -> Tensor:
+        """Waveform (samples,) -> features (C, F), float32, true length, on the CPU."""
+        ...
+
+    def num_positions(self, feature_length: int) -> int:
+        """LLM positions that a clip of F frames will occupy (>= 1)."""
+        ...

@@ -1,0 +1,148 @@
+"""Views to loaders, for one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .bad_examples import BadExamples
+from .batch import Batch
+from .collator import Collator
+from .example import Example, Modality
+from .lengths import LengthEstimator
+from .loading import BatchLoader, ViewDataset
+from .prompts import ChatPrompt
+from .rows import Row, RowReader, View
+from .token_budget_sampler import TokenBudgetSampler
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How batches are made, whatever the data."""
+
+    tokens_per_batch: int = 2048
+    """Most positions of a batch: rows x longest row, an audio position counted as a token."""
+    max_examples: int | None = None
+    """Most rows of a batch."""
+    seed: int = 0
+    """Of the shuffling."""
+    num_workers: int = 0
+    """Processes that read clips."""
+    rank: int = 0
+    """Of this process."""
+    world_size: int = 1
+    """Number of processes."""
+
+
+class LoaderFactory:
+    """Makes loaders and batches of views.
+
+    Args:
+        reader: Reads training clips.
+        plain_reader: Reads clips for evaluation (without augmentation).
+        prompt: Renders the questions.
+        options: Of the batches.
+        bad: Is told of examples that cannot be used.
+        on_batch: Called in the main process with each batch of each loader.
+        barrier: Waits for the other ranks.
+    """
+
+    def __init__(
+        self,
+        reader: RowReader,
+        plain_reader: RowReader,
+        prompt: ChatPrompt,
+        options: LoaderOptions,
+        bad: BadExamples,
+        on_batch: Callable[[Batch], None],
+        barrier: Callable[[], None] | None = None,
+    ) -> None:
+        self.reader = reader
+        self.plain_reader = plain_reader
+        self.prompt = prompt
+        self.options = options
+        self.bad = bad
+        self.on_batch = on_batch
+        self.barrier = barrier
+        front_end = reader.front_end
+        self._training = LengthEstimator(front_end, prompt, reader.max_seconds, reader.augment)
+        self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
+
+    def train(self, examples: Sequence[Example], modalities: Sequence[Modality], epoch: int = 0) -> BatchLoader:
+        """Shuffled batches of every example in each of the modalities that it has.
+
+        Raises:
+            ValueError: If no example has one of them.
+        """
+        views = [View(example, m) for example in examples for m in modalities if example.has(m)]
+        if not views:
+            raise ValueError(f"train: none of the {len(examples)} examples has the modality {' or '.join(modalities)}")
+        kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch)
+        kinds = [view.modality for view in kept]
+        return self._loader(kept, self._sampler(lengths, kinds, shuffle=True), self.reader, answers=True, epoch=epoch)
+
+    def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
+        """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
+
+        Args:
+            examples: Those that lack a modality which others have are left out, so that the rest are matched pairs.
+            answers: False gives left-padded prompts to generate from.
+        """
+        modalities: list[Modality] = [m for m in ("speech", "text") if any(e.has(m) for e in examples)]
+        pairs = [example for example in examples if all(example.has(m) for m in modalities)]
+        per_modality = []
+        for modality in modalities:
+            views, lengths = self._plain.measure([View(e, modality) for e in pairs], self.bad)
+            per_modality.append({view.example.id: length for view, length in zip(views, lengths, strict=True)})
+        both = [e for e in pairs if all(e.id in known for known in per_modality)]
+        lengths = [max(known[e.id] for known in per_modality) for e in both]
+        sampler = self._sampler(lengths, None, shuffle=False)
+        return {
+            m: self._loader([View(e, m) for e in both], sampler, self.plain_reader, answers=answers) for m in modalities
+        }
+
+    def loader(self, examples: Sequence[Example], modality: Modality, answers: bool = True) -> BatchLoader:
+        """A loader of these examples in one modality, sorted by length, each example on one rank only."""
+        kept, lengths = self._plain.measure([View(e, modality) for e in examples], self.bad)
+        return self._loader(kept, self._sampler(lengths, None, shuffle=False), self.plain_reader, answers=answers)
+
+    def batches(self, examples: Sequence[Example], modality: Modality, rows: int) -> list[Batch]:
+        """Batches of ``rows`` examples in the given order, with answers, in this process.
+
+        Raises:
+            BadExampleError: If a clip cannot be read.
+        """
+        collator = Collator(self.plain_reader.front_end, self.prompt, encoded=self.plain_reader.cache is not None)
+        read: list[Row] = [self.plain_reader.read(View(example, modality)) for example in examples]
+        return [collator(read[i : i + rows]) for i in range(0, len(read), rows)]
+
+    def fill_cache(self, examples: Sequence[Example]) -> None:
+        """Encode the clips that the feature cache lacks, each rank a part of them; no-op without a cache.
+
+        Every rank must come here with the same examples.
+        """
+        if self.plain_reader.cache is None:
+            return
+        spoken = [example for example in examples if example.has("speech")]
+        mine = spoken[self.options.rank :: self.options.world_size]
+        self.plain_reader.fill_cache(mine, self.bad)
+        if self.barrier is not None and spoken:
+            self.barrier()
+
+    def _sampler(self, lengths: Sequence[int], kinds: Sequence[str] | None, shuffle: bool) -> TokenBudgetSampler:
+        options = self.options
+        # An evaluation item is never left out: one that is longer than the budget makes a batch of its own.
+        budget = max([options.tokens_per_batch, *lengths])
+        return TokenBudgetSampler(
+            lengths, budget, options.max_examples, kinds, options.seed, shuffle, options.rank, options.world_size
+        )
+
+    def _loader(
+        self, views: list[View], sampler: TokenBudgetSampler, reader: RowReader, answers: bool, epoch: int = 0
+    ) -> BatchLoader:
+        collator = Collator(reader.front_end, self.prompt, answers=answers, encoded=reader.cache is not None)
+        dataset = ViewDataset(views, reader, collator, self.bad.policy)
+        workers = min(self.options.num_workers, len(sampler))
+        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers, pin_memory=torch.cuda.is_available())

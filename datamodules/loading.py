@@ -1,0 +1,169 @@
+"""The data set that reads batches, and the loader that resumes in mid-epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .bad_examples import BadExampleError, OnBadExample
+from .batch import Batch
+from .collator import Collator
+from .rows import Row, RowReader, View
+from .token_budget_sampler import TokenBudgetSampler
+
+_MAX_REPLACEMENTS = 100
+
+
+class Pick(NamedTuple):
+    """A view to be read, and the epoch it is read in."""
+
+    epoch: int
+    view: int
+
+
+class ViewDataset(Dataset[Batch]):
+    """Reads whole batches: a function of (epoch, indices) alone, so that any worker may do it.
+
+    A clip that turns out to be corrupt is left out under ``skip``; a batch that would be empty takes the next example
+    that can be read.
+
+    Args:
+        views: What can be read.
+        reader: Reads clips.
+        collator: Makes the batch.
+        on_bad_example: ``raise`` or ``skip``.
+    """
+
+    def __init__(
+        self, views: Sequence[View], reader: RowReader, collator: Collator, on_bad_example: OnBadExample = "raise"
+    ) -> None:
+        self.views = views
+        self.reader = reader
+        self.collator = collator
+        self.on_bad_example = on_bad_example
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, pick: Pick) -> Batch:
+        """A batch of one view."""
+        return self.__getitems__([pick])
+
+    def __getitems__(self, picks: list[Pick]) -> Batch:
+        """The batch of these views (called by ``DataLoader`` with what the batch sampler yields).
+
+        Raises:
+            BadExampleError: Under ``raise``.
+            RuntimeError: If no readable example was found to fill an empty batch.
+        """
+        skipped: list[BadExampleError] = []
+        rows: list[Row] = []
+        for pick in picks:
+            self._append(pick, rows, skipped)
+        for offset in range(1, _MAX_REPLACEMENTS):
+            if rows:
+                break
+            following = Pick(picks[-1].epoch, (picks[-1].view + offset) % len(self.views))
+            self._append(following, rows, skipped)
+        if not rows:
+            raise RuntimeError(
+                f"on_bad_example: skip: {len(skipped)} examples in a row cannot be read; the last: {skipped[-1]}"
+            )
+        return self.collator(rows, skipped)
+
+    def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
+        try:
+            rows.append(self.reader.read(self.views[pick.view], pick.epoch))
+        except BadExampleError as error:
+            if self.on_bad_example == "raise":
+                raise
+            skipped.append(error)
+
+
+class EpochPosition(Sampler[list[Pick]]):
+    """A batch sampler that starts anywhere in an epoch.
+
+    Args:
+        sampler: Plans the epochs.
+        epoch: First epoch.
+    """
+
+    def __init__(self, sampler: TokenBudgetSampler, epoch: int = 0) -> None:
+        self.sampler = sampler
+        self.epoch = epoch
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        epoch = self.epoch
+        for batch in self.sampler.batches(epoch)[self.start :]:
+            yield [Pick(epoch, index) for index in batch]
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A ``DataLoader`` whose state is (epoch, batches given), so that a run continues with the next batch.
+
+    Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed, epoch
+    and position, the state holds on every rank and for any number of workers.
+
+    Args:
+        dataset: Reads the batches.
+        sampler: Plans them.
+        on_batch: Called in the main process with each batch.
+        epoch: First epoch.
+        num_workers: Processes that read; 0 reads in the main process.
+        pin_memory: Whether batches go to page-locked memory.
+    """
+
+    def __init__(
+        self,
+        dataset: ViewDataset,
+        sampler: TokenBudgetSampler,
+        on_batch: Callable[[Batch], None] | None = None,
+        epoch: int = 0,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.position = EpochPosition(sampler, epoch)
+        self.on_batch = on_batch
+        self._given = 0
+        self._resumed = False
+        super().__init__(
+            dataset,
+            batch_sampler=self.position,
+            collate_fn=_unchanged,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # Lightning makes an iterator that it may never use: only one that gave a batch ends an epoch.
+        if self._given and not self._resumed:
+            self.position.epoch += 1
+            self._given = 0
+        self._resumed = False
+        self.position.start = self._given
+        for batch in super().__iter__():
+            self._given += 1
+            if self.on_batch is not None:
+                self.on_batch(batch)
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch stands."""
+        return {"epoch": self.position.epoch, "batches": self._given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from there in the next iteration; a finished epoch is followed by the next one."""
+        self.position.epoch = int(state["epoch"])
+        self._given = int(state["batches"])
+        self._resumed = self._given < len(self)
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch

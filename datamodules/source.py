@@ -1,0 +1,96 @@
+"""Where examples come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from .bad_examples import BadExampleError, BadExamples
+from .example import Audio, Example
+
+
+class Source(ABC):
+    """A set of examples that can be named in YAML by ``class_path``."""
+
+    name: str
+    """Goes into ``Example.source`` where an example names none itself."""
+
+    @abstractmethod
+    def read(self, bad: BadExamples) -> list[Example]:
+        """Read all examples, without opening a clip.
+
+        Args:
+            bad: Is told of each example that cannot be used; it raises or counts.
+
+        Raises:
+            FileNotFoundError: If the source itself does not exist.
+            BadExampleError: If an example is bad and the policy is ``raise``.
+        """
+
+
+def build_example(
+    record: Mapping[str, Any], audio: Audio | None, location: str, source: str, *, question_required: bool = True
+) -> Example:
+    """Make an example of one record with the manifest's keys.
+
+    Args:
+        record: ``id, question, answers, target, system, source``; every other key becomes metadata.
+        audio: The clip, already found.
+        location: For messages.
+        source: Used when the record names none.
+        question_required: False where a spoken question may come without its text.
+
+    Raises:
+        BadExampleError: If the id, the question or the answers are missing, empty or of a wrong type.
+    """
+    identity = record.get("id")
+    if not isinstance(identity, str | int) or isinstance(identity, bool) or str(identity) == "":
+        raise BadExampleError("missing id", location, f'"id" is {identity!r}; allowed: a string that is not empty')
+    question = record.get("question", "")
+    if not isinstance(question, str) or (question_required and not question.strip()):
+        detail = f'"question" is {question!r}; allowed: text that is not empty'
+        raise BadExampleError("empty question", location, detail)
+    answers = _answers(record, location)
+    target = record.get("target") or answers[0]
+    system = record.get("system")
+    for key, value in (("target", target), ("system", system)):
+        if value is not None and not isinstance(value, str):
+            raise BadExampleError("wrong type", location, f'"{key}" is {value!r}; allowed: text')
+    known = {"id", "question", "answers", "target", "audio", "system", "source"}
+    return Example(
+        id=str(identity),
+        question=question.strip(),
+        answers=answers,
+        target=target.strip(),
+        audio=audio,
+        system=system,
+        source=str(record.get("source") or source),
+        location=location,
+        metadata={key: value for key, value in record.items() if key not in known},
+    )
+
+
+def _answers(record: Mapping[str, Any], location: str) -> tuple[str, ...]:
+    """Accepted spellings, stripped; a single string counts as a list of one."""
+    given = record.get("answers", record.get("target"))
+    listed = [given] if isinstance(given, str) else given
+    valid = isinstance(listed, list | tuple) and len(listed) > 0
+    if not valid or not all(isinstance(answer, str) and answer.strip() for answer in listed):
+        detail = f'"answers" is {given!r}; allowed: a list of at least one text, none of them empty'
+        raise BadExampleError("empty answer", location, detail)
+    return tuple(answer.strip() for answer in listed)
+
+
+def without_duplicates(examples: list[Example], bad: BadExamples) -> list[Example]:
+    """Keep the first example of each id and report the others."""
+    seen: dict[str, str] = {}
+    kept = []
+    for example in examples:
+        if example.id in seen:
+            detail = f"id {example.id!r} was already used at {seen[example.id]}; allowed: each id once"
+            bad.report(BadExampleError("duplicate id", example.location, detail))
+            continue
+        seen[example.id] = example.location
+        kept.append(example)
+    return kept

@@ -1,0 +1,66 @@
+"""Sources named by text, and lists of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from .bad_examples import BadExamples
+from .example import Example
+from .manifest import Manifest
+from .source import Source, without_duplicates
+
+EMBEDDED = "spoken-facts/"
+"""Prefix of the splits of the embedded data set."""
+_FOLDER = Path(__file__).parent / "spoken_facts"
+
+
+def as_source(source: str | Source) -> Source:
+    """The source that a text names: a split of the embedded set, or the path of a manifest.
+
+    Raises:
+        FileNotFoundError: If the embedded set has no such split.
+    """
+    if isinstance(source, Source):
+        return source
+    if not source.startswith(EMBEDDED):
+        return Manifest(source)
+    path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl"
+    if not path.is_file():
+        splits = ", ".join(EMBEDDED + found.stem for found in sorted(_FOLDER.glob("*.jsonl"))) or "none is installed"
+        raise FileNotFoundError(f"{source}: the embedded data set has no such split (allowed: {splits})")
+    manifest = Manifest(str(path))
+    manifest.name = source
+    return manifest
+
+
+def read_sources(sources: str | Source | Sequence[str | Source] | None, bad: BadExamples) -> list[Example]:
+    """Examples of one or several sources, in order.
+
+    Raises:
+        ValueError: If a source has no usable example.
+        BadExampleError: If two sources use the same id and the policy is ``raise``.
+    """
+    if sources is None:
+        return []
+    listed = [sources] if isinstance(sources, str | Source) else list(sources)
+    examples: list[Example] = []
+    for source in listed:
+        read = as_source(source).read(bad)
+        if not read:
+            raise ValueError(f"{_named(source)}: no usable example (skipped: {dict(bad.counts) or 'none'})")
+        examples += read
+    return without_duplicates(examples, bad) if len(listed) > 1 else examples
+
+
+def limited(examples: list[Example], limit: int | None) -> list[Example]:
+    """At most ``limit`` examples in their order: a fixed choice by hash of the id, so that no category is favoured."""
+    if limit is None or len(examples) <= limit:
+        return examples
+    ranked = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples[i].id.encode()).digest())
+    return [examples[i] for i in sorted(ranked[:limit])]
+
+
+def _named(source: str | Source) -> str:
+    return source if isinstance(source, str) else source.name

@@ -1,0 +1,265 @@
+"""The DataModule: spoken and text questions for training and measuring."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import lightning as L
+
+from .audio import MAX_SECONDS
+from .augment import Augment
+from .bad_examples import BadExamples, OnBadExample
+from .batch import Batch
+from .example import Example, Modality
+from .feature_cache import FeatureCache
+from .front_end import Encode, SpeechFrontEnd
+from .loader_factory import LoaderFactory, LoaderOptions
+from .loading import BatchLoader
+from .probes import Probe
+from .prompts import SPEECH_INSTRUCTION, ChatPrompt
+from .rows import RowReader
+from .source import Source
+from .sources import limited, read_sources
+
+Sources = str | Source | list[str | Source] | None
+
+_MODALITIES: dict[str, list[Modality]] = {"speech": ["speech"], "text": ["text"], "both": ["speech", "text"]}
+
+
+class SpeechTextData(L.LightningDataModule):
+    """Spoken questions and their text twins.
+
+    A source is the path of a JSONL manifest, ``spoken-facts/train`` (the embedded set; also ``validation``, ``test``,
+    ``general``), a ``Source`` (``class_path: HFDataset``), or a list of these. Batches hold as many rows as the token
+    budget allows, all of similar length. ``trainer.use_distributed_sampler`` must be false: the batches are already
+    shared among the ranks. A run continues in mid-epoch with the next batch.
+
+    Example::
+
+        data:
+          class_path: SpeechTextData
+          init_args:
+            train: spoken-facts/train
+            val: spoken-facts/validation
+            test:
+              - spoken-facts/test
+              - class_path: HFDataset
+                init_args: {path: me/my-questions, split: test, columns: {audio: clip, answers: answer}}
+            train_modalities: both
+            tokens_per_batch: 2048
+            num_workers: 2
+            on_bad_example: skip
+            probes:
+              indomain_text: {source: spoken-facts/train, modality: text, examples: 32}
+              heldout_text: {source: spoken-facts/general, modality: text, examples: 32}
+              speech: {source: spoken-facts/validation, modality: speech, examples: 32}
+
+    Without a Trainer: ``data.connect(front_end); data.setup("fit"); data.train_dataloader()``.
+
+    Args:
+        train: Source of training.
+        val: Source of validation.
+        test: Source of the test.
+        predict: Source of prediction.
+        train_modalities: "both" trains each example in every modality that it has, as rows of different batches.
+        tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.
+        max_examples_per_batch: Most rows of a batch, or None.
+        seed: Of shuffling and augmentation.
+        num_workers: Processes that read clips, per rank.
+        on_bad_example: "raise" names the first bad example and stops; "skip" leaves bad ones out and counts them.
+        max_seconds: Longest clip allowed.
+        speech_instruction: Text after the audio in the user turn; may be empty.
+        text_instruction: Text after a text question.
+        system: System prompt for examples that bring none; None leaves the chat template's default.
+        template_options: More variables for the chat template (``{enable_thinking: false}``).
+        feature_cache: Folder for outputs of the frozen encoder, or None; needs a frozen encoder and no augmentation.
+        eval_limit: Most items of validation, test and prediction, each; a fixed choice.
+        speed_perturb: Speeds of which one is drawn per training clip and epoch, such as [0.9, 1.0, 1.1].
+        noise_snr_db: Range of the signal-to-noise ratio of white noise added to training clips.
+        probes: Fixed examples for measuring importance, by name.
+
+    Raises:
+        ValueError: If arguments contradict each other.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer items than ranks is no error in evaluation
+
+    def __init__(
+        self,
+        train: Sources = None,
+        val: Sources = None,
+        test: Sources = None,
+        predict: Sources = None,
+        train_modalities: Literal["speech", "text", "both"] = "speech",
+        tokens_per_batch: int = 2048,
+        max_examples_per_batch: int | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+        on_bad_example: OnBadExample = "raise",
+        max_seconds: float = MAX_SECONDS,
+        speech_instruction: str = SPEECH_INSTRUCTION,
+        text_instruction: str = "",
+        system: str | None = None,
+        template_options: dict[str, Any] | None = None,
+        feature_cache: str | None = None,
+        eval_limit: int | None = None,
+        speed_perturb: list[float] | None = None,
+        noise_snr_db: tuple[float, float] | None = None,
+        probes: dict[str, Probe] | None = None,
+    ) -> None:
+        super().__init__()
+        if train_modalities not in _MODALITIES:
+            raise ValueError(f"train_modalities: {train_modalities!r} (allowed: {', '.join(_MODALITIES)})")
+        if feature_cache and (speed_perturb or noise_snr_db):
+            raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
+        self.sources: dict[str, Sources] = {"train": train, "val": val, "test": test, "predict": predict}
+        self.train_modalities = train_modalities
+        self.tokens_per_batch = tokens_per_batch
+        self.max_examples_per_batch = max_examples_per_batch
+        self.seed = seed
+        self.num_workers = num_workers
+        self.max_seconds = max_seconds
+        self.prompt_options: dict[str, Any] = {
+            "speech_instruction": speech_instruction,
+            "text_instruction": text_instruction,
+            "system": system,
+            "template_options": template_options,
+        }
+        self.feature_cache = feature_cache
+        self.eval_limit = eval_limit
+        self.augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
+        self.probes = probes or {}
+        self.bad = BadExamples(on_bad_example)
+        self._front_end: SpeechFrontEnd | None = None
+        self._encode: Encode | None = None
+        self._examples: dict[str, list[Example]] = {}
+        self._probe_batches: dict[str, list[Batch]] = {}
+        self._factory: LoaderFactory | None = None
+
+    def connect(self, front_end: SpeechFrontEnd, encode: Encode | None = None) -> None:
+        """Tell the data of its model.
+
+        Args:
+            front_end: Tokenizer and feature extraction.
+            encode: The frozen encoder, for ``feature_cache``.
+        """
+        self._front_end, self._encode = front_end, encode
+        self._factory = None
+        self._probe_batches.clear()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the sources of a stage ("fit", "validate", "test", "predict"; None reads all)."""
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+        for split in needed[stage] if stage else ("train", "val", "test", "predict"):
+            self.examples(split)
+
+    def examples(self, split: str) -> list[Example]:
+        """Usable examples of "train", "val", "test" or "predict"; read once."""
+        if split not in self._examples:
+            read = read_sources(self.sources[split], self.bad)
+            self._examples[split] = read if split == "train" else limited(read, self.eval_limit)
+        return self._examples[split]
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches with answers."""
+        if self.sources["train"] is None:
+            raise ValueError("data.train is not set (allowed: a manifest, spoken-facts/train, a source, or a list)")
+        examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return self.factory(examples).train(examples, modalities, epoch)
+
+    def val_dataloader(self) -> dict[str, BatchLoader]:
+        """Loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> dict[str, BatchLoader]:
+        """As ``val_dataloader``, of the test items."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> dict[str, BatchLoader]:
+        """Left-padded prompts of the items to predict, by modality."""
+        return self._evaluation("predict", answers=False)
+
+    def eval_pairs(self, split: str | None = None) -> list[Example]:
+        """Items of ``split``; default the test items while testing or without validation items, else the latter."""
+        return self.examples(split or self._eval_split())
+
+    def prompt_loaders(self, split: str | None = None) -> dict[str, BatchLoader]:
+        """Left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
+        return self._evaluation(split or self._eval_split(), answers=False)
+
+    def loader(self, examples: list[Example], modality: Modality, answers: bool = True) -> BatchLoader:
+        """A loader of any examples in one modality (a hearing test with other clips); each on one rank only."""
+        return self.factory(examples if modality == "speech" else []).loader(examples, modality, answers)
+
+    def probe_batches(self, name: str) -> list[Batch]:
+        """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call.
+
+        Raises:
+            ValueError: If no probe has this name.
+        """
+        if name not in self.probes:
+            raise ValueError(
+                f"probe {name!r} is not defined in data.probes (allowed: {', '.join(self.probes) or 'none'})"
+            )
+        if name not in self._probe_batches:
+            probe = self.probes[name]
+            chosen = probe.choose(read_sources(probe.source, self.bad))
+            self._probe_batches[name] = self.factory([]).batches(chosen, probe.modality, probe.batch_size)
+        return self._probe_batches[name]
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Examples left out so far on this rank: reason -> count."""
+        return dict(self.bad.counts)
+
+    def factory(self, cached: list[Example]) -> LoaderFactory:
+        """Maker of loaders for the connected model; frames of the clips of ``cached`` are put into the feature cache.
+
+        Raises:
+            ValueError: If no model is connected.
+        """
+        if self._front_end is None:
+            if self.trainer is None:
+                raise ValueError("the data knows no model (allowed: data.connect(front_end), or a Trainer)")
+            module: Any = self.trainer.lightning_module
+            self.connect(module.front_end, module.encode_speech if self.feature_cache else None)
+        if self._factory is None:
+            self._factory = self._make_factory(self._front_end)  # type: ignore[arg-type]
+        self._factory.fill_cache(cached)
+        return self._factory
+
+    def _make_factory(self, front_end: SpeechFrontEnd) -> LoaderFactory:
+        # Tokenizers are used before the workers are forked; unless told, they warn of it in each.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        cache = FeatureCache(self.feature_cache, front_end.fingerprint, self._encode) if self.feature_cache else None
+        plain = RowReader(front_end, self.max_seconds, cache=cache)
+        options = LoaderOptions(
+            self.tokens_per_batch,
+            self.max_examples_per_batch,
+            self.seed,
+            self.num_workers,
+            self.trainer.global_rank if self.trainer else 0,
+            self.trainer.world_size if self.trainer else 1,
+        )
+        reader = RowReader(front_end, self.max_seconds, self.augment) if self.augment else plain
+        prompt = ChatPrompt(front_end.tokenizer, **self.prompt_options)
+        barrier = self.trainer.strategy.barrier if self.trainer else None
+        return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_batch, barrier)
+
+    def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
+        examples = self.examples(split)
+        return self.factory(examples).evaluation(examples, answers)
+
+    def _eval_split(self) -> str:
+        testing = self.trainer is not None and self.trainer.testing
+        return "test" if testing or self.sources["val"] is None else "val"
+
+    def _on_batch(self, batch: Batch) -> None:
+        """Count what a worker left out, and log the count of this rank (rank zero's loggers write)."""
+        for error in batch.skipped:
+            self.bad.report(error)
+        if batch.skipped and self.trainer is not None:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"data/skipped": float(sum(self.bad.counts.values()))}, self.trainer.global_step)

@@ -1,0 +1,137 @@
+"""Batches of similar length under a budget of tokens, the same number on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+_WIDTH = 1.1
+"""A bucket holds lengths up to this ratio: at most 10 % padding where there are enough examples."""
+_MIN_BATCHES = 2
+"""... and at least so many batches, so that their members change from epoch to epoch."""
+
+
+class TokenBudgetSampler(Sampler[list[int]]):
+    """Batch sampler: rows x longest row of a batch never exceeds ``tokens_per_batch``.
+
+    The examples are sorted by length and cut into buckets; in each epoch the members of a bucket are drawn anew into
+    its batches, and the batches are shuffled. The number of batches is the same in every epoch. Ranks get different
+    batches of similar length and of the same kind at each step. To give every rank the same number, batches are
+    halved: nothing is lost. Only where batches of one example cannot be halved, ``shuffle`` decides: with it (training)
+    some batches are repeated, at most ``world_size - 1`` of a kind in an epoch; without it (evaluation) nothing is
+    repeated and some ranks have one batch less.
+
+    Args:
+        lengths: Of the examples, in tokens (audio positions included).
+        tokens_per_batch: The budget.
+        max_examples: Most rows of a batch, or None.
+        kinds: Examples of different kinds never share a batch (modalities); None if all are alike.
+        seed: Of the shuffling, together with the epoch.
+        shuffle: False keeps the order by length.
+        rank: Of this process.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: If an example is longer than the budget, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        tokens_per_batch: int,
+        max_examples: int | None = None,
+        kinds: Sequence[str] | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.tokens_per_batch = tokens_per_batch
+        self.max_examples = max_examples
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._check()
+        self._kinds = np.asarray(kinds if kinds is not None else [""] * len(self.lengths))
+        self._buckets = [bucket for kind in np.unique(self._kinds) for bucket in self._cut(kind)]
+        self._length = len(self.batches(0))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that iteration shuffles for."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches(self.epoch))
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """This rank's batches of an epoch, as lists of indices."""
+        rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
+        steps: list[list[np.ndarray]] = []
+        for kind in np.unique(self._kinds):
+            of_kind = [batch for bucket in self._of_kind(kind) for batch in self._draw(bucket, rng)]
+            equal = self._equalise(of_kind)
+            steps += [equal[i : i + self.world_size] for i in range(0, len(equal), self.world_size)]
+        order = rng.permutation(len(steps)) if rng is not None else range(len(steps))
+        chosen = [steps[i] for i in order]
+        # Every step turns by one, so that no rank always gets the longest batch.
+        turned = [(step, (self.rank + turn) % self.world_size) for turn, step in enumerate(chosen)]
+        return [step[i].tolist() for step, i in turned if i < len(step)]
+
+    def _of_kind(self, kind: str) -> list[np.ndarray]:
+        return [bucket for bucket in self._buckets if self._kinds[bucket[0]] == kind]
+
+    def _cut(self, kind: str) -> list[np.ndarray]:
+        """Indices of a kind, sorted by length and cut into buckets."""
+        indices = np.flatnonzero(self._kinds == kind)
+        indices = indices[np.argsort(self.lengths[indices], kind="stable")]
+        sizes = self.lengths[indices]
+        starts = [0]
+        for position in range(1, len(indices)):
+            count, longest = position - starts[-1], int(sizes[position - 1])
+            full = count >= _MIN_BATCHES * self._rows(longest)
+            if full and sizes[position] > _WIDTH * sizes[starts[-1]]:
+                starts.append(position)
+        return np.split(indices, starts[1:]) if len(indices) else []
+
+    def _rows(self, longest: int) -> int:
+        """Rows of a batch whose longest row is given."""
+        rows = self.tokens_per_batch // max(longest, 1)
+        return min(rows, self.max_examples) if self.max_examples else rows
+
+    def _draw(self, bucket: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
+        """Cut a bucket into batches of nearly equal size."""
+        rows = self._rows(int(self.lengths[bucket].max()))
+        members = rng.permutation(bucket) if rng is not None else bucket
+        return np.array_split(members, -(-len(bucket) // rows))
+
+    def _equalise(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """Halve the batches with most rows until their number is a multiple of the ranks."""
+        batches = list(batches)
+        while batches and len(batches) % self.world_size:
+            fullest = max(range(len(batches)), key=lambda i: len(batches[i]))
+            if len(batches[fullest]) == 1:
+                missing = -len(batches) % self.world_size
+                repeated = [batches[i % len(batches)] for i in range(missing)] if self.shuffle else []
+                return batches + repeated
+            batches[fullest : fullest + 1] = np.array_split(batches[fullest], 2)
+        return batches
+
+    def _check(self) -> None:
+        if self.max_examples is not None and self.max_examples < 1:
+            raise ValueError(f"max_examples_per_batch: {self.max_examples} (allowed: at least 1)")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank {self.rank} of {self.world_size} (allowed: 0 to {self.world_size - 1})")
+        if len(self.lengths) and self.lengths.max() > self.tokens_per_batch:
+            longest = int(self.lengths.argmax())
+            raise ValueError(
+                f"tokens_per_batch: {self.tokens_per_batch} is less than the {self.lengths[longest]} tokens of example "
+                f"{longest} (allowed: at least the longest example)"
+            )
