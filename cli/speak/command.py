@@ -1,0 +1,184 @@
+"""``textkeep speak``: text questions in, a manifest with clips out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..facts import write_lines
+from .clips import ENCODINGS, REJECTED, make_clips, set_aside
+from .engine import parse_voices
+from .plan import Cast, Job, plan, read_rows
+
+Row = dict[str, Any]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("textkeep speak", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("questions", type=Path, nargs="+", help="text manifests (JSON lines with id, question, answers)")
+    add("output", type=Path, help="folder: one manifest of the same name for each input, clips/, rejected.jsonl")
+    add(
+        "--voices",
+        type=_names,
+        default=["flite:kal16", "flite:rms", "flite:slt"],
+        help="engine:name,... (default: flite)",
+    )
+    add("--heldout-voices", type=_names, default=[], help="speakers of validation and test lines, and of no others")
+    add("--format", choices=sorted(ENCODINGS), default="ogg", help="16 kHz mono Opus, FLAC or WAV (default: ogg)")
+    add("--jitter", type=float, default=0.0, help="vary speed and pitch by up to this fraction (default: 0)")
+    add("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add(
+        "--verify",
+        metavar="WHISPER",
+        help="write down what this Whisper hears: asset:whisper-base, a folder or a hub id",
+    )
+    add("--max-wer", type=float, help="clips with a higher word error rate go to rejected.jsonl (needs --verify)")
+    add("--retry", type=int, default=0, help="so many other voices may try what was rejected (default: 0)")
+    return parser
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    cast: Cast
+    suffix: str
+    workers: int
+    verify: str | None
+    max_wer: float | None
+    retry: int
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def listen(jobs: Sequence[Job], folder: Path, source: str) -> dict[str, tuple[str, float]]:
+    """Transcript and word error rate of every clip, by id."""
+    from .verify import Transcriber, TranscriptStore, WordErrorRate, transcribe_clips
+
+    store, rate = TranscriptStore(folder / ".transcripts.jsonl"), WordErrorRate()
+    if any(job.clip not in store.transcripts for job in jobs):
+        with _progress("listening", len(jobs)) as advance:
+            transcribe_clips([job.clip for job in jobs], folder, Transcriber(source), store, advance)
+    heard = {job.id: store.transcripts[job.clip] for job in jobs}
+    return {job.id: (heard[job.id], rate(job.text, heard[job.id])) for job in jobs}
+
+
+def speak_rows(rows: Sequence[Row], folder: Path, options: Options) -> tuple[dict[str, Row], dict[str, Row]]:
+    """Speak lines and check them.
+
+    Args:
+        rows: Lines of all manifests.
+        folder: Output folder.
+        options: What was asked for.
+
+    Returns:
+        Accepted and rejected lines by id, with audio, voice, seconds and, when verified, transcript and wer.
+    """
+    accepted: dict[str, Row] = {}
+    rejected: dict[str, Row] = {}
+    takes: list[str] = []
+    waiting = list(rows)
+    for attempt in range(options.retry + 1):
+        jobs = [plan(row, options.cast, options.suffix, attempt) for row in waiting]
+        with _progress("speaking" if attempt == 0 else f"retry {attempt}", len(jobs)) as advance:
+            make_clips(jobs, folder, options.workers, advance)
+        takes += [job.clip for job in jobs]
+        heard = listen(jobs, folder, options.verify) if options.verify else {}
+        for row, job in zip(waiting, jobs, strict=True):
+            done = _spoken_row(row, job, folder) | _checked(heard.get(job.id))
+            if options.max_wer is None or done["wer"] <= options.max_wer:
+                accepted[job.id] = done
+                rejected.pop(job.id, None)
+            elif job.id not in rejected or done["wer"] < rejected[job.id]["wer"]:
+                rejected[job.id] = done
+        waiting = [row for row in waiting if str(row["id"]) in rejected]
+        if not waiting:
+            break
+    kept = {row["audio"] for row in accepted.values()}
+    set_aside(folder, (take for take in takes if take not in kept))
+    for row in rejected.values():
+        row["audio"] = row["audio"].replace("clips", REJECTED, 1)
+    return accepted, rejected
+
+
+def _spoken_row(row: Row, job: Job, folder: Path) -> Row:
+    import soundfile
+
+    info = soundfile.info(folder / job.clip)
+    return row | {"audio": job.clip, "voice": str(job.voice), "seconds": round(info.frames / info.samplerate, 3)}
+
+
+def _checked(heard: tuple[str, float] | None) -> Row:
+    return {} if heard is None else {"transcript": heard[0], "wer": heard[1]}
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Clips, minutes and mean word error rate of each voice."""
+    by_voice: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_voice[row["voice"]].append(row)
+    lines = []
+    for voice, spoken in sorted(by_voice.items()):
+        minutes = sum(row["seconds"] for row in spoken) / 60
+        rates = [row["wer"] for row in spoken if "wer" in row]
+        ear = f", WER {100 * sum(rates) / len(rates):.1f} %" if rates else ""
+        lines.append(f"{voice:20s} {len(spoken):6d} clips {minutes:7.1f} min{ear}")
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``speak``.
+
+    Returns:
+        0 when the manifests are written.
+
+    Raises:
+        ValueError: If the arguments or a manifest are unusable.
+    """
+    arguments = _parser().parse_args(argv)
+    if arguments.max_wer is not None and not arguments.verify:
+        raise ValueError("speak: --max-wer needs --verify, for example --verify asset:whisper-base")
+    if arguments.retry and arguments.max_wer is None:
+        raise ValueError("speak: --retry needs --max-wer")
+    cast = Cast(parse_voices(arguments.voices), parse_voices(arguments.heldout_voices), arguments.jitter)
+    options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
+    manifests = read_rows(arguments.questions)
+    folder: Path = arguments.output
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    accepted, rejected = speak_rows([row for rows in manifests.values() for row in rows], folder, options)
+    for name, rows in manifests.items():
+        spoken = [accepted[str(row["id"])] for row in rows if str(row["id"]) in accepted]
+        write_lines(folder / name, spoken)
+        print(f"{folder / name}: {len(spoken)} of {len(rows)} questions")
+    if options.max_wer is not None:
+        write_lines(folder / "rejected.jsonl", rejected.values())
+    print("\n".join(summary(list(accepted.values()))))
+    return 0

@@ -1,0 +1,141 @@
+"""Who says what: voices, speed and pitch by a hash of the id, so that a rerun makes the same data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .engine import Voice
+
+HELDOUT_SPLITS = frozenset({"validation", "test"})
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The speakers.
+
+    Attributes:
+        voices: Speakers of training lines (and of all lines where none is held out).
+        heldout: Speakers of the lines whose split is validation or test, and of no other.
+        jitter: Largest relative change of speed and of pitch.
+    """
+
+    voices: tuple[Voice, ...]
+    heldout: tuple[Voice, ...] = ()
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would make the test unfair.
+
+        Raises:
+            ValueError: If no voice is left, a held-out voice is used for training, or the jitter is out of range.
+        """
+        both = set(self.voices) & set(self.heldout)
+        if both:
+            raise ValueError(
+                f"speak: --heldout-voices must not be in --voices too: {', '.join(sorted(map(str, both)))}"
+            )
+        if not self.voices:
+            raise ValueError("speak: --voices is empty")
+        if not 0 <= self.jitter < 0.5:
+            raise ValueError(f"speak: --jitter must be at least 0 and below 0.5, got {self.jitter}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to make.
+
+    Attributes:
+        id: Id of the line.
+        text: What to say.
+        voice: Who says it.
+        rate: Relative speed.
+        pitch: Relative pitch.
+        clip: Path of the clip relative to the output folder.
+    """
+
+    id: str
+    text: str
+    voice: Voice
+    rate: float
+    pitch: float
+    clip: str
+
+
+def fraction(key: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
+def voice_text(row: Mapping[str, Any]) -> str:
+    """What a voice should say for a line: its ``spoken`` text or its question, without quotes and brackets."""
+    text = str(row.get("spoken") or row["question"])
+    text = text.replace("&", " and ").replace("%", " percent").replace('"', "")
+    return re.sub(r"\s+", " ", re.sub(r"[\[\](){}<>_*#]", " ", text)).strip()
+
+
+def plan(row: Mapping[str, Any], cast: Cast, suffix: str, attempt: int = 0) -> Job:
+    """The clip of one line.
+
+    Args:
+        row: Line of the text manifest.
+        cast: The speakers.
+        suffix: File name extension, such as ``ogg``.
+        attempt: 0 for the first voice, 1 for another one, and so on.
+    """
+    heldout = row.get("split") in HELDOUT_SPLITS
+    pool = (cast.heldout or cast.voices) if heldout else cast.voices
+    key = str(row["id"])
+    voice = pool[(int(fraction(f"voice {key}") * len(pool)) + attempt) % len(pool)]
+    rate = round(1 + cast.jitter * (2 * fraction(f"rate {key}") - 1), 3)
+    pitch = round(1 + cast.jitter * (2 * fraction(f"pitch {key}") - 1), 3)
+    text = voice_text(row)
+    # The name changes with whatever changes the sound: an old clip is never taken for a new one.
+    recipe = json.dumps([text, str(voice), rate, pitch])
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", key)
+    return Job(key, text, voice, rate, pitch, f"clips/{stem}-{digest}.{suffix}")
+
+
+def read_rows(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
+    """Lines of several text manifests.
+
+    Returns:
+        The lines by file name.
+
+    Raises:
+        FileNotFoundError: If a manifest is not there.
+        ValueError: If a line is no JSON object with an id and a question, an id occurs twice, or two files
+            have the same name.
+    """
+    manifests: dict[str, list[dict[str, Any]]] = {}
+    first_seen: dict[str, str] = {}
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"speak: no such file: {path}")
+        if path.name in manifests:
+            raise ValueError(f"speak: two inputs are named {path.name}; the manifests in the output would be one file")
+        rows = manifests[path.name] = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                rows.append(_row(line, f"{path.name}:{number}", first_seen))
+    return manifests
+
+
+def _row(line: str, place: str, first_seen: dict[str, str]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: not JSON: {error.msg}") from None
+    if not isinstance(row, dict) or not row.get("id") or not str(row.get("question") or "").strip():
+        raise ValueError(f"{place}: a line must be an object with an id and a question")
+    key = str(row["id"])
+    if key in first_seen:
+        raise ValueError(f"{place}: id {key!r} was already used in {first_seen[key]}")
+    first_seen[key] = place
+    return row
