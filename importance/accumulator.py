@@ -1,0 +1,172 @@
+"""Collects what the taps report into per-example scores, row and column sums, and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .estimators import ESTIMATORS
+from .factors import DenseFactors, EmbeddingFactors, Factors, VectorFactors
+from .kernels import Tally, Workspace, gram_is_cheaper, score_entries, score_norms, vector_gradients
+from .sites import Site
+from .weights import bias_of
+
+
+class Accumulator:
+    """A sink for taps (see :class:`textkeep.importance.taps.Sink`).
+
+    Args:
+        sites: What is scored.
+        estimators: Names.
+        vectors: Keep row and column sums.
+        maps: Estimators for which every single weight's score is kept.
+        maps_on_cpu: Keep those on the CPU.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        estimators: Sequence[str],
+        vectors: bool = True,
+        maps: Collection[str] = (),
+        maps_on_cpu: bool = False,
+    ) -> None:
+        self.sites = sites
+        self.estimators = tuple(estimators)
+        self.examples: dict[str, list[Tensor]] = {n: [] for n in self.estimators if ESTIMATORS[n].per_example}
+        self.heads: dict[int, Tensor] = {}
+        self._vectors = vectors
+        self._workspace = Workspace()
+        maps = {n for n in {*maps, "taylor_batch"} if n in self.estimators}
+        self.tallies: list[dict[str, Tally]] = [
+            {
+                n: _new_tally(site, n, vectors, n in maps, maps_on_cpu)
+                for n in (*self.examples, *(maps - {*self.examples}))
+            }
+            for site in sites
+        ]
+        self._tied: dict[int, DenseFactors] = {}
+        self._active: tuple[str, ...] = ()
+        self._scale = 1.0
+        self._rows = 0
+        self._spans: list[tuple[int, int]] = []
+
+    def begin(self, batch: int, spans: list[tuple[int, int]]) -> None:
+        """Opens a batch of ``batch`` examples whose content lies in ``spans``."""
+        self._rows, self._spans = batch, spans
+        for parts in self.examples.values():
+            parts.append(torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device))
+
+    def expect(self, estimators: Sequence[str], scale: float = 1.0) -> None:
+        """Says which estimators the next backward pass feeds, and with what factor."""
+        self._active, self._scale = tuple(n for n in estimators if n in self.estimators), scale
+
+    def drop_batch(self) -> None:
+        """Forgets the scores of the last batch (one that only kept the ranks in step)."""
+        for parts in self.examples.values():
+            parts.pop()
+
+    def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
+        """See :class:`~textkeep.importance.taps.Sink`."""
+        site = self.sites[index]
+        if site.parameter is not None:
+            self._score(index, VectorFactors(vector_gradients(site.module, site.parameter, a, b)))
+            return
+        a, b = self._by_example(site, a), self._by_example(site, b)
+        if y is not None and site.tied is None and "signed_taylor" in self._active:
+            self._signed_rows(index, self._by_example(site, y), b)
+        spans = self._spans if a.shape[1] == max(stop for _, stop in self._spans) else None
+        factors = DenseFactors(a.to(b.dtype), b, spans if a.device.type == "cpu" else None)
+        if site.tied is not None:
+            self._tied[index] = factors
+        else:
+            self._score(index, factors, cheap_signed=True)
+
+    def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
+        """See :class:`~textkeep.importance.taps.Sink`: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
+        if "signed_taylor" not in self._active:
+            return
+        site = self.sites[index]
+        product = self._by_example(site, _wide(a) * _wide(dx))
+        columns = product.sum(1)
+        self.examples["signed_taylor"][-1][:, index] += columns.sum(1, dtype=torch.float64) * self._scale
+        tally = self.tallies[index]["signed_taylor"]
+        if tally.columns is not None:
+            tally.columns += columns.abs().sum(0, dtype=torch.float64) * self._scale
+            if site.head_dim and site.kind == "o":
+                self._add_heads(index, columns, site.head_dim)
+
+    def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
+        """See :class:`~textkeep.importance.taps.Sink`."""
+        site = self.sites[index]
+        table: Any = site.tied if site.tied is not None else site.module
+        if table.padding_idx is not None:
+            e = e * (ids != table.padding_idx).unsqueeze(-1)
+        if ids.shape[0] != self._rows:
+            raise RuntimeError(f"importance: {site.name} was looked up with ids of shape {tuple(ids.shape)}")
+        self._score(index, EmbeddingFactors(ids, e, site.shape[0], self._tied.pop(index, None)))
+
+    def _score(self, index: int, factors: Factors, cheap_signed: bool = False) -> None:
+        site, tallies = self.sites[index], self.tallies[index]
+        names = [n for n in self._active if ESTIMATORS[n].block is not None]
+        if cheap_signed:
+            names = [n for n in names if n != "signed_taylor"]
+        if "taylor_batch" in self._active:
+            running = tallies["taylor_batch"].map
+            assert running is not None
+            factors.total(running)
+        only_norms = names in (["fisher"], ["fisher_sampled"])
+        if only_norms and tallies[names[0]].map is None and gram_is_cheaper(factors, site.shape, self._vectors):
+            scores = {names[0]: score_norms(factors, tallies[names[0]], self._scale)}
+        elif names:
+            blocks = {n: block for n in names if (block := ESTIMATORS[n].block) is not None}
+            scores = score_entries(factors, site.weight(), blocks, tallies, self._workspace, self._scale)
+        else:
+            return
+        for name, values in scores.items():
+            self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
+
+    def _signed_rows(self, index: int, y: Tensor, b: Tensor) -> None:
+        """Row sums of ``W * G_i``: ``sum_t b_t (y_t - bias)``."""
+        site = self.sites[index]
+        bias = bias_of(site.module)
+        rows = (_wide(b) * (_wide(y) - bias if bias is not None else _wide(y))).sum(1)
+        tally = self.tallies[index]["signed_taylor"]
+        if tally.rows is not None:
+            tally.rows += rows.abs().sum(0, dtype=torch.float64) * self._scale
+            if site.head_dim and site.kind in ("q", "k", "v"):
+                self._add_heads(index, rows, site.head_dim)
+
+    def _add_heads(self, index: int, sums: Tensor, head_dim: int) -> None:
+        per_head = sums.unflatten(1, (-1, head_dim)).sum(2, dtype=torch.float64).abs().sum(0) * self._scale
+        self.heads[index] = self.heads[index] + per_head if index in self.heads else per_head
+
+    def _by_example(self, site: Site, tensor: Tensor) -> Tensor:
+        """(B, T, features) of what a module saw, which may have merged or split the middle dimensions."""
+        if tensor.dim() == 2 and tensor.shape[0] % self._rows == 0:
+            return tensor.unflatten(0, (self._rows, -1))
+        if tensor.dim() < 3 or tensor.shape[0] != self._rows:
+            shape = tuple(tensor.shape)
+            raise RuntimeError(
+                f"importance: {site.name} saw a tensor {shape}, not one row for each of {self._rows} examples"
+            )
+        return tensor.flatten(1, -2)
+
+
+def _new_tally(site: Site, name: str, vectors: bool, keep_map: bool, on_cpu: bool) -> Tally:
+    weight = site.stored
+    height, width = site.shape
+    vectors = vectors and ESTIMATORS[name].per_example
+    rows = torch.zeros(height, dtype=torch.float64, device=weight.device) if vectors else None
+    columns = torch.zeros(width, dtype=torch.float64, device=weight.device) if vectors else None
+    device = torch.device("cpu") if on_cpu else weight.device
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    entries = torch.zeros(height, width, dtype=dtype, device=device) if keep_map else None
+    return Tally(rows, columns, entries, signed=ESTIMATORS[name].signed)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

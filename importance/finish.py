@@ -1,0 +1,222 @@
+"""From sums on every rank to one snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .accumulator import Accumulator
+from .activations import InputNorms
+from .collectives import Ranks
+from .conservation import check_conservation, conservation_errors, equal_pairs
+from .estimators import ESTIMATORS
+from .masks import scope_groups, top_masks
+from .sites import SiteTable
+from .snapshot import Matrix, Snapshot
+from .storage import versions
+
+if TYPE_CHECKING:
+    from .probe import ProbeOptions, Record
+
+MASKING = "loss on labels != -100 only; padded positions excluded"
+NORMALISATION = "mean over an example's answer tokens, then mean over examples"
+
+
+def build_snapshot(
+    model: nn.Module,
+    table: SiteTable,
+    accumulator: Accumulator,
+    norms: InputNorms,
+    record: Record,
+    options: ProbeOptions,
+    ranks: Ranks,
+    header: dict[str, Any],
+) -> Snapshot:
+    """Gathers all ranks and assembles the snapshot.
+
+    Raises:
+        ValueError: If no rank had an example.
+        RuntimeError: If the self-test fails.
+    """
+    examples, record = _gathered(accumulator, record, ranks)
+    count = len(record.losses)
+    if not count:
+        raise ValueError(f"importance: probe {header['name']!r} has no examples")
+    _sum_over_ranks(accumulator, norms, ranks)
+    pairs = equal_pairs(table.sites, table.blocks)
+    errors = {}
+    if "signed_taylor" in examples and options.self_test:
+        errors = conservation_errors(examples["signed_taylor"], table.sites, pairs)
+        check_conservation(errors, _compute_type(table, options))
+    twins = {second: table.sites[first].name for first, second in pairs} if errors else {}
+    snapshot = Snapshot(
+        table=[
+            Matrix(
+                s.name, s.shape, s.layer, s.kind, s.head_dim, "lm_head" if s.tied is not None else None, twins.get(i)
+            )
+            for i, s in enumerate(table.sites)
+        ],
+        examples=examples,
+        totals={},
+        rows={},
+        columns={},
+        heads=[
+            _host(accumulator.heads[i] / count) if i in accumulator.heads else np.zeros(0)
+            for i in range(len(table.sites))
+        ],
+        losses=np.array(record.losses),
+        tokens=np.array(record.tokens, dtype=np.int64),
+        meta={},
+    )
+    _fill(snapshot, table, accumulator, norms, options, count)
+    snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
+    return snapshot
+
+
+def _gathered(accumulator: Accumulator, record: Record, ranks: Ranks) -> tuple[dict[str, np.ndarray], Record]:
+    width = len(accumulator.sites)
+    local = {
+        name: _host(torch.cat(parts)) if parts else np.zeros((0, width)) for name, parts in accumulator.examples.items()
+    }
+    everyone = ranks.gather((local, record))
+    examples = {name: np.concatenate([part[name] for part, _ in everyone]) for name in local}
+    merged = type(record)(**{key: [v for _, r in everyone for v in getattr(r, key)] for key in asdict(record)})
+    return examples, merged
+
+
+def _sum_over_ranks(accumulator: Accumulator, norms: InputNorms, ranks: Ranks) -> None:
+    if ranks.size == 1:
+        return
+    for index, (site, tallies) in enumerate(zip(accumulator.sites, accumulator.tallies, strict=True)):
+        for tally in tallies.values():
+            for tensor in (tally.rows, tally.columns, tally.map):
+                if tensor is not None:
+                    ranks.sum(tensor)
+        if site.head_dim and "signed_taylor" in tallies and tallies["signed_taylor"].rows is not None:
+            size = site.shape[1 if site.kind == "o" else 0] // site.head_dim  # a rank without examples has no sums yet
+            empty = torch.zeros(size, dtype=torch.float64, device=site.stored.device)
+            accumulator.heads.setdefault(index, empty)
+            ranks.sum(accumulator.heads[index])
+    for squares in norms.squares:
+        ranks.sum(squares)
+
+
+def entry_scores(
+    estimator: str, table: SiteTable, accumulator: Accumulator, norms: InputNorms, count: int
+) -> Callable[[int], Tensor] | None:
+    """A function that gives the score of every weight of matrix ``i``, or ``None`` if only sums were kept."""
+
+    def mapped(index: int) -> Tensor:
+        entries = accumulator.tallies[index][estimator].map
+        assert entries is not None
+        return entries / count
+
+    def batch(index: int) -> Tensor:
+        mean = mapped(index)
+        return (mean * table.sites[index].weight().to(mean)).abs_()
+
+    def magnitude(index: int) -> Tensor:
+        weight = table.sites[index].weight()
+        return weight.to(torch.promote_types(weight.dtype, torch.float32)).abs()
+
+    def wanda(index: int) -> Tensor:
+        norm = (norms.squares[index] / count).sqrt()
+        absolute = magnitude(index)
+        return absolute * norm.to(absolute)
+
+    special = {"taylor_batch": batch, "magnitude": magnitude, "wanda": wanda}
+    if estimator in special:
+        return special[estimator]
+    tally = accumulator.tallies[0].get(estimator)
+    return mapped if tally is not None and tally.map is not None else None
+
+
+def _fill(
+    snapshot: Snapshot,
+    table: SiteTable,
+    accumulator: Accumulator,
+    norms: InputNorms,
+    options: ProbeOptions,
+    count: int,
+) -> None:
+    """Row and column sums, totals of estimators without examples, masks and maps."""
+    indices = range(len(table.sites))
+    for name in accumulator.estimators:
+        entries = entry_scores(name, table, accumulator, norms, count)
+        if not ESTIMATORS[name].per_example:
+            assert entries is not None
+            sums = [_sums(entries(i)) for i in indices]
+            snapshot.totals[name] = np.array([float(rows.sum()) for rows, _ in sums])
+            if options.vectors:
+                snapshot.rows[name], snapshot.columns[name] = [r for r, _ in sums], [c for _, c in sums]
+        elif options.vectors:
+            tallies = [accumulator.tallies[i][name] for i in indices]
+            snapshot.rows[name] = [_host(t.rows / count) for t in tallies if t.rows is not None]
+            snapshot.columns[name] = [_host(t.columns / count) for t in tallies if t.columns is not None]
+        if entries is not None and options.top_fraction:
+            groups = scope_groups([s.layer for s in table.sites], options.top_scope)
+            packed = top_masks(entries, groups, options.top_fraction)
+            snapshot.masks[name] = [packed[i] for i in indices]
+        if entries is not None and name in options.keep_maps:
+            snapshot.maps[name] = [entries(i) for i in indices]
+
+
+def _sums(entries: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return _host(entries.sum(1, dtype=torch.float64)), _host(entries.sum(0, dtype=torch.float64))
+
+
+def _host(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _compute_type(table: SiteTable, options: ProbeOptions) -> torch.dtype:
+    return options.autocast or table.sites[0].stored.dtype
+
+
+def settings_of(options: ProbeOptions) -> dict[str, Any]:
+    """The options that change the numbers, as JSON."""
+    settings = {k: v for k, v in asdict(options).items() if k not in ("maps_on_cpu", "self_test", "distributed")}
+    return {**settings, "autocast": str(options.autocast) if options.autocast else None}
+
+
+def _meta(
+    model: nn.Module,
+    table: SiteTable,
+    snapshot: Snapshot,
+    options: ProbeOptions,
+    record: Record,
+    ranks: Ranks,
+    errors: dict[str, float],
+) -> dict[str, Any]:
+    fingerprint = hashlib.sha256("".join(sorted(record.keys)).encode()).hexdigest()
+    return {
+        "layers": table.layers,
+        "model": {
+            "class": type(model).__name__,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "dtype": str(table.sites[0].stored.dtype),
+        },
+        "estimators": list(snapshot.estimators),
+        "options": settings_of(options),
+        "probe": {
+            "fingerprint": fingerprint,
+            "ids": record.ids,
+            "examples": len(record.ids),
+            "tokens": int(snapshot.tokens.sum()),
+        },
+        "loss": snapshot.loss,
+        "coverage": table.coverage,
+        "untapped": table.untapped,
+        "conservation": errors,
+        "heads": [h.size for h in snapshot.heads] if any(h.size for h in snapshot.heads) else [],
+        "masking": MASKING,
+        "normalisation": NORMALISATION,
+        "world_size": ranks.size,
+        "versions": versions(),
+    }

@@ -1,0 +1,250 @@
+"""Where importance is measured: the weight matrices of a decoder, found by the structure of the module tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from .weights import base_module, effective_weight, is_dense, is_lora, refusal
+
+KIND_NAMES: dict[str, tuple[str, ...]] = {
+    "q": ("q_proj", "wq", "query", "q_lin", "to_q"),
+    "k": ("k_proj", "wk", "key", "k_lin", "to_k"),
+    "v": ("v_proj", "wv", "value", "v_lin", "to_v"),
+    "o": ("o_proj", "wo", "out_proj", "to_out"),
+    "gate": ("gate_proj", "w1"),
+    "up": ("up_proj", "w3", "fc1", "fc_in", "dense_h_to_4h"),
+    "down": ("down_proj", "w2", "fc2", "fc_out", "dense_4h_to_h"),
+    "qkv": ("qkv_proj", "query_key_value", "c_attn", "Wqkv"),
+    "gate_up": ("gate_up_proj",),
+}
+_KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
+_WRAPPERS = re.compile(
+    r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\.|^base_model\.model\."
+)
+EXTRAS = ("embeddings", "norms")
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One weight that is scored.
+
+    Attributes:
+        name: Name of the parameter in the unwrapped model, such as ``model.layers.3.mlp.up_proj.weight``.
+        module: The module whose input and output are tapped (the LoRA wrapper where there is one).
+        kind: ``q k v o gate up down`` where recognised, else the path inside the decoder block.
+        layer: Index of the decoder block, ``None`` outside the blocks.
+        shape: (out, in) of a matrix; (1, n) of a vector.
+        head_dim: Size of an attention head where the matrix belongs to attention.
+        parameter: For a norm: the name of the parameter inside ``module``; ``None`` for matrices.
+        tied: For an output head that shares its weight: the embedding module.
+    """
+
+    name: str
+    module: nn.Module
+    kind: str
+    layer: int | None
+    shape: tuple[int, int]
+    head_dim: int | None = None
+    parameter: str | None = None
+    tied: nn.Embedding | None = None
+
+    @property
+    def stored(self) -> Tensor:
+        """The parameter as the model holds it: the base weight under LoRA, a shard under FSDP."""
+        if self.parameter is not None:
+            return getattr(self.module, self.parameter)
+        weight = base_module(self.module).weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def weight(self) -> Tensor:
+        """The effective weight, of ``shape``, without a gradient."""
+        if self.parameter is not None:
+            return getattr(self.module, self.parameter).detach().reshape(self.shape)
+        if isinstance(self.module, nn.Embedding):
+            return self.module.weight.detach()
+        return effective_weight(self.module)
+
+
+@dataclass
+class SiteTable:
+    """The sites of a model, and what is left out.
+
+    Attributes:
+        sites: In the order of the module tree, that is by depth.
+        untapped: Parameter name -> reason, for weights of the decoder blocks that are not scored.
+        coverage: Scored parameters over all parameters of the decoder blocks (and of the chosen extras).
+        layers: Number of decoder blocks.
+        blocks: The module list of decoder blocks.
+    """
+
+    sites: list[Site] = field(default_factory=list)
+    untapped: dict[str, str] = field(default_factory=dict)
+    coverage: float = 0.0
+    layers: int = 0
+    blocks: nn.ModuleList = field(default_factory=nn.ModuleList)
+
+
+def clean_name(name: str) -> str:
+    """A parameter's name without the prefixes of compilers, DDP, FSDP and peft."""
+    return _WRAPPERS.sub("", name)
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The decoder blocks: the outermost module list that holds most of the dense weights.
+
+    Raises:
+        ValueError: If there is no module list with dense layers inside.
+    """
+    best: tuple[int, str, nn.ModuleList] | None = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList):
+            size = sum(_size(m) for m in module.modules() if is_dense(m))
+            if size and (best is None or size > best[0]):  # an inner list is never larger than its outer one
+                best = (size, name, module)
+    if best is None:
+        raise ValueError(
+            f"importance: no decoder blocks in {type(model).__name__}: expected an nn.ModuleList with Linear layers"
+        )
+    return best[1], best[2]
+
+
+def _size(module: nn.Module) -> int:
+    weight = base_module(module).weight
+    return weight.numel() if isinstance(weight, Tensor) else 0
+
+
+def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
+    """Lists the weights to score: all dense matrices of the decoder blocks, and the extras asked for.
+
+    Args:
+        model: The bare model (see :func:`textkeep.importance.state.unwrap`).
+        include: Any of ``"embeddings"`` (input embedding and output head) and ``"norms"`` (norm weights and biases
+            inside norm modules).
+
+    Raises:
+        ValueError: For an unknown extra or a model without decoder blocks.
+    """
+    unknown = sorted(set(include) - set(EXTRAS))
+    if unknown:
+        raise ValueError(f"importance: include={unknown!r} is unknown; allowed: {', '.join(EXTRAS)}")
+    prefix, blocks = find_blocks(model)
+    table = SiteTable(layers=len(blocks), blocks=blocks)
+    for index, block in enumerate(blocks):
+        _add_block(table, block, f"{prefix}.{index}", index, norms="norms" in include)
+    adapters = {id(p) for m in blocks.modules() if is_lora(m) for p in _lora_parameters(m)}
+    counted = {id(p): p.numel() for p in blocks.parameters() if id(p) not in adapters}
+    if "embeddings" in include:
+        for site in _embedding_sites(model, blocks):
+            table.sites.append(site)
+            counted[id(site.stored)] = site.shape[0] * site.shape[1]
+    if "norms" in include:
+        for site in _outer_norms(model, blocks):
+            table.sites.append(site)
+            counted[id(site.stored)] = site.shape[1]
+    table.coverage = sum(s.shape[0] * s.shape[1] for s in table.sites) / max(sum(counted.values()), 1)
+    return table
+
+
+def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norms: bool) -> None:
+    covered: set[int] = set()
+    for path, module in _outermost_weights(block):
+        name = clean_name(f"{prefix}.{path}.weight")
+        reason = _routed(block, path) or refusal(module)
+        if reason:
+            table.untapped[name] = reason
+        else:
+            shape = effective_weight_shape(module)
+            kind = _KIND_OF.get(path.rsplit(".", 1)[-1], path)
+            table.sites.append(Site(name, module, kind, layer, shape, _head_dim(block, path, kind)))
+        covered.update(id(p) for p in module.parameters())
+    if norms:
+        for site in _norm_sites(block, prefix, layer):
+            table.sites.append(site)
+            covered.add(id(site.stored))
+    for path, parameter in block.named_parameters():
+        if id(parameter) not in covered and parameter.dim() > 1:
+            table.untapped[clean_name(f"{prefix}.{path}")] = f"not a Linear weight, shape {tuple(parameter.shape)}"
+
+
+def effective_weight_shape(module: nn.Module) -> tuple[int, int]:
+    """(out, in) of a dense layer, without forming a merged weight."""
+    base = base_module(module)
+    rows, columns = base.weight.shape  # type: ignore[misc]
+    return (int(rows), int(columns)) if isinstance(base, nn.Linear) else (int(columns), int(rows))
+
+
+def _outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Dense layers and LoRA wrappers, but not the parts inside a wrapper."""
+    wrapped: list[str] = []
+    for path, module in block.named_modules():
+        if any(path.startswith(f"{outer}.") for outer in wrapped):
+            continue
+        if is_lora(module):
+            wrapped.append(path)
+            yield path, module
+        elif is_dense(module):
+            yield path, module
+
+
+def _routed(block: nn.Module, path: str) -> str | None:
+    """Experts see a varying subset of the tokens, detached from the examples: they cannot be scored per example."""
+    parts = path.split(".")
+    for end in range(1, len(parts)):
+        if isinstance(block.get_submodule(".".join(parts[:end])), nn.ModuleList):
+            return "inside a list of routed experts"
+    return None
+
+
+def _head_dim(block: nn.Module, path: str, kind: str) -> int | None:
+    parent = block.get_submodule(path.rpartition(".")[0])
+    size = getattr(parent, "head_dim", None)
+    return int(size) if kind in ("q", "k", "v", "o") and isinstance(size, int) else None
+
+
+def _lora_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    base = base_module(module)
+    kept = {id(p) for p in base.parameters()}
+    return (p for p in module.parameters() if id(p) not in kept)
+
+
+def _norm_sites(root: nn.Module, prefix: str, layer: int | None) -> Iterator[Site]:
+    """Vectors owned by modules without children that are no dense layers: RMSNorm, LayerNorm."""
+    for path, module in root.named_modules():
+        if is_dense(module) or isinstance(module, nn.Embedding) or next(module.children(), None) is not None:
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 1:
+                full = clean_name(".".join(part for part in (prefix, path, name) if part))
+                kind = ".".join(part for part in (path, name) if part)
+                yield Site(full, module, kind, layer, (1, parameter.numel()), parameter=name)
+
+
+def _outer_norms(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
+    inside = {id(m) for m in blocks.modules()}
+    for site in _norm_sites(model, "", None):
+        if id(site.module) not in inside:
+            yield site
+
+
+def _embedding_sites(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
+    """Input embeddings and output head outside the blocks; a shared weight is one site, tapped at both ends."""
+    inside = {id(m) for m in blocks.modules()}
+    outer = [(n, m) for n, m in model.named_modules() if id(m) not in inside]
+    heads = [(n, m) for n, m in _outermost_weights(model) if id(m) not in inside and refusal(m) is None]
+    getter = getattr(model, "get_input_embeddings", None)
+    words = getter() if getter is not None else None  # position tables are shared by the examples: left out
+    tables = {id(m.weight): (n, m) for n, m in outer if isinstance(m, nn.Embedding) and (words is None or m is words)}
+    for name, module in heads:
+        twin = tables.pop(id(base_module(module).weight), None)
+        label = twin[0] if twin else name
+        shape = effective_weight_shape(module)
+        kind = "embedding" if twin else "lm_head"
+        yield Site(clean_name(f"{label}.weight"), module, kind, None, shape, tied=twin[1] if twin else None)
+    for name, embedding in tables.values():
+        shape = (embedding.num_embeddings, embedding.embedding_dim)
+        yield Site(clean_name(f"{name}.weight"), embedding, "embedding", None, shape)

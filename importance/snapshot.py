@@ -1,0 +1,214 @@
+"""A measurement at one step: per-example scores, row and column sums, and views of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .estimators import ESTIMATORS
+from .masks import unpack
+
+GROUPS = ("layer", "kind", "matrix")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One scored weight.
+
+    Attributes:
+        name: Parameter name.
+        shape: (out, in).
+        layer: Decoder block, ``None`` outside.
+        kind: ``q k v o gate up down`` or the path inside the block.
+        head_dim: Size of an attention head, if it has heads.
+        tied_to: Name of the module that shares the weight.
+        equal_to: Name of the matrix whose signed score is equal by conservation: not separate evidence.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    layer: int | None
+    kind: str
+    head_dim: int | None = None
+    tied_to: str | None = None
+    equal_to: str | None = None
+
+
+@dataclass
+class Snapshot:
+    """Importance of a model's weights on a probe.
+
+    Attributes:
+        table: The scored matrices, by depth.
+        examples: Estimator -> scores (N, M) of N examples and M matrices; signed where the estimator is.
+        totals: Estimator -> (M,), for estimators without per-example scores.
+        rows: Estimator -> one array (O,) a matrix: mean over examples of row sums (of absolute row sums if signed).
+        columns: Estimator -> one array (I,) a matrix.
+        heads: One array a matrix with the signed score's E|s| of each attention head, empty where there are none.
+        losses: (N,) mean answer-token loss of each example, nats.
+        tokens: (N,) answer tokens.
+        meta: Step, probe, options, versions (see ``storage``).
+        masks: Estimator -> packed top-k bits, one array a matrix.
+        maps: Estimator -> mean score of every weight (O, I), one tensor a matrix.
+    """
+
+    table: list[Matrix]
+    examples: dict[str, np.ndarray]
+    totals: dict[str, np.ndarray]
+    rows: dict[str, list[np.ndarray]]
+    columns: dict[str, list[np.ndarray]]
+    heads: list[np.ndarray]
+    losses: np.ndarray
+    tokens: np.ndarray
+    meta: dict[str, Any]
+    masks: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    maps: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Snapshot:
+        """Reads a snapshot folder; nothing is unpickled.
+
+        Raises:
+            FileNotFoundError: If there is no snapshot.
+            ValueError: If its format is newer than this version.
+        """
+        from .storage import load_snapshot
+
+        return load_snapshot(Path(folder))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a snapshot folder under a temporary name and renames it; an existing one is replaced."""
+        from .storage import save_snapshot
+
+        return save_snapshot(self, Path(folder))
+
+    @property
+    def step(self) -> int:
+        """Optimiser step of the measurement."""
+        return int(self.meta["step"])
+
+    @property
+    def loss(self) -> float:
+        """Mean over the examples of the mean answer-token loss, nats."""
+        return float(self.losses.mean())
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the examples, in the order of the rows of ``examples``."""
+        return list(self.meta["probe"]["ids"])
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Names of the estimators measured."""
+        return (*self.examples, *self.totals)
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder blocks."""
+        return int(self.meta["layers"])
+
+    def scores(self, estimator: str) -> np.ndarray:
+        """(M,) score of each matrix: mean over the examples, of absolute values if signed.
+
+        Raises:
+            ValueError: If the estimator was not measured.
+        """
+        if estimator in self.totals:
+            return self.totals[estimator]
+        return self.per_example(estimator).mean(axis=0)
+
+    def per_example(self, estimator: str) -> np.ndarray:
+        """(N, M) non-negative scores.
+
+        Raises:
+            ValueError: If the estimator was not measured or has no per-example scores.
+        """
+        if estimator not in self.examples:
+            known = ", ".join(self.examples)
+            raise ValueError(f"importance: no per-example scores of {estimator!r} in this snapshot; it has {known}")
+        values = self.examples[estimator]
+        return np.abs(values) if ESTIMATORS[estimator].signed else values
+
+    def matrices(self, estimator: str) -> dict[str, float]:
+        """Parameter name -> mean over the examples of the matrix total."""
+        return {m.name: float(v) for m, v in zip(self.table, self.scores(estimator), strict=True)}
+
+    def membership(self, estimator: str, group: str = "layer") -> tuple[list[str], np.ndarray]:
+        """Labels (G,) and a 0/1 matrix (M, G) saying which matrix counts in which group.
+
+        Only matrices in decoder blocks count. For a signed score, one of each conserved pair counts: the other is
+        equal.
+
+        Raises:
+            ValueError: For an unknown group.
+        """
+        if group not in GROUPS:
+            raise ValueError(f"importance: group={group!r} is unknown; allowed: {', '.join(GROUPS)}")
+        signed = ESTIMATORS[estimator].signed
+        width = max(2, len(str(self.layers - 1)))
+        name_of = {
+            "layer": lambda m: f"layer_{m.layer:0{width}d}",
+            "kind": lambda m: m.kind,
+            "matrix": lambda m: m.name,
+        }[group]
+        counted = [(i, m) for i, m in enumerate(self.table) if m.layer is not None and not (signed and m.equal_to)]
+        labels = list(dict.fromkeys(name_of(m) for _, m in counted))
+        if group == "layer":
+            labels = [f"layer_{i:0{width}d}" for i in range(self.layers)]
+        member = np.zeros((len(self.table), len(labels)))
+        for i, matrix in counted:
+            member[i, labels.index(name_of(matrix))] = 1.0
+        return labels, member
+
+    def shares(self, estimator: str, group: str = "layer") -> dict[str, float]:
+        """Label -> share of the decoder's total, summing to 1. Layers are labelled ``layer_07``."""
+        labels, member = self.membership(estimator, group)
+        sums = self.scores(estimator) @ member
+        return dict(zip(labels, (sums / max(sums.sum(), np.finfo(float).tiny)).tolist(), strict=True))
+
+    def total(self, estimator: str) -> float:
+        """Sum over the decoder's matrices (one of each conserved pair if signed)."""
+        _, member = self.membership(estimator)
+        return float((self.scores(estimator) @ member).sum())
+
+    def top(self, estimator: str, fraction: float | None = None) -> dict[str, Tensor]:
+        """Parameter name -> boolean mask (O, I) of the top fraction of single weights.
+
+        Args:
+            estimator: One whose masks were measured (``top_fraction`` and ``masks`` of the probe).
+            fraction: The fraction expected; ``None`` takes what is there.
+
+        Raises:
+            ValueError: If there are no such masks.
+        """
+        measured = self.meta["options"].get("top_fraction")
+        if estimator not in self.masks or (fraction is not None and fraction != measured):
+            have = f"{', '.join(self.masks)} at {measured:g}" if self.masks else "none"
+            raise ValueError(f"importance: no top-{fraction or 'k'} mask of {estimator!r}; this snapshot has {have}")
+        return {m.name: unpack(bits, m.shape) for m, bits in zip(self.table, self.masks[estimator], strict=True)}
+
+    def parameters(self, estimator: str) -> dict[str, Tensor]:
+        """Parameter name -> mean score of every weight (O, I), if ``keep_maps`` asked for it.
+
+        Raises:
+            ValueError: If the map was not kept.
+        """
+        if estimator not in self.maps:
+            raise ValueError(f"importance: {estimator!r} has no map; probe with keep_maps=({estimator!r},)")
+        return {m.name: entries for m, entries in zip(self.table, self.maps[estimator], strict=True)}
+
+    def head_scores(self, estimator: str) -> dict[str, np.ndarray]:
+        """Parameter name -> score of each attention head (rows of q, k, v; columns of o)."""
+        if ESTIMATORS[estimator].signed:
+            return {m.name: h for m, h in zip(self.table, self.heads, strict=True) if h.size}
+        sides: Mapping[bool, list[np.ndarray]] = {True: self.columns[estimator], False: self.rows[estimator]}
+        return {
+            m.name: sides[m.kind == "o"][i].reshape(-1, m.head_dim).sum(axis=1)
+            for i, m in enumerate(self.table)
+            if m.head_dim
+        }

@@ -1,0 +1,132 @@
+"""Snapshot folders: ``stats.safetensors``, optional ``masks.safetensors`` and ``maps.safetensors``, ``meta.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
+
+from .snapshot import Matrix, Snapshot
+
+FORMAT = 1
+
+
+def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
+    """See :meth:`Snapshot.save`."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(_stats(snapshot), temporary / "stats.safetensors")
+    if snapshot.masks:
+        save_file(
+            {
+                f"{e}/{m.name}": bits
+                for e, masks in snapshot.masks.items()
+                for m, bits in zip(snapshot.table, masks, strict=True)
+            },
+            temporary / "masks.safetensors",
+        )
+    if snapshot.maps:
+        maps = {
+            f"{e}/{m.name}": entries.detach().cpu().contiguous()
+            for e, tensors in snapshot.maps.items()
+            for m, entries in zip(snapshot.table, tensors, strict=True)
+        }
+        save_torch(maps, temporary / "maps.safetensors")
+    meta = {**snapshot.meta, "format": FORMAT, "matrices": [asdict(m) for m in snapshot.table]}
+    (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    return folder
+
+
+def load_snapshot(folder: Path) -> Snapshot:
+    """See :meth:`Snapshot.load`."""
+    meta = read_meta(folder)
+    table = [Matrix(**{**entry, "shape": tuple(entry["shape"])}) for entry in meta.pop("matrices")]
+    try:
+        stats = load_file(folder / "stats.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"importance: {folder / 'stats.safetensors'} cannot be read: {error}") from error
+    heights, widths = [m.shape[0] for m in table], [m.shape[1] for m in table]
+    return Snapshot(
+        table=table,
+        examples=_part(stats, "examples/"),
+        totals=_part(stats, "totals/"),
+        rows={e: _split(flat, heights) for e, flat in _part(stats, "rows/").items()},
+        columns={e: _split(flat, widths) for e, flat in _part(stats, "columns/").items()},
+        heads=_split(stats["heads"], meta["heads"]) if meta["heads"] else [np.zeros(0)] * len(table),
+        losses=stats["losses"],
+        tokens=stats["tokens"],
+        meta=meta,
+        masks=_by_matrix(load_file(folder / "masks.safetensors"), table)
+        if (folder / "masks.safetensors").exists()
+        else {},
+        maps=_by_matrix(load_torch(folder / "maps.safetensors"), table)
+        if (folder / "maps.safetensors").exists()
+        else {},
+    )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The ``meta.json`` of a snapshot folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged or of a newer format.
+    """
+    path = folder / "meta.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"importance: no snapshot in {folder} (meta.json is missing)")
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(meta["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"importance: {path} is not a snapshot's meta.json: {error}") from error
+    if version > FORMAT:
+        raise ValueError(f"importance: {path} has format {version}, this version reads up to {FORMAT}")
+    return meta
+
+
+def _stats(snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Flat arrays: rows and columns of all matrices one after the other, in the order of the table."""
+    stats = {
+        "losses": snapshot.losses,
+        "tokens": snapshot.tokens,
+        **{f"examples/{e}": scores for e, scores in snapshot.examples.items()},
+        **{f"totals/{e}": scores for e, scores in snapshot.totals.items()},
+        **{f"rows/{e}": np.concatenate(parts).astype(np.float32) for e, parts in snapshot.rows.items()},
+        **{f"columns/{e}": np.concatenate(parts).astype(np.float32) for e, parts in snapshot.columns.items()},
+    }
+    if snapshot.meta["heads"]:
+        stats["heads"] = np.concatenate(snapshot.heads)
+    return {key: np.ascontiguousarray(value) for key, value in stats.items()}
+
+
+def _part(stats: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key[len(prefix) :]: value for key, value in stats.items() if key.startswith(prefix)}
+
+
+def _split(flat: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    return np.split(flat, np.cumsum(sizes)[:-1])
+
+
+def _by_matrix(stored: dict[str, Any], table: list[Matrix]) -> dict[str, list[Any]]:
+    estimators = dict.fromkeys(key.split("/", 1)[0] for key in stored)
+    return {e: [stored[f"{e}/{m.name}"] for m in table] for e in estimators}
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    return {"torch": torch.__version__, "numpy": np.__version__}

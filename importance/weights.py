@@ -1,0 +1,83 @@
+"""The weight whose importance is asked for: plain, transposed (Conv1D), sharded, or base + adapter under LoRA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Whether ``module`` maps vectors by one dense matrix: ``nn.Linear`` or transformers' ``Conv1D`` (transposed)."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; found by structure, not by import."""
+    weight = getattr(module, "weight", None)
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and isinstance(weight, Tensor)
+
+
+def is_lora(module: nn.Module) -> bool:
+    """Whether ``module`` wraps a dense layer with low-rank adapters, as peft's ``LoraLayer`` does."""
+    has_parts = all(hasattr(module, name) for name in ("base_layer", "lora_A", "lora_B", "get_delta_weight"))
+    return has_parts and is_dense(module.base_layer)  # type: ignore[arg-type]
+
+
+def base_module(module: nn.Module) -> nn.Module:
+    """The dense layer itself, with a LoRA wrapper taken off."""
+    base = module.base_layer if is_lora(module) else module
+    assert isinstance(base, nn.Module)
+    return base
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why the weight of a dense layer cannot be scored, or ``None`` if it can."""
+    base = base_module(module)
+    weight = base.weight
+    assert isinstance(weight, Tensor)
+    if weight.dim() != 2 or not weight.is_floating_point():
+        return "quantised or packed weight"
+    if is_lora(module):
+        adapter: Any = module
+        if any(adapter.lora_bias.get(name) for name in adapter.active_adapters):
+            return "LoRA with a bias of its own"
+        if any(name in adapter.lora_variant for name in adapter.active_adapters):
+            return "LoRA variant (such as DoRA) whose effective weight is not W + sBA"
+    return None
+
+
+@torch.no_grad()
+def effective_weight(module: nn.Module) -> Tensor:
+    """The weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` under LoRA.
+
+    The gradient with respect to this effective weight is what taps on the wrapper's input and output give, so a
+    score of a LoRA-tuned model can be compared with the base model's, entry by entry.
+
+    Args:
+        module: A dense layer or a LoRA wrapper around one.
+    """
+    base = base_module(module)
+    weight = base.weight
+    assert isinstance(weight, Tensor)
+    weight = _whole(weight.detach())
+    if is_lora(module):
+        adapter: Any = module
+        if not adapter.disable_adapters and not adapter.merged:
+            for name in adapter.active_adapters:
+                if name in adapter.lora_A:
+                    weight = weight + adapter.get_delta_weight(name).detach()
+    return weight.T if is_transposed(base) else weight
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """The bias that the layer adds to its output, or ``None``."""
+    bias = getattr(base_module(module), "bias", None)
+    return _whole(bias.detach()) if isinstance(bias, Tensor) else None
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Gathers a tensor that FSDP2 has sharded; others pass unchanged."""
+    gather = getattr(tensor, "full_tensor", None)
+    return gather() if gather is not None else tensor
