@@ -13,8 +13,8 @@ import numpy as np
 
 POSITIONS_PER_SECOND, SAMPLES_PER_POSITION = 50, 320
 SILENCE_AFTER = 7.0
-"""Seconds of silence after the longest clip. With 2 s Whisper base repeated every tenth question again and again; 7 s is
-within 2 points of WER of the full window at a fifth of its time."""
+"""Seconds of silence after the longest clip. With 2 s Whisper base repeated every tenth question again and again; 7 s
+is within 2 points of WER of the full window at a fifth of its time."""
 
 WHOLE_WINDOW = 30.0
 
@@ -68,8 +68,8 @@ class Transcriber:
         from ..assets.location import locate
 
         path = str(locate(source.removeprefix("asset:"))) if source.startswith("asset:") else source
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._processor = WhisperProcessor.from_pretrained(path)
