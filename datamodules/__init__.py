@@ -12,6 +12,8 @@ _PUBLIC = {
     "ChatPrompt": "prompts",
     "Collator": "collator",
     "Example": "example",
+    "HFDataset": "hf_dataset",
+    "LlamaOmniJSON": "llama_omni",
     "Manifest": "manifest",
     "Probe": "probes",
     "RowReader": "rows",

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .audio import clip_bytes
+from .bad_examples import BadExampleError
 from .example import Example
 from .front_end import Encode
 
@@ -55,7 +56,7 @@ class FeatureCache:
         """Frames (hidden, T) float32 of a clip, and the length of the features they were computed from.
 
         Raises:
-            RuntimeError: If the entry is missing or damaged and no encoder is at hand (in a worker).
+            BadExampleError: If the entry is missing or damaged and no encoder is at hand (in a worker).
         """
         path = self.path(example)
         found = _load(path)
@@ -63,7 +64,8 @@ class FeatureCache:
 
     def _compute(self, example: Example, path: Path, extract: Extract) -> tuple[Tensor, int]:
         if self.encode is None:
-            raise RuntimeError(f"{path}: missing or damaged cache entry (delete it and start again: it is recomputed)")
+            detail = f"cache entry {path} is missing or damaged; allowed: to start again, which computes it"
+            raise BadExampleError("damaged cache entry", example.location, detail)
         features = extract(example)
         with torch.no_grad():
             frames, lengths = self.encode(features[None], torch.tensor([features.shape[-1]]))

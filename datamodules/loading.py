@@ -23,7 +23,7 @@ class Pick(NamedTuple):
     view: int
 
 
-class ViewDataset(Dataset[Batch]):
+class ViewDataset(Dataset[Batch | BadExampleError]):
     """Reads whole batches: a function of (epoch, indices) alone, so that any worker may do it.
 
     A clip that turns out to be corrupt is left out under ``skip``; a batch that would be empty takes the next example
@@ -47,30 +47,34 @@ class ViewDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.views)
 
-    def __getitem__(self, pick: Pick) -> Batch:
+    def __getitem__(self, pick: Pick) -> Batch | BadExampleError:
         """A batch of one view."""
         return self.__getitems__([pick])
 
-    def __getitems__(self, picks: list[Pick]) -> Batch:
-        """The batch of these views (called by ``DataLoader`` with what the batch sampler yields).
+    def __getitems__(self, picks: list[Pick]) -> Batch | BadExampleError:
+        """The batch of these views (``DataLoader`` calls it with what the batch sampler yields).
 
-        Raises:
-            BadExampleError: Under ``raise``.
-            RuntimeError: If no readable example was found to fill an empty batch.
+        An error is given instead of raised: raised in a worker it would come out as a page of traceback.
         """
+        try:
+            return self._read(picks)
+        except BadExampleError as error:
+            return error
+
+    def _read(self, picks: list[Pick]) -> Batch:
         skipped: list[BadExampleError] = []
         rows: list[Row] = []
         for pick in picks:
             self._append(pick, rows, skipped)
-        for offset in range(1, _MAX_REPLACEMENTS):
+        last = picks[-1]
+        for offset in range(1, min(_MAX_REPLACEMENTS, len(self.views))):
             if rows:
                 break
-            following = Pick(picks[-1].epoch, (picks[-1].view + offset) % len(self.views))
-            self._append(following, rows, skipped)
+            self._append(Pick(last.epoch, (last.view + offset) % len(self.views)), rows, skipped)
         if not rows:
-            raise RuntimeError(
-                f"on_bad_example: skip: {len(skipped)} examples in a row cannot be read; the last: {skipped[-1]}"
-            )
+            error = skipped[-1]
+            detail = f"{error.detail} (on_bad_example is skip, but no clip of {len(skipped)} could be read)"
+            raise BadExampleError(error.reason, error.location, detail)
         return self.collator(rows, skipped)
 
     def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
@@ -104,7 +108,7 @@ class EpochPosition(Sampler[list[Pick]]):
             yield [Pick(epoch, index) for index in batch]
 
 
-class BatchLoader(DataLoader[Batch]):
+class BatchLoader(DataLoader[Batch | BadExampleError]):
     """A ``DataLoader`` whose state is (epoch, batches given), so that a run continues with the next batch.
 
     Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed, epoch
@@ -149,6 +153,8 @@ class BatchLoader(DataLoader[Batch]):
         self._resumed = False
         self.position.start = self._given
         for batch in super().__iter__():
+            if isinstance(batch, BadExampleError):
+                raise batch
             self._given += 1
             if self.on_batch is not None:
                 self.on_batch(batch)
@@ -165,5 +171,5 @@ class BatchLoader(DataLoader[Batch]):
         self._resumed = self._given < len(self)
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Batch | BadExampleError) -> Batch | BadExampleError:
     return batch

@@ -30,7 +30,7 @@ class Source(ABC):
 
 
 def build_example(
-    record: Mapping[str, Any], audio: Audio | None, location: str, source: str, *, question_required: bool = True
+    record: Mapping[str, Any], audio: Audio | None, location: str, source: str, question_required: bool = True
 ) -> Example:
     """Make an example of one record with the manifest's keys.
 

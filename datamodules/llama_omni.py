@@ -1,0 +1,76 @@
+"""LLaMA-Omni's JSON of spoken instructions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .bad_examples import BadExampleError, BadExamples
+from .example import Example
+from .manifest import ClipFinder
+from .source import Source, build_example, without_duplicates
+
+_SPEECH = "<speech>"
+
+
+class LlamaOmniJSON(Source):
+    """A JSON list of ``{id, speech: path, conversations: [{from: human, value}, {from: gpt, value}]}``.
+
+    The first question and its answer are taken. What follows ``<speech>`` in the human's text is LLaMA-Omni's fixed
+    instruction, not the question: our prompt brings its own. The question's text is read from ``text`` of the human's
+    turn or of the item, or from a ``value`` without ``<speech>``; without it the example has no text twin. The form of
+    InstructS2S-200K (``conversation``, ``speech`` and ``text`` in each turn) is read as well.
+
+    Args:
+        path: The JSON file.
+        audio_root: Folder that ``speech`` is relative to; default the file's folder.
+    """
+
+    def __init__(self, path: str, audio_root: str | None = None) -> None:
+        self.path = Path(path)
+        self.audio_root = Path(audio_root) if audio_root else self.path.parent
+        self.name = self.path.stem
+
+    def read(self, bad: BadExamples) -> list[Example]:
+        """Read all items (see ``Source.read``)."""
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path}: no such file (allowed: LLaMA-Omni's JSON)")
+        try:
+            items = json.loads(self.path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.path}:{error.lineno}: not JSON ({error.msg}); allowed: a JSON list") from None
+        if not isinstance(items, list):
+            raise ValueError(f"{self.path}: a JSON {type(items).__name__}; allowed: a list of items")
+        finder = ClipFinder(self.audio_root)
+        examples = []
+        for index, item in enumerate(items):
+            try:
+                examples.append(self._example(item, f"{self.path}[{index}]", finder))
+            except BadExampleError as error:
+                bad.report(error)
+        return without_duplicates(examples, bad)
+
+    def _example(self, item: Any, location: str, finder: ClipFinder) -> Example:
+        human, reply = _first_turns(item, location)
+        speech = item.get("speech") or human.get("speech")
+        audio = finder.find(speech, location) if speech is not None else None
+        value = str(human.get("value") or "")
+        spoken = _SPEECH in value
+        question = human.get("text") or item.get("text") or ("" if spoken else value)
+        answer = reply.get("value") or reply.get("text") or ""
+        used = ("conversations", "conversation", "speech", "text")
+        record = {key: value for key, value in item.items() if key not in used}
+        record |= {"question": question, "answers": [answer]}
+        return build_example(record, audio, location, self.name, question_required=audio is None)
+
+
+def _first_turns(item: Any, location: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The first human turn and the reply to it."""
+    turns = (item.get("conversations") or item.get("conversation")) if isinstance(item, dict) else None
+    first = turns[:2] if isinstance(turns, list) else []
+    if [turn.get("from") for turn in first if isinstance(turn, dict)] != ["human", "gpt"]:
+        detail = "no conversation; allowed: a list of turns that starts with human, gpt"
+        raise BadExampleError("bad conversation", location, detail)
+    return first[0], first[1]
