@@ -1,1 +1,26 @@
-"""TextKeep: callbacks."""
+"""Callbacks and loggers: when a run measures, saves and speaks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "GracefulStop": "graceful_stop",
+    "ImportanceTracker": "importance_tracker",
+    "LogProgress": "log_progress",
+    "PredictionWriter": "prediction_writer",
+    "ResilientWandbLogger": "wandb_logger",
+    "Retention": "retention",
+    "RunCSVLogger": "csv_logger",
+    "RunCheckpoint": "checkpoint",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: one callback must not wait for the imports of the others."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)

@@ -1,0 +1,125 @@
+"""The run's metrics as one CSV file in the run directory."""
+
+from __future__ import annotations
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from typing_extensions import override
+
+STEP = "step"
+
+
+class RunCSVLogger(Logger):
+    """Writes every logged metric to ``<run>/metrics.csv``, a row for each call, a column for each name.
+
+    Lightning's ``CSVLogger`` deletes the file that it finds; this one continues it. Rows of steps that a resumed run
+    goes through again are dropped, so that the file tells one history.
+
+    Args:
+        save_dir: Folder of the file; the command line sets it to the run directory.
+        filename: Name of the file.
+        flush_every: Rows held back before they are written. Every save, checkpoint and end of a run writes too.
+    """
+
+    def __init__(
+        self, save_dir: str | os.PathLike[str] = ".", filename: str = "metrics.csv", flush_every: int = 10
+    ) -> None:
+        super().__init__()
+        self._folder = Path(save_dir)
+        self._path = self._folder / filename
+        self._flush_every = flush_every
+        self._columns: list[str] | None = None
+        self._waiting: list[dict[str, Any]] = []
+
+    @property
+    @override
+    def name(self) -> str:
+        return ""
+
+    @property
+    @override
+    def version(self) -> str:
+        return ""
+
+    @property
+    @override
+    def save_dir(self) -> str:
+        return str(self._folder)
+
+    @property
+    @override
+    def log_dir(self) -> str:
+        return str(self._folder)
+
+    @override
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: ``config.yaml`` stands beside the file."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        row = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
+        if step is not None:
+            row[STEP] = step
+        if self._columns is None:
+            self._open(row.get(STEP))
+        self._waiting.append(row)
+        if len(self._waiting) >= self._flush_every:
+            self.save()
+
+    @override
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the rows that wait; a new name rewrites the file with a wider header."""
+        if not self._waiting or self._columns is None:
+            return
+        fresh = sorted(set().union(*self._waiting) - set(self._columns))
+        if fresh:
+            self._columns += fresh
+            self._rewrite(self._rows() + self._waiting)
+        else:
+            with self._path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerows(self._waiting)
+        self._waiting = []
+
+    @override
+    @rank_zero_only
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        self.save()
+
+    @override
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+    def _open(self, first_step: int | None) -> None:
+        """Takes over an existing file, without the rows after the step that is logged first."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        rows = self._rows()
+        self._columns = list(rows[0]) if rows else [STEP]
+        if first_step is not None:
+            kept = [row for row in rows if not row.get(STEP) or int(row[STEP]) <= first_step]
+            if len(kept) < len(rows):
+                self._rewrite(kept)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self._path.is_file():
+            return []
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        assert self._columns is not None
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self._path)

@@ -1,0 +1,190 @@
+"""``textkeep fit``, ``validate``, ``test`` and ``predict``: LightningCLI with run directories and one-line errors."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from typing_extensions import override
+
+from .. import callbacks, datamodules, lightning_modules
+from ..datamodules import SpeechTextData
+from ..lightning_modules import SpeechLLM
+from .errors import INTERRUPTED, CommandError, one_line
+from .run_callback import RunCallback
+from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
+from .run_directory import RunDirectory, checkpoint_to_load, holds_run, is_continuation, newer_sibling
+from .training_parser import TrainingParser
+
+ERROR_FILE = "error.txt"
+
+
+@dataclass
+class RunState:
+    """How far a command came; it outlives a LightningCLI that fails while it is built."""
+
+    directory: RunDirectory | None = None
+    callback: RunCallback | None = None
+
+    @property
+    def began(self) -> bool:
+        """Whether batches were run."""
+        return self.callback is not None and self.callback.began
+
+
+class TextKeepCLI(LightningCLI):
+    """LightningCLI for one model class and one data class; what varies inside them is a ``class_path``.
+
+    Args:
+        argv: The verb and its options.
+        state: Filled in as the command proceeds.
+    """
+
+    def __init__(self, argv: list[str], state: RunState) -> None:
+        self.state = state
+        super().__init__(
+            SpeechLLM,
+            SpeechTextData,
+            args=argv,
+            parser_class=TrainingParser,
+            parser_kwargs={"allow_abbrev": False},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # the config is written when the directory is claimed
+        )
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would read the whole checkpoint and silently prefer its arguments to the given ones."""
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        verb, config = self.subcommand, self.config[self.subcommand]
+        wanted = Path(config.trainer.default_root_dir)
+        if config.trainer.fast_dev_run:
+            self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
+            directory = RunDirectory(Path(self._scratch.name), fresh=False)
+        else:
+            config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
+            directory = self._choose(wanted, config.ckpt_path)
+        self.state.directory = directory
+        self.state.callback = RunCallback(self._config_text(directory.path))
+        config.trainer.default_root_dir = str(directory.path)
+        place_loggers(config.trainer.logger, directory.path, verb)
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        given = self.config_init[self.subcommand].trainer
+        own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
+        added = default_callbacks(own, given, self.subcommand)
+        return super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
+
+    def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
+        """The directory to write to; rank zero claims it, and tells the others when they can speak (RunCallback)."""
+        if self.subcommand == "fit" and is_continuation(wanted, ckpt_path):
+            _tell_continuation(wanted, ckpt_path)
+            return RunDirectory(wanted, fresh=False)
+        if self.subcommand != "fit" and holds_run(wanted):
+            return RunDirectory(wanted, fresh=False)
+        if self.subcommand != "fit":  # a run that is to come shall find its directory free
+            wanted = wanted.with_name(f"{wanted.name}-{self.subcommand}")
+        if rank_zero_only.rank != 0:
+            return RunDirectory(wanted, fresh=False)
+        directory = RunDirectory.claim(wanted, self._config_text)
+        if directory.path != wanted:
+            print(f"{wanted} holds another run: this one goes to {directory.path}", flush=True)
+        return directory
+
+    def _config_text(self, directory: Path) -> str:
+        """The whole config as YAML, for a run in ``directory``."""
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.subcommand]
+        dumped.pop("config", None)
+        dumped["trainer"]["default_root_dir"] = str(directory)
+        return yaml.safe_dump(dumped, sort_keys=False)
+
+
+@rank_zero_only
+def _tell_continuation(directory: Path, ckpt_path: str | None) -> None:
+    print(f"continuing {directory} from {ckpt_path or 'the state that SLURM left'}", flush=True)
+    if (newer := newer_sibling(directory)) is not None:
+        print(f"{newer} is newer; to continue that one: --trainer.default_root_dir {newer}", flush=True)
+
+
+def register_classes() -> None:
+    """Imports the public classes, so that a config may name them without their module."""
+    for package in (lightning_modules, datamodules, callbacks):
+        for name in package.__all__:
+            getattr(package, name)
+
+
+def run_verb(verb: str, argv: list[str]) -> int:
+    """Runs a training command.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: Its options.
+
+    Returns:
+        The exit code: 130 after Ctrl-C.
+    """
+    register_classes()
+    state = RunState()
+    try:
+        TextKeepCLI([verb, *argv], state)
+    except SystemExit as end:
+        if state.callback is None or not state.callback.interrupted:
+            raise
+        _end_wandb(1)
+        return INTERRUPTED if end.code else 0
+    except MisconfigurationException as error:
+        raise CommandError(one_line(error)) from error
+    except Exception:
+        if state.began and state.directory is not None:
+            (state.directory.path / ERROR_FILE).write_text(traceback.format_exc())
+        raise
+    finally:
+        if not state.began and state.directory is not None:
+            _end_wandb(1)
+            state.directory.release()
+    return 0
+
+
+def _end_wandb(exit_code: int) -> None:
+    """Ends the W&B run, if there is one, before its directory is removed or the process ends."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=exit_code)
+
+
+def fit(argv: list[str]) -> int:
+    """``textkeep fit``."""
+    return run_verb("fit", argv)
+
+
+def validate(argv: list[str]) -> int:
+    """``textkeep validate``."""
+    return run_verb("validate", argv)
+
+
+def test(argv: list[str]) -> int:
+    """``textkeep test``."""
+    return run_verb("test", argv)
+
+
+def predict(argv: list[str]) -> int:
+    """``textkeep predict``."""
+    return run_verb("predict", argv)

@@ -1,0 +1,64 @@
+"""What the command line adds to every run: one directory for all ranks, and the config in W&B."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from typing_extensions import override
+
+
+class RunCallback(Callback):
+    """Tells every rank the run directory, W&B the config, and the command how the run ended.
+
+    Args:
+        config: Text of the run's ``config.yaml``.
+
+    Attributes:
+        began: Whether the run has come so far that its directory is worth keeping.
+        interrupted: Whether it was ended by Ctrl-C.
+    """
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+        self.began = False
+        self.interrupted = False
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Rank zero chose the directory before the ranks could speak to each other. The Trainer has no setter for it.
+        trainer._default_root_dir = trainer.strategy.broadcast(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    self._send(logger)
+
+    def _send(self, logger: WandbLogger) -> None:
+        run = logger.experiment
+        # Through YAML: jsonargparse's restricted number types would become strings.
+        run.config.update({"cli": yaml.safe_load(self.config)}, allow_val_change=True)
+        path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there
+        path.write_text(self.config)
+        run.save(str(path), base_path=run.dir, policy="now")
+
+    @override
+    def on_train_batch_start(self, *args: object) -> None:
+        self.began = True
+
+    @override
+    def on_validation_batch_start(self, *args: object) -> None:
+        self.began = True
+
+    @override
+    def on_test_batch_start(self, *args: object) -> None:
+        self.began = True
+
+    @override
+    def on_predict_batch_start(self, *args: object) -> None:
+        self.began = True
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.interrupted = isinstance(exception, KeyboardInterrupt)

@@ -1,0 +1,124 @@
+"""The directory of a run: which one a command writes to, and what it may be continued from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from .errors import CommandError
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
+
+STARTUP = {CONFIG_FILE, "wandb", "wandb_run.json"}
+"""What a run leaves in its directory before it has done anything."""
+
+
+class RunDirectory:
+    """Where a command writes; ``trainer.default_root_dir`` as it is meant, not only as it is written.
+
+    Attributes:
+        path: The directory.
+        fresh: Whether this process has just made it for a new run.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool) -> None:
+        self.path = path
+        self.fresh = fresh
+
+    @classmethod
+    def claim(cls, wanted: Path, config: Callable[[Path], str]) -> RunDirectory:
+        """Makes a directory for a new run and leaves its config there.
+
+        A directory that holds anything belongs to another run: then ``<name>-2``, ``<name>-3``, … are tried. The
+        config file is created exclusively, so that two runs which start at the same moment get two directories.
+
+        Args:
+            wanted: The directory to take if it is free.
+            config: Gives the text of ``config.yaml`` for the directory that is taken.
+        """
+        for number in count(1):
+            taken = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            taken.mkdir(parents=True, exist_ok=True)
+            if any(taken.iterdir()):
+                continue
+            try:
+                with (taken / CONFIG_FILE).open("x") as file:
+                    file.write(config(taken))
+            except FileExistsError:
+                continue
+            return cls(taken, fresh=True)
+        raise AssertionError("count() does not end")
+
+    def release(self) -> None:
+        """Removes a fresh directory in which nothing has happened: the next try shall get the same name."""
+        if self.fresh and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= STARTUP:
+            shutil.rmtree(self.path)
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether a run has written its config there."""
+    return (directory / CONFIG_FILE).is_file()
+
+
+def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
+    """Whether a fit goes on with the run in ``directory`` instead of beginning another one.
+
+    It does when the checkpoint lies in the directory (one of another run starts a new run from its state), and when
+    SLURM has started the job again after Lightning saved its state there.
+
+    Args:
+        directory: The run directory as configured.
+        ckpt_path: The checkpoint's path, if there is one.
+    """
+    if ckpt_path is not None:
+        return directory.resolve() in Path(ckpt_path).resolve().parents
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0 and any(directory.glob("hpc_ckpt_*.ckpt"))
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint written last in a run directory, or None."""
+    files = [path for path in (directory / CHECKPOINTS).glob("*.ckpt") if not path.is_symlink()]
+    return max(files, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def newer_sibling(directory: Path) -> Path | None:
+    """A later run of the same name (``<name>-2``, …) with a newer checkpoint than this directory's newest, or None."""
+    here = newest_checkpoint(directory)
+    name = re.compile(re.escape(directory.name) + r"-\d+")
+    found = [path for path in directory.parent.glob(f"{directory.name}-*") if name.fullmatch(path.name)]
+    times = {path: file.stat().st_mtime for path in found if (file := newest_checkpoint(path)) is not None}
+    newest = max(times, key=lambda path: times[path], default=None)
+    if newest is None or (here is not None and times[newest] <= here.stat().st_mtime):
+        return None
+    return newest
+
+
+def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str | None:
+    """What ``--ckpt_path`` means.
+
+    Args:
+        directory: The run directory as configured.
+        ckpt_path: The option's value: a file, ``last`` for the newest checkpoint of the run directory, or None.
+        verb: The command; only ``fit`` may begin without the checkpoint that ``last`` asks for.
+
+    Returns:
+        The path of a checkpoint, or None to begin afresh.
+
+    Raises:
+        CommandError: If the file, or for other verbs than ``fit`` the run's checkpoint, is not there.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path != "last":
+        if not Path(ckpt_path).exists():
+            raise CommandError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, or 'last'")
+        return ckpt_path
+    newest = newest_checkpoint(directory)
+    if newest is None and verb != "fit":
+        raise CommandError(f"ckpt_path: there is no 'last' checkpoint in {directory / CHECKPOINTS}")
+    return None if newest is None else str(newest)
