@@ -2,6 +2,7 @@
 
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .question_answering import exact_match, qa_match, token_f1
+from .retention import MODALITIES, RetentionSummary, store_evaluation, summarize
 from .statistics import (
     Interval,
     McNemar,
@@ -13,9 +14,11 @@ from .statistics import (
 )
 
 __all__ = [
+    "MODALITIES",
     "Interval",
     "McNemar",
     "Prediction",
+    "RetentionSummary",
     "bootstrap_ratio",
     "exact_match",
     "holm",
@@ -24,6 +27,8 @@ __all__ = [
     "qa_match",
     "read_lines",
     "read_predictions",
+    "store_evaluation",
+    "summarize",
     "token_f1",
     "wilson_interval",
     "write_lines",

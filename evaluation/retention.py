@@ -1,0 +1,136 @@
+"""What one evaluation over paired items says: accuracies, answer losses, the hearing gap, and change since step 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
+from .statistics import Interval, bootstrap_ratio, paired_bootstrap, wilson_interval
+
+MODALITIES = ("speech", "text")
+
+
+@dataclass
+class RetentionSummary:
+    """Metrics of one evaluation.
+
+    Attributes:
+        values: ``<modality>_accuracy`` (share of items with a gold answer in the response), ``<modality>_answer_loss``
+            (nats per answer token), ``hearing_gap`` (nats per answer token), and, where step 0 is known,
+            ``<modality>_accuracy_change``, ``<modality>_loss_change`` and ``<modality>_accuracy_kept`` (ratio).
+        intervals: 95 % intervals of the same keys: Wilson for accuracies, bootstrap over items for the rest.
+        items: Number of items behind the figures.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    items: int = 0
+
+    def add(self, key: str, interval: Interval) -> None:
+        """Takes an estimate with its limits."""
+        self.values[key] = interval.estimate
+        self.intervals[key] = (interval.low, interval.high)
+
+
+def paired(records: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """Records by modality, in one order of items, restricted to items that every modality has.
+
+    Where only one modality was evaluated at all, its items are all there is.
+    """
+    by_modality = {m: {r.id: r for r in records if r.modality == m} for m in MODALITIES}
+    present = [m for m in MODALITIES if by_modality[m]]
+    if not present:
+        return {}
+    ids = sorted(set.intersection(*(set(by_modality[m]) for m in present)))
+    return {m: [by_modality[m][identity] for identity in ids] for m in present}
+
+
+def summarize(records: Sequence[Prediction], baseline: Sequence[Prediction] = ()) -> RetentionSummary:
+    """Computes the metrics of one evaluation.
+
+    Args:
+        records: Predictions of all items in both modalities.
+        baseline: The untouched model's predictions; only items that occur in both are compared.
+    """
+    summary = RetentionSummary()
+    before = {(r.id, r.modality): r for r in baseline}
+    for modality, rows in paired(records).items():
+        summary.items = len(rows)
+        _add_scores(summary, modality, rows)
+        _add_changes(summary, modality, [(before[k], r) for r in rows if (k := (r.id, modality)) in before])
+        if modality == "speech":
+            _add_hearing_gap(summary, rows)
+    return summary
+
+
+def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Prediction]) -> None:
+    scored = [r.correct for r in rows if r.correct is not None]
+    if scored:
+        summary.add(f"{modality}_accuracy", wilson_interval(sum(scored), len(scored)))
+    losses = [(r.loss * r.tokens, r.tokens) for r in rows if r.loss is not None and r.tokens]
+    if losses:
+        summary.add(f"{modality}_answer_loss", _ratio(losses))
+
+
+def _add_changes(summary: RetentionSummary, modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> None:
+    scored = [(float(b.correct), float(a.correct)) for b, a in pairs if b.correct is not None and a.correct is not None]
+    if scored:
+        before, after = [b for b, _ in scored], [a for _, a in scored]
+        summary.add(f"{modality}_accuracy_change", paired_bootstrap(before, after))
+        if sum(before):
+            summary.add(f"{modality}_accuracy_kept", bootstrap_ratio(after, before))
+    losses = [
+        ((a.loss - b.loss) * a.tokens, a.tokens)
+        for b, a in pairs
+        if a.loss is not None and b.loss is not None and a.tokens
+    ]
+    if losses:
+        summary.add(f"{modality}_loss_change", _ratio(losses))
+
+
+def _add_hearing_gap(summary: RetentionSummary, rows: Sequence[Prediction]) -> None:
+    """Loss with another item's clip minus loss with the right one: zero for a model that does not listen."""
+    gaps = [
+        ((r.shuffled_loss - r.loss) * r.tokens, r.tokens)
+        for r in rows
+        if r.loss is not None and r.shuffled_loss is not None and r.tokens
+    ]
+    if gaps:
+        summary.add("hearing_gap", _ratio(gaps))
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
+    return bootstrap_ratio([top for top, _ in pairs], [bottom for _, bottom in pairs])
+
+
+def store_evaluation(
+    folder: Path | None, stage: str, step: int, records: Sequence[Prediction], seconds: float
+) -> RetentionSummary:
+    """Summarises an evaluation against step 0's and writes both records and summary, atomically.
+
+    Args:
+        folder: Gets ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl`` in the place of any earlier
+            line of that step; nothing is written or read when it is None.
+        stage: Prefix of the metric keys in the summary, ``val`` or ``test``.
+        step: Optimiser steps taken.
+        records: Predictions of all items.
+        seconds: Time the evaluation took.
+    """
+    if folder is None:
+        return summarize(records)
+    start = folder / "step=000000.jsonl"
+    summary = summarize(records, read_predictions(start) if step and start.is_file() else ())
+    write_predictions(folder / f"step={step:06d}.jsonl", records)
+    line = {
+        "step": step,
+        "items": summary.items,
+        "seconds": round(seconds, 3),
+        **{f"{stage}/{key}": value for key, value in summary.values.items()},
+        "intervals": {f"{stage}/{key}": limits for key, limits in summary.intervals.items()},
+    }
+    path = folder / "summary.jsonl"
+    others = [row for _, row in read_lines(path) if row.get("step") != step] if path.is_file() else []
+    write_lines(path, sorted([*others, line], key=lambda row: row["step"]))
+    return summary
