@@ -1,8 +1,22 @@
 """Parameter importance: exact per-example scores of a causal LM's weights, snapshots of them, and how they shift."""
 
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS
+from .metrics import METRICS
 from .probe import ProbeOptions, probe
+from .shift import Estimate, Shift, compare
 from .snapshot import Matrix, Snapshot
 from .state import undisturbed
 
-__all__ = ["DEFAULT_ESTIMATORS", "ESTIMATORS", "Matrix", "ProbeOptions", "Snapshot", "probe", "undisturbed"]
+__all__ = [
+    "DEFAULT_ESTIMATORS",
+    "ESTIMATORS",
+    "METRICS",
+    "Estimate",
+    "Matrix",
+    "ProbeOptions",
+    "Shift",
+    "Snapshot",
+    "compare",
+    "probe",
+    "undisturbed",
+]

@@ -234,7 +234,7 @@ def _identities(batch: Mapping[str, Any], labels: Tensor, mask: Tensor) -> tuple
     ids, keys = [], []
     for row in range(len(labels)):
         digest = hashlib.sha256(str(labels[row][labels[row] != IGNORED].tolist()).encode())
-        if inputs is not None and batch.get("inputs_embeds") is None:
+        if inputs is not None:
             digest.update(str(inputs[row][mask[row].bool()].tolist()).encode())
         label = str(given[row]) if given is not None else digest.hexdigest()[:16]
         digest.update(label.encode())

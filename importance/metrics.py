@@ -1,0 +1,68 @@
+"""Distances between two layer profiles, vectorised over any leading axes (replicates)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import rankdata
+
+Profile = np.ndarray  # (..., L) non-negative totals of L layers, in order of depth
+
+
+def shares(totals: Profile) -> Profile:
+    """Totals divided by their sum over layers."""
+    return totals / np.maximum(totals.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
+
+
+def depth(layers: int) -> np.ndarray:
+    """Relative depth of each layer, from 0 to 1."""
+    return np.linspace(0.0, 1.0, layers) if layers > 1 else np.zeros(1)
+
+
+def js_distance(before: Profile, after: Profile) -> np.ndarray:
+    """Jensen-Shannon distance of the layer shares (square root of the divergence, base 2), in [0, 1]."""
+    return np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
+
+
+def wasserstein(before: Profile, after: Profile) -> np.ndarray:
+    """1-Wasserstein distance of the layer shares over relative depth: how far importance travelled, in [0, 1]."""
+    layers = before.shape[-1]
+    gap = np.abs(np.cumsum(shares(before) - shares(after), axis=-1))[..., :-1]
+    return gap.sum(axis=-1) / max(layers - 1, 1)
+
+
+def centre_move(before: Profile, after: Profile) -> np.ndarray:
+    """Move of the centre of mass over relative depth; positive is towards the output."""
+    return (shares(after) - shares(before)) @ depth(before.shape[-1])
+
+
+def peak_move(before: Profile, after: Profile) -> np.ndarray:
+    """Move of the layer with the largest total, in layers; positive is towards the output."""
+    return np.argmax(after, axis=-1).astype(float) - np.argmax(before, axis=-1)
+
+
+def log_total_ratio(before: Profile, after: Profile) -> np.ndarray:
+    """Natural logarithm of total after over total before; negative is suppression."""
+    tiny = np.finfo(float).tiny
+    return np.log(np.maximum(after.sum(axis=-1), tiny)) - np.log(np.maximum(before.sum(axis=-1), tiny))
+
+
+def spearman(before: Profile, after: Profile) -> np.ndarray:
+    """Rank correlation of the layer totals; 1 where all totals are equal in both."""
+    first, second = rankdata(before, axis=-1), rankdata(after, axis=-1)
+    first = first - first.mean(axis=-1, keepdims=True)
+    second = second - second.mean(axis=-1, keepdims=True)
+    size = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    return np.where(size > 0, (first * second).sum(axis=-1) / np.where(size > 0, size, 1.0), 1.0)
+
+
+METRICS: dict[str, Callable[[Profile, Profile], np.ndarray]] = {
+    "js": js_distance,
+    "wasserstein": wasserstein,
+    "centre_move": centre_move,
+    "peak_move": peak_move,
+    "log_total_ratio": log_total_ratio,
+    "spearman": spearman,
+}

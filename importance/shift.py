@@ -1,0 +1,208 @@
+"""How importance moved between two snapshots, each figure with an interval and with what chance alone would give."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .masks import overlap
+from .metrics import METRICS, Profile
+from .snapshot import Snapshot
+
+LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its uncertainty.
+
+    Attributes:
+        value: On all examples.
+        low: Lower end of the paired-bootstrap 90 % interval over examples; ``None`` without per-example scores.
+        high: Upper end.
+        null: Median of the same figure between random halves of the reference's examples: what sampling alone gives.
+        null_p95: Its 95th percentile. Halves hold half the examples, so this errs on the safe side.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    null: float | None = None
+    null_p95: float | None = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Shift of one estimator's layer profile against a reference.
+
+    Attributes:
+        estimator: Name.
+        metrics: ``js``, ``wasserstein``, ``centre_move``, ``peak_move``, ``log_total_ratio``, ``spearman``.
+        layers: Label -> ratio of the layer's total, after over before.
+        peak_before: Label of the layer with the largest total.
+        peak_after: The same after.
+        total_before: Total over the decoder.
+        total_after: The same after.
+        loss_before: Loss on the probe.
+        loss_after: The same after; importance on fitted items falls by itself.
+        top_overlap: Share of the top-k weights that are top-k in both, if both snapshots have masks.
+        top_chance: What two random choices would share.
+        examples: Number of examples.
+    """
+
+    estimator: str
+    metrics: dict[str, Estimate]
+    layers: dict[str, Estimate]
+    peak_before: str
+    peak_after: str
+    total_before: float
+    total_after: float
+    loss_before: float
+    loss_after: float
+    examples: int
+    top_overlap: float | None = None
+    top_chance: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int = 1000, seed: int = 0) -> Shift:
+    """Shift of ``after`` against ``before``.
+
+    Args:
+        before: Reference.
+        after: Measured on the same probe with the same settings.
+        estimator: Name.
+        replicates: Bootstrap samples and half splits; 0 gives values only.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: If the snapshots cannot be compared.
+    """
+    check_comparable(before, after, estimator)
+    labels, member = before.membership(estimator)
+    first, second = before.scores(estimator) @ member, after.scores(estimator) @ member
+    values = {name: float(metric(first, second)) for name, metric in METRICS.items()}
+    ratios = second / np.maximum(first, np.finfo(float).tiny)
+    metrics = {name: Estimate(value) for name, value in values.items()}
+    layers = {label: Estimate(float(ratio)) for label, ratio in zip(labels, ratios, strict=True)}
+    if replicates and estimator in before.examples:
+        pair = before.per_example(estimator) @ member, _paired(before, after, estimator) @ member
+        metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed))
+    shared, chance = _top_overlap(before, after, estimator)
+    return Shift(
+        estimator=estimator,
+        metrics=metrics,
+        layers=layers,
+        peak_before=labels[int(np.argmax(first))],
+        peak_after=labels[int(np.argmax(second))],
+        total_before=before.total(estimator),
+        total_after=after.total(estimator),
+        loss_before=before.loss,
+        loss_after=after.loss,
+        examples=len(before.losses),
+        top_overlap=shared,
+        top_chance=chance,
+    )
+
+
+def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
+    """Two snapshots can be compared if probe, masking, settings and matrices agree.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    for snapshot in (before, after):
+        if estimator not in snapshot.estimators:
+            have = ", ".join(snapshot.estimators)
+            raise ValueError(f"importance: step {snapshot.step} has no {estimator!r}; it has {have}")
+    pairs: dict[str, tuple[Any, Any]] = {
+        "probe (other examples, answers or tokens)": tuple(s.meta["probe"]["fingerprint"] for s in (before, after)),
+        "masking": (before.meta["masking"], after.meta["masking"]),
+        "normalisation": (before.meta["normalisation"], after.meta["normalisation"]),
+        "matrices": ([(m.name, m.shape) for m in before.table], [(m.name, m.shape) for m in after.table]),
+    }
+    settings = ["include", "autocast", *(["draws", "seed"] if estimator == "fisher_sampled" else [])]
+    for key in settings:
+        pairs[f"option {key}"] = tuple(_plain(s.meta["options"].get(key)) for s in (before, after))
+    for what, (left, right) in pairs.items():
+        if left != right:
+            shown = f": {left!r} and {right!r}" if what.startswith("option") else ""
+            raise ValueError(f"importance: snapshots cannot be compared, they differ in {what}{shown}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
+    """Scores of ``after`` in the order of ``before``'s examples."""
+    scores = after.per_example(estimator)
+    if before.ids == after.ids or len(set(after.ids)) < len(after.ids):
+        return scores
+    place = {label: row for row, label in enumerate(after.ids)}
+    return scores[[place[label] for label in before.ids]]
+
+
+def bootstrap_weights(examples: int, replicates: int, generator: np.random.Generator) -> np.ndarray:
+    """(R, N) weights of the examples in each bootstrap sample; rows sum to 1."""
+    return generator.multinomial(examples, np.full(examples, 1.0 / examples), size=replicates) / examples
+
+
+def half_split_weights(examples: int, replicates: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two (R, N) weight matrices of random disjoint halves."""
+    order = np.argsort(generator.random((replicates, examples)), axis=1)
+    half = examples // 2
+    first, second = np.zeros((replicates, examples)), np.zeros((replicates, examples))
+    np.put_along_axis(first, order[:, :half], 1.0 / half, axis=1)
+    np.put_along_axis(second, order[:, half : 2 * half], 1.0 / half, axis=1)
+    return first, second
+
+
+def _with_uncertainty(
+    metrics: dict[str, Estimate],
+    layers: dict[str, Estimate],
+    before: Profile,
+    after: Profile,
+    replicates: int,
+    generator: np.random.Generator,
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """Adds intervals and nulls. Both snapshots are resampled with the same weights: the comparison is paired."""
+    count = len(before)
+    weights = bootstrap_weights(count, replicates, generator)
+    first, second = weights @ before, weights @ after
+    halves = None
+    if count >= 4:  # halves of one example say nothing
+        left, right = half_split_weights(count, replicates, generator)
+        halves = left @ before, right @ before
+    found = {}
+    for name, metric in METRICS.items():
+        low, high = np.percentile(metric(first, second), [LOW, HIGH])
+        null = np.percentile(metric(*halves), [50.0, HIGH]) if halves else (None, None)
+        found[name] = Estimate(metrics[name].value, float(low), float(high), *(_float(v) for v in null))
+    low_ratio, high_ratio = np.percentile(second / np.maximum(first, np.finfo(float).tiny), [LOW, HIGH], axis=0)
+    ratios = {
+        label: Estimate(estimate.value, float(low_ratio[i]), float(high_ratio[i]))
+        for i, (label, estimate) in enumerate(layers.items())
+    }
+    return found, ratios
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _top_overlap(before: Snapshot, after: Snapshot, estimator: str) -> tuple[float | None, float | None]:
+    same = all(
+        before.meta["options"].get(key) == after.meta["options"].get(key) for key in ("top_fraction", "top_scope")
+    )
+    if estimator not in before.masks or estimator not in after.masks or not same:
+        return None, None
+    both = [overlap(a, b) for a, b in zip(before.masks[estimator], after.masks[estimator], strict=True)]
+    shared = sum(intersection for intersection, _ in both)
+    chosen = sum(int(np.bitwise_count(bits).sum()) for bits in before.masks[estimator])
+    return shared / max(chosen, 1), float(before.meta["options"]["top_fraction"])

@@ -1,0 +1,93 @@
+"""One line a (step, probe, estimator): what dashboards and reports read, without opening snapshots."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .shift import Shift
+from .snapshot import Snapshot
+
+
+def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dict[str, Any]:
+    """A measurement in short.
+
+    Args:
+        snapshot: The measurement.
+        estimator: Name.
+        shift: Against the reference, if there is one.
+    """
+    return {
+        "step": snapshot.step,
+        "probe": snapshot.meta["name"],
+        "estimator": estimator,
+        "loss": snapshot.loss,
+        "examples": len(snapshot.losses),
+        "total": snapshot.total(estimator),
+        "shares": snapshot.shares(estimator),
+        "kinds": snapshot.shares(estimator, "kind"),
+        "coverage": snapshot.meta["coverage"],
+        "seconds": snapshot.meta["seconds"],
+        "shift": shift.as_dict() if shift else None,
+    }
+
+
+def metric_values(line: dict[str, Any]) -> dict[str, float]:
+    """The line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, and the loss."""
+    prefix = f"importance/{line['probe']}"
+    values = {f"{prefix}/loss": line["loss"], f"{prefix}/{line['estimator']}/total": line["total"]}
+    values |= {f"{prefix}/{line['estimator']}/{label}": share for label, share in line["shares"].items()}
+    if line["shift"]:
+        metrics = line["shift"]["metrics"]
+        values |= {f"{prefix}/{line['estimator']}/{name}": m["value"] for name, m in metrics.items()}
+        if metrics["js"]["null_p95"] is not None:
+            values[f"{prefix}/{line['estimator']}/js_null"] = metrics["js"]["null_p95"]
+    return values
+
+
+class SummaryFile:
+    """``importance/summary.jsonl`` of a run.
+
+    Args:
+        path: The file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; none if there is no file. A line cut off by a crash is left out."""
+        if not self.path.exists():
+            return []
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+        return lines
+
+    def write(self, lines: list[dict[str, Any]]) -> None:
+        """Replaces the file in one move."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        temporary.replace(self.path)
+
+    def put(self, lines: list[dict[str, Any]]) -> None:
+        """Adds lines; a line of the same step, probe and estimator is replaced."""
+        new = {_key(line) for line in lines}
+        self.write([line for line in self.read() if _key(line) not in new] + lines)
+
+    def keep_until(self, step: int) -> None:
+        """Drops lines after ``step``: a run that continues from there will write them again."""
+        lines = self.read()
+        kept = [line for line in lines if line["step"] <= step]
+        if len(kept) < len(lines):
+            self.write(kept)
+
+
+def _key(line: dict[str, Any]) -> tuple[int, str, str]:
+    return line["step"], line["probe"], line["estimator"]
