@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 
@@ -68,7 +69,8 @@ class LogProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and not trainer.sanity_checking:
             figures = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-            self._print(f"step {trainer.global_step} validated", figures)
+            training = trainer.state.fn == TrainerFn.FITTING
+            self._print(f"step {trainer.global_step} validated" if training else "validated", figures)
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -20,6 +20,7 @@ from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
 from .errors import INTERRUPTED, CommandError, one_line
+from .quiet import quieten
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
 from .run_directory import RunDirectory, checkpoint_to_load, holds_run, is_continuation, newer_sibling
@@ -84,6 +85,8 @@ class TextKeepCLI(LightningCLI):
         self.state.directory = directory
         self.state.callback = RunCallback(self._config_text(directory.path))
         config.trainer.default_root_dir = str(directory.path)
+        if verb == "predict":
+            config.trainer.logger = False  # answers are no metrics
         place_loggers(config.trainer.logger, directory.path, verb)
 
     @override
@@ -141,6 +144,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     Returns:
         The exit code: 130 after Ctrl-C.
     """
+    quieten()
     register_classes()
     state = RunState()
     try:

@@ -1,0 +1,32 @@
+"""Notices of libraries that say nothing about the user's run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+KNOWN = (
+    r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own code, as of torch 2.13
+    r"Found \d+ module\(s\) in eval mode",  # frozen parts stay in eval mode by design
+    r"Checkpoint directory .* exists and is not empty",  # the run is being continued
+    r"Be aware that when using `ckpt_path`, callbacks used to create",  # validate and test save no checkpoints
+    r"Couldn't infer the batch indices",  # the answers carry their ids
+    r"The anonymous setting has no effect",
+)
+TIPS = ("litlogger", "litmodels", "TPU available")
+
+
+def quieten() -> None:
+    """Silences the known notices and the bars of weight loading, in this process and in its workers."""
+    for message in KNOWN:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: not any(tip in record.getMessage() for tip in TIPS))
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    # The tokenizer warns, once a worker, that it was used before the process forked.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
