@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
@@ -39,7 +40,7 @@ class RunCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         save_weights_only: bool = False,
         save_last: bool | Literal["link"] = "link",
-        dirpath: str | os.PathLike[str] | None = None,
+        dirpath: str | Path | None = None,
     ) -> None:
         super().__init__(
             dirpath=dirpath,

@@ -105,7 +105,7 @@ class ResilientWandbLogger(WandbLogger):
             rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {run.sync_dir}")
         return run
 
-    def _init(self, mode: str) -> Any:
+    def _init(self, mode: Any) -> Any:
         import wandb
 
         settings = wandb.Settings(
@@ -115,7 +115,8 @@ class ResilientWandbLogger(WandbLogger):
 
     def _remember(self) -> None:
         """Writes the run's id beside the run, whole or not at all."""
-        record = {"id": self._experiment.id, "project": self._project, "name": self._experiment.name}
+        run: Any = self._experiment
+        record = {"id": run.id, "project": self._project, "name": run.name}
         temporary = self._folder / f"{RUN_FILE}.tmp"
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         temporary.replace(self._folder / RUN_FILE)

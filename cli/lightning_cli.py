@@ -74,7 +74,8 @@ class TextKeepCLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        verb, config = self.subcommand, self.config[self.subcommand]
+        verb = str(self.subcommand)
+        config = self.config[verb]
         wanted = Path(config.trainer.default_root_dir)
         if config.trainer.fast_dev_run:
             self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
@@ -93,7 +94,7 @@ class TextKeepCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self.config_init[self.subcommand].trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
-        added = default_callbacks(own, given, self.subcommand)
+        added = default_callbacks(own, given, str(self.subcommand))
         return super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
 
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
@@ -105,7 +106,7 @@ class TextKeepCLI(LightningCLI):
             return RunDirectory(wanted, fresh=False)
         if self.subcommand != "fit":  # a run that is to come shall find its directory free
             wanted = wanted.with_name(f"{wanted.name}-{self.subcommand}")
-        if rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return RunDirectory(wanted, fresh=False)
         directory = RunDirectory.claim(wanted, self._config_text)
         if directory.path != wanted:

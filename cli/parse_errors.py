@@ -50,7 +50,7 @@ def option_names(owner: type) -> Iterator[str]:
     for base in owner.__mro__:
         if "__init__" not in vars(base) or base is object:
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         yield from (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return
@@ -170,5 +170,6 @@ def _concrete(base: type) -> Iterator[type]:
         return
     if not inspect.isabstract(base) and not base.__name__.startswith("_"):
         yield base
-    for child in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for child in children:
         yield from _concrete(child)

@@ -29,7 +29,8 @@ class RunCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Rank zero chose the directory before the ranks could speak to each other. The Trainer has no setter for it.
-        trainer._default_root_dir = trainer.strategy.broadcast(trainer.default_root_dir)
+        directory = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = directory  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):

@@ -1,0 +1,60 @@
+# TextKeep: `make quickstart` shows it at work, `make test` checks it. Both set up .venv first, once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+START  := $(shell date +%s)
+
+INSTALLED := $(VENV)/.installed
+DEVELOP   := $(VENV)/.develop
+
+.PHONY: quickstart test lint types slow install clean help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
+
+install: $(INSTALLED)  ## .venv with the pinned versions of constraints.txt
+
+# PyTorch first and alone: it is the largest part by far, and a change of the rest then leaves it in place.
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "TextKeep needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.14.1"
+	@touch $@
+
+$(INSTALLED): $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[speak]"
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[speak,dev]"
+	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/textkeep  # what mypy_path in pyproject.toml is about
+	@touch $@
+
+quickstart: $(INSTALLED)  ## teach a small LLM to listen, and show what it kept (about 10 minutes on 2 cores)
+	@set -e; ready=$$(date +%s); \
+	$(BIN)/textkeep assets; fetched=$$(date +%s); \
+	$(BIN)/textkeep fit --config configs/quickstart.yaml; trained=$$(date +%s); \
+	run=$$(ls -td runs/quickstart*/ | head -n 1); run=$${run%/}; \
+	$(BIN)/textkeep report $$run; reported=$$(date +%s); \
+	echo; echo "run:     $$run"; \
+	echo "seconds: set-up $$((ready - $(START))), models $$((fetched - ready))," \
+		"training and measuring $$((trained - fetched)), report $$((reported - trained))"
+
+test: lint types  ## lint, types and the quick tests
+	$(BIN)/python -m pytest
+
+lint: $(DEVELOP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOP)
+	$(BIN)/mypy
+
+slow: $(DEVELOP)  ## the tests that take more than five seconds
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+clean:  ## caches and build outputs; leaves .venv and runs
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
