@@ -163,7 +163,7 @@ def main(argv: list[str]) -> int:
     Raises:
         ValueError: If the arguments or a manifest are unusable.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     if arguments.max_wer is not None and not arguments.verify:
         raise ValueError("speak: --max-wer needs --verify, for example --verify asset:whisper-base")
     if arguments.retry and arguments.max_wer is None:

@@ -25,6 +25,8 @@ PITCH_FEATURE = b"int_f0_target_mean"
 DIPHONE_VOICE = "kal16"
 """The voice that has no pitch without the feature; the others fall back on their statistical models."""
 
+NOISE_SEED = 1
+
 
 class _Wave(ctypes.Structure):
     _fields_ = (
@@ -97,6 +99,8 @@ class FliteEngine:
             self._flite.flite_feat_set_float(features, PITCH_FEATURE, MEAN_PITCH[voice] * pitch)
         else:
             self._flite.flite_feat_remove(features, PITCH_FEATURE)
+        # The voices' breath is noise from the C library: seeded, a text sounds the same in every run.
+        self._flite.srand(NOISE_SEED)
         wave = self._flite.flite_text_to_wave(text.encode("ascii", "replace"), speaker)
         if not wave or wave.contents.num_samples <= 0:
             raise ValueError(f"flite:{voice} made no sound of {text!r}")
