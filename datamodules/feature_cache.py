@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from .audio import clip_bytes
 from .bad_examples import BadExampleError
@@ -38,7 +39,7 @@ class FeatureCache:
         self.encode = encode
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the encoder: worker processes only read."""
+        """Without the encoder, whose weights no worker process should get."""
         return {"folder": self.folder, "encode": None}
 
     def path(self, example: Example) -> Path:
@@ -63,7 +64,7 @@ class FeatureCache:
         return found if found is not None else self._compute(example, path, extract)
 
     def _compute(self, example: Example, path: Path, extract: Extract) -> tuple[Tensor, int]:
-        if self.encode is None:
+        if self.encode is None or get_worker_info() is not None:
             detail = f"cache entry {path} is missing or damaged; allowed: to start again, which computes it"
             raise BadExampleError("damaged cache entry", example.location, detail)
         features = extract(example)

@@ -72,7 +72,7 @@ class HFDataset(Source):
         self.question_required = question_required
         self.name = Path(path).name
 
-    def read(self, bad: BadExamples) -> list[Example]:
+    def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all rows but not the clips (see ``Source.read``)."""
         table = self._load()
         columns = self._mapping(table)
@@ -88,7 +88,9 @@ class HFDataset(Source):
                 clip: Audio | None = TableAudio(clips, audio, index) if clips is not None and audio else None
                 if audio and clips is None and (given := _nested(row, audio)) is not None:
                     clip = finder.find(given, location)
-                examples.append(build_example(record, clip, location, self.name, self.question_required))
+                examples.append(
+                    build_example(record, clip, location, self.name, self.question_required, answers_required)
+                )
             except BadExampleError as error:
                 bad.report(error)
         return without_duplicates(examples, bad)

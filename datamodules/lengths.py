@@ -69,8 +69,9 @@ class LengthEstimator:
     def _positions(self, view: View) -> int:
         seconds = clip_seconds(view.example)
         check_seconds(view.example, seconds, self.max_seconds)
+        longest = max(seconds, min(seconds * self.growth, self.max_seconds))
         # One more: the seconds of a manifest are rounded.
-        return max(self._fewest, math.ceil(seconds * self.growth * self.front_end.positions_per_second) + 1)
+        return max(self._fewest, math.ceil(longest * self.front_end.positions_per_second) + 1)
 
     def _text_tokens(self, views: Sequence[View]) -> list[int]:
         """Ids of prompt and answer of each view; one call of the tokenizer for all."""

@@ -33,7 +33,7 @@ class LlamaOmniJSON(Source):
         self.audio_root = Path(audio_root) if audio_root else self.path.parent
         self.name = self.path.stem
 
-    def read(self, bad: BadExamples) -> list[Example]:
+    def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all items (see ``Source.read``)."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such file (allowed: LLaMA-Omni's JSON)")
@@ -47,12 +47,12 @@ class LlamaOmniJSON(Source):
         examples = []
         for index, item in enumerate(items):
             try:
-                examples.append(self._example(item, f"{self.path}[{index}]", finder))
+                examples.append(self._example(item, f"{self.path}[{index}]", finder, answers_required))
             except BadExampleError as error:
                 bad.report(error)
         return without_duplicates(examples, bad)
 
-    def _example(self, item: Any, location: str, finder: ClipFinder) -> Example:
+    def _example(self, item: Any, location: str, finder: ClipFinder, answers_required: bool) -> Example:
         human, reply = _first_turns(item, location)
         speech = item.get("speech") or human.get("speech")
         audio = finder.find(speech, location) if speech is not None else None
@@ -62,15 +62,15 @@ class LlamaOmniJSON(Source):
         answer = reply.get("value") or reply.get("text") or ""
         used = ("conversations", "conversation", "speech", "text")
         record = {key: value for key, value in item.items() if key not in used}
-        record |= {"question": question, "answers": [answer]}
-        return build_example(record, audio, location, self.name, question_required=audio is None)
+        record |= {"question": question, "answers": [answer] if answer else []}
+        return build_example(record, audio, location, self.name, audio is None, answers_required)
 
 
 def _first_turns(item: Any, location: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The first human turn and the reply to it."""
     turns = (item.get("conversations") or item.get("conversation")) if isinstance(item, dict) else None
     first = turns[:2] if isinstance(turns, list) else []
-    if [turn.get("from") for turn in first if isinstance(turn, dict)] != ["human", "gpt"]:
+    if [turn.get("from") for turn in first if isinstance(turn, dict)] not in (["human", "gpt"], ["human"]):
         detail = "no conversation; allowed: a list of turns that starts with human, gpt"
         raise BadExampleError("bad conversation", location, detail)
-    return first[0], first[1]
+    return first[0], first[1] if len(first) == 2 else {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from .bad_examples import BadExamples
 from .batch import Batch
@@ -70,18 +69,27 @@ class LoaderFactory:
         self._training = LengthEstimator(front_end, prompt, reader.max_seconds, reader.augment)
         self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
 
-    def train(self, examples: Sequence[Example], modalities: Sequence[Modality], epoch: int = 0) -> BatchLoader:
-        """Shuffled batches of every example in each of the modalities that it has.
+    def train(
+        self, examples: Sequence[Example], modalities: Sequence[Modality], epoch: int = 0, shuffle: bool = True
+    ) -> BatchLoader:
+        """Batches of every example in each of the modalities that it has.
+
+        Args:
+            examples: To learn.
+            modalities: "speech", "text" or both.
+            epoch: First epoch.
+            shuffle: False gives the same batches in every epoch.
 
         Raises:
-            ValueError: If no example has one of them.
+            ValueError: If no example has one of the modalities.
         """
         views = [View(example, m) for example in examples for m in modalities if example.has(m)]
         if not views:
             raise ValueError(f"train: none of the {len(examples)} examples has the modality {' or '.join(modalities)}")
+        _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
         kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch)
-        kinds = [view.modality for view in kept]
-        return self._loader(kept, self._sampler(lengths, kinds, shuffle=True), self.reader, answers=True, epoch=epoch)
+        sampler = self._sampler(lengths, [view.modality for view in kept], shuffle)
+        return self._loader(kept, sampler, self.reader, answers=True, epoch=epoch)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
@@ -92,6 +100,7 @@ class LoaderFactory:
         """
         modalities: list[Modality] = [m for m in ("speech", "text") if any(e.has(m) for e in examples)]
         pairs = [example for example in examples if all(example.has(m) for m in modalities)]
+        _warn_of_missing("evaluation", len(examples), len(pairs))
         per_modality = []
         for modality in modalities:
             views, lengths = self._plain.measure([View(e, modality) for e in pairs], self.bad)
@@ -144,5 +153,12 @@ class LoaderFactory:
     ) -> BatchLoader:
         collator = Collator(reader.front_end, self.prompt, answers=answers, encoded=reader.cache is not None)
         dataset = ViewDataset(views, reader, collator, self.bad.policy)
-        workers = min(self.options.num_workers, len(sampler))
-        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers, pin_memory=torch.cuda.is_available())
+        # Text alone is read in no time: workers would only cost memory.
+        spoken = any(view.modality == "speech" for view in views)
+        workers = min(self.options.num_workers, len(sampler)) if spoken else 0
+        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers)
+
+
+def _warn_of_missing(use: str, given: int, used: int) -> None:
+    if used < given:
+        warnings.warn(f"{use}: {given - used} of {given} examples lack speech or text and are left out", stacklevel=3)

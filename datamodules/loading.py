@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .bad_examples import BadExampleError, OnBadExample
@@ -108,11 +110,12 @@ class EpochPosition(Sampler[list[Pick]]):
             yield [Pick(epoch, index) for index in batch]
 
 
-class BatchLoader(DataLoader[Batch | BadExampleError]):
-    """A ``DataLoader`` whose state is (epoch, batches given), so that a run continues with the next batch.
+class BatchLoader:
+    """Gives batches, and continues in mid-epoch: its state is (epoch, batches given).
 
-    Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed, epoch
-    and position, the state holds on every rank and for any number of workers.
+    Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed,
+    epoch and position, the state holds on every rank and for any number of workers. It wraps a ``DataLoader`` instead
+    of being one, as Lightning rebuilds DataLoaders with samplers of its own.
 
     Args:
         dataset: Reads the batches.
@@ -120,7 +123,6 @@ class BatchLoader(DataLoader[Batch | BadExampleError]):
         on_batch: Called in the main process with each batch.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
-        pin_memory: Whether batches go to page-locked memory.
     """
 
     def __init__(
@@ -130,29 +132,32 @@ class BatchLoader(DataLoader[Batch | BadExampleError]):
         on_batch: Callable[[Batch], None] | None = None,
         epoch: int = 0,
         num_workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
+        self.dataset = dataset
         self.position = EpochPosition(sampler, epoch)
         self.on_batch = on_batch
         self._given = 0
         self._resumed = False
-        super().__init__(
+        self._loader: DataLoader[Batch | BadExampleError] = DataLoader(
             dataset,
             batch_sampler=self.position,
             collate_fn=_unchanged,  # type: ignore[arg-type]
             num_workers=num_workers,
-            pin_memory=pin_memory,
+            pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
         )
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def __iter__(self) -> Iterator[Batch]:
         # Lightning makes an iterator that it may never use: only one that gave a batch ends an epoch.
         if self._given and not self._resumed:
             self.position.epoch += 1
             self._given = 0
         self._resumed = False
         self.position.start = self._given
-        for batch in super().__iter__():
+        for batch in self._loader:
             if isinstance(batch, BadExampleError):
                 raise batch
             self._given += 1
@@ -160,14 +165,23 @@ class BatchLoader(DataLoader[Batch | BadExampleError]):
                 self.on_batch(batch)
             yield batch
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """Where the next batch stands."""
-        return {"epoch": self.position.epoch, "batches": self._given}
+        return {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from there in the next iteration; a finished epoch is followed by the next one."""
-        self.position.epoch = int(state["epoch"])
-        self._given = int(state["batches"])
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue from there in the next iteration; a finished epoch is followed by the next one.
+
+        With other data, another budget or another number of ranks the place cannot be exact: a warning says so.
+        """
+        if state["of"] != len(self):
+            warnings.warn(
+                f"the checkpoint was made with {state['of']} batches an epoch, now there are {len(self)}: training "
+                f"continues with batch {state['batches']} of epoch {state['epoch']}, which holds other examples",
+                stacklevel=2,
+            )
+        self.position.epoch = state["epoch"]
+        self._given = state["batches"]
         self._resumed = self._given < len(self)
 
 

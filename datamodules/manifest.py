@@ -32,7 +32,7 @@ class Manifest(Source):
         self.use_audio = use_audio
         self.name = self.path.stem
 
-    def read(self, bad: BadExamples) -> list[Example]:
+    def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all lines (see ``Source.read``)."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such manifest (allowed: a JSONL file, one question a line)")
@@ -43,12 +43,12 @@ class Manifest(Source):
                 if not line.strip():
                     continue
                 try:
-                    examples.append(self._example(line, f"{self.path}:{number}", finder))
+                    examples.append(self._example(line, f"{self.path}:{number}", finder, answers_required))
                 except BadExampleError as error:
                     bad.report(error)
         return without_duplicates(examples, bad)
 
-    def _example(self, line: str, location: str, finder: ClipFinder) -> Example:
+    def _example(self, line: str, location: str, finder: ClipFinder, answers_required: bool) -> Example:
         try:
             record: Any = json.loads(line)
         except json.JSONDecodeError as error:
@@ -59,7 +59,7 @@ class Manifest(Source):
             raise BadExampleError("bad json", location, detail)
         given = record.get("audio") if self.use_audio else None
         audio = finder.find(given, location) if given is not None else None
-        return build_example(record, audio, location, self.name)
+        return build_example(record, audio, location, self.name, answers_required=answers_required)
 
 
 class ClipFinder:

@@ -92,5 +92,8 @@ class RowReader:
     def _features(self, example: Example, epoch: int = 0) -> Tensor:
         waveform = read_waveform(example, self.front_end.sampling_rate, self.max_seconds)
         if self.augment is not None:
-            waveform = self.augment(waveform, self.front_end.sampling_rate, example.id, epoch)
+            changed = self.augment(waveform, self.front_end.sampling_rate, example.id, epoch)
+            # Slower speech may be longer than the encoder takes; such a clip stays as it is.
+            if len(changed) <= self.max_seconds * self.front_end.sampling_rate:
+                waveform = changed
         return self.front_end.extract(waveform)

@@ -17,11 +17,12 @@ class Source(ABC):
     """Goes into ``Example.source`` where an example names none itself."""
 
     @abstractmethod
-    def read(self, bad: BadExamples) -> list[Example]:
+    def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all examples, without opening a clip.
 
         Args:
             bad: Is told of each example that cannot be used; it raises or counts.
+            answers_required: False allows questions without answers (prediction).
 
         Raises:
             FileNotFoundError: If the source itself does not exist.
@@ -30,7 +31,12 @@ class Source(ABC):
 
 
 def build_example(
-    record: Mapping[str, Any], audio: Audio | None, location: str, source: str, question_required: bool = True
+    record: Mapping[str, Any],
+    audio: Audio | None,
+    location: str,
+    source: str,
+    question_required: bool = True,
+    answers_required: bool = True,
 ) -> Example:
     """Make an example of one record with the manifest's keys.
 
@@ -40,6 +46,7 @@ def build_example(
         location: For messages.
         source: Used when the record names none.
         question_required: False where a spoken question may come without its text.
+        answers_required: False where a question may come without answers.
 
     Raises:
         BadExampleError: If the id, the question or the answers are missing, empty or of a wrong type.
@@ -51,8 +58,8 @@ def build_example(
     if not isinstance(question, str) or (question_required and not question.strip()):
         detail = f'"question" is {question!r}; allowed: text that is not empty'
         raise BadExampleError("empty question", location, detail)
-    answers = _answers(record, location)
-    target = record.get("target") or answers[0]
+    answers = _answers(record, location, answers_required)
+    target = record.get("target") or (answers[0] if answers else "")
     system = record.get("system")
     for key, value in (("target", target), ("system", system)):
         if value is not None and not isinstance(value, str):
@@ -71,9 +78,11 @@ def build_example(
     )
 
 
-def _answers(record: Mapping[str, Any], location: str) -> tuple[str, ...]:
+def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[str, ...]:
     """Accepted spellings, stripped; a single string counts as a list of one."""
     given = record.get("answers", record.get("target"))
+    if not given and not required:
+        return ()
     listed = [given] if isinstance(given, str) else given
     valid = isinstance(listed, list | tuple) and len(listed) > 0
     if not valid or not all(isinstance(answer, str) and answer.strip() for answer in listed):

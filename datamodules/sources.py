@@ -35,7 +35,9 @@ def as_source(source: str | Source) -> Source:
     return manifest
 
 
-def read_sources(sources: str | Source | Sequence[str | Source] | None, bad: BadExamples) -> list[Example]:
+def read_sources(
+    sources: str | Source | Sequence[str | Source] | None, bad: BadExamples, answers_required: bool = True
+) -> list[Example]:
     """Examples of one or several sources, in order.
 
     Raises:
@@ -47,7 +49,7 @@ def read_sources(sources: str | Source | Sequence[str | Source] | None, bad: Bad
     listed = [sources] if isinstance(sources, str | Source) else list(sources)
     examples: list[Example] = []
     for source in listed:
-        read = as_source(source).read(bad)
+        read = as_source(source).read(bad, answers_required)
         if not read:
             raise ValueError(f"{_named(source)}: no usable example (skipped: {dict(bad.counts) or 'none'})")
         examples += read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -25,6 +26,13 @@ from .sources import limited, read_sources
 Sources = str | Source | list[str | Source] | None
 
 _MODALITIES: dict[str, list[Modality]] = {"speech": ["speech"], "text": ["text"], "both": ["speech", "text"]}
+_STAGES: dict[str | None, tuple[str, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: ("train", "val", "test", "predict"),
+}
 
 
 class SpeechTextData(L.LightningDataModule):
@@ -32,8 +40,8 @@ class SpeechTextData(L.LightningDataModule):
 
     A source is the path of a JSONL manifest, ``spoken-facts/train`` (the embedded set; also ``validation``, ``test``,
     ``general``), a ``Source`` (``class_path: HFDataset``), or a list of these. Batches hold as many rows as the token
-    budget allows, all of similar length. ``trainer.use_distributed_sampler`` must be false: the batches are already
-    shared among the ranks. A run continues in mid-epoch with the next batch.
+    budget allows, all of similar length; the ranks of a distributed run get different batches. A run continues in
+    mid-epoch with the next batch.
 
     Example::
 
@@ -115,10 +123,7 @@ class SpeechTextData(L.LightningDataModule):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
         self.sources: dict[str, Sources] = {"train": train, "val": val, "test": test, "predict": predict}
         self.train_modalities = train_modalities
-        self.tokens_per_batch = tokens_per_batch
-        self.max_examples_per_batch = max_examples_per_batch
-        self.seed = seed
-        self.num_workers = num_workers
+        self.options = LoaderOptions(tokens_per_batch, max_examples_per_batch, seed, num_workers)
         self.max_seconds = max_seconds
         self.prompt_options: dict[str, Any] = {
             "speech_instruction": speech_instruction,
@@ -132,6 +137,7 @@ class SpeechTextData(L.LightningDataModule):
         self.probes = probes or {}
         self.bad = BadExamples(on_bad_example)
         self._front_end: SpeechFrontEnd | None = None
+        self._told = False  # whether connect() was called by hand
         self._encode: Encode | None = None
         self._examples: dict[str, list[Example]] = {}
         self._probe_batches: dict[str, list[Batch]] = {}
@@ -144,30 +150,38 @@ class SpeechTextData(L.LightningDataModule):
             front_end: Tokenizer and feature extraction.
             encode: The frozen encoder, for ``feature_cache``.
         """
-        self._front_end, self._encode = front_end, encode
+        self._front_end, self._encode, self._told = front_end, encode, True
         self._factory = None
         self._probe_batches.clear()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the sources of a stage ("fit", "validate", "test", "predict"; None reads all)."""
-        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
-        for split in needed[stage] if stage else ("train", "val", "test", "predict"):
+        """Read the sources of a stage ("fit", "validate", "test", "predict"; None reads all).
+
+        Raises:
+            ValueError: If the source of the stage is not set.
+        """
+        if not self._told:
+            self._front_end = None  # the trainer may have come with another model
+        for split in _STAGES[stage]:
+            if stage is not None and split == _STAGES[stage][0] and self.sources[split] is None:
+                raise ValueError(
+                    f"data.{split} is not set (allowed: a manifest, spoken-facts/SPLIT, a source, or a list)"
+                )
             self.examples(split)
 
     def examples(self, split: str) -> list[Example]:
         """Usable examples of "train", "val", "test" or "predict"; read once."""
         if split not in self._examples:
-            read = read_sources(self.sources[split], self.bad)
+            read = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
             self._examples[split] = read if split == "train" else limited(read, self.eval_limit)
         return self._examples[split]
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches with answers."""
-        if self.sources["train"] is None:
-            raise ValueError("data.train is not set (allowed: a manifest, spoken-facts/train, a source, or a list)")
+        """Shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
         examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return self.factory(examples).train(examples, modalities, epoch)
+        trainer = self.trainer
+        shuffle = not getattr(trainer, "overfit_batches", 0)
+        return self.factory(examples).train(examples, modalities, trainer.current_epoch if trainer else 0, shuffle)
 
     def val_dataloader(self) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
@@ -225,6 +239,7 @@ class SpeechTextData(L.LightningDataModule):
                 raise ValueError("the data knows no model (allowed: data.connect(front_end), or a Trainer)")
             module: Any = self.trainer.lightning_module
             self.connect(module.front_end, module.encode_speech if self.feature_cache else None)
+            self._told = False
         if self._factory is None:
             self._factory = self._make_factory(self._front_end)  # type: ignore[arg-type]
         self._factory.fill_cache(cached)
@@ -235,14 +250,9 @@ class SpeechTextData(L.LightningDataModule):
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         cache = FeatureCache(self.feature_cache, front_end.fingerprint, self._encode) if self.feature_cache else None
         plain = RowReader(front_end, self.max_seconds, cache=cache)
-        options = LoaderOptions(
-            self.tokens_per_batch,
-            self.max_examples_per_batch,
-            self.seed,
-            self.num_workers,
-            self.trainer.global_rank if self.trainer else 0,
-            self.trainer.world_size if self.trainer else 1,
-        )
+        options = self.options
+        if self.trainer is not None:
+            options = replace(options, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
         reader = RowReader(front_end, self.max_seconds, self.augment) if self.augment else plain
         prompt = ChatPrompt(front_end.tokenizer, **self.prompt_options)
         barrier = self.trainer.strategy.barrier if self.trainer else None
