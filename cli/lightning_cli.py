@@ -19,6 +19,7 @@ from typing_extensions import override
 from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
+from .config_files import check_config_files
 from .errors import INTERRUPTED, CommandError, one_line
 from .quiet import quieten
 from .run_callback import RunCallback
@@ -145,6 +146,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     Returns:
         The exit code: 130 after Ctrl-C.
     """
+    check_config_files(argv)
     quieten()
     register_classes()
     state = RunState()

@@ -1,0 +1,43 @@
+"""Config files named on the command line, read before the parser does: it would not say which one is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from .errors import CommandError
+
+FLAGS = ("--config", "-c")
+
+
+def check_config_files(argv: list[str]) -> None:
+    """Refuses a config file that is not there or is no YAML mapping.
+
+    Args:
+        argv: The options of a training verb.
+
+    Raises:
+        CommandError: With file, line and what YAML says.
+    """
+    for path in config_files(argv):
+        if not path.is_file():
+            raise CommandError(f"{path}: no such config file")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.MarkedYAMLError as error:
+            line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise CommandError(f"{path}{line}: {error.problem}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CommandError(f"{path}: not a YAML file ({error})") from error
+        if not isinstance(content, dict):
+            raise CommandError(f"{path}: not a config; allowed: keys such as trainer:, model:, data:")
+
+
+def config_files(argv: list[str]) -> Iterator[Path]:
+    """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in FLAGS:
+            yield Path(value if equals else following)

@@ -1,0 +1,145 @@
+"""Wrong settings: the line that a user sees for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from textkeep.cli.main import main
+from textkeep.cli.parse_errors import explain
+
+
+def callback(name: str = "RunCheckpoint", **options: Any) -> dict[str, Any]:
+    return {"trainer": {"callbacks": [{"class_path": name, "init_args": options}]}}
+
+
+IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "root key": (
+        {"trainr": {"max_steps": 1}},
+        ("no option 'trainr' (did you mean 'trainer'?); allowed:", "seed_everything"),
+    ),
+    "trainer key": ({"trainer": {"max_epoch": 1}}, ("trainer has no option 'max_epoch' (did you mean 'max_epochs'?)",)),
+    "model key": ({"model": {"encodr": 1}}, ("model has no option 'encodr' (did you mean 'encoder'?); allowed: adap",)),
+    "data key": (
+        {"data": {"tokens_per_btch": 1}},
+        ("data has no option 'tokens_per_btch' (did you mean 'tokens_per_",),
+    ),
+    "type": ({"trainer": {"max_epochs": "abc"}}, ("trainer.max_epochs: 'abc' does not fit; allowed: int, null",)),
+    "choice": (
+        {"data": {"train_modalities": "smell"}},
+        ("data.train_modalities: 'smell' does not fit; allowed: speech, t",),
+    ),
+    "choices": (
+        {"trainer": {"precision": "bf17"}},
+        ("trainer.precision: 'bf17' does not fit; allowed: 64,", "bf16-mixed"),
+    ),
+    "class": (
+        {"model": {"encoder": {"class_path": "Whisper"}}},
+        ("model.encoder: no class 'Whisper'", "HFEncoder, WhisperEn"),
+    ),
+    "kind of class": (
+        {"model": {"encoder": {"class_path": "torch.nn.Linear"}}},
+        ("torch.nn.Linear is no SpeechEncoder; allowed",),
+    ),
+    "class's option": (
+        {"model": {"encoder": {"class_path": "WhisperEncoder", "init_args": {"sourc": "x"}}}},
+        ("model.encoder: WhisperEncoder has no option 'sourc' (did you mean 'source'?); allowed: padded, source",),
+    ),
+    "class's type": (
+        {"model": {"adaptor": {"class_path": "ConcatMLP", "init_args": {"stack": "x"}}}},
+        ("model.adaptor.stack: 'x' does not fit; allowed: int",),
+    ),
+    "callback": (
+        callback("RunCheckpoin"),
+        ("trainer.callbacks: no class 'RunCheckpoin' (did you mean 'RunCheckpoint'?)",),
+    ),
+    "callback's option": (
+        callback(dirpat="x"),
+        ("trainer.callbacks: RunCheckpoint has no option 'dirpat' (did you mean 'dirpath'?); allowed: dirpath, every",),
+    ),
+    "callback's choice": (callback(mode="foo"), ("trainer.callbacks.mode: 'foo' does not fit; allowed: min, max",)),
+    "callback's type": (
+        callback(every_n_train_steps="x"),
+        ("trainer.callbacks.every_n_train_steps: 'x' does not fit; allowed: int, null",),
+    ),
+    "objective's option": (
+        {"model": {"objectives": [{"class_path": "CTCAlignment", "init_args": {"weigh": 1}}]}},
+        ("model.objectives: CTCAlignment has no option 'weigh' (did you mean 'weight'?)",),
+    ),
+    "optimizer's option": (
+        {"model": {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lrr": 1}}}},
+        ("model.optimizer: AdamW has no option 'lrr' (did you mean 'lr'?); allowed: amsgrad",),
+    ),
+    "optimizer": (
+        {"model": {"optimizer": {"class_path": "torch.optim.AdamX"}}},
+        ("model.optimizer: no class 'AdamX' (did you mean",),
+    ),
+    "source": (
+        {"data": {"train": {"class_path": "HFDatase"}}},
+        ("data.train: no class 'HFDatase' (did you mean 'HFDataset'?); allowed: HFDataset, LlamaOmniJSON, Manifest",),
+    ),
+    "nothing for a required key": ({"model": {"llm": None}}, ("missing: model.llm",)),
+}
+
+ON_THE_LINE: dict[str, tuple[list[str], str]] = {
+    "abbreviation": (["--trainer.max_epoch", "3"], "trainer has no option 'max_epoch' (did you mean 'max_epochs'?)"),
+    "unknown flag": (["--model.lm=x"], "model has no option 'lm' (did you mean 'llm'?)"),
+    "stray word": (["quickstart"], "unexpected argument 'quickstart'; options begin with --"),
+    "type": (["--trainer.max_steps", "many"], "trainer.max_steps: 'many' does not fit; allowed: int"),
+    "class": (["--model.encoder", "Foo"], "model.encoder: no class 'Foo'; allowed: HFEncoder, WhisperEncoder"),
+    "no value": (["--ckpt_path"], "argument --ckpt_path: expected one argument"),
+    "no file": (["--config", "nothere.yaml"], "nothere.yaml: no such config file"),
+}
+
+
+def complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    try:
+        code: object = main(["fit", *words])
+    except SystemExit as end:  # as argparse ends
+        code = end.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("textkeep: error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("textkeep: error: ")
+
+
+@pytest.mark.parametrize("case", IN_A_FILE)
+def test_a_wrong_setting_in_a_file(
+    case: str, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, wanted = IN_A_FILE[case]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(settings))
+    line = complaint(["--config", str(tiny_config), "--config", str(wrong)], capsys)
+    assert all(text in line for text in wanted), line
+
+
+@pytest.mark.parametrize("case", ON_THE_LINE)
+def test_a_wrong_word_on_the_command_line(case: str, tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, wanted = ON_THE_LINE[case]
+    assert wanted in complaint(["--config", str(tiny_config), *words], capsys)
+
+
+def test_broken_yaml_names_the_file_and_line(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("trainer:\n  callbacks: [1, 2\nmodel: 3\n")
+    line = complaint(["--config", str(tiny_config), f"--config={broken}"], capsys)
+    assert f"{broken}:3: " in line
+
+
+def test_a_wrong_accelerator_is_one_line(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(tiny_config), "--trainer.accelerator", "gpux"]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert "textkeep: error: You selected an invalid accelerator name" in err
+    assert not (tiny_config.parent / "runs" / "t").exists()
+
+
+def test_an_unknown_wording_is_shown_whole() -> None:
+    assert explain('Parser key "a.b":\n  something  new\n', {}) == "a.b: something new"
