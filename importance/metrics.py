@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
-from scipy.stats import rankdata
 
 Profile = np.ndarray  # (..., L) non-negative totals of L layers, in order of depth
 
@@ -23,6 +21,8 @@ def depth(layers: int) -> np.ndarray:
 
 def js_distance(before: Profile, after: Profile) -> np.ndarray:
     """Jensen-Shannon distance of the layer shares (square root of the divergence, base 2), in [0, 1]."""
+    from scipy.spatial.distance import jensenshannon
+
     return np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
 
 
@@ -51,6 +51,8 @@ def log_total_ratio(before: Profile, after: Profile) -> np.ndarray:
 
 def spearman(before: Profile, after: Profile) -> np.ndarray:
     """Rank correlation of the layer totals; 1 where all totals are equal in both."""
+    from scipy.stats import rankdata
+
     first, second = rankdata(before, axis=-1), rankdata(after, axis=-1)
     first = first - first.mean(axis=-1, keepdims=True)
     second = second - second.mean(axis=-1, keepdims=True)

@@ -119,14 +119,16 @@ def probe(
         ValueError: For bad options, an example without answer tokens, or no example at all.
         RuntimeError: If a tap did not fire once, or the self-test failed.
     """
-    run = _Measurement(unwrap(model), checked(estimators), ProbeOptions.of(options))
-    started = time.perf_counter()
-    run.measure(batches)
-    seconds = time.perf_counter() - started
-    return build_snapshot(
-        run.model, run.table, run.accumulator, run.norms, run.record, run.options, run.ranks,
-        {"step": step, "name": name, "seconds": seconds},
-    )  # fmt: skip
+    settings = ProbeOptions.of(options)
+    with torch.inference_mode(False):  # sums made in inference mode could not be added to in the backward pass
+        run = _Measurement(unwrap(model), checked(estimators), settings)
+        started = time.perf_counter()
+        run.measure(batches)
+        header = {"step": step, "name": name, "seconds": time.perf_counter() - started}
+        with torch.no_grad():
+            return build_snapshot(
+                run.model, run.table, run.accumulator, run.norms, run.record, settings, run.ranks, header
+            )
 
 
 class _Measurement:

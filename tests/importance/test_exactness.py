@@ -128,9 +128,9 @@ def test_sampled_fisher_against_a_loop_over_draws() -> None:
     )
     assert relative(snapshot.scores("fisher_sampled"), whole.scores("fisher_sampled")) <= LIMIT
     assert relative(whole.examples["fisher_sampled"], single.examples["fisher_sampled"]) <= LIMIT
-    many = probe(model, batches, "fisher_sampled", draws=400, seed=1)
-    other = probe(model, batches, "fisher_sampled", draws=400, seed=2)
-    assert relative(many.scores("fisher_sampled"), other.scores("fisher_sampled")) < 0.2
+    many = probe(model, batches, "fisher_sampled", draws=150, seed=1)
+    other = probe(model, batches, "fisher_sampled", draws=150, seed=2)
+    assert relative(many.scores("fisher_sampled"), other.scores("fisher_sampled")) < 0.3
 
 
 def test_wanda_against_its_formula_without_padding() -> None:

@@ -1,0 +1,155 @@
+"""A measurement leaves the model as it was, and refuses to be wrong in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from textkeep.importance import probe
+
+from .oracle import make_batch, tiny_llama
+
+
+def picture(model: nn.Module) -> dict:
+    return {
+        "training": {n: m.training for n, m in model.named_modules()},
+        "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
+        "grad": {n: p.grad.clone() if p.grad is not None else None for n, p in model.named_parameters()},
+        "weight": {n: p.detach().clone() for n, p in model.named_parameters()},
+        "rng": torch.get_rng_state(),
+        "hooks": {n: (len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in model.named_modules()},
+        "attributes": {n: [k for k in vars(m) if "drop" in k and getattr(m, k)] for n, m in model.named_modules()},
+    }
+
+
+def assert_same(before: dict, after: dict) -> None:
+    for key in ("training", "requires_grad", "hooks", "attributes"):
+        assert before[key] == after[key], key
+    assert torch.equal(before["rng"], after["rng"])
+    for key in ("grad", "weight"):
+        for name, value in before[key].items():
+            other = after[key][name]
+            assert (value is None and other is None) or torch.equal(value, other), (key, name)
+
+
+@pytest.fixture
+def mixed_model() -> nn.Module:
+    """Parts frozen, parts in eval mode, a gradient half accumulated, checkpointing on."""
+    model = tiny_llama(tied=True)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    model.model.layers[0].eval()
+    model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
+    batch = make_batch()
+    model(input_ids=batch["input_ids"], labels=batch["labels"]).loss.backward()
+    return model
+
+
+EVERYTHING = ("taylor", "fisher", "signed_taylor", "taylor_batch", "fisher_sampled", "wanda", "magnitude")
+
+
+def test_modes_gradients_rng_and_hooks_are_put_back(mixed_model: nn.Module) -> None:
+    before = picture(mixed_model)
+    probe(mixed_model, [make_batch()], EVERYTHING)
+    assert_same(before, picture(mixed_model))
+
+
+def test_put_back_after_an_error_in_the_middle(mixed_model: nn.Module) -> None:
+    before = picture(mixed_model)
+
+    def batches():
+        yield make_batch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe(mixed_model, batches(), EVERYTHING)
+    assert_same(before, picture(mixed_model))
+
+
+def test_works_inside_inference_mode_and_without_gradients(mixed_model: nn.Module) -> None:
+    expected = probe(mixed_model, [make_batch()])
+    with torch.inference_mode():
+        embeds = mixed_model.get_input_embeddings()(make_batch()["input_ids"])  # an inference tensor
+        found = probe(mixed_model, [{**make_batch(), "inputs_embeds": embeds}])
+        assert torch.is_inference_mode_enabled()
+    assert found.examples["fisher"] == pytest.approx(expected.examples["fisher"], rel=1e-10)
+
+
+def test_dropout_called_by_a_checkpointing_layer_itself_is_off() -> None:
+    """OPT's layers drop out with ``training=self.training``, which checkpointing needs to be true."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=61, hidden_size=24, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, dropout=0.4,
+        max_position_embeddings=64, word_embed_proj_dim=24, layerdrop=0.0,
+    )  # fmt: skip
+    model = OPTForCausalLM(config).double()
+    plain = probe(model, [make_batch()])
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    assert probe(model, [make_batch()]).examples["taylor"] == pytest.approx(plain.examples["taylor"], rel=1e-10)
+    assert model.model.decoder.layers[0].dropout == 0.4
+
+
+def test_a_silent_tap_is_an_error() -> None:
+    model = tiny_llama()
+    layer = model.model.layers[1].mlp
+    layer.forward = lambda x: layer.down_proj(layer.act_fn(layer.gate_proj(x)))  # up_proj is never called
+    with pytest.raises(RuntimeError, match="did not fire exactly once"):
+        probe(model, [make_batch()])
+
+
+def test_a_weight_used_twice_is_an_error() -> None:
+    model = tiny_llama()
+    model.model.layers[1].mlp = model.model.layers[0].mlp
+    with pytest.raises(RuntimeError, match="did not fire exactly once"):
+        probe(model, [make_batch()])
+
+
+def test_a_broken_identity_is_an_error() -> None:
+    model = tiny_llama()
+    up = model.model.layers[0].mlp.up_proj
+    inner = up.forward
+    up.forward = lambda x: inner(x) + 0.1  # a bias that the taps do not know of
+    with pytest.raises(RuntimeError, match="self-test"):
+        probe(model, [make_batch()])
+    assert probe(model, [make_batch()], self_test=False).meta["conservation"] == {}
+
+
+def test_conserved_twins_are_named_and_counted_once() -> None:
+    snapshot = probe(tiny_llama(), [make_batch()])
+    twins = {m.kind: m.equal_to for m in snapshot.table if m.layer == 0}
+    assert twins["down"] == "model.layers.0.mlp.up_proj.weight"
+    assert twins["o"] == "model.layers.0.self_attn.v_proj.weight"
+    assert twins["k"] == "model.layers.0.self_attn.q_proj.weight"
+    assert set(snapshot.shares("signed_taylor", "kind")) == {"q", "v", "gate", "up"}
+    assert max(snapshot.meta["conservation"].values()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"labels": torch.full((4, 11), -100)}, {}, "no answer token"),
+        ({"labels": None}, {}, "no labels"),
+        ({}, {"include": ["head"]}, "allowed: embeddings, norms"),
+        ({}, {"fraction": 1}, "unknown option fraction"),
+        ({}, {"estimators": "tailor"}, "unknown estimator tailor"),
+        ({}, {"estimators": "wanda", "include": ("norms",)}, "leave include empty"),
+        ({"inputs_embeds": torch.zeros(4, 11, 24).double()}, {"include": ("embeddings",)}, "needs input_ids"),
+    ],
+)
+def test_bad_input_is_named(change: dict, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        probe(tiny_llama(), [{**make_batch(), **change}], **options)
+
+
+def test_no_examples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no examples"):
+        probe(tiny_llama(), [])
+
+
+def test_models_without_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="no decoder blocks"):
+        probe(nn.Sequential(nn.Linear(2, 2)), [])
