@@ -118,7 +118,7 @@ def bootstrap_ratio(
     if len(top) < 2:  # one item says nothing about the spread between items
         return Interval(estimate, float("-inf"), float("inf"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # told by the limits themselves
+        warnings.simplefilter("ignore", RuntimeWarning)  # degenerate samples: told by the limits themselves
         result = stats.bootstrap(
             (top, bottom),
             ratio,

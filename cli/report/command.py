@@ -1,0 +1,60 @@
+"""``textkeep report RUN…``: one self-contained HTML page about one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+REPORT_FILE = "report.html"
+
+
+def main(argv: list[str]) -> int:
+    """Writes the report and prints where it is.
+
+    Args:
+        argv: The words after ``textkeep report``.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="textkeep report", description=__doc__, allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory; the first is the reference")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=f"the page to write (default: {REPORT_FILE} in the first run directory)"
+    )
+    arguments = parser.parse_args(argv)
+
+    from .page import Page
+    from .run_data import load_runs
+
+    runs = load_runs(arguments.runs)
+    output = arguments.output or arguments.runs[0] / REPORT_FILE
+    write_page(Page(runs).render(), output)
+    for run in runs:
+        for note in run.notes:
+            print(f"{run.name}: {note}")
+    print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def write_page(text: str, output: Path) -> None:
+    """Writes under a temporary name and renames, so that a browser never loads half a page.
+
+    Raises:
+        ValueError: If the output is a directory.
+        OSError: If it cannot be written.
+    """
+    if output.is_dir():
+        raise ValueError(f"-o {output}: is a directory; allowed: the name of an HTML file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, output)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

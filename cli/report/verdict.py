@@ -1,0 +1,175 @@
+"""The result of a run in words, each figure with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...evaluation import mcnemar_exact
+from ...evaluation.retention import paired
+from .run_data import Evaluation, RunData
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a verdict.
+
+    Attributes:
+        topic: What it is about.
+        mark: ``good``, ``bad``, ``open`` (the interval does not decide) or ``plain`` (a fact).
+        text: The statement.
+    """
+
+    topic: str
+    mark: str
+    text: str
+
+
+SPLITS = {"val": "validation", "test": "test"}
+
+
+def verdict(run: RunData) -> list[Finding]:
+    """What the run's evaluations and importance measurements say; empty if there are none."""
+    findings: list[Finding] = []
+    for evaluation in _splits(run):
+        findings += [f for f in (_text(evaluation), _speech(evaluation), _hearing(evaluation)) if f]
+    return findings + _importance(run)
+
+
+_TEXT = {"bad": "it lost text", "open": "no change of its text is certain", "good": "its text got better"}
+_HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """The verdict in one sentence, from the first findings on text and hearing."""
+    text = next((_TEXT.get(f.mark) for f in findings if f.topic.startswith("Text")), None)
+    hearing = next((_HEARING.get(f.mark) for f in findings if f.topic.startswith("Hearing")), None)
+    if hearing and text:
+        return f"{hearing}, and {text}."
+    if hearing or text:
+        return f"{hearing or text}."[0].upper() + f"{hearing or text}."[1:]
+    return "Not yet compared with the untouched model."
+
+
+def _splits(run: RunData) -> list[Evaluation]:
+    """Test questions first: they are the ones to quote."""
+    return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """``20 % [15, 26]``."""
+    return f"{100 * value:.3g} % [{_bound(100 * low)}, {_bound(100 * high)}]"
+
+
+def number(value: float, low: float, high: float, signed: bool = False) -> str:
+    """``0.35 [0.21, 0.5]``."""
+    sign = "+" if signed and value > 0 else ""
+    return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else ("-∞" if value < 0 else "∞")
+
+
+def _text(evaluation: Evaluation) -> Finding | None:
+    topic = f"Text ({SPLITS[evaluation.stage]})"
+    after = evaluation.value(evaluation.last, "text_accuracy")
+    change = evaluation.value(evaluation.last, "text_accuracy_change")
+    loss = evaluation.value(evaluation.last, "text_loss_change")
+    lost = f"; the loss on text answers changed by {number(*loss, signed=True)} nats per token" if loss else ""
+    if after is None:
+        return Finding(topic, _change_mark(loss, worse_is_positive=True), lost[2:].capitalize() + ".") if loss else None
+    before = evaluation.value(evaluation.first, "text_accuracy")
+    if change is None or before is None or evaluation.first is evaluation.last:
+        return Finding(topic, "plain", f"answers {percent(*after)} of {evaluation.last['items']} written questions.")
+    kept = evaluation.value(evaluation.last, "text_accuracy_kept")
+    head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
+    moved = f"({100 * before[0]:.3g} % → {100 * after[0]:.3g} % of {evaluation.last['items']} questions"
+    return Finding(
+        topic, _change_mark(change, worse_is_positive=False), f"{head} {moved}{_discordant(evaluation)}){lost}."
+    )
+
+
+def _discordant(evaluation: Evaluation) -> str:
+    """Questions lost and gained since step 0, with McNemar's exact test."""
+    rows = [paired(evaluation.predictions(row)).get("text", []) for row in (evaluation.first, evaluation.last)]
+    first, last = ({r.id: r.correct for r in part if r.correct is not None} for part in rows)
+    shared = sorted(first.keys() & last.keys())
+    if not shared:
+        return ""
+    test = mcnemar_exact([first[i] for i in shared], [last[i] for i in shared])
+    return f"; {test.lost} lost, {test.gained} gained, McNemar p = {test.p_value:.2g}"
+
+
+def _speech(evaluation: Evaluation) -> Finding | None:
+    topic = f"Speech ({SPLITS[evaluation.stage]})"
+    speech = evaluation.value(evaluation.last, "speech_accuracy")
+    text = evaluation.value(evaluation.last, "text_accuracy")
+    if speech is None:
+        return None
+    share = f", {100 * speech[0] / text[0]:.0f} % of what it answers in writing" if text and text[0] else ""
+    start = evaluation.value(evaluation.first, "speech_accuracy")
+    before = f" (step {evaluation.first['step']}: {100 * start[0]:.3g} %)" if start and len(evaluation.rows) > 1 else ""
+    return Finding(topic, "plain", f"answers {percent(*speech)} of the same questions when spoken{share}{before}.")
+
+
+def _hearing(evaluation: Evaluation) -> Finding | None:
+    gap = evaluation.value(evaluation.last, "hearing_gap")
+    if gap is None:
+        return None
+    topic = f"Hearing ({SPLITS[evaluation.stage]})"
+    shown = f"hearing gap {number(*gap)} nats per token"
+    if gap[1] > 0:
+        return Finding(topic, "good", f"it listens: answers are harder with another question's clip ({shown}).")
+    if gap[2] < 0:
+        return Finding(topic, "bad", f"the right clip makes answers harder than another question's ({shown}).")
+    return Finding(topic, "open", f"no evidence that it listens: {shown} includes 0.")
+
+
+def _change_mark(change: tuple[float, float, float] | None, worse_is_positive: bool) -> str:
+    if change is None:
+        return "plain"
+    _, low, high = change
+    if worse_is_positive:
+        low, high = -high, -low
+    return "bad" if high < 0 else "good" if low > 0 else "open"
+
+
+def _importance(run: RunData) -> list[Finding]:
+    """One line a probe, by its first estimator."""
+    findings = []
+    for probe in dict.fromkeys(line["probe"] for line in run.importance):
+        estimator = next(e for p, e in run.measured() if p == probe)
+        line = run.lines(probe, estimator)[-1]
+        topic = f"Importance ({probe})"
+        if not line.get("shift") or line["step"] == run.lines(probe, estimator)[0]["step"]:
+            findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
+            continue
+        findings.append(Finding(topic, *_shift_words(line, estimator)))
+    return findings
+
+
+def _shift_words(line: dict[str, Any], estimator: str) -> tuple[str, str]:
+    shift = line["shift"]
+    js, null = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
+    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
+    mark, judged = "plain", ""
+    if null is not None:
+        beyond = js["low"] is not None and js["low"] > null
+        mark = "open" if not beyond else "plain"
+        judged = f", {'beyond' if beyond else 'not clearly beyond'} what sampling alone gives ({null:.2g})"
+    moved = (
+        "stays in" if shift["peak_before"] == shift["peak_after"] else f"moves from {_layer(shift['peak_before'])} to"
+    )
+    return mark, (
+        f"layer shares ({estimator}) shifted by a Jensen-Shannon distance of {js['value']:.2g}{limits}{judged}; "
+        f"the peak {moved} {_layer(shift['peak_after'])}; the total changed by a factor of "
+        f"{shift['total_after'] / shift['total_before'] if shift['total_before'] else math.nan:.2g}; "
+        f"the loss on this probe went from {shift['loss_before']:.3g} to {shift['loss_after']:.3g} nats per token."
+    )
+
+
+def _layer(label: str) -> str:
+    return label.replace("layer_", "layer ")

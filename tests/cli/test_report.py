@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textkeep.cli.main import main
+from textkeep.cli.report.comparison import config_difference, flatten, flips, paired_table
+from textkeep.cli.report.figure_style import rounded
+from textkeep.cli.report.run_data import RunData, load_runs
+from textkeep.cli.report.verdict import headline, verdict
+
+from .report_run import write_run
+
+STEPS = (0, 10, 20)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("report") / "full", steps=STEPS, items=40, layers=4)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("report") / "lora", steps=STEPS, items=40, layers=4, harm=0.1, seed=1)
+
+
+def figures_of(page: Path) -> dict[str, Any]:
+    """The data that the page draws."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return json.loads(found.group(1))
+
+
+def test_the_page_holds_all_figures_and_nothing_from_the_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run)]) == 0
+    page = run / "report.html"
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 5e6
+    assert not re.search(r"""(?:src|href)\s*=|@import|url\(""", text)
+    assert "default-src 'none'" in text
+    figures = figures_of(page)
+    assert set(figures) == {
+        "accuracy", "answer-loss", "hearing", "heat-0", "profile", "ratio", "shift", "probe-loss", "training",
+    }  # fmt: skip
+    # Every place of the page has its figures, and every selection of it exists.
+    places = dict(re.findall(r'<div class="canvas" id="([^"]+)" data-controls="([^"]*)"', text))
+    assert set(places) == set(figures)
+    assert all(len(key.split("|")) == max(1, len(places[name].split())) for name in places for key in figures[name])
+    assert not [entry.name for entry in run.iterdir() if entry.name.endswith(".tmp")]
+
+
+def test_figures_show_what_the_run_wrote(run: Path) -> None:
+    main(["report", str(run)])
+    figures = figures_of(run / "report.html")
+    lines = [json.loads(line) for line in (run / "importance/summary.jsonl").read_text().splitlines()]
+    mine = [line for line in lines if (line["probe"], line["estimator"]) == ("heldout_text", "fisher")]
+    heat = figures["heat-0"]["heldout_text|fisher|share"]["data"][0]
+    assert heat["x"] == [str(step) for step in STEPS]
+    for column, line in enumerate(mine):
+        for layer, share in enumerate(line["shares"].values()):
+            assert heat["z"][layer][column] == pytest.approx(100 * share, rel=1e-4)
+    shift, null = figures["shift"]["heldout_text|fisher|js"]["data"]
+    js = [line["shift"]["metrics"]["js"] for line in mine]
+    assert shift["y"] == pytest.approx([m["value"] for m in js], rel=1e-4)
+    high = [y + above for y, above in zip(shift["y"], shift["error_y"]["array"], strict=True)]
+    assert high == pytest.approx([m["high"] for m in js], rel=1e-3)
+    assert null["y"] == pytest.approx([m["null_p95"] for m in js], rel=1e-4)
+    rows = [json.loads(line) for line in (run / "evaluation/summary.jsonl").read_text().splitlines()]
+    text = next(trace for trace in figures["accuracy"]["val"]["data"] if trace["name"] == "text")
+    assert text["y"] == pytest.approx([100 * row["val/text_accuracy"] for row in rows])
+    low = [y - below for y, below in zip(text["y"], text["error_y"]["arrayminus"], strict=True)]
+    assert low == pytest.approx([100 * row["intervals"]["val/text_accuracy"][0] for row in rows], rel=1e-3)
+
+
+def test_verdict_in_words(run: Path) -> None:
+    findings = verdict(RunData.load(run))
+    assert headline(findings).startswith("It listens, and ")
+    words = {finding.topic: finding for finding in findings}
+    row = json.loads((run / "evaluation/summary.jsonl").read_text().splitlines()[-1])
+    low, high = row["intervals"]["val/text_accuracy_kept"]
+    kept = f"kept {100 * row['val/text_accuracy_kept']:.3g} % [{100 * low:.3g}, {100 * high:.3g}] of its text accuracy"
+    assert kept in words["Text (validation)"].text
+    assert "McNemar p = " in words["Text (validation)"].text
+    assert words["Hearing (validation)"].mark == "good"
+    assert "beyond what sampling alone gives" in words["Importance (heldout_text)"].text
+    assert "nats per token" in words["Importance (speech)"].text
+
+
+def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None:
+    deaf = write_run(tmp_path / "deaf", steps=(0, 10), items=30, harm=0.0, parts=("evaluation",))
+    path = deaf / "evaluation/summary.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[-1]["val/hearing_gap"], rows[-1]["intervals"]["val/hearing_gap"] = 0.01, [-0.1, 0.12]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    findings = {finding.topic: finding for finding in verdict(RunData.load(deaf))}
+    assert findings["Hearing (validation)"].mark == "open"
+    assert "no evidence that it listens" in findings["Hearing (validation)"].text
+    assert headline(list(findings.values())) == "It is not shown to listen, and no change of its text is certain."
+
+
+@pytest.mark.parametrize(
+    ("parts", "steps", "expected"),
+    [
+        (("config",), (0,), ["No evaluation was found", "No importance measurement was found", "no verdict"]),
+        (("config", "evaluation"), (0, 10), ["No importance measurement was found", "metrics.csv is missing"]),
+        (("importance",), (0, 10), ["No evaluation was found", "config.yaml is missing"]),
+        (("evaluation", "importance"), (0,), ["was measured once", "Two evaluations of the same questions are needed"]),
+        (("metrics",), (0, 10), ["Nothing has been measured yet"]),
+    ],
+)
+def test_missing_parts_are_named(
+    tmp_path: Path, parts: tuple[str, ...], steps: tuple[int, ...], expected: list[str]
+) -> None:
+    folder = write_run(tmp_path / "run", steps=steps, items=8, layers=2, parts=parts)
+    assert main(["report", str(folder)]) == 0
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    for words in expected:
+        assert words in text
+
+
+def test_damaged_parts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run", steps=(0, 10), items=8, layers=2)
+    (folder / "config.yaml").write_text("a: [1,")
+    (folder / "importance/summary.jsonl").write_text('{"step": 0, "probe": "x"}\n')
+    with (folder / "evaluation/summary.jsonl").open("a") as file:
+        file.write('{"step": 20, "val/te')
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("11,0,1.2")  # a row that is being written
+    assert main(["report", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "config.yaml could not be read" in told
+    assert "importance/summary.jsonl could not be read" in told
+    assert "evaluation/summary.jsonl could not be read" in told
+    assert "summary.jsonl:3: not JSON" in told
+    assert "training" in figures_of(folder / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "nothing does not exist; allowed: the directory of a run"),
+        ("empty", "empty is not a run directory: it holds none of config.yaml, metrics.csv, importance, evaluation"),
+        ("file.txt", "file.txt is a file, not a run directory"),
+    ],
+)
+def test_what_is_no_run_gives_one_line(
+    tmp_path: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").touch()
+    assert main(["report", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("textkeep: error: ")
+    assert error.count("\n") == 1
+
+
+def test_runs_side_by_side(run: Path, other: Path, tmp_path: Path) -> None:
+    page = tmp_path / "sub" / "both.html"
+    assert main(["report", str(run), str(other), "-o", str(page)]) == 0
+    figures = figures_of(page)
+    assert {"heat-0", "heat-1"} <= set(figures)
+    ranges = [figures[f"heat-{i}"]["speech|taylor|change"]["data"][0] for i in (0, 1)]
+    assert (ranges[0]["zmin"], ranges[0]["zmax"]) == (ranges[1]["zmin"], ranges[1]["zmax"])
+    names = [trace["name"] for trace in figures["hearing"]["val"]["data"]]
+    assert names == ["full", "lora"]
+    runs = load_runs([run, other])
+    difference = config_difference(runs)
+    assert difference is not None
+    assert ["model.optimizer.init_args.lr", "0.0001", "0.0002"] in difference.rows
+    assert not [row for row in difference.rows if row[0] == "model.llm"]
+    compared = paired_table(runs)
+    assert compared is not None
+    records = [
+        {(r.id, r.modality): r.correct for r in e.predictions(e.last)} for e in (r.evaluations["val"] for r in runs)
+    ]
+    gained = sum(records[1][key] > records[0][key] for key in records[0] if key[1] == "text")  # type: ignore[operator]
+    row = next(row for row in compared.rows if row[1] == "text")
+    assert int(row[4]) == gained
+    assert float(row[8]) >= float(row[7])
+
+
+def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    twin = Path(shutil.copytree(run, tmp_path / "again" / "full"))
+    names = [found.name for found in load_runs([run, twin])]
+    assert len(set(names)) == 2
+    assert names[1] == "again/full"
+    assert [found.name for found in load_runs([run, run])] == [f"{names[0]} (1)", f"{names[0]} (2)"]
+
+
+def test_flipped_items_are_listed_with_both_answers_and_escaped(run: Path) -> None:
+    evaluation = RunData.load(run).evaluations["val"]
+    found = flips(evaluation)
+    assert found
+    for flip in found:
+        assert flip.before.id == flip.after.id
+        assert (flip.before.correct, flip.after.correct) == ((True, False) if flip.kind == "lost" else (False, True))
+    main(["report", str(run)])
+    text = (run / "report.html").read_text(encoding="utf-8")
+    number = found[0].after.id.removeprefix("q").lstrip("0") or "0"
+    assert f"What is the capital of land &lt;{number}&gt;?" in text
+    assert f"land <{number}>" not in text
+
+
+def test_an_unwritable_place_gives_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run), "-o", str(tmp_path)]) == 2
+    assert "is a directory; allowed: the name of an HTML file" in capsys.readouterr().err
+
+
+def test_settings_are_flattened() -> None:
+    config = {"a": {"b": 1, "c": None}, "list": [1, 2], "parts": [{"x": 1}, {"x": 2}], "empty": {}}
+    assert flatten(config) == {
+        "a.b": "1", "a.c": "", "list": "[1, 2]", "parts.0.x": "1", "parts.1.x": "2", "empty": "{}",
+    }  # fmt: skip
+
+
+def test_numbers_are_short_and_always_json() -> None:
+    assert rounded({"a": [1 / 3, math.nan, math.inf, 7, True, None, "x"], "b": (2.0,)}) == {
+        "a": [0.33333, None, None, 7, True, None, "x"],
+        "b": [2.0],
+    }
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000",
+    "--enable-logging=stderr",
+]  # fmt: skip
+
+PROBE = """<script>
+const waiting = setInterval(() => {
+  if (!document.documentElement.dataset.ready) return;
+  clearInterval(waiting);
+  const select = document.querySelector('select[data-control="view"]');
+  const before = document.getElementById("heat-0").data[0].colorscale;
+  select.value = "change";
+  select.dispatchEvent(new Event("change"));
+  const after = document.getElementById("heat-0").data[0].colorscale;
+  const drawn = [...document.querySelectorAll(".canvas")].filter((c) => c.querySelector(".main-svg")).length;
+  document.body.dataset.result = JSON.stringify({
+    drawn, changed: JSON.stringify(before) !== JSON.stringify(after),
+    wide: document.documentElement.scrollWidth > window.innerWidth,
+  });
+}, 50);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [500, 900, 1400])
+def test_a_browser_draws_it_without_a_complaint(run: Path, other: Path, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "page.html"
+    main(["report", str(run), str(other), "-o", str(page)])
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    command = [
+        str(BROWSER),
+        *FLAGS,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},900",
+        "--dump-dom",
+    ]
+    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r'data-result="([^"]+)"', done.stdout)
+    assert found, done.stderr
+    result = json.loads(found.group(1).replace("&quot;", '"'))
+    assert result == {"drawn": 10, "changed": True, "wide": False}
