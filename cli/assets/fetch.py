@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,11 @@ def _apt(package: Package, folder: Path) -> list[str]:
 
 
 COMMANDS: dict[Client, Callable[[Package, Path], list[str]]] = {"pip": _pip, "npm": _npm, "apt-get": _apt}
+NO_CONNECTION = re.compile(
+    r"connection refused|NewConnectionError|name resolution|could not resolve|timed? ?out|network is unreachable"
+    r"|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|ProxyError",
+    re.IGNORECASE,
+)
 SUFFIXES: dict[Client, str] = {"pip": ".whl", "npm": ".tgz", "apt-get": ".deb"}
 
 
@@ -122,7 +128,9 @@ def explain(package: Package, output: str) -> str:
         return f"assets: wrong SHA-256 of {what}: the registry's file is not the one that was checked"
     if "No module named pip" in output:
         return f"assets: cannot fetch {what}: {MISSING_CLIENT['pip']}"
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if NO_CONNECTION.search(output):
+        return f"assets: no connection: {package.client} could not fetch {what}; {HINTS[package.client]}"
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "complete log" not in line]
     telling = [line for line in lines if line.lower().startswith(("error", "e:", "npm err", "npm error"))]
     reason = (telling or lines or ["no message"])[-1][:200]
     return f"assets: {package.client} could not fetch {what}; {HINTS[package.client]} It said: {reason}"

@@ -99,7 +99,7 @@ def test_no_network_is_one_line_with_a_hint(
     monkeypatch.setenv("PIP_RETRIES", "0")
     assert main(["assets", "wordnet"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("textkeep: error: assets: pip could not fetch wordnet-base 1.0; is the network")
+    assert error.startswith("textkeep: error: assets: no connection: pip could not fetch wordnet-base 1.0; is the")
     assert error.count("\n") == 1
     assert leftovers(tmp_path / "home") == []
 
@@ -178,7 +178,7 @@ def test_every_pin_is_a_full_hash_and_every_builder_exists() -> None:
 def test_messages_of_the_clients_are_told_apart() -> None:
     package = Package("npm", "thing", "1", "0" * 64, 5)
     assert "disk is full" in explain(package, "npm ERR! code ENOSPC\nnpm ERR! nospc")
-    said = explain(package, "npm error code E404\nnpm error 404 Not Found\n")
+    said = explain(package, "npm error code E404\nnpm error 404 Not Found\nnpm error A complete log is there\n")
     assert said.endswith("npm error 404 Not Found")
 
 
