@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from tests.callbacks.speech_run import write_manifest
+from textkeep.cli.ask import run_config
+from textkeep.cli.main import main
+from textkeep.datamodules import SpeechTextData
+from textkeep.evaluation import read_predictions
+from textkeep.lightning_modules import SpeechLLM
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> Path:
+    """A run made by ``textkeep fit``, measured and scored, with prompts that are not the defaults."""
+    folder = tmp_path_factory.mktemp("ask")
+    train, val = write_manifest(folder, "train", 6), write_manifest(folder, "val", 4)
+    source = str(val)
+    config = {
+        "seed_everything": 0,
+        "trainer": {
+            "default_root_dir": str(folder / "run"),
+            "accelerator": "cpu",
+            "max_steps": 2,
+            "val_check_interval": 1,
+            "num_sanity_val_steps": 0,
+            "callbacks": [
+                {"class_path": "Retention"},
+                {"class_path": "ImportanceTracker", "init_args": {"replicates": 20}},
+            ],
+        },
+        "model": {
+            "llm": str(tiny_llm_dir),
+            "encoder": {"class_path": "WhisperEncoder", "init_args": {"source": str(tiny_whisper_dir)}},
+            "adaptor": {"class_path": "ConcatMLP", "init_args": {"hidden": 16}},
+            "max_new_tokens": 5,
+        },
+        "data": {
+            "train": [str(train)],
+            "val": [source],
+            "train_modalities": "both",
+            "tokens_per_batch": 256,
+            "speech_instruction": " Answer it.",
+            "text_instruction": " Be short.",
+            "system": "You know numbers.",
+            "probes": {
+                name: {"source": source, "modality": modality, "examples": 4}
+                for name, modality in (("heldout_text", "text"), ("speech", "speech"))
+            },
+        },
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(path)]) == 0
+    return folder / "run"
+
+
+def test_answers_are_those_of_the_evaluation(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = {(r.id, r.modality): r for r in read_predictions(fitted / "evaluation/step=000002.jsonl")}
+    clip = fitted.parent / "clips/val-1.wav"
+    capsys.readouterr()
+    assert main(["ask", str(fitted), "--audio", str(clip), "--text", "What is number 1?", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["modality"] for line in lines] == ["speech", "text"]
+    assert lines[0]["audio"] == str(clip)
+    assert lines[1]["question"] == "What is number 1?"
+    assert lines[0]["answer"] == records["val-1", "speech"].prediction
+    assert lines[1]["answer"] == records["val-1", "text"].prediction
+
+
+def test_the_runs_prompts_are_used_for_its_checkpoints_too(fitted: Path) -> None:
+    config = run_config(fitted)
+    assert config["system"] == "You know numbers."
+    checkpoint = next((fitted / "checkpoints").glob("step=*.ckpt"))
+    assert run_config(checkpoint) == config
+
+
+def test_one_question_gives_its_answer_alone(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = next((fitted / "checkpoints").glob("step=*.ckpt"))
+    capsys.readouterr()
+    assert main(["ask", str(checkpoint), "--text", "What is number 1?", "--max-new-tokens", "2"]) == 0
+    model = SpeechLLM.from_run(checkpoint)
+    data = SpeechTextData(**{key: value for key, value in run_config(fitted).items() if key != "probes"})
+    data.connect(model.front_end)
+    example = next(e for e in data.eval_pairs("val") if e.question == "What is number 1?")
+    (batch,) = data.loader([example], "text", answers=False)
+    with torch.no_grad():
+        expected = model.generate(batch, max_new_tokens=2)[0]
+    assert capsys.readouterr().out.rstrip("\n") == expected
+
+
+def test_any_sampling_rate_and_channel_count(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "stereo.flac"
+    soundfile.write(clip, 0.1 * np.random.default_rng(0).standard_normal((44100, 2)), 44100)
+    capsys.readouterr()
+    assert main(["ask", str(fitted), "--audio", str(clip)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 1
+
+
+def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["report", str(fitted)]) == 0
+    assert capsys.readouterr().out.count("\n") == 1  # no note of anything missing
+    text = (fitted / "report.html").read_text(encoding="utf-8")
+    for words in ("Hearing (validation)", "Importance (heldout_text)", "Importance (speech)", "LlamaForCausalLM"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}"], "nothing was asked; give --audio FILE or --text QUESTION"),
+        (["{run}", "--audio", "{tmp}/none.wav"], "none.wav does not exist or is no file"),
+        (["{run}", "--audio", "{tmp}/corrupt.wav"], "corrupt.wav cannot be decoded"),
+        (["{run}", "--audio", "{tmp}/empty.wav"], "it has no samples"),
+        (["{run}", "--audio", "{tmp}/long.wav"], "allowed: at most max_seconds = 30 s"),
+        (["{run}", "--text", "  "], "--text is empty"),
+        (["{run}", "--text", "a", "--device", "quantum"], "--device quantum: "),
+        (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory or a checkpoint"),
+        (["{tmp}", "--text", "a"], "is neither a checkpoint nor a run directory"),
+        (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt cannot be loaded: "),
+    ],
+)
+def test_bad_input_gives_one_line(
+    fitted: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "corrupt.wav").write_bytes(b"RIFF and then nothing")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(tmp_path / "long.wav", np.zeros(31 * 8000), 8000)
+    (tmp_path / "bad.ckpt").write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    assert main(["ask", *(part.format(run=fitted, tmp=tmp_path) for part in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("textkeep: error: ")
+    assert error.count("\n") == 1
