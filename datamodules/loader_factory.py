@@ -89,7 +89,7 @@ class LoaderFactory:
         _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
         kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch)
         sampler = self._sampler(lengths, [view.modality for view in kept], shuffle)
-        return self._loader(kept, sampler, self.reader, answers=True, epoch=epoch)
+        return self._loader(kept, sampler, self.reader, epoch=epoch, keep_workers=True)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
@@ -149,14 +149,20 @@ class LoaderFactory:
         )
 
     def _loader(
-        self, views: list[View], sampler: TokenBudgetSampler, reader: RowReader, answers: bool, epoch: int = 0
+        self,
+        views: list[View],
+        sampler: TokenBudgetSampler,
+        reader: RowReader,
+        answers: bool = True,
+        epoch: int = 0,
+        keep_workers: bool = False,
     ) -> BatchLoader:
         collator = Collator(reader.front_end, self.prompt, answers=answers, encoded=reader.cache is not None)
         dataset = ViewDataset(views, reader, collator, self.bad.policy)
         # Text alone is read in no time: workers would only cost memory.
         spoken = any(view.modality == "speech" for view in views)
         workers = min(self.options.num_workers, len(sampler)) if spoken else 0
-        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers)
+        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers, keep_workers)
 
 
 def _warn_of_missing(use: str, given: int, used: int) -> None:

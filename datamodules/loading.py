@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from .bad_examples import BadExampleError, OnBadExample
 from .batch import Batch
@@ -123,6 +124,7 @@ class BatchLoader:
         on_batch: Called in the main process with each batch.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
+        keep_workers: Whether they stay between epochs, until ``close``.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class BatchLoader:
         on_batch: Callable[[Batch], None] | None = None,
         epoch: int = 0,
         num_workers: int = 0,
+        keep_workers: bool = False,
     ) -> None:
         self.dataset = dataset
         self.position = EpochPosition(sampler, epoch)
@@ -144,7 +147,7 @@ class BatchLoader:
             collate_fn=_unchanged,  # type: ignore[arg-type]
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=num_workers > 0,
+            persistent_workers=keep_workers and num_workers > 0,
         )
 
     def __len__(self) -> int:
@@ -159,11 +162,22 @@ class BatchLoader:
         self.position.start = self._given
         for batch in self._loader:
             if isinstance(batch, BadExampleError):
+                self.close()
                 raise batch
             self._given += 1
             if self.on_batch is not None:
                 self.on_batch(batch)
             yield batch
+
+    def close(self) -> None:
+        """End the workers.
+
+        Left to the garbage collector, which may close their queues first, each of them takes five seconds to notice.
+        """
+        iterator = self._loader._iterator
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+        self._loader._iterator = None
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from .bad_examples import BadExamples
@@ -14,6 +13,50 @@ from .source import Source, without_duplicates
 EMBEDDED = "spoken-facts/"
 """Prefix of the splits of the embedded data set."""
 _FOLDER = Path(__file__).parent / "spoken_facts"
+
+Sources = str | Source | list[str | Source] | None
+_STAGES: dict[str | None, tuple[str, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: ("train", "val", "test", "predict"),
+}
+
+
+class Splits:
+    """The examples for training, validation, test and prediction, each read once.
+
+    Args:
+        sources: By split ("train", "val", "test", "predict").
+        bad: Is told of examples that cannot be used.
+        eval_limit: Most examples of a split that is not for training, or None.
+    """
+
+    def __init__(self, sources: dict[str, Sources], bad: BadExamples, eval_limit: int | None = None) -> None:
+        self.sources = sources
+        self.bad = bad
+        self.eval_limit = eval_limit
+        self._read: dict[str, list[Example]] = {}
+
+    def read_stage(self, stage: str | None) -> None:
+        """Read what a stage of the Trainer needs; None reads all.
+
+        Raises:
+            ValueError: If the stage's own source is not set.
+        """
+        if stage is not None and self.sources[_STAGES[stage][0]] is None:
+            allowed = "a manifest, spoken-facts/SPLIT, a source, or a list of these"
+            raise ValueError(f"data.{_STAGES[stage][0]} is not set (allowed: {allowed})")
+        for split in _STAGES[stage]:
+            self.read(split)
+
+    def read(self, split: str) -> list[Example]:
+        """Usable examples of a split; none if its source is not set."""
+        if split not in self._read:
+            examples = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
+            self._read[split] = examples if split == "train" else limited(examples, self.eval_limit)
+        return self._read[split]
 
 
 def as_source(source: str | Source) -> Source:
@@ -35,9 +78,7 @@ def as_source(source: str | Source) -> Source:
     return manifest
 
 
-def read_sources(
-    sources: str | Source | Sequence[str | Source] | None, bad: BadExamples, answers_required: bool = True
-) -> list[Example]:
+def read_sources(sources: Sources, bad: BadExamples, answers_required: bool = True) -> list[Example]:
     """Examples of one or several sources, in order.
 
     Raises:
@@ -46,7 +87,7 @@ def read_sources(
     """
     if sources is None:
         return []
-    listed = [sources] if isinstance(sources, str | Source) else list(sources)
+    listed = sources if isinstance(sources, list) else [sources]
     examples: list[Example] = []
     for source in listed:
         read = as_source(source).read(bad, answers_required)

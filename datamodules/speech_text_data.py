@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,19 +21,9 @@ from .loading import BatchLoader
 from .probes import Probe
 from .prompts import SPEECH_INSTRUCTION, ChatPrompt
 from .rows import RowReader
-from .source import Source
-from .sources import limited, read_sources
-
-Sources = str | Source | list[str | Source] | None
+from .sources import Sources, Splits, read_sources
 
 _MODALITIES: dict[str, list[Modality]] = {"speech": ["speech"], "text": ["text"], "both": ["speech", "text"]}
-_STAGES: dict[str | None, tuple[str, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-    None: ("train", "val", "test", "predict"),
-}
 
 
 class SpeechTextData(L.LightningDataModule):
@@ -121,7 +112,6 @@ class SpeechTextData(L.LightningDataModule):
             raise ValueError(f"train_modalities: {train_modalities!r} (allowed: {', '.join(_MODALITIES)})")
         if feature_cache and (speed_perturb or noise_snr_db):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
-        self.sources: dict[str, Sources] = {"train": train, "val": val, "test": test, "predict": predict}
         self.train_modalities = train_modalities
         self.options = LoaderOptions(tokens_per_batch, max_examples_per_batch, seed, num_workers)
         self.max_seconds = max_seconds
@@ -132,16 +122,17 @@ class SpeechTextData(L.LightningDataModule):
             "template_options": template_options,
         }
         self.feature_cache = feature_cache
-        self.eval_limit = eval_limit
         self.augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
         self.probes = probes or {}
         self.bad = BadExamples(on_bad_example)
+        self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
         self._front_end: SpeechFrontEnd | None = None
         self._told = False  # whether connect() was called by hand
         self._encode: Encode | None = None
-        self._examples: dict[str, list[Example]] = {}
         self._probe_batches: dict[str, list[Batch]] = {}
         self._factory: LoaderFactory | None = None
+        # Weak, so that a loader which nobody uses any more is freed at once, with its workers.
+        self._train_loader: weakref.ref[BatchLoader] | None = None
 
     def connect(self, front_end: SpeechFrontEnd, encode: Encode | None = None) -> None:
         """Tell the data of its model.
@@ -162,26 +153,29 @@ class SpeechTextData(L.LightningDataModule):
         """
         if not self._told:
             self._front_end = None  # the trainer may have come with another model
-        for split in _STAGES[stage]:
-            if stage is not None and split == _STAGES[stage][0] and self.sources[split] is None:
-                raise ValueError(
-                    f"data.{split} is not set (allowed: a manifest, spoken-facts/SPLIT, a source, or a list)"
-                )
-            self.examples(split)
+        self.splits.read_stage(stage)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """End the workers of training."""
+        loader = self._train_loader() if self._train_loader else None
+        if stage in ("fit", None) and loader is not None:
+            loader.close()
 
     def examples(self, split: str) -> list[Example]:
         """Usable examples of "train", "val", "test" or "predict"; read once."""
-        if split not in self._examples:
-            read = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
-            self._examples[split] = read if split == "train" else limited(read, self.eval_limit)
-        return self._examples[split]
+        return self.splits.read(split)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
         examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
         trainer = self.trainer
         shuffle = not getattr(trainer, "overfit_batches", 0)
-        return self.factory(examples).train(examples, modalities, trainer.current_epoch if trainer else 0, shuffle)
+        epoch = trainer.current_epoch if trainer else 0
+        if trainer is not None:
+            self.teardown("fit")  # Lightning may ask again (reload_dataloaders_every_n_epochs)
+        loader = self.factory(examples).train(examples, modalities, epoch, shuffle)
+        self._train_loader = weakref.ref(loader)
+        return loader
 
     def val_dataloader(self) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
@@ -264,7 +258,7 @@ class SpeechTextData(L.LightningDataModule):
 
     def _eval_split(self) -> str:
         testing = self.trainer is not None and self.trainer.testing
-        return "test" if testing or self.sources["val"] is None else "val"
+        return "test" if testing or self.splits.sources["val"] is None else "val"
 
     def _on_batch(self, batch: Batch) -> None:
         """Count what a worker left out, and log the count of this rank (rank zero's loggers write)."""

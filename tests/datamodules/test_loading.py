@@ -70,7 +70,7 @@ def test_a_run_continues_with_the_next_batch(
     steps = -(-per_epoch // accumulate)
     assert per_epoch > 6
     assert whole[0][1:] != whole[per_epoch][1:]  # shuffled anew
-    for step in {1, 3, steps, steps + 2, 2 * steps}:
+    for step in (3, steps, steps + 2):
         rest = fit(
             data(), front_end, tmp_path / "rest", str(tmp_path / "whole" / f"step={step}.ckpt"),
             accumulate_grad_batches=accumulate,

@@ -89,8 +89,8 @@ def test_a_bad_example_is_counted_once_however_often_it_is_met() -> None:
 
 def test_reading_is_fast(write_lines: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "c.wav").touch()
-    lines = [GOOD | {"id": str(i), "audio": "c.wav", "seconds": 1.0} for i in range(20000)]
+    lines = [GOOD | {"id": str(i), "audio": "c.wav", "seconds": 1.0} for i in range(5000)]
     path = write_lines(*lines)
     start = time.process_time()
-    assert len(Manifest(str(path)).read(BadExamples())) == 20000
-    assert time.process_time() - start < 3
+    assert len(Manifest(str(path)).read(BadExamples())) == 5000
+    assert time.process_time() - start < 2

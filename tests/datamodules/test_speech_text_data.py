@@ -297,11 +297,11 @@ probes:
     parser.add_argument("--config", action="config")
     (tmp_path / "config.yaml").write_text("data:" + config.replace("\n", "\n  "))
     built = parser.instantiate(parser.parse_args(["--config", str(tmp_path / "config.yaml")]))["data"]
-    first, second = built.sources["train"]
+    first, second = built.splits.sources["train"]
     assert first == str(path)
     assert isinstance(second, HFDataset)
     assert second.columns == {"audio": "clip"}
-    assert isinstance(built.sources["val"], Manifest)
+    assert isinstance(built.splits.sources["val"], Manifest)
     assert built.probes["indomain_text"].choose(built.examples("test"))[0].id.startswith("questions")
     assert isinstance(built.probes["speech"].source, LlamaOmniJSON)
     assert built.augment.noise_snr_db == (5.0, 20.0)
