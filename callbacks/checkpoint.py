@@ -16,8 +16,8 @@ from typing_extensions import override
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` with the defaults of a run directory.
 
-    Files are ``<run>/checkpoints/step=000120.ckpt``; ``last.ckpt`` is a link to the newest. Ctrl-C and SIGTERM leave
-    one too.
+    Files are ``<run>/checkpoints/step=000120.ckpt``; ``last.ckpt`` is a link to the newest. The last step is always
+    saved; Ctrl-C and SIGTERM leave a checkpoint too.
 
     Args:
         every_n_train_steps: Optimizer steps between two checkpoints. ``None`` saves after each validation.
@@ -63,6 +63,17 @@ class RunCheckpoint(ModelCheckpoint):
         if self.dirpath is None:
             self.dirpath = os.path.join(os.path.abspath(trainer.default_root_dir), "checkpoints")
         super().setup(trainer, pl_module, stage)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning leaves the steps after the last validation out of every file.
+        if not self._should_skip_saving_checkpoint(trainer) and self.save_top_k != 0:
+            metrics = self._monitor_candidates(trainer)
+            if self.monitor is None:
+                self._save_topk_checkpoint(trainer, metrics)
+            else:
+                self._save_checkpoint(trainer, self.format_checkpoint_name(metrics))
+            self._save_last_checkpoint(trainer, metrics)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -129,6 +129,12 @@ def _tell_continuation(directory: Path, ckpt_path: str | None) -> None:
         print(f"{newer} is newer; to continue that one: --trainer.default_root_dir {newer}", flush=True)
 
 
+@rank_zero_only
+def _tell_directory(state: RunState) -> None:
+    if state.directory is not None and state.directory.path.is_dir():
+        print(f"run directory: {state.directory.path}", flush=True)
+
+
 def register_classes() -> None:
     """Imports the public classes, so that a config may name them without their module."""
     for package in (lightning_modules, datamodules, callbacks):
@@ -167,6 +173,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         if not state.began and state.directory is not None:
             _end_wandb(1)
             state.directory.release()
+    _tell_directory(state)
     return 0
 
 

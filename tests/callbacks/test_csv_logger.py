@@ -1,0 +1,64 @@
+"""metrics.csv of a run: late columns, continued runs, atomic rewriting."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+
+from textkeep.callbacks import RunCSVLogger
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_name_that_comes_late_gets_a_column(tmp_path: Path) -> None:
+    logger = RunCSVLogger(tmp_path, flush_every=1)
+    logger.log_metrics({"train/loss": torch.tensor(2.0)}, step=0)
+    logger.log_metrics({"val/text_ce": 1.5}, step=1)
+    logger.log_metrics({"train/loss": 1.0, "val/text_ce": 1.0}, step=2)
+    assert rows(tmp_path) == [
+        {"step": "0", "train/loss": "2.0", "val/text_ce": ""},
+        {"step": "1", "train/loss": "", "val/text_ce": "1.5"},
+        {"step": "2", "train/loss": "1.0", "val/text_ce": "1.0"},
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_rows_wait_until_they_are_flushed(tmp_path: Path) -> None:
+    logger = RunCSVLogger(tmp_path, flush_every=3)
+    for step in range(4):
+        logger.log_metrics({"loss": step}, step=step)
+    assert len(rows(tmp_path)) == 3
+    logger.finalize("failed")
+    assert [row["loss"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+
+
+def test_a_continued_run_replaces_the_steps_it_repeats(tmp_path: Path) -> None:
+    first = RunCSVLogger(tmp_path)
+    for step in range(6):
+        first.log_metrics({"loss": 10 + step}, step=step)
+    first.finalize("failed")
+    second = RunCSVLogger(tmp_path)
+    for step in range(4, 7):
+        second.log_metrics({"loss": 20 + step, "more": 1}, step=step)
+    second.finalize("success")
+    losses = [(row["step"], row["loss"]) for row in rows(tmp_path)]
+    assert losses == [
+        ("0", "10"),
+        ("1", "11"),
+        ("2", "12"),
+        ("3", "13"),
+        ("4", "14"),
+        ("4", "24"),
+        ("5", "25"),
+        ("6", "26"),
+    ]
+
+
+def test_nothing_logged_writes_nothing(tmp_path: Path) -> None:
+    RunCSVLogger(tmp_path / "run").finalize("success")
+    assert not (tmp_path / "run").exists()
