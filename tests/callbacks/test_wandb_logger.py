@@ -1,0 +1,101 @@
+"""W&B never stops a run: not without a key, not without a network, not at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+KEY = "0123456789abcdef" * 3
+PROGRAM = """
+import sys
+from textkeep.callbacks import ResilientWandbLogger
+logger = ResilientWandbLogger(sys.argv[1], init_timeout=5, finish_timeout=5)
+for step in range(3):
+    logger.log_metrics({"train/loss": 1.0 / (step + 1), "importance/text/taylor/layer_07": 0.1}, step=step)
+import wandb
+wandb.finish()
+"""
+
+
+def log(folder: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Logs three steps in a child process; its result and the seconds it took."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    home = {"HOME": str(folder.parent), "WANDB_ERROR_REPORTING": "false", "OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder)],
+        env={**clean, **home, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    return done, time.monotonic() - started
+
+
+def inspect(folder: Path) -> list[dict[str, Any]]:
+    """The records of each W&B log below a run directory, by W&B's own reader."""
+    wandb = Path(sys.executable).with_name("wandb")
+    found = []
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        shown = subprocess.run(
+            [wandb, "leet", "inspect", "--summary", "--json", path], capture_output=True, text=True, check=True
+        )
+        found.append(json.loads(shown.stdout))
+    return found
+
+
+def holds_key(folder: Path) -> bool:
+    return any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_without_a_key_it_is_offline_and_one_run_over_two_processes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    outputs = [log(run)[0] for _ in range(2)]
+    assert [done.returncode for done in outputs] == [0, 0], outputs[0].stderr
+    assert outputs[0].stderr.count("W&B is offline (not logged in)") == 1
+    summaries = inspect(run)
+    assert len(summaries) == 2
+    record = json.loads((run / "wandb_run.json").read_text())
+    assert record["project"] == "textkeep"
+    assert record["name"] == "run"
+    assert all(path.name.endswith(record["id"]) for path in run.glob("wandb/offline-run-*"))
+    assert summaries[0]["summary"]["train/loss"] == pytest.approx(1 / 3)
+
+
+def test_an_unreachable_server_turns_it_offline_in_bounded_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done, seconds = log(tmp_path / "run", WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert "W&B is offline (" in done.stderr
+    assert "not logged in" not in done.stderr
+    assert seconds < 120
+    assert inspect(tmp_path / "run")[-1]["summary"]["train/loss"] == pytest.approx(1 / 3)
+    assert not holds_key(tmp_path / "run")
+
+
+def test_disabled_means_disabled(tmp_path: Path) -> None:
+    done, _ = log(tmp_path / "run", WANDB_MODE="disabled", WANDB_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "run").glob("wandb/*run-*"))
+
+
+def test_the_only_glob_is_over_the_global_step(tmp_path: Path) -> None:
+    log(tmp_path / "run")
+    path = next((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
+    wandb = Path(sys.executable).with_name("wandb")
+    shown = subprocess.run([wandb, "leet", "inspect", "--json", path], capture_output=True, text=True, check=True)
+    metrics = [json.loads(line) for line in shown.stdout.splitlines() if "metric" in line.lower()]
+    text = json.dumps(metrics)
+    assert text.count('"*"') == 1
+    assert "trainer/global_step" in text
