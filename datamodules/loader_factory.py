@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .bad_examples import BadExamples
+from .bad_examples import BadExampleError, BadExamples
 from .batch import Batch
 from .collator import Collator
 from .example import Example, Modality
 from .lengths import LengthEstimator
 from .loading import BatchLoader, ViewDataset
+from .pairs import matched
 from .prompts import ChatPrompt
 from .rows import Row, RowReader, View
 from .token_budget_sampler import TokenBudgetSampler
@@ -44,7 +45,7 @@ class LoaderFactory:
         prompt: Renders the questions.
         options: Of the batches.
         bad: Is told of examples that cannot be used.
-        on_batch: Called in the main process with each batch of each loader.
+        on_skip: Called in the main process with the errors of examples that a loader left out.
         barrier: Waits for the other ranks.
     """
 
@@ -55,7 +56,7 @@ class LoaderFactory:
         prompt: ChatPrompt,
         options: LoaderOptions,
         bad: BadExamples,
-        on_batch: Callable[[Batch], None],
+        on_skip: Callable[[list[BadExampleError]], None],
         barrier: Callable[[], None] | None = None,
     ) -> None:
         self.reader = reader
@@ -63,7 +64,7 @@ class LoaderFactory:
         self.prompt = prompt
         self.options = options
         self.bad = bad
-        self.on_batch = on_batch
+        self.on_skip = on_skip
         self.barrier = barrier
         front_end = reader.front_end
         self._training = LengthEstimator(front_end, prompt, reader.max_seconds, reader.augment)
@@ -89,7 +90,7 @@ class LoaderFactory:
         _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
         kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch)
         sampler = self._sampler(lengths, [view.modality for view in kept], shuffle)
-        return self._loader(kept, sampler, self.reader, epoch=epoch, keep_workers=True)
+        return self._loader(kept, sampler, self.reader, epoch=epoch, training=True)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
@@ -98,8 +99,7 @@ class LoaderFactory:
             examples: Those that lack a modality which others have are left out, so that the rest are matched pairs.
             answers: False gives left-padded prompts to generate from.
         """
-        modalities: list[Modality] = [m for m in ("speech", "text") if any(e.has(m) for e in examples)]
-        pairs = [example for example in examples if all(example.has(m) for m in modalities)]
+        pairs, modalities = matched(examples)
         _warn_of_missing("evaluation", len(examples), len(pairs))
         per_modality = []
         for modality in modalities:
@@ -155,14 +155,14 @@ class LoaderFactory:
         reader: RowReader,
         answers: bool = True,
         epoch: int = 0,
-        keep_workers: bool = False,
+        training: bool = False,
     ) -> BatchLoader:
         collator = Collator(reader.front_end, self.prompt, answers=answers, encoded=reader.cache is not None)
-        dataset = ViewDataset(views, reader, collator, self.bad.policy)
+        dataset = ViewDataset(views, reader, collator, self.bad.policy, refill=training)
         # Text alone is read in no time: workers would only cost memory.
         spoken = any(view.modality == "speech" for view in views)
         workers = min(self.options.num_workers, len(sampler)) if spoken else 0
-        return BatchLoader(dataset, sampler, self.on_batch, epoch, workers, keep_workers)
+        return BatchLoader(dataset, sampler, self.on_skip, epoch, workers, keep_workers=training)
 
 
 def _warn_of_missing(use: str, given: int, used: int) -> None:

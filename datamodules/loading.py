@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,59 +27,72 @@ class Pick(NamedTuple):
     view: int
 
 
-class ViewDataset(Dataset[Batch | BadExampleError]):
+@dataclass
+class Unread:
+    """What a worker gives in place of a batch of which nothing could be read.
+
+    Args:
+        errors: Why.
+        fatal: Whether the run ends.
+    """
+
+    errors: list[BadExampleError]
+    fatal: bool
+
+
+class ViewDataset(Dataset[Batch | Unread]):
     """Reads whole batches: a function of (epoch, indices) alone, so that any worker may do it.
 
-    A clip that turns out to be corrupt is left out under ``skip``; a batch that would be empty takes the next example
-    that can be read.
+    A clip that turns out to be corrupt is left out under ``skip``.
 
     Args:
         views: What can be read.
         reader: Reads clips.
         collator: Makes the batch.
         on_bad_example: ``raise`` or ``skip``.
+        refill: Whether a batch that would be empty takes the next example that can be read (training: every rank needs
+            a batch at every step).
     """
 
     def __init__(
-        self, views: Sequence[View], reader: RowReader, collator: Collator, on_bad_example: OnBadExample = "raise"
+        self,
+        views: Sequence[View],
+        reader: RowReader,
+        collator: Collator,
+        on_bad_example: OnBadExample = "raise",
+        refill: bool = False,
     ) -> None:
         self.views = views
         self.reader = reader
         self.collator = collator
         self.on_bad_example = on_bad_example
+        self.refill = refill
 
     def __len__(self) -> int:
         return len(self.views)
 
-    def __getitem__(self, pick: Pick) -> Batch | BadExampleError:
+    def __getitem__(self, pick: Pick) -> Batch | Unread:
         """A batch of one view."""
         return self.__getitems__([pick])
 
-    def __getitems__(self, picks: list[Pick]) -> Batch | BadExampleError:
+    def __getitems__(self, picks: list[Pick]) -> Batch | Unread:
         """The batch of these views (``DataLoader`` calls it with what the batch sampler yields).
 
-        An error is given instead of raised: raised in a worker it would come out as a page of traceback.
+        Errors are given instead of raised: raised in a worker they would come out as a page of traceback.
         """
-        try:
-            return self._read(picks)
-        except BadExampleError as error:
-            return error
-
-    def _read(self, picks: list[Pick]) -> Batch:
         skipped: list[BadExampleError] = []
         rows: list[Row] = []
-        for pick in picks:
-            self._append(pick, rows, skipped)
-        last = picks[-1]
-        for offset in range(1, min(_MAX_REPLACEMENTS, len(self.views))):
-            if rows:
-                break
-            self._append(Pick(last.epoch, (last.view + offset) % len(self.views)), rows, skipped)
-        if not rows:
-            error = skipped[-1]
-            detail = f"{error.detail} (on_bad_example is skip, but no clip of {len(skipped)} could be read)"
-            raise BadExampleError(error.reason, error.location, detail)
-        return self.collator(rows, skipped)
+        try:
+            for pick in picks:
+                self._append(pick, rows, skipped)
+            last = picks[-1]
+            for offset in range(1, min(_MAX_REPLACEMENTS, len(self.views)) if self.refill else 0):
+                if rows:
+                    break
+                self._append(Pick(last.epoch, (last.view + offset) % len(self.views)), rows, skipped)
+        except BadExampleError as error:
+            return Unread([error], fatal=True)
+        return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)
 
     def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
         try:
@@ -121,7 +135,7 @@ class BatchLoader:
     Args:
         dataset: Reads the batches.
         sampler: Plans them.
-        on_batch: Called in the main process with each batch.
+        on_skip: Called in the main process with the errors of examples that were left out.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
         keep_workers: Whether they stay between epochs, until ``close``.
@@ -131,17 +145,17 @@ class BatchLoader:
         self,
         dataset: ViewDataset,
         sampler: TokenBudgetSampler,
-        on_batch: Callable[[Batch], None] | None = None,
+        on_skip: Callable[[list[BadExampleError]], None],
         epoch: int = 0,
         num_workers: int = 0,
         keep_workers: bool = False,
     ) -> None:
         self.dataset = dataset
         self.position = EpochPosition(sampler, epoch)
-        self.on_batch = on_batch
+        self.on_skip = on_skip
         self._given = 0
         self._resumed = False
-        self._loader: DataLoader[Batch | BadExampleError] = DataLoader(
+        self._loader: DataLoader[Batch | Unread] = DataLoader(
             dataset,
             batch_sampler=self.position,
             collate_fn=_unchanged,  # type: ignore[arg-type]
@@ -161,12 +175,12 @@ class BatchLoader:
         self._resumed = False
         self.position.start = self._given
         for batch in self._loader:
-            if isinstance(batch, BadExampleError):
-                self.close()
-                raise batch
             self._given += 1
-            if self.on_batch is not None:
-                self.on_batch(batch)
+            if isinstance(batch, Unread):
+                self._refuse(batch)
+                continue
+            if batch.skipped:
+                self.on_skip(batch.skipped)
             yield batch
 
     def close(self) -> None:
@@ -178,6 +192,17 @@ class BatchLoader:
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
             iterator._shutdown_workers()
         self._loader._iterator = None
+
+    def _refuse(self, unread: Unread) -> None:
+        if not unread.fatal:
+            self.on_skip(unread.errors)
+            return
+        self.close()
+        error = unread.errors[-1]
+        if len(unread.errors) == 1:
+            raise error
+        more = f"{error.detail} (on_bad_example is skip, but no clip of {len(unread.errors)} could be read)"
+        raise BadExampleError(error.reason, error.location, more)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands."""
@@ -199,5 +224,5 @@ class BatchLoader:
         self._resumed = self._given < len(self)
 
 
-def _unchanged(batch: Batch | BadExampleError) -> Batch | BadExampleError:
+def _unchanged(batch: Batch | Unread) -> Batch | Unread:
     return batch

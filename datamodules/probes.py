@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .bad_examples import BadExamples
+from .batch import Batch
 from .example import Example, Modality
+from .loader_factory import LoaderFactory
 from .source import Source
+from .sources import read_sources
 
 
 @dataclass
@@ -44,3 +48,40 @@ class Probe:
         if not having:
             raise ValueError(f"probe: none of the {len(examples)} examples of {self.source} has {self.modality}")
         return sorted(having, key=lambda e: hashlib.sha256(f"{self.seed}:{e.id}".encode()).digest())[: self.examples]
+
+
+class ProbeSet:
+    """The probes of a run; each is read once.
+
+    Args:
+        probes: By name.
+        bad: Is told of examples that cannot be used.
+    """
+
+    def __init__(self, probes: Mapping[str, Probe], bad: BadExamples) -> None:
+        self.probes = probes
+        self.bad = bad
+        self._batches: dict[str, list[Batch]] = {}
+
+    def batches(self, name: str, factory: Callable[[], LoaderFactory]) -> list[Batch]:
+        """Right-padded CPU batches of a probe, with answers.
+
+        Args:
+            name: Of the probe.
+            factory: Gives the maker of batches; only called at the first request.
+
+        Raises:
+            ValueError: If no probe has this name.
+        """
+        if name not in self.probes:
+            allowed = ", ".join(self.probes) or "none"
+            raise ValueError(f"probe {name!r} is not defined in data.probes (allowed: {allowed})")
+        if name not in self._batches:
+            probe = self.probes[name]
+            chosen = probe.choose(read_sources(probe.source, self.bad))
+            self._batches[name] = factory().batches(chosen, probe.modality, probe.batch_size)
+        return self._batches[name]
+
+    def clear(self) -> None:
+        """Forget the batches: they were made for another model."""
+        self._batches.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,17 +12,18 @@ import lightning as L
 
 from .audio import MAX_SECONDS
 from .augment import Augment
-from .bad_examples import BadExamples, OnBadExample
+from .bad_examples import BadExampleError, BadExamples, OnBadExample
 from .batch import Batch
 from .example import Example, Modality
 from .feature_cache import FeatureCache
 from .front_end import Encode, SpeechFrontEnd
 from .loader_factory import LoaderFactory, LoaderOptions
 from .loading import BatchLoader
-from .probes import Probe
+from .pairs import matched
+from .probes import Probe, ProbeSet
 from .prompts import SPEECH_INSTRUCTION, ChatPrompt
 from .rows import RowReader
-from .sources import Sources, Splits, read_sources
+from .sources import Sources, Splits
 
 _MODALITIES: dict[str, list[Modality]] = {"speech": ["speech"], "text": ["text"], "both": ["speech", "text"]}
 
@@ -47,7 +49,6 @@ class SpeechTextData(L.LightningDataModule):
                 init_args: {path: me/my-questions, split: test, columns: {audio: clip, answers: answer}}
             train_modalities: both
             tokens_per_batch: 2048
-            num_workers: 2
             on_bad_example: skip
             probes:
               indomain_text: {source: spoken-facts/train, modality: text, examples: 32}
@@ -123,13 +124,13 @@ class SpeechTextData(L.LightningDataModule):
         }
         self.feature_cache = feature_cache
         self.augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
-        self.probes = probes or {}
         self.bad = BadExamples(on_bad_example)
+        self.probes = probes or {}
+        self._probe_set = ProbeSet(self.probes, self.bad)
         self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
         self._front_end: SpeechFrontEnd | None = None
         self._told = False  # whether connect() was called by hand
         self._encode: Encode | None = None
-        self._probe_batches: dict[str, list[Batch]] = {}
         self._factory: LoaderFactory | None = None
         # Weak, so that a loader which nobody uses any more is freed at once, with its workers.
         self._train_loader: weakref.ref[BatchLoader] | None = None
@@ -143,7 +144,7 @@ class SpeechTextData(L.LightningDataModule):
         """
         self._front_end, self._encode, self._told = front_end, encode, True
         self._factory = None
-        self._probe_batches.clear()
+        self._probe_set.clear()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the sources of a stage ("fit", "validate", "test", "predict"; None reads all).
@@ -190,8 +191,8 @@ class SpeechTextData(L.LightningDataModule):
         return self._evaluation("predict", answers=False)
 
     def eval_pairs(self, split: str | None = None) -> list[Example]:
-        """Items of ``split``; default the test items while testing or without validation items, else the latter."""
-        return self.examples(split or self._eval_split())
+        """Matched pairs of ``split``; default the test items while testing or without validation, else the latter."""
+        return matched(self.examples(split or self._eval_split()))[0]
 
     def prompt_loaders(self, split: str | None = None) -> dict[str, BatchLoader]:
         """Left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
@@ -202,28 +203,16 @@ class SpeechTextData(L.LightningDataModule):
         return self.factory(examples if modality == "speech" else []).loader(examples, modality, answers)
 
     def probe_batches(self, name: str) -> list[Batch]:
-        """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call.
-
-        Raises:
-            ValueError: If no probe has this name.
-        """
-        if name not in self.probes:
-            raise ValueError(
-                f"probe {name!r} is not defined in data.probes (allowed: {', '.join(self.probes) or 'none'})"
-            )
-        if name not in self._probe_batches:
-            probe = self.probes[name]
-            chosen = probe.choose(read_sources(probe.source, self.bad))
-            self._probe_batches[name] = self.factory([]).batches(chosen, probe.modality, probe.batch_size)
-        return self._probe_batches[name]
+        """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
+        return self._probe_set.batches(name, self.factory)
 
     @property
     def skipped(self) -> dict[str, int]:
         """Examples left out so far on this rank: reason -> count."""
         return dict(self.bad.counts)
 
-    def factory(self, cached: list[Example]) -> LoaderFactory:
-        """Maker of loaders for the connected model; frames of the clips of ``cached`` are put into the feature cache.
+    def factory(self, cached: Sequence[Example] = ()) -> LoaderFactory:
+        """Maker of loaders for the connected model; the clips of ``cached`` are encoded into the feature cache, if any.
 
         Raises:
             ValueError: If no model is connected.
@@ -250,7 +239,7 @@ class SpeechTextData(L.LightningDataModule):
         reader = RowReader(front_end, self.max_seconds, self.augment) if self.augment else plain
         prompt = ChatPrompt(front_end.tokenizer, **self.prompt_options)
         barrier = self.trainer.strategy.barrier if self.trainer else None
-        return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_batch, barrier)
+        return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_skip, barrier)
 
     def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
         examples = self.examples(split)
@@ -260,10 +249,10 @@ class SpeechTextData(L.LightningDataModule):
         testing = self.trainer is not None and self.trainer.testing
         return "test" if testing or self.splits.sources["val"] is None else "val"
 
-    def _on_batch(self, batch: Batch) -> None:
+    def _on_skip(self, errors: list[BadExampleError]) -> None:
         """Count what a worker left out, and log the count of this rank (rank zero's loggers write)."""
-        for error in batch.skipped:
+        for error in errors:
             self.bad.report(error)
-        if batch.skipped and self.trainer is not None:
+        if self.trainer is not None:
             for logger in self.trainer.loggers:
-                logger.log_metrics({"data/skipped": float(sum(self.bad.counts.values()))}, self.trainer.global_step)
+                logger.log_metrics({"data/skipped": float(self.bad.counts.total())}, self.trainer.global_step)

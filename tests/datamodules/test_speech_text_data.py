@@ -92,6 +92,7 @@ def test_text_only_and_speech_only_data(
     mixed = connected(front_end, train=[str(text), str(make_manifest(3))])
     with pytest.warns(UserWarning, match="train: 5 of 8 examples lack speech or text and are left out"):
         assert len(ids(mixed.train_dataloader())) == 3
+    assert len(SpeechTextData(val=[str(text), str(make_manifest(3))]).eval_pairs()) == 3
 
 
 def rank_of(data: SpeechTextData, rank: int, world_size: int) -> SpeechTextData:
