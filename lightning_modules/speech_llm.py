@@ -136,7 +136,8 @@ class SpeechLLM(LightningModule):
         device = next(self.encoder.parameters()).device
         ids = torch.arange(len(self.tokenizer), device=self.llm.device)
         norm = self.llm.get_input_embeddings()(ids).float().norm(dim=-1).mean()
-        noise = torch.randn(self.encoder.sampling_rate, generator=torch.Generator().manual_seed(0)) * 0.01
+        generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
+        noise = torch.randn(self.encoder.sampling_rate, generator=generator, device="cpu") * 0.01
         features = self.encoder.extractor()(noise)[None].to(device)
         lengths = torch.tensor([features.shape[-1]], device=device)
         frames = self.encoder.eval()(features, lengths)[0]
