@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from typing_extensions import override
 
-from ..evaluation import MODALITIES, RetentionSummary, store_evaluation
+from ..evaluation import MODALITIES, RetentionSummary, forget_after, store_evaluation
 from .item_scorer import ItemScorer, Scores, exchange_clips
 
 Metric = Literal["accuracy", "loss", "hearing_gap"]
@@ -81,6 +81,8 @@ class Retention(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and (folder := _folder(trainer, "val")):
+            forget_after(folder, trainer.global_step)
         if self.at_start and trainer.global_step == 0:
             self.measure(trainer, pl_module, "val")
 

@@ -2,7 +2,7 @@
 
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .question_answering import exact_match, qa_match, token_f1
-from .retention import MODALITIES, RetentionSummary, store_evaluation, summarize
+from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
 from .statistics import (
     Interval,
     McNemar,
@@ -21,6 +21,7 @@ __all__ = [
     "RetentionSummary",
     "bootstrap_ratio",
     "exact_match",
+    "forget_after",
     "holm",
     "mcnemar_exact",
     "paired_bootstrap",

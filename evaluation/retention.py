@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .statistics import Interval, bootstrap_ratio, paired_bootstrap, wilson_interval
@@ -130,7 +131,21 @@ def store_evaluation(
         **{f"{stage}/{key}": value for key, value in summary.values.items()},
         "intervals": {f"{stage}/{key}": limits for key, limits in summary.intervals.items()},
     }
-    path = folder / "summary.jsonl"
-    others = [row for _, row in read_lines(path) if row.get("step") != step] if path.is_file() else []
-    write_lines(path, sorted([*others, line], key=lambda row: row["step"]))
+    others = [row for row in _summary(folder) if row["step"] != step]
+    write_lines(folder / "summary.jsonl", sorted([*others, line], key=lambda row: row["step"]))
     return summary
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Drops evaluations of later steps: a run that continues from ``step`` will make them again."""
+    rows = _summary(folder)
+    later = [row["step"] for row in rows if row["step"] > step]
+    if later:
+        write_lines(folder / "summary.jsonl", (row for row in rows if row["step"] <= step))
+    for number in later:
+        (folder / f"step={number:06d}.jsonl").unlink(missing_ok=True)
+
+
+def _summary(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "summary.jsonl"
+    return [row for _, row in read_lines(path)] if path.is_file() else []

@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         topic: What it is about.
-        mark: ``good``, ``bad``, ``open`` (the interval does not decide) or ``plain`` (a fact).
+        mark: ``good``, ``bad``, ``same``, ``open`` (the interval does not decide) or ``plain`` (a fact).
         text: The statement.
     """
 
@@ -38,14 +38,19 @@ def verdict(run: RunData) -> list[Finding]:
     return findings + _importance(run)
 
 
-_TEXT = {"bad": "it lost text", "open": "no change of its text is certain", "good": "its text got better"}
+_TEXT = {
+    "bad": "it lost text accuracy",
+    "open": "no change of its text accuracy is certain",
+    "same": "its text accuracy is what it was",
+    "good": "its text accuracy rose",
+}
 _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
 
 
 def headline(findings: Sequence[Finding]) -> str:
     """The verdict in one sentence, from the first findings on text and hearing."""
-    text = next((_TEXT.get(f.mark) for f in findings if f.topic.startswith("Text")), None)
-    hearing = next((_HEARING.get(f.mark) for f in findings if f.topic.startswith("Hearing")), None)
+    text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text") and f.mark in _TEXT), None)
+    hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
     if hearing and text:
         return f"{hearing}, and {text}."
     if hearing or text:
@@ -132,6 +137,8 @@ def _change_mark(change: tuple[float, float, float] | None, worse_is_positive: b
     if change is None:
         return "plain"
     _, low, high = change
+    if low == high == 0:
+        return "same"
     if worse_is_positive:
         low, high = -high, -low
     return "bad" if high < 0 else "good" if low > 0 else "open"

@@ -15,7 +15,7 @@ import torch
 from textkeep.callbacks.item_scorer import exchange_clips
 from textkeep.callbacks.retention import Retention
 from textkeep.datamodules import Example
-from textkeep.evaluation import Prediction, qa_match, read_predictions
+from textkeep.evaluation import Prediction, qa_match, read_predictions, store_evaluation
 
 from .speech_run import make_data, make_model, make_trainer
 
@@ -155,8 +155,11 @@ def test_a_draw_of_items_stays_the_same_and_skipped_metrics_are_absent(
     assert not [key for key in line if "accuracy" in key or "hearing" in key]
 
 
-def test_validate_names_the_step_of_the_checkpoint_and_test_keeps_its_own_folder(fitted: Any, tmp_path: Path) -> None:
-    finished, model, data, trainer = fitted
+def test_validate_names_the_step_of_the_checkpoint_and_test_keeps_its_own_folder(
+    fitted: Any, tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
+) -> None:
+    finished, _, data, trainer = fitted
+    model = make_model(tiny_llm_dir, tiny_whisper_dir)
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     checkpoint = tmp_path / "last.ckpt"
     trainer.save_checkpoint(checkpoint)
@@ -172,6 +175,22 @@ def test_validate_names_the_step_of_the_checkpoint_and_test_keeps_its_own_folder
     assert sorted(tested) == [step]
     assert tested[step]["items"] == 5
     assert "test/hearing_gap" in tested[step]
+
+
+def test_a_resumed_run_forgets_later_steps_and_keeps_the_baseline(
+    fitted: Any, tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
+) -> None:
+    finished, _, data, trainer = fitted
+    run, step = Path(shutil.copytree(finished, tmp_path / "run")), trainer.global_step
+    checkpoint = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    store_evaluation(run / "evaluation", "val", step + 7, read_predictions(run / "evaluation/step=000000.jsonl"), 1.0)
+    again = make_trainer(run, [Retention()], max_epochs=3)
+    again.fit(make_model(tiny_llm_dir, tiny_whisper_dir), data, ckpt_path=str(checkpoint), weights_only=False)
+    summary = summary_of(run / "evaluation")
+    assert sorted(summary) == [0, step // 2, step, again.global_step]
+    assert not (run / "evaluation" / f"step={step + 7:06d}.jsonl").exists()
+    assert "val/text_loss_change" in summary[again.global_step]
 
 
 def test_a_trial_run_writes_nothing(tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
@@ -225,13 +244,13 @@ from tests.callbacks.speech_run import make_data, make_model, make_trainer
 llm, whisper, folder, devices = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 trainer = make_trainer(folder / f"run{devices}", [Retention()], devices=devices, max_epochs=1,
                        strategy="ddp" if devices > 1 else "auto")
-trainer.validate(make_model(llm, whisper), make_data(folder / "data"), verbose=False)
+trainer.fit(make_model(llm, whisper), make_data(folder / "data"))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_count_every_item_once(tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
-    script = tmp_path / "validate.py"
+    script = tmp_path / "fit.py"
     script.write_text(DDP)
     root = Path(__file__).parents[2]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}

@@ -15,6 +15,7 @@ from textkeep.cli.report.comparison import config_difference, flatten, flips, pa
 from textkeep.cli.report.figure_style import rounded
 from textkeep.cli.report.run_data import RunData, load_runs
 from textkeep.cli.report.verdict import headline, verdict
+from textkeep.evaluation import read_predictions, store_evaluation
 
 from .report_run import write_run
 
@@ -104,7 +105,18 @@ def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None
     findings = {finding.topic: finding for finding in verdict(RunData.load(deaf))}
     assert findings["Hearing (validation)"].mark == "open"
     assert "no evidence that it listens" in findings["Hearing (validation)"].text
-    assert headline(list(findings.values())) == "It is not shown to listen, and no change of its text is certain."
+    assert headline(list(findings.values())) == "It is not shown to listen, and its text accuracy is what it was."
+
+
+def test_test_questions_come_first_and_a_baseline_of_validation_still_counts(run: Path, tmp_path: Path) -> None:
+    tested = Path(shutil.copytree(run, tmp_path / "tested"))
+    source = tested / "evaluation" / f"step={STEPS[-1]:06d}.jsonl"
+    store_evaluation(tested / "evaluation/test", "test", STEPS[-1], read_predictions(source), seconds=1.0)
+    findings = verdict(RunData.load(tested))
+    assert [f.topic for f in findings[:2]] == ["Text (test)", "Speech (test)"]
+    assert headline(findings) == headline(verdict(RunData.load(run)))
+    assert main(["report", str(tested)]) == 0
+    assert set(figures_of(tested / "report.html")["accuracy"]) == {"val", "test"}
 
 
 @pytest.mark.parametrize(
