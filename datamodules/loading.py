@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,7 @@ class BatchLoader:
             collate_fn=_unchanged,  # type: ignore[arg-type]
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_ignore_interrupt,
             persistent_workers=keep_workers and num_workers > 0,
         )
 
@@ -222,6 +224,11 @@ class BatchLoader:
         self.position.epoch = state["epoch"]
         self._given = state["batches"]
         self._resumed = self._given < len(self)
+
+
+def _ignore_interrupt(_: int) -> None:
+    """Ctrl-C reaches the whole process group: the trainer answers it, and the workers read on until they are ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _unchanged(batch: Batch | Unread) -> Batch | Unread:

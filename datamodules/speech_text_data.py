@@ -49,7 +49,6 @@ class SpeechTextData(L.LightningDataModule):
                 init_args: {path: me/my-questions, split: test, columns: {audio: clip, answers: answer}}
             train_modalities: both
             tokens_per_batch: 2048
-            on_bad_example: skip
             probes:
               indomain_text: {source: spoken-facts/train, modality: text, examples: 32}
               heldout_text: {source: spoken-facts/general, modality: text, examples: 32}
@@ -116,12 +115,8 @@ class SpeechTextData(L.LightningDataModule):
         self.train_modalities = train_modalities
         self.options = LoaderOptions(tokens_per_batch, max_examples_per_batch, seed, num_workers)
         self.max_seconds = max_seconds
-        self.prompt_options: dict[str, Any] = {
-            "speech_instruction": speech_instruction,
-            "text_instruction": text_instruction,
-            "system": system,
-            "template_options": template_options,
-        }
+        instructions = {"speech_instruction": speech_instruction, "text_instruction": text_instruction}
+        self.prompt_options: dict[str, Any] = {**instructions, "system": system, "template_options": template_options}
         self.feature_cache = feature_cache
         self.augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
         self.bad = BadExamples(on_bad_example)
@@ -129,8 +124,8 @@ class SpeechTextData(L.LightningDataModule):
         self._probe_set = ProbeSet(self.probes, self.bad)
         self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
         self._front_end: SpeechFrontEnd | None = None
-        self._told = False  # whether connect() was called by hand
         self._encode: Encode | None = None
+        self._told = False  # whether connect() was called by hand
         self._factory: LoaderFactory | None = None
         # Weak, so that a loader which nobody uses any more is freed at once, with its workers.
         self._train_loader: weakref.ref[BatchLoader] | None = None
@@ -172,8 +167,6 @@ class SpeechTextData(L.LightningDataModule):
         trainer = self.trainer
         shuffle = not getattr(trainer, "overfit_batches", 0)
         epoch = trainer.current_epoch if trainer else 0
-        if trainer is not None:
-            self.teardown("fit")  # Lightning may ask again (reload_dataloaders_every_n_epochs)
         loader = self.factory(examples).train(examples, modalities, epoch, shuffle)
         self._train_loader = weakref.ref(loader)
         return loader
@@ -246,7 +239,7 @@ class SpeechTextData(L.LightningDataModule):
         return self.factory(examples).evaluation(examples, answers)
 
     def _eval_split(self) -> str:
-        testing = self.trainer is not None and self.trainer.testing
+        testing = getattr(self.trainer, "testing", False)
         return "test" if testing or self.splits.sources["val"] is None else "val"
 
     def _on_skip(self, errors: list[BadExampleError]) -> None:

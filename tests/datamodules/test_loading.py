@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,16 @@ def test_a_corrupt_clip_stops_the_run_under_raise(
     data.connect(front_end)
     with pytest.raises(ValueError, match=r"questions\.jsonl:3: .*questions-2\.wav cannot be decoded .*mp3\)$"):
         list(data.train_dataloader())
+
+
+def test_workers_read_on_after_ctrl_c(make_manifest: ManifestMaker, front_end: EnergyFrontEnd) -> None:
+    data = SpeechTextData(train=str(make_manifest(12)), max_examples_per_batch=1, num_workers=1)
+    data.connect(front_end)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid or 0, signal.SIGINT)
+    assert len(list(batches)) == 11
 
 
 def test_an_empty_batch_takes_the_next_readable_example(
