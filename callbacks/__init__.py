@@ -14,6 +14,7 @@ _PUBLIC = {
     "Retention": "retention",
     "RunCSVLogger": "csv_logger",
     "RunCheckpoint": "checkpoint",
+    "RunProgressBar": "run_progress_bar",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -8,9 +8,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from ..callbacks import GracefulStop, LogProgress, PredictionWriter, RunCheckpoint
+from ..callbacks import GracefulStop, LogProgress, PredictionWriter, RunCheckpoint, RunProgressBar
 
 CSV_LOGGER = "textkeep.callbacks.RunCSVLogger"
 WANDB_LOGGER = "textkeep.callbacks.ResilientWandbLogger"
@@ -37,7 +37,7 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str) ->
         return not any(isinstance(callback, kind) for callback in present)
 
     if trainer.enable_progress_bar is not False and missing(ProgressBar):
-        added.append(RichProgressBar() if sys.stdout.isatty() else LogProgress())
+        added.append(RunProgressBar() if sys.stdout.isatty() else LogProgress())
     if verb == "fit" and trainer.enable_checkpointing is not False and missing(ModelCheckpoint):
         added.append(RunCheckpoint())
     if verb == "fit" and missing(GracefulStop):

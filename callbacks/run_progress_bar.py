@@ -1,0 +1,29 @@
+"""The progress bar of a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
+
+
+class RunProgressBar(RichProgressBar):
+    """Lightning's ``RichProgressBar``, with the optimizer step out of all, and without the W&B id."""
+
+    @override
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        if trainer.state.fn != TrainerFn.FITTING:
+            return dict(metrics)
+        return {"step": f"{trainer.global_step}/{trainer.estimated_stepping_batches}", **metrics}
+
+    @override
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs
+        # Lightning writes "Epoch 0/-2" where the steps and not the epochs are limited.
+        text = f"Epoch {current_epoch}" + (f"/{last - 1}" if last is not None and last > 0 else "")
+        return text.ljust(len(self.validation_description))  # of one width, so that the lines do not jump
