@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 START  := $(shell date +%s)
 
 INSTALLED := $(VENV)/.installed
@@ -20,15 +21,17 @@ $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "TextKeep needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.14.1"
+	@echo "Installing PyTorch into $(VENV) (once, 5 GB) ..."
+	@$(PIP) "torch==2.14.1"
 	@touch $@
 
 $(INSTALLED): $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[speak]"
+	@echo "Installing TextKeep and what it needs into $(VENV) ..."
+	@$(PIP) --constraint constraints.txt --editable ".[speak]"
 	@touch $@
 
 $(DEVELOP): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[speak,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[speak,dev]"
 	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/textkeep  # what mypy_path in pyproject.toml is about
 	@touch $@
 
