@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from textkeep.cli.fact_sources import Fact, read_countries, read_elements
 from textkeep.cli.fact_splits import SplitSizes, contains_name, entity_groups, split_facts
@@ -228,3 +229,22 @@ def test_general_questions_are_about_other_things() -> None:
     for row in general:
         for name in facts:
             assert not contains_name(f"{row['question']} {row['target']}", name), (row["id"], name)
+
+
+def test_shipped_clips_are_all_there_checked_and_small() -> None:
+    rows = {split: shipped(split) for split in ("train", "validation", "test")}
+    named = {Path(row["audio"]).name: row for split in rows.values() for row in split}
+    clips = {path.name: path for path in (SHIPPED / "clips").iterdir()}
+    assert set(named) == set(clips)
+    assert sum(path.stat().st_size for path in clips.values()) < 12e6
+    assert all(row["wer"] <= 0.5 and row["transcript"] for row in named.values())
+    for name in sorted(clips)[::40]:
+        info = soundfile.info(clips[name])
+        assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "OPUS")
+        assert info.duration == pytest.approx(named[name]["seconds"], abs=0.001)
+
+
+def test_shipped_test_voices_speak_no_training_question() -> None:
+    voices = {split: {row["voice"] for row in shipped(split)} for split in ("train", "validation", "test")}
+    assert len(voices["train"] | voices["test"]) >= 6
+    assert not voices["train"] & (voices["validation"] | voices["test"])
