@@ -235,8 +235,7 @@ class SpeechTextData(L.LightningDataModule):
         return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_skip, barrier)
 
     def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
-        examples = self.examples(split)
-        return self.factory(examples).evaluation(examples, answers)
+        return self.factory(self.examples(split)).evaluation(self.examples(split), answers)
 
     def _eval_split(self) -> str:
         testing = getattr(self.trainer, "testing", False)
