@@ -10,6 +10,7 @@ from typing import Literal
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
 
@@ -68,16 +69,21 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning leaves the steps after the last validation out of every file.
         if not self._should_skip_saving_checkpoint(trainer) and self.save_top_k != 0:
-            metrics = self._monitor_candidates(trainer)
-            if self.monitor is None:
-                self._save_topk_checkpoint(trainer, metrics)
-            else:
-                self._save_checkpoint(trainer, self.format_checkpoint_name(metrics))
-            self._save_last_checkpoint(trainer, metrics)
+            self._save_now(trainer)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Saving is collective. An error of one rank finds the others in another collective: it would hang them.
         together = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        if together or trainer.world_size == 1:
-            super().on_exception(trainer, pl_module, exception)
+        if self._should_save_on_exception(trainer) and (together or trainer.world_size == 1):
+            self._save_now(trainer)
+            rank_zero_info(f"saved {self._last_checkpoint_saved}; --ckpt_path last continues from it")
+
+    def _save_now(self, trainer: Trainer) -> None:
+        """Saves the present state whatever the schedule and the monitored metric say."""
+        metrics = self._monitor_candidates(trainer)
+        if self.monitor is None and self.save_top_k != 0:
+            self._save_topk_checkpoint(trainer, metrics)
+        else:
+            self._save_checkpoint(trainer, self.format_checkpoint_name(metrics))
+        self._save_last_checkpoint(trainer, metrics)

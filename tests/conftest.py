@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def tiny_llm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer(tiny_llm_dir: Path):  # noqa: ANN201 - the concrete tokenizer class is an implementation detail
+def tiny_tokenizer(tiny_llm_dir: Path) -> Any:
     """The tokenizer of ``tiny_llm_dir``."""
     from transformers import AutoTokenizer
 

@@ -101,6 +101,28 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_last_continues_exactly(tiny_confi
     assert history(part_run) == [row for row in history(whole_run) if int(row[0]) != stopped - 1]
 
 
+def test_ctrl_c_that_reaches_one_of_two_processes_stops_both(tiny_config: Path, textkeep: Textkeep) -> None:
+    exact = tiny_config.with_name("exact.yaml")
+    exact.write_text(yaml.safe_dump(EXACT))
+    words = ["fit", "--config", tiny_config, "--config", exact, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    child = subprocess.Popen(
+        command(*words, "--trainer.max_steps", 2000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("step 3/"):
+            child.send_signal(signal.SIGINT)  # the other rank gets none
+            break
+    _, errors = child.communicate(timeout=120)
+    assert child.returncode == 130, errors
+    (stopped,) = (tiny_config.parent / "runs" / "t" / "checkpoints").glob("step=*.ckpt")
+    assert f"saved {stopped}; --ckpt_path last continues from it" in errors
+
+
 def test_validate_test_and_predict_write_beside_the_fit(tiny_config: Path, textkeep: Textkeep) -> None:
     run = tiny_config.parent / "runs" / "t"
     assert textkeep("fit", "--config", tiny_config).returncode == 0
