@@ -143,10 +143,11 @@ class ImportanceTracker(Callback):
         step = trainer.global_step
         self._measured, self._pending = step, False
         lines: list[dict[str, Any]] = []
+        llm: Any = pl_module.llm
         for name in self._probe_names(trainer):
             with undisturbed(pl_module):
                 snapshot = probe(
-                    pl_module.llm,
+                    llm,
                     self._batches(trainer, pl_module, name),
                     self.estimators,
                     step=step,
