@@ -77,8 +77,12 @@ def cost_ratios(device: str, lengths: Sequence[int], rounds: int, rows: int) -> 
             methods[name] = lambda e=estimators, o=options, d=data: probe(model, d, e, **o)  # type: ignore[misc]
         for name, rival in RIVALS.items():
             methods[name] = lambda r=rival, d=data: r(model, d)  # type: ignore[misc]
-        for work in methods.values():
-            work()
+        for name in list(methods):  # a warm-up; a rival may not support the device
+            try:
+                methods[name]()
+            except (RuntimeError, NotImplementedError) as error:
+                print(f"  {name} does not run here: {str(error).splitlines()[0]}")
+                del methods[name]
         ratios: dict[str, list[float]] = {name: [] for name in methods}
         for _ in range(rounds):
             unit = clock(methods["plain"])

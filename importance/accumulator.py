@@ -10,7 +10,15 @@ from torch import Tensor
 
 from .estimators import ESTIMATORS
 from .factors import DenseFactors, EmbeddingFactors, Factors, VectorFactors
-from .kernels import Tally, Workspace, gram_is_cheaper, score_entries, score_norms, vector_gradients
+from .kernels import (
+    Tally,
+    Workspace,
+    gram_is_cheaper,
+    score_entries,
+    score_norms,
+    score_signed_entries,
+    vector_gradients,
+)
 from .sites import Site
 from .weights import bias_of
 
@@ -112,8 +120,10 @@ class Accumulator:
     def _score(self, index: int, factors: Factors, cheap_signed: bool = False) -> None:
         site, tallies = self.sites[index], self.tallies[index]
         names = [n for n in self._active if ESTIMATORS[n].block is not None]
-        if cheap_signed:
-            names = [n for n in names if n != "signed_taylor"]
+        if "signed_taylor" in self._active and not cheap_signed:
+            tally = tallies["signed_taylor"]
+            values = score_signed_entries(factors, site.weight(), tally, self._workspace, self._scale)
+            self.examples["signed_taylor"][-1][:, index] += values
         if "taylor_batch" in self._active:
             running = tallies["taylor_batch"].map
             assert running is not None
@@ -165,7 +175,7 @@ def _new_tally(site: Site, name: str, vectors: bool, keep_map: bool, on_cpu: boo
     device = torch.device("cpu") if on_cpu else weight.device
     dtype = torch.promote_types(weight.dtype, torch.float32)
     entries = torch.zeros(height, width, dtype=dtype, device=device) if keep_map else None
-    return Tally(rows, columns, entries, signed=ESTIMATORS[name].signed)
+    return Tally(rows, columns, entries)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -11,35 +11,63 @@ from torch import Tensor
 
 
 class BlockEstimator(Protocol):
-    """A score that needs the entries of each example's gradient."""
+    """A score that needs the entries of each example's gradient.
 
-    def values(self, gradient: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-        """Scores (n, R, I) of a block of gradients (n, R, I) and weights (R, I), written to ``out``."""
+    It is split so that little is done per example: the entry's score is (what :meth:`add` sums) x (what :meth:`finish`
+    multiplies), and the multiplication is done once for all examples.
+    """
+
+    def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
+        """Score of each example (n,) summed over a block.
+
+        Args:
+            gradient: (n, R, I); may be replaced by its absolute value.
+            magnitude: Absolute weights (R, I).
+        """
+        ...
+
+    def add(self, gradient: Tensor, sums: Tensor) -> None:
+        """Adds the examples' contributions of a block (n, R, I) to ``sums`` (R, I); called after :meth:`totals`."""
+        ...
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """Scores (R, I) from the sums, in place."""
         ...
 
 
 class Taylor:
     """``|theta g_i|``: first-order change of the loss when a weight is removed (Molchanov et al. 2019, 1906.10771)."""
 
-    def values(self, gradient: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
         """See :class:`BlockEstimator`."""
-        return torch.mul(gradient, weight, out=out).abs_()
+        return torch.mv(gradient.abs_().flatten(1), magnitude.flatten())
+
+    def add(self, gradient: Tensor, sums: Tensor) -> None:
+        """See :class:`BlockEstimator`."""
+        for one in gradient:
+            sums.add_(one)
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """See :class:`BlockEstimator`."""
+        return sums.mul_(magnitude)
 
 
 class Fisher:
     """``g_i^2``: diagonal of the Fisher information; empirical or true depends on where the labels come from."""
 
-    def values(self, gradient: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
         """See :class:`BlockEstimator`."""
-        return torch.mul(gradient, gradient, out=out)
+        flat = gradient.flatten(1)
+        return torch.dot(flat[0], flat[0]).unsqueeze(0) if len(flat) == 1 else flat.square().sum(1)
 
-
-class SignedTaylor:
-    """``theta g_i``, summed with its sign; used for vectors and embeddings, dense layers have a cheaper way."""
-
-    def values(self, gradient: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    def add(self, gradient: Tensor, sums: Tensor) -> None:
         """See :class:`BlockEstimator`."""
-        return torch.mul(gradient, weight, out=out)
+        for one in gradient:
+            sums.addcmul_(one, one)
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """See :class:`BlockEstimator`."""
+        return sums
 
 
 @dataclass(frozen=True)
@@ -48,7 +76,7 @@ class Spec:
 
     Attributes:
         formula: For tables and error messages.
-        block: Scores the entries of per-example gradients.
+        block: How the entries of per-example gradients are scored; ``None`` for scores that need none.
         backward: Needs a backward pass of the data's loss.
         per_example: Has a score for each example, so bootstrap and permutation are possible.
         signed: Per-example scores keep their sign; a matrix is reported by the mean absolute value.
@@ -72,7 +100,7 @@ ESTIMATORS: dict[str, Spec] = {
         "E_i E_y~p g_i(y)^2", Fisher(), backward=False, source="true Fisher by label draws; van de Ven, 2502.11756"
     ),
     "signed_taylor": Spec(
-        "E_i |<theta, g_i>|", SignedTaylor(), signed=True, maps=False, source="per matrix; SynFlow, arXiv 2006.05467"
+        "E_i |<theta, g_i>|", signed=True, maps=False, source="per matrix; SynFlow, arXiv 2006.05467"
     ),
     "taylor_batch": Spec(
         "|theta E_i g_i|", per_example=False, source="Zhang et al. 2024, arXiv 2402.14700 (Linguistic Regions)"

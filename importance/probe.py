@@ -149,7 +149,7 @@ class _Measurement:
         self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
         self._device = next(model.parameters()).device
         signed = "signed_taylor" in estimators
-        outputs = any((ESTIMATORS[n].block and n != "signed_taylor") or n == "taylor_batch" for n in estimators)
+        outputs = any(ESTIMATORS[n].block is not None or n == "taylor_batch" for n in estimators)
         self._taps = Taps(
             self.table.sites,
             self.accumulator,

@@ -123,7 +123,7 @@ class Taps:
             return [self._on_lookup(index, site.module)]
         handles = []
         dense = site.parameter is None
-        if self._outputs or not dense:
+        if self._outputs or not dense or site.tied is not None:
             handles.append(self._on_output(index, site.module))
         if self._inputs and dense and site.tied is None:
             handles.append(self._on_input(index, site.module))

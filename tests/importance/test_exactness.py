@@ -71,6 +71,15 @@ def test_each_form_alone_against_the_loop(estimators: tuple[str, ...], length: i
         assert_equal_to_loop(snapshot, model, per_example_gradients(model, batches))
 
 
+def test_signed_scores_of_a_tied_embedding_without_vectors() -> None:
+    model = tiny_llama(tied=True)
+    batch = make_batch(3, seed=3)
+    whole = probe(model, [batch], "signed_taylor", include=("embeddings", "norms"))
+    lean = probe(model, [batch], "signed_taylor", include=("embeddings", "norms"), vectors=False)
+    assert relative(lean.examples["signed_taylor"], whole.examples["signed_taylor"]) <= LIMIT
+    assert not lean.rows
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing_against_the_loop(reentrant: bool) -> None:
     model = tiny_llama(tied=True)
