@@ -1,0 +1,76 @@
+"""Temporary changes of weights that end bit for bit where they began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .sites import Site
+from .weights import base_module, is_transposed
+
+
+@contextmanager
+def zeroed(sites: Mapping[int, Site], masks: Mapping[int, Tensor]) -> Iterator[None]:
+    """Sets chosen entries of effective weights to zero while the context lasts.
+
+    Under LoRA the base weight takes the negative of the adapter's part there, so that the sum vanishes.
+
+    Args:
+        sites: Index -> site.
+        masks: Index -> boolean mask (O, I).
+    """
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    try:
+        for index, mask in masks.items():
+            stored, chosen, values = _selection(sites[index], mask, factor=0.0)
+            kept.append((stored, chosen, stored[chosen].clone()))
+            stored[chosen] = values
+        yield
+    finally:
+        for stored, chosen, values in reversed(kept):
+            stored[chosen] = values
+
+
+@contextmanager
+def shrunk(site: Site, mask: Tensor, amount: float) -> Iterator[None]:
+    """Shrinks chosen entries of an effective weight by ``amount`` (1 removes them) while the context lasts."""
+    stored, chosen, values = _selection(site, mask, factor=1.0 - amount)
+    kept = stored[chosen].clone()
+    try:
+        stored[chosen] = values
+        yield
+    finally:
+        stored[chosen] = kept
+
+
+@torch.no_grad()
+def _selection(site: Site, mask: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The stored weight, the mask in its layout, and new values there that scale the effective weight by ``factor``."""
+    stored = site.stored.detach()
+    effective = site.weight().reshape(site.shape)
+    mask = mask.to(stored.device)
+    transposed = site.parameter is None and is_transposed(base_module(site.module))
+    if transposed:
+        effective, mask = effective.T, mask.T
+    mask, effective = mask.reshape(stored.shape), effective.reshape(stored.shape)
+    adapter = effective[mask] - stored[mask]
+    return stored, mask, (effective[mask] * factor - adapter).to(stored.dtype)
+
+
+@contextmanager
+def weights_at(model: nn.Module, names: list[str], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other values for some parameters while the context lasts."""
+    parameters = dict(model.named_parameters())
+    kept = {name: parameters[name].detach().clone() for name in names}
+    try:
+        with torch.no_grad():
+            for name in names:
+                parameters[name].copy_(values[name])
+        yield
+    finally:
+        with torch.no_grad():
+            for name in names:
+                parameters[name].copy_(kept[name])

@@ -1,0 +1,44 @@
+"""Losses without gradients: what the checks of importance compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .losses import IGNORED, AnswerLoss
+from .state import undisturbed
+
+Batches = Iterable[Mapping[str, Any]]
+
+
+@torch.no_grad()
+def answer_losses(
+    model: nn.Module, batches: Batches, autocast: torch.dtype | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean answer-token loss (N,) in nats and answer tokens (N,) of each example, in eval mode.
+
+    Args:
+        model: As for ``probe``.
+        batches: As for ``probe``.
+        autocast: Compute type.
+    """
+    loss = AnswerLoss(model, autocast)
+    device = next(model.parameters()).device
+    losses: list[float] = []
+    tokens: list[int] = []
+    with undisturbed(model), torch.no_grad():
+        for batch in batches:
+            moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            logits, targets = loss.forward(moved)
+            losses += loss.per_example(logits, targets).double().tolist()
+            tokens += (targets != IGNORED).sum(dim=1).tolist()
+    return np.array(losses), np.array(tokens)
+
+
+def perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
+    """Exponential of the mean loss of an answer token."""
+    return float(np.exp((losses * tokens).sum() / tokens.sum()))
