@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -13,6 +14,26 @@ from .example import Example
 
 IGNORE_INDEX = -100
 """Label of a position that is not supervised, as in transformers."""
+
+
+class Examples:
+    """The rows' examples, in order; deliberately not a ``Sequence``.
+
+    Under ``bf16-true``, ``64-true`` and FSDP, Lightning converts a batch by walking every collection and dataclass in
+    it, and refuses frozen ones. What it does not take for a collection it leaves alone.
+    """
+
+    def __init__(self, items: Iterable[Example] = ()) -> None:
+        self._items = tuple(items)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._items[index]
 
 
 @dataclass
@@ -44,7 +65,7 @@ class Batch:
     transcripts: Tensor
     ids: list[str]
     modality: list[str]
-    examples: list[Example]
+    examples: Examples
     encoded: bool = False
     skipped: list[BadExampleError] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .bad_examples import BadExampleError
-from .batch import IGNORE_INDEX, Batch
+from .batch import IGNORE_INDEX, Batch, Examples
 from .example import Example
 from .front_end import SpeechFrontEnd
 from .prompts import ChatPrompt
@@ -69,7 +69,7 @@ class Collator:
             transcripts=self._transcripts(spoken),
             ids=[row.example.id for row in rows],
             modality=[row.modality for row in rows],
-            examples=[_light(row.example) for row in rows],
+            examples=Examples(_light(row.example) for row in rows),
             encoded=self.encoded,
             skipped=list(skipped),
         )

@@ -63,6 +63,7 @@ class SpeechTextData(L.LightningDataModule):
         predict: Source of prediction.
         train_modalities: "both" trains each example in every modality that it has, as rows of different batches.
         tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.
+        eval_tokens_per_batch: The same in evaluation; None takes four times as many (no backward pass there).
         max_examples_per_batch: Most rows of a batch, or None.
         seed: Of shuffling and augmentation.
         num_workers: Processes that read clips, per rank.
@@ -92,6 +93,7 @@ class SpeechTextData(L.LightningDataModule):
         predict: Sources = None,
         train_modalities: Literal["speech", "text", "both"] = "speech",
         tokens_per_batch: int = 2048,
+        eval_tokens_per_batch: int | None = None,
         max_examples_per_batch: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
@@ -113,7 +115,7 @@ class SpeechTextData(L.LightningDataModule):
         if feature_cache and (speed_perturb or noise_snr_db):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
         self.train_modalities = train_modalities
-        self.options = LoaderOptions(tokens_per_batch, max_examples_per_batch, seed, num_workers)
+        self.options = LoaderOptions(tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch, seed, num_workers)
         self.max_seconds = max_seconds
         instructions = {"speech_instruction": speech_instruction, "text_instruction": text_instruction}
         self.prompt_options: dict[str, Any] = {**instructions, "system": system, "template_options": template_options}

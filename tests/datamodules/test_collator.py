@@ -7,6 +7,7 @@ import torch
 
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, View
 from textkeep.datamodules.bad_examples import BadExampleError
+from textkeep.datamodules.rows import Row
 
 from .conftest import EnergyFrontEnd, tone
 
@@ -99,3 +100,15 @@ def test_errors_cross_processes() -> None:
 
     error = pickle.loads(pickle.dumps(BadExampleError("too long", "m:3", "no")))
     assert (error.reason, error.location, str(error)) == ("too long", "m:3", "m:3: no")
+
+
+def test_half_precision_converts_features_and_leaves_examples(front_end: EnergyFrontEnd) -> None:
+    from lightning.pytorch.plugins import HalfPrecision
+
+    example = Example("a", "What?", ("Paris",), "Paris")
+    row = Row(example, "speech", torch.zeros(front_end.feature_dim, 8), front_end.num_positions(8))
+    batch = Collator(front_end, ChatPrompt(front_end.tokenizer))([row])
+    converted = HalfPrecision("bf16-true").convert_input(batch)
+    assert converted.features.dtype == torch.bfloat16
+    assert converted.input_ids.dtype == torch.int64
+    assert list(converted.examples) == [example]

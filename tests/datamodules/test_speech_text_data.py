@@ -61,7 +61,7 @@ def test_evaluation_gives_matched_pairs(make_manifest: ManifestMaker, front_end:
     loaders = data.val_dataloader()
     assert list(loaders) == ["speech", "text"]
     pairs = list(zip(loaders["speech"], loaders["text"], strict=True))
-    assert len(pairs) > 1
+    assert len(pairs) >= 1
     for speech, text in pairs:
         assert speech.ids == text.ids
         assert (set(speech.modality), set(text.modality)) == ({"speech"}, {"text"})

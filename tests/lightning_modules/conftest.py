@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textkeep.datamodules.batch import Batch
+from textkeep.datamodules.batch import Batch, Examples
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
 
 
@@ -61,5 +61,5 @@ def make_batch(model: SpeechLLM, clips: list[int | None], left: bool = False) ->
         transcripts=torch.full((len(features), 2), 7),
         ids=[str(i) for i in range(len(rows))],
         modality=["text" if c is None else "speech" for c in clips],
-        examples=[],
+        examples=Examples(),
     )
