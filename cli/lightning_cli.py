@@ -24,7 +24,14 @@ from .errors import INTERRUPTED, CommandError, one_line
 from .quiet import quieten
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
-from .run_directory import RunDirectory, checkpoint_to_load, holds_run, is_continuation, newer_sibling
+from .run_directory import (
+    RunDirectory,
+    checkpoint_to_load,
+    directory_of_requeued_job,
+    holds_run,
+    is_continuation,
+    newer_sibling,
+)
 from .training_parser import TrainingParser
 
 ERROR_FILE = "error.txt"
@@ -78,6 +85,8 @@ class TextKeepCLI(LightningCLI):
         verb = str(self.subcommand)
         config = self.config[verb]
         wanted = Path(config.trainer.default_root_dir)
+        if verb == "fit" and (began := directory_of_requeued_job(wanted)) is not None:
+            wanted, config.ckpt_path = began, "last"
         if config.trainer.fast_dev_run:
             self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
             directory = RunDirectory(Path(self._scratch.name), fresh=False)
@@ -101,7 +110,7 @@ class TextKeepCLI(LightningCLI):
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
         """The directory to write to; rank zero claims it, and tells the others when they can speak (RunCallback)."""
         if self.subcommand == "fit" and is_continuation(wanted, ckpt_path):
-            _tell_continuation(wanted, ckpt_path)
+            _tell_continuation(wanted, str(ckpt_path))
             return RunDirectory(wanted, fresh=False)
         if self.subcommand != "fit" and holds_run(wanted):
             return RunDirectory(wanted, fresh=False)
@@ -123,8 +132,8 @@ class TextKeepCLI(LightningCLI):
 
 
 @rank_zero_only
-def _tell_continuation(directory: Path, ckpt_path: str | None) -> None:
-    print(f"continuing {directory} from {ckpt_path or 'the state that SLURM left'}", flush=True)
+def _tell_continuation(directory: Path, ckpt_path: str) -> None:
+    print(f"continuing {directory} from {ckpt_path}", flush=True)
     if (newer := newer_sibling(directory)) is not None:
         print(f"{newer} is newer; to continue that one: --trainer.default_root_dir {newer}", flush=True)
 

@@ -48,7 +48,7 @@ class RunDirectory:
                 continue
             try:
                 with (taken / CONFIG_FILE).open("x") as file:
-                    file.write(config(taken))
+                    file.write(_job_mark() + config(taken))
             except FileExistsError:
                 continue
             return cls(taken, fresh=True)
@@ -68,30 +68,59 @@ def holds_run(directory: Path) -> bool:
 def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
     """Whether a fit goes on with the run in ``directory`` instead of beginning another one.
 
-    It does when the checkpoint lies in the directory (one of another run starts a new run from its state), and when
-    SLURM has started the job again after Lightning saved its state there.
+    It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
 
     Args:
         directory: The run directory as configured.
         ckpt_path: The checkpoint's path, if there is one.
     """
-    if ckpt_path is not None:
-        return directory.resolve() in Path(ckpt_path).resolve().parents
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0 and any(directory.glob("hpc_ckpt_*.ckpt"))
+    return ckpt_path is not None and directory.resolve() in Path(ckpt_path).resolve().parents
+
+
+def directory_of_requeued_job(wanted: Path) -> Path | None:
+    """The directory in which this SLURM job began, when SLURM has started it again; else None.
+
+    The job comes back with the words it was first given, so the directory is known by the mark in its config.
+
+    Args:
+        wanted: The run directory as configured.
+    """
+    mark = _job_mark()
+    if not mark or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+        return None
+    candidates = [wanted, *_siblings(wanted)]
+    return next((path for path in candidates if holds_run(path) and _first_line(path / CONFIG_FILE) == mark), None)
+
+
+def _job_mark() -> str:
+    """First line of the config of a run under SLURM; a job keeps its number when it is started again."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"# SLURM job {job}\n" if job else ""
+
+
+def _first_line(path: Path) -> str:
+    with path.open() as file:
+        return file.readline()
+
+
+def _siblings(directory: Path) -> list[Path]:
+    """The further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
+    name = re.compile(re.escape(directory.name) + r"-\d+")
+    return [path for path in directory.parent.glob(f"{directory.name}-*") if name.fullmatch(path.name)]
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint written last in a run directory, or None."""
-    files = [path for path in (directory / CHECKPOINTS).glob("*.ckpt") if not path.is_symlink()]
+    """The checkpoint written last in a run directory, by the run or by Lightning at a SLURM signal; or None."""
+    files = [*(directory / CHECKPOINTS).glob("*.ckpt"), *directory.glob("hpc_ckpt_*.ckpt")]
+    files = [path for path in files if not path.is_symlink()]
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def newer_sibling(directory: Path) -> Path | None:
     """A later run of the same name (``<name>-2``, …) with a newer checkpoint than this directory's newest, or None."""
     here = newest_checkpoint(directory)
-    name = re.compile(re.escape(directory.name) + r"-\d+")
-    found = [path for path in directory.parent.glob(f"{directory.name}-*") if name.fullmatch(path.name)]
-    times = {path: file.stat().st_mtime for path in found if (file := newest_checkpoint(path)) is not None}
+    found = {path: newest_checkpoint(path) for path in _siblings(directory)}
+    times = {path: file.stat().st_mtime for path, file in found.items() if file is not None}
     newest = max(times, key=lambda path: times[path], default=None)
     if newest is None or (here is not None and times[newest] <= here.stat().st_mtime):
         return None

@@ -12,6 +12,7 @@ from textkeep.cli.errors import CommandError
 from textkeep.cli.run_directory import (
     RunDirectory,
     checkpoint_to_load,
+    directory_of_requeued_job,
     is_continuation,
     newer_sibling,
     newest_checkpoint,
@@ -77,11 +78,24 @@ def test_a_checkpoint_of_the_directory_continues_it_and_another_does_not(tmp_pat
     assert not is_continuation(tmp_path / "a", None)
 
 
-def test_a_requeued_slurm_job_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "hpc_ckpt_1.ckpt").write_text("state")
-    assert not is_continuation(tmp_path, None)
+def test_a_requeued_slurm_job_finds_the_directory_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunDirectory.claim(tmp_path / "a", str)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    mine = RunDirectory.claim(tmp_path / "a", str).path
+    assert mine == tmp_path / "a-2"
+    assert directory_of_requeued_job(tmp_path / "a") is None  # its first start
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert is_continuation(tmp_path, None)
+    assert directory_of_requeued_job(tmp_path / "a") == mine
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    assert directory_of_requeued_job(tmp_path / "a") is None
+
+
+def test_the_state_that_lightning_saves_for_slurm_counts(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "step=000100.ckpt", age=50)
+    saved = tmp_path / "hpc_ckpt_1.ckpt"
+    saved.write_text("state")
+    os.utime(saved, (1e9, 1e9))
+    assert newest_checkpoint(tmp_path) == saved
 
 
 def test_last_is_the_file_written_last_and_not_the_link(tmp_path: Path) -> None:
