@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file"),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
+    "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance"),
     "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from"),
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),

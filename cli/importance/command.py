@@ -1,0 +1,52 @@
+"""``textkeep importance COMMAND``: where text knowledge lives, how it moved, and whether that is true."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+
+from ..errors import CommandError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "probe": (".probing", "measure the importance of a model's weights and write a snapshot"),
+    "compare": (".comparing", "shift between two snapshots, with intervals"),
+    "show": (".showing", "a snapshot as a table or a picture"),
+    "removal": (".removing", "perplexity with the top, random and bottom weights switched off"),
+    "verify": (".verifying", "do the scores foretell what happens when weights are shrunk?"),
+    "attribute": (".attributing", "which matrices caused the forgetting between a base and a tuned model"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The words after ``textkeep importance``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: For an unknown command, or what the measurement itself refuses.
+    """
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="textkeep importance",
+        description=f"{__doc__}\n\ncommands:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", metavar="COMMAND", help="one of the above; COMMAND --help explains it")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.command not in COMMANDS:
+        raise CommandError(f"importance: no command {arguments.command!r}; allowed: {', '.join(COMMANDS)}")
+    run: Callable[[list[str]], int] = import_module(COMMANDS[arguments.command][0], package=__package__).main
+    try:
+        return run(arguments.rest)
+    except RuntimeError as error:
+        if str(error).startswith("importance:"):  # a measurement that refuses to be wrong
+            raise CommandError(str(error)) from error
+        raise

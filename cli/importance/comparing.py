@@ -1,0 +1,65 @@
+"""``textkeep importance compare A B``: how importance moved from one snapshot to another."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .output import print_json, print_table
+from .subject import positive
+
+
+def main(argv: list[str]) -> int:
+    """Compares two snapshots of the same probe.
+
+    Args:
+        argv: The words after ``textkeep importance compare``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    from ...importance import Snapshot, compare
+
+    before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
+    names = [arguments.estimator] if arguments.estimator else [n for n in before.estimators if n in after.estimators]
+    shifts = [compare(before, after, name, arguments.replicates) for name in names]
+    if arguments.json:
+        print_json([shift.as_dict() for shift in shifts])
+    elif arguments.plot:
+        from .plotting import plot_comparison
+
+        plot_comparison(before, after, names, arguments.plot)
+        print(f"picture: {arguments.plot}")
+    else:
+        for shift in shifts:
+            _print(shift)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep importance compare", description=__doc__, allow_abbrev=False)
+    parser.add_argument("before", type=Path, metavar="A", help="reference snapshot")
+    parser.add_argument("after", type=Path, metavar="B", help="snapshot of the same probe")
+    parser.add_argument("--estimator", help="default: all that both have")
+    parser.add_argument("--replicates", type=positive, default=1000, help="bootstrap samples (default: 1000)")
+    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a picture instead")
+    return parser
+
+
+def _print(shift: Any) -> None:
+    title = (
+        f"{shift.estimator}: {shift.examples} examples, loss {shift.loss_before:.3f} -> {shift.loss_after:.3f}, "
+        f"total x{shift.total_after / max(shift.total_before, 1e-300):.3g}, "
+        f"peak {shift.peak_before} -> {shift.peak_after}"
+    )
+    rows = []
+    for name, estimate in shift.metrics.items():
+        interval = f"[{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.low is not None else "-"
+        null = f"{estimate.null:.3g} (95 %: {estimate.null_p95:.3g})" if estimate.null is not None else "-"
+        rows.append([name, f"{estimate.value:.4g}", interval, null])
+    if shift.top_overlap is not None:
+        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", f"{shift.top_chance:.3g} by chance"])
+    print_table(title, ["shift", "value", "90 % interval", "half against half"], rows)

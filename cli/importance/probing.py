@@ -1,0 +1,62 @@
+"""``textkeep importance probe MODEL --data PROBE -o DIR``: one measurement."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import CommandError
+from .output import counted
+from .showing import print_snapshot
+from .subject import add_data_options, add_model_options, load_subject, read_batches
+
+
+def main(argv: list[str]) -> int:
+    """Measures and writes a snapshot folder.
+
+    Args:
+        argv: The words after ``textkeep importance probe``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    if arguments.output.exists() and not (arguments.output / "meta.json").is_file():
+        raise CommandError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
+    from ...importance import probe
+    from ...importance.estimators import checked
+
+    estimators = checked(arguments.estimators.split(","))
+    subject = load_subject(arguments.model, arguments.device, arguments.dtype)
+    batches = read_batches(subject, arguments)
+    snapshot = probe(
+        subject.llm,
+        counted(batches, "measuring"),
+        estimators,
+        step=arguments.step,
+        name=arguments.name or Path(arguments.data).stem,
+        include=tuple(arguments.include),
+        top_fraction=arguments.top_fraction,
+        keep_maps=tuple(n for n in estimators if n != "signed_taylor") if arguments.maps else (),
+    )
+    snapshot.save(arguments.output)
+    print_snapshot(snapshot, estimators[0], "layer")
+    print(f"snapshot: {arguments.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep importance probe", description=__doc__, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", help="hub id, folder, asset:NAME, run directory or .ckpt file")
+    add_data_options(parser, examples=32)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="snapshot folder to write")
+    parser.add_argument(
+        "--estimators", default="taylor,fisher,signed_taylor", help="comma separated (default: %(default)s)"
+    )
+    parser.add_argument("--include", nargs="*", choices=("embeddings", "norms"), default=[], help="beside the matrices")
+    parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")
+    parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
+    parser.add_argument("--step", type=int, default=0, help="optimizer step, for the record")
+    parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
+    add_model_options(parser)
+    return parser
