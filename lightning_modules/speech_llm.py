@@ -288,5 +288,7 @@ class SpeechLLM(LightningModule):
             ValueError: If the frozen weights are not those it was trained with.
         """
         path = find_checkpoint(run_or_checkpoint)
-        model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():  # what is missing is frozen, and check_frozen() has compared it
+            warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")
+            model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
         return model.eval()
