@@ -1,6 +1,8 @@
-"""The loss on answer tokens, per row and exact."""
+"""Speech among the text embeddings, and the loss on the answer tokens, per row and exact."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +64,17 @@ def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) ->
             f"the batch reserves {int(audio_mask.sum())} positions for speech, but the adaptor made {flat.shape[0]}"
         )
     return text.masked_scatter(audio_mask[:, :, None], flat)
+
+
+def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
+    """A scalar zero with a gradient path to every trainable parameter of the modules.
+
+    Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
+    hang the other ranks. One element of each parameter is read: its gradient is zero everywhere.
+    """
+    total = like.new_zeros(())
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                total = total + parameter.flatten()[0].to(like.dtype) * 0
+    return total

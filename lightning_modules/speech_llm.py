@@ -15,8 +15,9 @@ from torchmetrics import MeanMetric
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .adaptor_file import load_adaptor
+from .adaptor_start import start_at_embedding_norm
 from .adaptors import Adaptor
-from .answer_loss import answer_losses, splice
+from .answer_loss import answer_losses, splice, zero_through
 from .checkpoints import find_checkpoint
 from .encoders import SpeechEncoder
 from .front_end import FrontEnd
@@ -119,7 +120,7 @@ class SpeechLLM(LightningModule):
         self.encoder.load()
         self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
         if self.adaptor_weights is None:
-            self._scale_adaptor()
+            start_at_embedding_norm(self.adaptor, self.encoder, self.llm, len(self.tokenizer))
         else:
             weights = Path(resolve_pretrained(self.adaptor_weights))
             load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
@@ -129,19 +130,6 @@ class SpeechLLM(LightningModule):
         if self.gradient_checkpointing:
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.train(self.training)
-
-    @torch.no_grad()
-    def _scale_adaptor(self) -> None:
-        """Starts the adaptor's output at the text embeddings' mean norm, measured on one second of quiet noise."""
-        device = next(self.encoder.parameters()).device
-        ids = torch.arange(len(self.tokenizer), device=self.llm.device)
-        norm = self.llm.get_input_embeddings()(ids).float().norm(dim=-1).mean()
-        generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
-        noise = torch.randn(self.encoder.sampling_rate, generator=generator, device="cpu") * 0.01
-        features = self.encoder.extractor()(noise)[None].to(device)
-        lengths = torch.tensor([features.shape[-1]], device=device)
-        frames = self.encoder.eval()(features, lengths)[0]
-        self.adaptor.scale_output_to(float(norm), frames)
 
     def train(self, mode: bool = True) -> SpeechLLM:
         """Train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
@@ -174,19 +162,8 @@ class SpeechLLM(LightningModule):
             speech, lengths = self.speech_embeddings(batch)
             embeds = splice(embeds, speech, lengths, batch.audio_mask)
         elif torch.is_grad_enabled():
-            embeds = embeds + self._touch(embeds)
+            embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
-
-    def _touch(self, like: Tensor) -> Tensor:
-        """Zero, with a gradient path to every trainable speech parameter.
-
-        Under DDP a rank whose batch holds no speech would otherwise leave them without a gradient, and hang the rest.
-        """
-        parameters = [p for part in (self.encoder, self.adaptor) for p in part.parameters() if p.requires_grad]
-        total = like.new_zeros(())
-        for parameter in parameters:
-            total = total + parameter.flatten()[0].to(like.dtype) * 0
-        return total
 
     def answer_losses(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""

@@ -1,0 +1,30 @@
+"""How an adaptor that no file gives starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .adaptors import Adaptor
+from .encoders import SpeechEncoder
+
+
+@torch.no_grad()
+def start_at_embedding_norm(adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, vocabulary: int) -> None:
+    """Scales the adaptor's output to the mean norm of the LLM's text embeddings, measured on a second of quiet noise.
+
+    Args:
+        adaptor: Built, with random weights.
+        encoder: With its weights; left in eval mode.
+        llm: Any Hugging Face causal LM.
+        vocabulary: Number of token ids that have an embedding in use.
+    """
+    device = next(encoder.parameters()).device
+    ids = torch.arange(vocabulary, device=llm.device)
+    norm = llm.get_input_embeddings()(ids).float().norm(dim=-1).mean()
+    generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
+    noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
+    features = encoder.extractor()(noise)[None].to(device)
+    lengths = torch.tensor([features.shape[-1]], device=device)
+    adaptor.scale_output_to(float(norm), encoder.eval()(features, lengths)[0])
