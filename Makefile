@@ -40,7 +40,7 @@ quickstart: $(INSTALLED)  ## teach a small LLM to listen, and show what it kept 
 	$(BIN)/textkeep assets; fetched=$$(date +%s); \
 	$(BIN)/textkeep fit --config configs/quickstart.yaml; trained=$$(date +%s); \
 	run=$$(ls -td runs/quickstart*/ | head -n 1); run=$${run%/}; \
-	$(BIN)/textkeep test --config $$run/config.yaml --ckpt_path last --data.eval_limit 100; tested=$$(date +%s); \
+	$(BIN)/textkeep test --config $$run/config.yaml --ckpt_path last --data.eval_limit 80; tested=$$(date +%s); \
 	$(BIN)/textkeep report $$run; reported=$$(date +%s); \
 	echo; echo "run:     $$run"; \
 	echo "seconds: set-up $$((ready - $(START))), models $$((fetched - ready))," \
