@@ -17,7 +17,7 @@ from .weights import bias_of
 
 PAIRS = (("up", "down"), ("v", "o"), ("q", "k"))
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
-HALF_TOLERANCE = 0.25  # bfloat16 and float16: rounding of each factor, amplified by cancellation in the sum
+HALF_TOLERANCE = 0.05  # bfloat16 and float16; 0.3 to 0.8 % measured on 1B and 8B shapes
 
 
 def equal_pairs(sites: Sequence[Site], blocks: nn.ModuleList) -> list[tuple[int, int]]:
