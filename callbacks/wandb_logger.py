@@ -92,14 +92,14 @@ class ResilientWandbLogger(WandbLogger):
         if wandb.run is not None:
             return wandb.run
         mode, reason = os.environ.get("WANDB_MODE"), "WANDB_MODE"
-        if mode is None:
-            mode, reason = ("online", "") if wandb.login(prompt=False, verify=False) else ("offline", "not logged in")
-        if mode == "online":
-            try:
+        try:
+            if mode is None:
+                mode, reason = "online" if wandb.login(prompt=False, verify=False) else "offline", "not logged in"
+            if mode == "online":
                 return self._init(mode)
-            except (wandb.Error, OSError) as error:
-                wandb.teardown()  # without it wandb keeps the failed connection for the offline run
-                mode, reason = "offline", " ".join(str(error).split())
+        except (wandb.Error, OSError) as error:
+            wandb.teardown()  # without it wandb keeps the failed connection for the offline run
+            mode, reason = "offline", " ".join(str(error).split())
         run = self._init(mode)
         if mode == "offline":
             rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {run.sync_dir}")

@@ -11,6 +11,9 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
 
+TERMINATED = 143
+"""Exit code after SIGTERM."""
+
 DEBUG_VARIABLE = "TEXTKEEP_DEBUG"
 
 EXPECTED: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
@@ -20,7 +20,7 @@ from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
 from .config_files import check_config_files
-from .errors import INTERRUPTED, CommandError, one_line
+from .errors import INTERRUPTED, TERMINATED, CommandError, one_line
 from .quiet import quieten
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
@@ -87,11 +87,11 @@ class TextKeepCLI(LightningCLI):
         wanted = Path(config.trainer.default_root_dir)
         if verb == "fit" and (began := directory_of_requeued_job(wanted)) is not None:
             wanted, config.ckpt_path = began, "last"
+        config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
         if config.trainer.fast_dev_run:
             self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
             directory = RunDirectory(Path(self._scratch.name), fresh=False)
         else:
-            config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
             directory = self._choose(wanted, config.ckpt_path)
         self.state.directory = directory
         self.state.callback = RunCallback(self._config_text(directory.path))
@@ -159,7 +159,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         argv: Its options.
 
     Returns:
-        The exit code: 130 after Ctrl-C.
+        The exit code: 130 after Ctrl-C, 143 after SIGTERM.
     """
     check_config_files(argv)
     quieten()
@@ -167,6 +167,8 @@ def run_verb(verb: str, argv: list[str]) -> int:
     state = RunState()
     try:
         TextKeepCLI([verb, *argv], state)
+    except SIGTERMException:
+        return TERMINATED
     except SystemExit as end:
         if state.callback is None or not state.callback.interrupted:
             raise
@@ -176,7 +178,9 @@ def run_verb(verb: str, argv: list[str]) -> int:
         raise CommandError(one_line(error)) from error
     except Exception:
         if state.began and state.directory is not None:
-            (state.directory.path / ERROR_FILE).write_text(traceback.format_exc())
+            path = state.directory.path / ERROR_FILE
+            path.write_text(traceback.format_exc())
+            print(f"traceback: {path}", file=sys.stderr)
         raise
     finally:
         if not state.began and state.directory is not None:

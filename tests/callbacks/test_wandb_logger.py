@@ -84,6 +84,12 @@ def test_an_unreachable_server_turns_it_offline_in_bounded_time(tmp_path: Path) 
     assert not holds_key(tmp_path / "run")
 
 
+def test_a_malformed_key_turns_it_offline(tmp_path: Path) -> None:
+    done, _ = log(tmp_path / "run", WANDB_API_KEY="short")
+    assert done.returncode == 0, done.stderr
+    assert "W&B is offline (" in done.stderr
+
+
 def test_disabled_means_disabled(tmp_path: Path) -> None:
     done, _ = log(tmp_path / "run", WANDB_MODE="disabled", WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr

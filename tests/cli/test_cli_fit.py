@@ -101,6 +101,26 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_last_continues_exactly(tiny_confi
     assert history(part_run) == [row for row in history(whole_run) if int(row[0]) != stopped - 1]
 
 
+def test_sigterm_leaves_a_checkpoint_and_143(tiny_config: Path) -> None:
+    exact = tiny_config.with_name("exact.yaml")
+    exact.write_text(yaml.safe_dump(EXACT))
+    child = subprocess.Popen(
+        command("fit", "--config", tiny_config, "--config", exact, "--trainer.max_steps", 2000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=child_environment(),
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("step 3/"):
+            child.send_signal(signal.SIGTERM)
+            break
+    child.communicate(timeout=120)
+    assert child.returncode == 143
+    assert list((tiny_config.parent / "runs" / "t" / "checkpoints").glob("step=*.ckpt"))
+
+
 def test_ctrl_c_that_reaches_one_of_two_processes_stops_both(tiny_config: Path, textkeep: Textkeep) -> None:
     exact = tiny_config.with_name("exact.yaml")
     exact.write_text(yaml.safe_dump(EXACT))
