@@ -103,7 +103,9 @@ def attribute(
             break
         nodes *= 2
         progress(f"completeness error {error:.1%}: doubling to {nodes} nodes")
-    checks = _reverts(tuned, moved, parts, batches, after, reverts, progress)
+    direction = 1.0 if change >= 0 else -1.0  # where the loss fell, the matrices that brought it down are checked
+    top = sorted(parts, key=lambda name: direction * parts[name], reverse=True)[:reverts]
+    checks = _reverts(tuned, moved, parts, batches, after, top, progress)
     layers = _by_layer(tuned, parts)
     return Attribution({clean_name(n): v for n, v in parts.items()}, layers, before, after, float(error), nodes, checks)
 
@@ -186,11 +188,10 @@ def _reverts(
     parts: Mapping[str, float],
     batches: Sequence[Mapping[str, Any]],
     after: float,
-    count: int,
+    top: list[str],
     progress: Callable[[str], None],
 ) -> list[Revert]:
     """Puts back each of the top matrices, then all of them."""
-    top = sorted(parts, key=lambda name: parts[name], reverse=True)[:count]
     checks = []
     for names in [*([name] for name in top), *([top] if len(top) > 1 else [])]:
         progress(f"putting back {', '.join(clean_name(n) for n in names)}")

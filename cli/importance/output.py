@@ -30,11 +30,12 @@ def counted(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output, with a line below it for what needs saying."""
+    """A line and a table below it, on standard output."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    print(title)
+    table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
