@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
-def answer_losses(
-    llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the supervised tokens, summed for each row.
+class AnswerLogits(NamedTuple):
+    """What the LLM predicts from the first supervised position of a batch on.
+
+    Attributes:
+        logits: (B, K, V).
+        targets: (B, K), -100 where not supervised.
+    """
+
+    logits: Tensor
+    targets: Tensor
+
+
+def answer_logits(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> AnswerLogits:
+    """Predictions of the supervised tokens.
 
     Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
     of 50,000 or more they are the largest tensor of a step.
@@ -21,25 +32,27 @@ def answer_losses(
         inputs_embeds: (B, T, H).
         attention_mask: (B, T).
         labels: (B, T), -100 where not supervised, unshifted as in transformers.
-
-    Returns:
-        Loss sums (B,) in nats, float32, and numbers of answer tokens (B,).
     """
     targets = labels[:, 1:]
-    supervised = targets != -100
-    columns = supervised.any(dim=0).nonzero()
+    columns = (targets != -100).any(dim=0).nonzero()
     first = int(columns[0]) if len(columns) else targets.shape[1] - 1
     keep = labels.shape[1] - first
     logits = llm(
         inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep
     ).logits
+    return AnswerLogits(logits[:, :-1], targets[:, first:])
+
+
+def cross_entropies(found: AnswerLogits) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the supervised tokens, summed for each row.
+
+    Returns:
+        Loss sums (B,) in nats, float32, and numbers of answer tokens (B,).
+    """
     losses = nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        targets[:, first:].flatten(),
-        ignore_index=-100,
-        reduction="none",
+        found.logits.flatten(0, 1).float(), found.targets.flatten(), ignore_index=-100, reduction="none"
     )
-    return losses.view(labels.shape[0], -1).sum(dim=1), supervised.sum(dim=1)
+    return losses.view(found.targets.shape).sum(dim=1), (found.targets != -100).sum(dim=1)
 
 
 def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) -> Tensor:

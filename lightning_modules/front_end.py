@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from .adaptors import Adaptor
+from .encoders import SpeechEncoder
+from .length import PositionCount
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -21,6 +25,7 @@ class FrontEnd:
         fingerprint: Names encoder and feature settings; the key of cached features.
         extract: Waveform (samples,) to features (C, F), at the clip's true length.
         num_positions: Feature length F to the number of LLM positions of the clip, at least 1.
+        text_twins: Whether speech rows must come with their text twins.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -30,3 +35,20 @@ class FrontEnd:
     fingerprint: str
     extract: Callable[[Tensor], Tensor]
     num_positions: Callable[[int], int]
+    text_twins: bool = False
+
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, encoder: SpeechEncoder, adaptor: Adaptor, text_twins: bool
+    ) -> FrontEnd:
+        """The front end of a model; needs no weights."""
+        return cls(
+            tokenizer=tokenizer,
+            sampling_rate=encoder.sampling_rate,
+            feature_dim=encoder.feature_dim,
+            positions_per_second=encoder.frame_rate / adaptor.stack,
+            fingerprint=encoder.fingerprint,
+            extract=encoder.extractor(),
+            num_positions=PositionCount(encoder.length_rule(), adaptor.length_rule()),
+            text_twins=text_twins,
+        )

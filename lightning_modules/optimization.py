@@ -43,6 +43,9 @@ def build_optimizer(
     if not named:
         raise ValueError("model.tuning: nothing is trainable")
     optimizer = factory(named)
+    factors = {group.name: group.multiplier for group in groups}
+    for made in optimizer.param_groups:
+        made["lr"] *= factors.get(made["name"], 1.0)
     scheduler = get_scheduler(
         lr_schedule, optimizer, num_warmup_steps=round(warmup_ratio * steps), num_training_steps=steps
     )

@@ -11,22 +11,22 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .adaptor_file import load_adaptor
 from .adaptor_start import start_at_embedding_norm
 from .adaptors import Adaptor
-from .answer_loss import answer_losses, splice, zero_through
+from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
 from .checkpoints import find_checkpoint
 from .encoders import SpeechEncoder
 from .front_end import FrontEnd
 from .frozen_state import check_frozen, drop_frozen
 from .generation import greedy_answers
-from .length import PositionCount
-from .objectives import AnswerCrossEntropy, Objective
+from .modality_losses import ModalityLosses
+from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer
 from .pretrained import resolve_pretrained
+from .reference import ReferenceLLM
 from .token_normalizer import TokenNormalizer
 from .tuning import FullFineTuning, Tuning
 
@@ -92,24 +92,20 @@ class SpeechLLM(LightningModule):
         self.strict_loading = False  # frozen weights are not in checkpoints; check_frozen() is stricter
         self._normalizer = TokenNormalizer()
         self._frozen_hash: str | None = None
-        self._speech_loss = MeanMetric()
-        self._text_loss = MeanMetric()
+        self._eval_losses = ModalityLosses()
+        if self._objectives()[0].penalty:
+            raise ValueError("model.objectives: the first must be over tokens (AnswerCrossEntropy), not a penalty")
+        self.tuning.check(self._objectives())
+        for objective in self._objectives():
+            objective.check(self.tuning)
 
     # ------------------------------------------------------------------ weights
 
     @property
     def front_end(self) -> FrontEnd:
         """What the data module needs to know; available before any weights are loaded."""
-        count = PositionCount(self.encoder.length_rule(), self.adaptor.length_rule())
-        return FrontEnd(
-            tokenizer=self.tokenizer,
-            sampling_rate=self.encoder.sampling_rate,
-            feature_dim=self.encoder.feature_dim,
-            positions_per_second=self.encoder.frame_rate / self.adaptor.stack,
-            fingerprint=self.encoder.fingerprint,
-            extract=self.encoder.extractor(),
-            num_positions=count,
-        )
+        twins = any(objective.needs_twins for objective in self._objectives())
+        return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins)
 
     def configure_model(self) -> None:
         """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""
@@ -124,12 +120,21 @@ class SpeechLLM(LightningModule):
         else:
             weights = Path(resolve_pretrained(self.adaptor_weights))
             load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
-        for objective in self.objectives:
-            cast(Objective, objective).build(self)
         self.tuning.prepare(self.llm, self.encoder, self.adaptor)
+        self._reference = ReferenceLLM(path, self.llm, self.tuning)
+        for objective in self._objectives():
+            objective.build(self)
         if self.gradient_checkpointing:
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.train(self.training)
+
+    def _objectives(self) -> list[Objective]:
+        return [cast(Objective, objective) for objective in self.objectives]
+
+    @property
+    def reference(self) -> ReferenceLLM:
+        """The LLM as it was before tuning; available once the weights are loaded."""
+        return self._reference
 
     def train(self, mode: bool = True) -> SpeechLLM:
         """Train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
@@ -165,9 +170,14 @@ class SpeechLLM(LightningModule):
             embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
 
+    def answer_logits(self, batch: Any) -> AnswerLogits:
+        """What the LLM predicts for the answers of a batch, under whatever the tuning puts in place for it."""
+        with self.tuning.reading(batch.audio_mask):
+            return answer_logits(self.llm, **self.embed(batch))
+
     def answer_losses(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""
-        return answer_losses(self.llm, **self.embed(batch))
+        return cross_entropies(self.answer_logits(batch))
 
     @torch.no_grad()
     def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
@@ -179,35 +189,28 @@ class SpeechLLM(LightningModule):
         """
         inputs = self.embed(batch)
         length = max_new_tokens or self.max_new_tokens
-        return greedy_answers(self.llm, self.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], length)
+        with self.tuning.reading(batch.audio_mask):
+            return greedy_answers(self.llm, self.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], length)
 
     # ------------------------------------------------------------------ steps
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
-        losses, counts = [], []
-        for objective in self.objectives:
-            loss, tokens = objective(self, batch)
-            losses.append(loss * objective.weight)
-            counts.append(tokens)
-            if len(self.objectives) > 1:
-                mean = loss.detach() / tokens.clamp(min=1)
-                self.log(f"train/{objective.name}", mean, batch_size=len(batch))
-        total = torch.stack(losses).sum()
-        mean = total.detach() / counts[0].clamp(min=1)
+        total = weighed_total(self._objectives(), self, batch)
+        if len(total.means) > 1:
+            self.log_dict({f"train/{name}": mean for name, mean in total.means.items()}, batch_size=len(batch))
+        mean = total.loss.detach() / total.tokens.clamp(min=1)
         self.log("train/loss", mean, prog_bar=True, batch_size=len(batch))
-        return self._normalizer.scaled(total, counts[0], self.trainer.accumulate_grad_batches)
+        return self._normalizer.scaled(total.loss, total.tokens, self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
+        self.tuning.edit_gradients(self.llm)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the answer loss by modality."""
-        losses, tokens = self.answer_losses(batch)
-        for loss, count, modality in zip(losses, tokens, batch.modality, strict=True):
-            metric = self._speech_loss if modality == "speech" else self._text_loss
-            metric.update(loss / count.clamp(min=1), count)
+        self._eval_losses.update(*self.answer_losses(batch), batch.modality)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean over all answer tokens of all ranks, for speech and for text."""
@@ -222,12 +225,8 @@ class SpeechLLM(LightningModule):
         self._log_means("test")
 
     def _log_means(self, stage: str) -> None:
-        for modality, metric in (("speech", self._speech_loss), ("text", self._text_loss)):
-            # Synchronised over ranks; a rank that saw no such row adds weight zero.
-            value = metric.compute()
-            if not torch.isnan(value):
-                self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
-            metric.reset()
+        for modality, value in self._eval_losses.compute().items():
+            self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
         """One record a row: id, modality and the greedy answer."""
@@ -237,7 +236,7 @@ class SpeechLLM(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer over the tuning's named groups, and a schedule by step."""
-        return build_optimizer(
+        made = build_optimizer(
             self.optimizer_factory,
             self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor),
             self.objectives.parameters(),
@@ -245,6 +244,8 @@ class SpeechLLM(LightningModule):
             self.warmup_ratio,
             int(self.trainer.estimated_stepping_batches),
         )
+        self.tuning.attach(self.llm, made["optimizer"])
+        return made
 
     # ------------------------------------------------------------------ checkpoints
 

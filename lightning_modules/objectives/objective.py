@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ..speech_llm import SpeechLLM
+    from ..tuning import Tuning
 
 
 class Objective(nn.Module, ABC):
@@ -23,6 +24,10 @@ class Objective(nn.Module, ABC):
 
     #: Name under which its mean per token is logged (``train/<name>``).
     name: str
+    #: Whether it is a penalty on the weights: its value counts once a step, however many tokens a batch holds.
+    penalty: bool = False
+    #: Whether speech rows must come with their text twins (``batch.twin``).
+    needs_twins: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -32,9 +37,19 @@ class Objective(nn.Module, ABC):
             )
         self.weight = weight
 
+    def check(self, tuning: Tuning) -> None:
+        """Refuses a tuning strategy with which this objective makes no sense; called when the model is built.
+
+        Raises:
+            ValueError: With the reason.
+        """
+
     def build(self, model: SpeechLLM) -> None:
-        """Makes parameters that depend on the model's sizes; called once the weights are loaded."""
+        """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
 
     @abstractmethod
-    def forward(self, model: SpeechLLM, batch: object) -> tuple[Tensor, Tensor]:
-        """The batch's summed loss (scalar, with gradient) and the number of tokens it is over (scalar, integer)."""
+    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+        """The batch's summed loss (scalar, with gradient) and the number of tokens it is over (scalar, integer).
+
+        A penalty gives its value and 1.
+        """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from torch import nn
 
 from .tuning import ParameterGroup, Tuning, trainable
@@ -13,6 +15,8 @@ class AdaptorOnly(Tuning):
     Text behaviour cannot change. Spoken answers are bounded by what the frozen LLM makes of the adaptor's output.
     """
 
+    trains_llm = False
+
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Freezes all but the adaptor."""
         llm.requires_grad_(False)
@@ -22,3 +26,7 @@ class AdaptorOnly(Tuning):
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
         """One group."""
         return [ParameterGroup("adaptor", trainable(adaptor))]
+
+    def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:
+        """It always is."""
+        return nullcontext()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..decoder_layers import decoder_layers
+
+if TYPE_CHECKING:
+    from ..objectives import Objective
 
 
 @dataclass
@@ -18,26 +25,52 @@ class ParameterGroup:
         name: ``adaptor``, ``encoder``, ``llm.07`` or ``llm.other``.
         parameters: The trainable ones.
         lr: Its learning rate; ``None`` takes the optimizer's own.
+        multiplier: Factor on that rate (layer-wise learning rates).
     """
 
     name: str
     parameters: list[nn.Parameter]
     lr: float | None = None
+    multiplier: float = 1.0
 
 
 class Tuning(ABC):
     """Decides, before the optimizer and DDP see the model, what moves.
 
-    ``requires_grad`` is set once, here, and never changed during a run: ranks would drift apart silently.
+    ``requires_grad`` is set once, in :meth:`prepare`, and never changed during a run: ranks would drift apart silently.
     """
+
+    #: Whether anything inside the LLM learns (its own weights, adapters or inserted layers).
+    trains_llm: bool = True
 
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Sets ``requires_grad`` everywhere."""
+        """Sets ``requires_grad`` everywhere; may put adapters or layers into the LLM, which keeps its class."""
 
     @abstractmethod
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
         """Every trainable parameter in exactly one group."""
+
+    def check(self, objectives: Sequence[Objective]) -> None:  # noqa: B027 - a hook
+        """Refuses objectives that make no sense with this strategy; called when the model is built.
+
+        Raises:
+            ValueError: With the reason.
+        """
+
+    def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
+        """What must be in place while the LLM reads a batch, given where speech stands in it (B, T)."""
+        return nullcontext()
+
+    def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
+        """A context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
+        return None
+
+    def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
+        """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
+
+    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
+        """Meets the optimizer once it is built, to hook into its steps."""
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
@@ -45,9 +78,19 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def llm_groups(llm: nn.Module) -> list[ParameterGroup]:
-    """One group for each decoder layer, ``llm.00`` and so on, and ``llm.other`` for embeddings, final norm and head."""
-    groups = [ParameterGroup(f"llm.{i:02d}", trainable(layer)) for i, layer in enumerate(decoder_layers(llm))]
+def llm_groups(llm: nn.Module, multipliers: Sequence[float] | None = None) -> list[ParameterGroup]:
+    """One group for each decoder layer, ``llm.00`` and so on, and ``llm.other`` for embeddings, final norm and head.
+
+    Args:
+        llm: The language model.
+        multipliers: Of the learning rate, one a decoder layer; ``llm.other`` keeps the optimizer's rate.
+    """
+    layers = decoder_layers(llm)
+    factors = multipliers or [1.0] * len(layers)
+    groups = [
+        ParameterGroup(f"llm.{i:02d}", trainable(layer), multiplier=factor)
+        for i, (layer, factor) in enumerate(zip(layers, factors, strict=True))
+    ]
     in_layers = {id(parameter) for group in groups for parameter in group.parameters}
     rest = [parameter for parameter in trainable(llm) if id(parameter) not in in_layers]
     return [group for group in [*groups, ParameterGroup("llm.other", rest)] if group.parameters]
