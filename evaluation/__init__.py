@@ -1,29 +1,26 @@
 """TextKeep: what a model's answers are worth. Scores of answers, intervals and paired tests, per-item records."""
 
+from .paired_tests import McNemar, holm, mcnemar
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .question_answering import exact_match, qa_match, token_f1
 from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
-from .statistics import (
-    Interval,
-    McNemar,
-    bootstrap_ratio,
-    holm,
-    mcnemar_exact,
-    paired_bootstrap,
-    wilson_interval,
-)
+from .seeds_and_items import Estimate, common_items, hierarchical_bootstrap
+from .statistics import Interval, bootstrap_ratio, paired_bootstrap, wilson_interval
 
 __all__ = [
     "MODALITIES",
+    "Estimate",
     "Interval",
     "McNemar",
     "Prediction",
     "RetentionSummary",
     "bootstrap_ratio",
+    "common_items",
     "exact_match",
     "forget_after",
+    "hierarchical_bootstrap",
     "holm",
-    "mcnemar_exact",
+    "mcnemar",
     "paired_bootstrap",
     "qa_match",
     "read_lines",

@@ -1,7 +1,4 @@
-"""What a difference is worth: intervals and paired tests over items.
-
-scipy computes what it has (binomial intervals and tests, the bootstrap); Holm's step-down adjustment it lacks.
-"""
+"""What a figure is worth: confidence intervals over items, of proportions, ratios and paired differences."""
 
 from __future__ import annotations
 
@@ -30,20 +27,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class McNemar(NamedTuple):
-    """Result of :func:`mcnemar_exact`.
-
-    Attributes:
-        lost: Items that were right before and are wrong after.
-        gained: Items that were wrong before and are right after.
-        p_value: Two-sided exact p-value.
-    """
-
-    lost: int
-    gained: int
-    p_value: float
-
-
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
 
@@ -61,26 +44,6 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
         return Interval(float("nan"), 0.0, 1.0)
     limits = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(successes / trials, float(limits.low), float(limits.high))
-
-
-def mcnemar_exact(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
-    """Exact McNemar test of two classifications of the same items.
-
-    Under the null hypothesis the discordant items fall on either side like a fair coin: a binomial test.
-
-    Args:
-        before: Correctness of each item under the first condition.
-        after: Correctness of the same items, in the same order, under the second.
-
-    Raises:
-        ValueError: If the two sequences differ in length.
-    """
-    if len(before) != len(after):
-        raise ValueError(f"mcnemar_exact: paired items expected, got {len(before)} and {len(after)}")
-    lost = sum(bool(b) and not a for b, a in zip(before, after, strict=True))
-    gained = sum(bool(a) and not b for b, a in zip(before, after, strict=True))
-    p_value = stats.binomtest(gained, lost + gained, 0.5).pvalue if lost + gained else 1.0
-    return McNemar(lost, gained, float(p_value))
 
 
 def bootstrap_ratio(
@@ -161,17 +124,3 @@ def paired_bootstrap(
         raise ValueError(f"paired_bootstrap: paired items expected, got {len(before)} and {len(after)}")
     differences = [float(a) - float(b) for b, a in zip(before, after, strict=True)]
     return bootstrap_ratio(differences, [1.0] * len(differences), confidence, resamples, seed)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values (Holm 1979), in the given order.
-
-    Comparing the adjusted values with a level controls the family-wise error rate without assuming independence.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...evaluation import MODALITIES, Prediction, holm, mcnemar_exact
+from ...evaluation import MODALITIES, Prediction, holm, mcnemar
 from .run_data import Evaluation, RunData
 from .verdict import SPLITS, number, percent
 
@@ -93,7 +93,7 @@ def paired_table(runs: Sequence[RunData]) -> Table | None:
                 shared = sorted(key for key in reference.keys() & theirs.keys() if key[1] == modality)
                 if not shared:
                     continue
-                test = mcnemar_exact([reference[key] for key in shared], [theirs[key] for key in shared])
+                test = mcnemar([reference[key] for key in shared], [theirs[key] for key in shared])
                 difference = 100 * (test.gained - test.lost) / len(shared)
                 p_values.append(test.p_value)
                 cells = [title, modality, f"{name} - {scored[0][0]}", f"{difference:+.3g} points"]
@@ -102,7 +102,7 @@ def paired_table(runs: Sequence[RunData]) -> Table | None:
         return None
     rows = [[*row, f"{adjusted:.2g}"] for row, adjusted in zip(rows, holm(p_values), strict=True)]
     head = ["questions", "modality", "runs", "accuracy", "gained", "lost", "items", "p", "p (Holm)"]
-    note = f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. Exact McNemar tests."
+    note = f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. McNemar tests."
     return Table("Differences on the same questions", head, rows, note)
 
 

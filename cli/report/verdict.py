@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...evaluation import mcnemar_exact
+from ...evaluation import mcnemar
 from ...evaluation.retention import paired
 from .run_data import Evaluation, RunData
 
@@ -104,7 +104,7 @@ def _discordant(evaluation: Evaluation) -> str:
     shared = sorted(first.keys() & last.keys())
     if not shared:
         return ""
-    test = mcnemar_exact([first[i] for i in shared], [last[i] for i in shared])
+    test = mcnemar([first[i] for i in shared], [last[i] for i in shared])
     return f"; {test.lost} lost, {test.gained} gained, McNemar p = {test.p_value:.2g}"
 
 
