@@ -5,6 +5,16 @@ from .encoders import HFEncoder, SpeechEncoder, WhisperEncoder
 from .objectives import AnswerCrossEntropy, CTCAlignment, Objective
 from .speech_llm import SpeechLLM
 from .tuning import AdaptorOnly, FullFineTuning, Tuning
+from .tuning.rates import (
+    ExponentialDepthRates,
+    ImportanceRates,
+    LayerRates,
+    LinearDepthRates,
+    ListedRates,
+    PermutedRates,
+    ReversedRates,
+    UniformRates,
+)
 
 __all__ = [
     "Adaptor",
@@ -12,13 +22,21 @@ __all__ = [
     "AnswerCrossEntropy",
     "CTCAlignment",
     "ConcatMLP",
+    "ExponentialDepthRates",
     "FullFineTuning",
     "HFEncoder",
+    "ImportanceRates",
+    "LayerRates",
+    "LinearDepthRates",
+    "ListedRates",
     "Objective",
+    "PermutedRates",
+    "ReversedRates",
     "SpeechEncoder",
     "SpeechLLM",
     "StackSwiGLU",
     "StackTransformer",
     "Tuning",
+    "UniformRates",
     "WhisperEncoder",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from .tuning import ParameterGroup
@@ -45,8 +46,26 @@ def build_optimizer(
     optimizer = factory(named)
     factors = {group.name: group.multiplier for group in groups}
     for made in optimizer.param_groups:
+        made["unscaled_lr"] = made["lr"]  # travels in checkpoints: the rates may be measured anew after a resume
         made["lr"] *= factors.get(made["name"], 1.0)
     scheduler = get_scheduler(
         lr_schedule, optimizer, num_warmup_steps=round(warmup_ratio * steps), num_training_steps=steps
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def scale_layers(optimizer: torch.optim.Optimizer, schedule: LambdaLR, multipliers: Sequence[float]) -> None:
+    """Gives the decoder layers new factors on their learning rate, for the present step and the rest of the schedule.
+
+    Args:
+        optimizer: Made by :func:`build_optimizer`.
+        schedule: Its schedule.
+        multipliers: One a decoder layer; layers without a group are frozen.
+    """
+    by_name = {f"llm.{layer:02d}": factor for layer, factor in enumerate(multipliers)}
+    for index, group in enumerate(optimizer.param_groups):
+        if group["name"] in by_name:
+            base = group["unscaled_lr"] * by_name[group["name"]]
+            group["initial_lr"] = schedule.base_lrs[index] = base
+            group["lr"] = base * schedule.lr_lambdas[index](schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]

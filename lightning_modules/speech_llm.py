@@ -24,7 +24,7 @@ from .frozen_state import check_frozen, drop_frozen
 from .generation import greedy_answers
 from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
-from .optimization import build_optimizer
+from .optimization import build_optimizer, scale_layers
 from .pretrained import resolve_pretrained
 from .reference import ReferenceLLM
 from .token_normalizer import TokenNormalizer
@@ -247,15 +247,32 @@ class SpeechLLM(LightningModule):
         self.tuning.attach(self.llm, made["optimizer"])
         return made
 
+    def on_train_start(self) -> None:
+        """Refuses to begin while the tuning waits for a measurement; callbacks have had their turn."""
+        waiting = [name for name, user in self.tuning.importance_users().items() if user.waiting]
+        if waiting:
+            raise RuntimeError(
+                f"model.tuning.{waiting[0]} waits for a measurement of importance: "
+                "add the callback TuningImportance to the Trainer, or give a snapshot instead of a probe"
+            )
+
+    def apply_layer_rates(self) -> None:
+        """Brings the running optimizer in line with the tuning's layer-wise rates, after they have been measured."""
+        multipliers = self.tuning.multipliers(self.llm)
+        if multipliers is not None:
+            scale_layers(self.optimizers(use_pl_optimizer=False), self.lr_schedulers(), multipliers)  # type: ignore[arg-type]
+
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what was not trained."""
+        """Leaves out what was not trained; adds what the tuning knows."""
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash)
+        checkpoint["tuning"] = self.tuning.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model."""
         check_frozen(checkpoint, self)
+        self.tuning.load_state_dict(checkpoint.get("tuning", {}))
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> SpeechLLM:

@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..decoder_layers import decoder_layers
+from .importance_user import ImportanceUser
 
 if TYPE_CHECKING:
     from ..objectives import Objective
+    from .rates import LayerRates
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Tuning(ABC):
 
     #: Whether anything inside the LLM learns (its own weights, adapters or inserted layers).
     trains_llm: bool = True
+    #: Layer-wise learning rates, where the strategy takes them.
+    rates: LayerRates | None = None
 
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
@@ -71,6 +75,23 @@ class Tuning(ABC):
 
     def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
         """Meets the optimizer once it is built, to hook into its steps."""
+
+    def multipliers(self, llm: nn.Module) -> list[float] | None:
+        """Factor on the learning rate of each decoder layer, if there are layer-wise rates."""
+        return None if self.rates is None else self.rates.multipliers(len(decoder_layers(llm)))
+
+    def importance_users(self) -> dict[str, ImportanceUser]:
+        """The parts that may ask for a measurement of importance, by the option that holds them."""
+        return {} if self.rates is None else {"rates": self.rates}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights and optimizer; plain values and tensors."""
+        return {name: user.state_dict() for name, user in self.importance_users().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave, before the optimizer is built."""
+        for name, user in self.importance_users().items():
+            user.load_state_dict(state.get(name, {}))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

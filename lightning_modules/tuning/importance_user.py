@@ -1,0 +1,89 @@
+"""Parts of a tuning strategy that need to know what is important: from a snapshot on disk, or measured for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...importance import ESTIMATORS, Snapshot
+
+
+@dataclass(frozen=True)
+class ImportanceRequest:
+    """A measurement of the LLM as it is when the fit starts.
+
+    Attributes:
+        probe: Name of a probe of the data module.
+        estimator: One of :data:`textkeep.importance.ESTIMATORS`.
+        every_n_steps: Measure again every so many optimizer steps; 0 for at the start only.
+        options: Of :func:`textkeep.importance.probe`.
+    """
+
+    probe: str
+    estimator: str
+    every_n_steps: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class ImportanceUser:
+    """Something that may ask for a measurement. By default it asks for nothing and keeps nothing.
+
+    The callback ``TuningImportance`` answers: it decides when, measures, and hands the snapshot to :meth:`use`, on
+    all ranks the same.
+    """
+
+    @property
+    def request(self) -> ImportanceRequest | None:
+        """What must be measured; ``None`` if all is known."""
+        return None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the measurement that it asks for has yet to come."""
+        return False
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Takes a measurement that it asked for."""
+        raise TypeError(f"{type(self).__name__} asked for no measurement")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: a resumed run goes on with the same importance. Plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave."""
+
+
+def check_origin(owner: str, snapshot: str | None, probe: str | None, estimator: str) -> None:
+    """Refuses settings that do not say where the importance comes from.
+
+    Args:
+        owner: Name of the class, for the message.
+        snapshot: Folder of a snapshot, or ``None``.
+        probe: Name of a probe to measure on, or ``None``.
+        estimator: Name of the estimator.
+
+    Raises:
+        ValueError: Unless exactly one of the two is given and the estimator is known.
+    """
+    if (snapshot is None) == (probe is None):
+        raise ValueError(
+            f"{owner}: give either a snapshot (a folder importance/PROBE/step=000000 of a run) or a probe to measure "
+            f"on (a name in data.probes), got {'both' if probe else 'neither'}"
+        )
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"{owner}: estimator {estimator!r} is unknown; allowed: {', '.join(ESTIMATORS)}")
+
+
+def read_snapshot(owner: str, folder: str, estimator: str) -> Snapshot:
+    """Reads a snapshot and checks that it holds an estimator.
+
+    Raises:
+        FileNotFoundError: If there is no snapshot.
+        ValueError: If it lacks the estimator; the message says what it has.
+    """
+    snapshot = Snapshot.load(folder)
+    if estimator not in snapshot.estimators:
+        have = ", ".join(snapshot.estimators)
+        raise ValueError(f"{owner}: the snapshot {folder} has no {estimator!r}; it has {have}")
+    return snapshot

@@ -1,0 +1,89 @@
+"""Controls: what of a layer-wise rate's effect is due to its profile, and what to slower learning as such?"""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from typing import Any
+
+from ....importance import Snapshot
+from ..importance_user import ImportanceRequest
+from .layer_rates import LayerRates
+
+
+class ControlRates(LayerRates):
+    """Other rates, changed. Asks for what they ask for.
+
+    Args:
+        of: The rates that are put to the test.
+    """
+
+    def __init__(self, of: LayerRates) -> None:
+        self.of = of
+
+    @abstractmethod
+    def changed(self, multipliers: list[float]) -> list[float]:
+        """The control's factors, from those of the rates that it controls for."""
+
+    def multipliers(self, layers: int) -> list[float]:
+        """See :class:`LayerRates`."""
+        return self.changed(self.of.multipliers(layers))
+
+    @property
+    def request(self) -> ImportanceRequest | None:
+        """That of the rates inside."""
+        return self.of.request
+
+    @property
+    def waiting(self) -> bool:
+        """As the rates inside."""
+        return self.of.waiting
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Hands the measurement on."""
+        self.of.use(snapshot)
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the rates inside."""
+        return self.of.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hands it on."""
+        self.of.load_state_dict(state)
+
+
+class ReversedRates(ControlRates):
+    """The same range, the other way round: of equation 3, the most important layer learns fastest.
+
+    ``max + min - m``, which for :class:`ImportanceRates` is equation 3 with ``1 - I`` for the scaled importance ``I``.
+    """
+
+    def changed(self, multipliers: list[float]) -> list[float]:
+        """See :class:`ControlRates`."""
+        total = max(multipliers) + min(multipliers)
+        return [total - value for value in multipliers]
+
+
+class UniformRates(ControlRates):
+    """The same mean for every decoder layer: slower learning without a profile."""
+
+    def changed(self, multipliers: list[float]) -> list[float]:
+        """See :class:`ControlRates`."""
+        return [sum(multipliers) / len(multipliers)] * len(multipliers)
+
+
+class PermutedRates(ControlRates):
+    """The same factors, dealt out to the layers at random.
+
+    Args:
+        of: The rates that are put to the test.
+        seed: Of the permutation; best take several.
+    """
+
+    def __init__(self, of: LayerRates, seed: int = 0) -> None:
+        super().__init__(of)
+        self.seed = seed
+
+    def changed(self, multipliers: list[float]) -> list[float]:
+        """See :class:`ControlRates`."""
+        return random.Random(self.seed).sample(multipliers, len(multipliers))

@@ -1,0 +1,26 @@
+"""The contract of layer-wise learning rates."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from ..importance_user import ImportanceUser
+
+
+class LayerRates(ImportanceUser, ABC):
+    """A factor on the learning rate of each decoder layer.
+
+    It multiplies the whole schedule (warm-up included). Adaptor, embeddings, final norm and output head keep the
+    optimizer's rate.
+    """
+
+    @abstractmethod
+    def multipliers(self, layers: int) -> list[float]:
+        """One factor a decoder layer, first to last; 1 everywhere as long as a measurement has yet to come.
+
+        Args:
+            layers: Number of decoder layers of the LLM.
+
+        Raises:
+            ValueError: If the rates were made for another number of layers.
+        """
