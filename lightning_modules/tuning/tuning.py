@@ -46,6 +46,8 @@ class Tuning(ABC):
     trains_llm: bool = True
     #: Layer-wise learning rates, where the strategy takes them.
     rates: LayerRates | None = None
+    #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.
+    mergeable: bool = True
 
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
@@ -69,6 +71,10 @@ class Tuning(ABC):
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
         """A context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
         return None
+
+    def start(self, base: nn.Module) -> nn.Module:
+        """The untouched LLM in the shape that this strategy trains; inserts layers where it inserts any."""
+        return base
 
     def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
         """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
