@@ -46,6 +46,7 @@ class Accumulator:
         self.estimators = tuple(estimators)
         self.examples: dict[str, list[Tensor]] = {n: [] for n in self.estimators if ESTIMATORS[n].per_example}
         self.heads: dict[int, Tensor] = {}
+        self.coarsest = torch.float64  # type seen in the passes, which FSDP's mixed precision makes another than stored
         self._vectors = vectors
         self._workspace = Workspace()
         maps = {n for n in {*maps, "taylor_batch"} if n in self.estimators}
@@ -98,6 +99,8 @@ class Accumulator:
         if "signed_taylor" not in self._active:
             return
         site = self.sites[index]
+        if torch.finfo(dx.dtype).eps > torch.finfo(self.coarsest).eps:
+            self.coarsest = dx.dtype
         product = self._by_example(site, _wide(a) * _wide(dx))
         columns = product.sum(1)
         self.examples["signed_taylor"][-1][:, index] += columns.sum(1, dtype=torch.float64) * self._scale

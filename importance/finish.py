@@ -53,7 +53,7 @@ def build_snapshot(
     errors = {}
     if "signed_taylor" in examples and options.self_test:
         errors = conservation_errors(examples["signed_taylor"], table.sites, pairs)
-        check_conservation(errors, _compute_type(table, options))
+        check_conservation(errors, options.autocast or accumulator.coarsest)
     twins = {second: table.sites[first].name for first, second in pairs} if errors else {}
     snapshot = Snapshot(
         table=[
@@ -173,10 +173,6 @@ def _sums(entries: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def _host(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
-
-
-def _compute_type(table: SiteTable, options: ProbeOptions) -> torch.dtype:
-    return options.autocast or table.sites[0].stored.dtype
 
 
 def settings_of(options: ProbeOptions) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -53,7 +52,7 @@ class AnswerLoss:
         if "logits_to_keep" in self._known:
             inputs["logits_to_keep"] = keep
         device = labels.device.type
-        with torch.autocast(device, self._autocast) if self._autocast else nullcontext():
+        with torch.autocast(device, self._autocast, enabled=self._autocast is not None):  # also off if it is on outside
             output = self._model(**inputs)
         logits = output if isinstance(output, Tensor) else output.logits
         if "logits_to_keep" not in self._known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -162,7 +162,6 @@ class _Measurement:
         """Runs all batches; under FSDP, as many as the rank with the most."""
         gradients = bool(self._data_pass) or "fisher_sampled" in self.estimators
         last: Mapping[str, Any] | None = None
-        count = 0
         with ExitStack() as stack:
             stack.enter_context(undisturbed(self.model))
             stack.enter_context(frozen(self.model))
@@ -170,16 +169,31 @@ class _Measurement:
             if gradients:
                 stack.enter_context(self._taps.attached())
             stack.enter_context(self.norms.attached())
-            for batch in batches:
-                last = self._to_device(batch)
-                self._run(last, gradients)
-                count += 1
-            if is_sharded(self.model):
-                missing = self.ranks.largest(count) - count
-                if missing and last is None:
-                    raise ValueError("importance: with FSDP every rank needs at least one batch of the probe")
-                for _ in range(missing):  # keeps the collectives of the ranks in step; not counted
-                    self._run(last or {}, gradients, counted=False)
+            for batch in self._in_step(batches):
+                if batch is not None:
+                    last = self._to_device(batch)
+                assert last is not None
+                self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
+
+    def _in_step(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
+        """The batches; under FSDP followed by ``None`` until the rank with the most is through.
+
+        The collectives of a forward pass need all ranks, so each says before each pass whether it has more.
+        """
+        if not is_sharded(self.model):
+            yield from batches
+            return
+        source, first = iter(batches), True
+        while True:
+            batch = next(source, None)
+            more = self.ranks.gather(batch is not None)
+            if first and any(more) and not all(more):
+                empty = ", ".join(str(rank) for rank, has in enumerate(more) if not has)
+                raise ValueError(f"importance: with FSDP every rank needs a batch of the probe; none on rank {empty}")
+            if not any(more):
+                return
+            yield batch
+            first = False
 
     def _run(self, batch: Mapping[str, Any], gradients: bool, counted: bool = True) -> None:
         labels: Tensor = batch["labels"]
@@ -194,7 +208,7 @@ class _Measurement:
                 logits, targets = self._loss.forward(batch)
             losses = self._loss.per_example(logits, targets)
             if gradients:
-                self._backward(logits, targets, losses, ids)
+                self._backward(logits, targets, losses, ids, counted)
         if counted:
             self.record.losses += losses.detach().double().tolist()
             self.record.tokens += (targets != IGNORED).sum(dim=1).tolist()
@@ -203,13 +217,13 @@ class _Measurement:
         else:
             self.accumulator.drop_batch()
 
-    def _backward(self, logits: Tensor, targets: Tensor, losses: Tensor, ids: list[str]) -> None:
+    def _backward(self, logits: Tensor, targets: Tensor, losses: Tensor, ids: list[str], counted: bool) -> None:
         draws = self.options.draws if "fisher_sampled" in self.estimators else 0
         if self._data_pass:
-            self.accumulator.expect(self._data_pass)
+            self.accumulator.expect(self._data_pass if counted else ())
             losses.sum().backward(retain_graph=draws > 0)
             self._taps.check()
-        self.accumulator.expect(("fisher_sampled",), scale=1.0 / max(draws, 1))
+        self.accumulator.expect(("fisher_sampled",) if counted else (), scale=1.0 / max(draws, 1))
         for draw in range(draws):
             seeds = [_seed(self.options.seed, draw, key) for key in ids]
             sampled = self._loss.sampled_targets(logits, targets, seeds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from .weights import base_module, effective_weight, is_dense, is_lora, refusal
+from .weights import base_module, effective_weight, is_dense, is_lora, refusal, whole
 
 KIND_NAMES: dict[str, tuple[str, ...]] = {
     "q": ("q_proj", "wq", "query", "q_lin", "to_q"),
@@ -62,11 +62,11 @@ class Site:
         return weight
 
     def weight(self) -> Tensor:
-        """The effective weight, of ``shape``, without a gradient."""
+        """The effective weight, of ``shape``, without a gradient; under FSDP gathered, so all ranks must call it."""
         if self.parameter is not None:
-            return getattr(self.module, self.parameter).detach().reshape(self.shape)
+            return whole(getattr(self.module, self.parameter).detach()).reshape(self.shape)
         if isinstance(self.module, nn.Embedding):
-            return self.module.weight.detach()
+            return whole(self.module.weight.detach())
         return effective_weight(self.module)
 
 

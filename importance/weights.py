@@ -61,7 +61,7 @@ def effective_weight(module: nn.Module) -> Tensor:
     base = base_module(module)
     weight = base.weight
     assert isinstance(weight, Tensor)
-    weight = _whole(weight.detach())
+    weight = whole(weight.detach())
     if is_lora(module):
         adapter: Any = module
         if not adapter.disable_adapters and not adapter.merged:
@@ -74,10 +74,10 @@ def effective_weight(module: nn.Module) -> Tensor:
 def bias_of(module: nn.Module) -> Tensor | None:
     """The bias that the layer adds to its output, or ``None``."""
     bias = getattr(base_module(module), "bias", None)
-    return _whole(bias.detach()) if isinstance(bias, Tensor) else None
+    return whole(bias.detach()) if isinstance(bias, Tensor) else None
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
     """Gathers a tensor that FSDP2 has sharded; others pass unchanged."""
     gather = getattr(tensor, "full_tensor", None)
     return gather() if gather is not None else tensor

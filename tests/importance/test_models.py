@@ -40,16 +40,15 @@ def test_other_decoders_against_the_loop(name: str) -> None:
     model = build(name)
     batches = [make_batch(3, seed=1, padded=True)]
     snapshot = probe(model, batches, ("taylor", "fisher", "taylor_batch", "magnitude"), include=("norms",))
-    gradients = per_example_gradients(model, batches)
     if name == "gpt2":  # Conv1D stores (in, out)
-        parameters = dict(model.named_parameters())
+        parameters, gradients = dict(model.named_parameters()), per_example_gradients(model, batches)
         for matrix in snapshot.table:
             stacked = torch.stack([g[matrix.name] for g in gradients])
             expected = (stacked * parameters[matrix.name].detach()).abs().mean(0).sum().item()
             assert snapshot.matrices("taylor")[matrix.name] == pytest.approx(expected, rel=1e-10)
         assert {m.kind for m in snapshot.table} >= {"qkv", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}
     else:
-        assert_equal_to_loop(snapshot, model, gradients)
+        assert_equal_to_loop(snapshot, model, batches)
     assert len(snapshot.shares("taylor")) == 2
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from torch import nn
 
 from textkeep.importance import probe
+from textkeep.importance.accumulator import Accumulator
 
 from .oracle import make_batch, tiny_llama
 
@@ -65,6 +68,50 @@ def test_put_back_after_an_error_in_the_middle(mixed_model: nn.Module) -> None:
     with pytest.raises(KeyboardInterrupt):
         probe(mixed_model, batches(), EVERYTHING)
     assert_same(before, picture(mixed_model))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_put_back_after_an_error_inside_the_backward_pass(mixed_model: nn.Module, reentrant: bool) -> None:
+    """The first layer's tap fires last: half of the pass is done, other taps have reported."""
+    mixed_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    mixed_model.train()
+    before = picture(mixed_model)
+    breaking = mock.patch.object(Accumulator, "_signed_rows", side_effect=[None] * 9 + [KeyboardInterrupt])
+    with breaking as tap, pytest.raises(KeyboardInterrupt):
+        probe(mixed_model, [make_batch()], EVERYTHING)
+    assert tap.call_count == 10
+    assert_same(before, picture(mixed_model))
+    expected = probe(tiny_llama(tied=True), [make_batch()])
+    assert probe(mixed_model, [make_batch()]).examples["fisher"] == pytest.approx(
+        expected.examples["fisher"], rel=1e-10
+    )
+
+
+def trained(probes: bool, interrupted: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Weights and RNG state after four steps of AdamW with dropout, accumulating over two batches."""
+    model = tiny_llama(tied=True, attention_dropout=0.3).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    torch.manual_seed(1)
+    for step in range(8):
+        batch = make_batch(seed=step)
+        model(input_ids=batch["input_ids"], labels=batch["labels"], use_cache=False).loss.backward()
+        if probes:  # in the middle of an accumulation window and at its end
+            probe(model, [make_batch(seed=20, padded=True)], EVERYTHING)
+        if interrupted:
+            with pytest.raises(ValueError, match="no answer token"):
+                probe(model, [make_batch(), {**make_batch(), "labels": torch.full((4, 11), -100)}], EVERYTHING)
+        if step % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+    return [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
+
+
+def test_training_is_bit_identical_with_and_without() -> None:
+    weights, random = trained(probes=False)
+    for kind in ({"probes": True}, {"probes": False, "interrupted": True}):
+        others, other_random = trained(**kind)
+        assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
+        assert torch.equal(random, other_random)
 
 
 def test_works_inside_inference_mode_and_without_gradients(mixed_model: nn.Module) -> None:
