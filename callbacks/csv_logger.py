@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 STEP = "step"
+PICTURES = "pictures"
 
 
 class RunCSVLogger(Logger):
@@ -73,6 +74,22 @@ class RunCSVLogger(Logger):
         self._waiting.append(row)
         if len(self._waiting) >= self._flush_every:
             self.save()
+
+    @rank_zero_only
+    def log_picture(self, key: str, pixels: Any) -> None:
+        """Writes ``<run>/pictures/<key>.png`` and replaces the one before.
+
+        Args:
+            key: Name of the picture; slashes make folders.
+            pixels: (height, width, 3) RGB, 8 bits.
+        """
+        from PIL import Image
+
+        path = self._folder / PICTURES / f"{key}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        Image.fromarray(pixels).save(temporary, format="PNG")
+        temporary.replace(path)
 
     @override
     @rank_zero_only

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare, probe, undisturbed
 from ..importance.summary import SummaryFile, metric_values, summary_line
+from .heat_maps import HeatMaps
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
 
@@ -33,6 +34,7 @@ class ImportanceTracker(Callback):
         at_start: Measure the untouched model: the reference of the shift.
         at_end: Measure the final weights.
         replicates: Bootstrap samples and half splits behind the intervals of the shift; 0 for none.
+        max_heat_maps: Pictures a probe of the layer shares so far; they become rarer in long runs. 0 for none.
         top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
 
     Note:
@@ -52,14 +54,15 @@ class ImportanceTracker(Callback):
         at_end: bool = True,
         replicates: int = 1000,
         top_fraction: float | None = None,
+        max_heat_maps: int = 80,
     ) -> None:
         unknown = [name for name in estimators if name not in ESTIMATORS]
         if unknown or not estimators:
             raise ValueError(
                 f"ImportanceTracker.estimators: some of {', '.join(ESTIMATORS)} are allowed, got {unknown}"
             )
-        if every_n_steps < 0 or replicates < 0:
-            raise ValueError("ImportanceTracker: every_n_steps and replicates must be 0 or more")
+        if min(every_n_steps, replicates, max_heat_maps) < 0:
+            raise ValueError("ImportanceTracker: every_n_steps, replicates and max_heat_maps must be 0 or more")
         self.probes = None if probes is None else tuple(probes)
         self.estimators = tuple(estimators)
         self.every_n_steps = every_n_steps
@@ -67,6 +70,7 @@ class ImportanceTracker(Callback):
         self.at_start = at_start
         self.at_end = at_end
         self.replicates = replicates
+        self._heat_maps = HeatMaps(max_heat_maps)
         self._options = {"top_fraction": top_fraction}
         ProbeOptions.of(self._options)  # refuses a bad value now, not at the first measurement
         self.history: list[dict[str, Any]] = []
@@ -129,6 +133,8 @@ class ImportanceTracker(Callback):
         self._measure_pending(trainer, pl_module)
         if self.at_end and self._measured != trainer.global_step:
             self.measure(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._heat_maps.finish(trainer.loggers, self.history, trainer.global_step)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measures all probes, writes the snapshots and logs the figures.
@@ -206,6 +212,8 @@ class ImportanceTracker(Callback):
         metrics = {key: value for line in lines for key, value in metric_values(line).items()}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
+        if trainer.is_global_zero:
+            self._heat_maps.log(trainer.loggers, self.history, step)
         rank_zero_info(_headline(step, lines))
         return metrics
 

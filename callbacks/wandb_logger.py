@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
 RUN_FILE = "wandb_run.json"
 STEP_METRIC = "trainer/global_step"
+HEAT_MAP_CHART = "textkeep_heat_map"
+"""Name of the Vega preset; its spec is in ``cli/dashboard``."""
+HEAT_MAP_FIELDS = ("step", "layer", "estimator", "share")
 
 
 class ResilientWandbLogger(WandbLogger):
@@ -23,8 +28,9 @@ class ResilientWandbLogger(WandbLogger):
       when it is set. A server that cannot be reached turns the run offline, with one line about it.
     - The run's id is kept in ``<run>/wandb_run.json``, so that a run which is continued stays one W&B run.
     - The end of the process waits at most ``finish_timeout`` for uploads; what is left can be sent by ``wandb sync``.
-    - Every metric is drawn over ``trainer/global_step``. No other ``define_metric`` glob may be added: where two
-      overlap, wandb picks one at random.
+    - W&B's own process may die (out of memory, say): the run then goes on offline under the same id.
+    - Every metric is drawn over ``trainer/global_step``, and defined by its exact name. No other ``define_metric`` glob
+      may be added: where two overlap, wandb picks one at random.
 
     Args:
         save_dir: Folder of ``wandb/`` and ``wandb_run.json``; the command line sets it to the run directory.
@@ -65,6 +71,9 @@ class ResilientWandbLogger(WandbLogger):
             notes=notes,
         )
         self._wandb_init.pop("anonymous")  # wandb 0.31 warns that it has no effect
+        self._offline_because = ""
+        self._lost = False
+        self._defined: set[str] = set()
         self._init_timeout = init_timeout
         self._finish_timeout = finish_timeout
 
@@ -81,6 +90,71 @@ class ResilientWandbLogger(WandbLogger):
             self._remember()
         return self._experiment
 
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self._guarded(lambda: self._log(metrics, step))
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        self._guarded(lambda: super(ResilientWandbLogger, self).log_hyperparams(params))
+
+    @rank_zero_only
+    def log_heat_map_table(self, key: str, rows: Sequence[Sequence[Any]], title: str, step: int) -> None:
+        """Logs a table and the Vega heat map of it.
+
+        The chart is a preset of the entity, made once by ``textkeep dashboard``; without it the table is there alone.
+
+        Args:
+            key: Name of the chart; the table is ``<key>_table``.
+            rows: (step, layer, estimator, share in percent) each.
+            title: Of the chart.
+            step: Optimizer step.
+        """
+        import wandb
+
+        table = wandb.Table(columns=list(HEAT_MAP_FIELDS), data=[list(row) for row in rows])
+        entity = getattr(self.experiment, "entity", None) or self._wandb_init.get("entity")
+        preset = f"{entity}/{HEAT_MAP_CHART}" if entity else HEAT_MAP_CHART
+        chart = wandb.plot_table(preset, table, {name: name for name in HEAT_MAP_FIELDS}, {"title": title})
+        self.log_metrics({key: chart}, step)
+
+    def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
+        run = self.experiment
+        for name in metrics.keys() - self._defined:
+            # An unescaped dot would mean a nested value.
+            run.define_metric(name.replace(".", r"\."), step_metric=STEP_METRIC, step_sync=True)
+        self._defined |= metrics.keys()
+        super().log_metrics(metrics, step)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Does something with the run; when W&B's process is gone, again with an offline run of the same id."""
+        import wandb
+
+        if self._lost:
+            return
+        try:
+            action()
+        except (wandb.Error, OSError) as error:
+            self._leave(error)
+            try:
+                action()
+            except (wandb.Error, OSError) as again:
+                self._lost = True
+                rank_zero_warn(f"W&B gets nothing more of this run: {_one_line(again)}")
+
+    def _leave(self, error: Exception) -> None:
+        """Forgets a run whose process is lost; the next access to ``experiment`` makes an offline one."""
+        import wandb
+
+        self._offline_because = f"its process was lost: {_one_line(error)}"
+        self._id = self._wandb_init["id"] = self.version
+        self._experiment, self._defined = None, set()
+        with suppress(Exception):  # what is left of it cannot even end
+            wandb.teardown()
+        wandb.run = None  # else it would be taken for a run to go on with
+
     @property
     def _folder(self) -> Path:
         return Path(str(self.save_dir))
@@ -92,6 +166,8 @@ class ResilientWandbLogger(WandbLogger):
         if wandb.run is not None:
             return wandb.run
         mode, reason = os.environ.get("WANDB_MODE"), "WANDB_MODE"
+        if self._offline_because:
+            mode, reason = "offline", self._offline_because
         try:
             if mode is None:
                 mode, reason = "online" if wandb.login(prompt=False, verify=False) else "offline", "not logged in"
@@ -99,7 +175,7 @@ class ResilientWandbLogger(WandbLogger):
                 return self._init(mode)
         except (wandb.Error, OSError) as error:
             wandb.teardown()  # without it wandb keeps the failed connection for the offline run
-            mode, reason = "offline", " ".join(str(error).split())
+            mode, reason = "offline", _one_line(error)
         run = self._init(mode)
         if mode == "offline":
             rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {run.sync_dir}")
@@ -120,6 +196,10 @@ class ResilientWandbLogger(WandbLogger):
         temporary = self._folder / f"{RUN_FILE}.tmp"
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         temporary.replace(self._folder / RUN_FILE)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _saved_id(folder: Path) -> str | None:

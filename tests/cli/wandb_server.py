@@ -6,22 +6,20 @@ summary, and uploads of files. An operation that it does not know is kept in ``u
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import re
 import threading
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-ENTITY = "tester"
+from .wandb_operations import ENTITY, Artifacts, Views, opaque
+
 KEY = "a1" * 20
 STREAMS = ("wandb-history.jsonl", "wandb-events.jsonl", "output.log", "wandb-summary.json")
-
-
-def opaque(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 @dataclass
@@ -35,18 +33,43 @@ class StoredRun:
     streams: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in STREAMS})
     display: str = ""
     exitcode: int | None = None
+    stopped: bool = False
 
     @property
     def history(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.streams[STREAMS[0]] if line]
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        lines = [line for line in self.streams[STREAMS[3]] if line]
+        return json.loads(lines[-1]) if lines else {}
 
-class WandbServer:
-    """Serves until the ``with`` block ends; ``environment`` is what a child process needs to find it."""
+    @property
+    def axes(self) -> dict[str, str | None]:
+        """``define_metric`` as the server sees it: name or glob -> step metric. Keys are protobuf field numbers."""
+        defined = self.config.get("_wandb", {}).get("value", {}).get("m", [])
+        names = [metric.get("1") or metric.get("2") for metric in defined]
+        return {
+            name: names[metric["5"] - 1] if metric.get("5") else None
+            for name, metric in zip(names, defined, strict=True)
+        }
 
-    def __init__(self) -> None:
+
+class WandbServer(Artifacts, Views):
+    """Serves until the ``with`` block ends; ``environment`` is what a child process needs to find it.
+
+    Args:
+        fail: Told the request and how often it came, answers with a HTTP status to refuse it with, or None.
+        port: 0 takes a free one.
+    """
+
+    def __init__(self, fail: Callable[[str, int], int | None] | None = None, port: int = 0) -> None:
+        super().__init__()
         self.runs: dict[str, StoredRun] = {}
         self.unknown: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.lost = False  # drops every connection while true
+        self._fail = fail or (lambda request, count: None)
         self._lock = threading.RLock()
         outer = self
 
@@ -61,7 +84,7 @@ class WandbServer:
 
             do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815 - names that http.server looks for
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self._http.handle_error = lambda *args: None  # type: ignore[method-assign] # clients reset sockets as they end
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -78,12 +101,21 @@ class WandbServer:
     def _dispatch(self, request: BaseHTTPRequestHandler) -> None:
         body, path = _body(request), request.path.split("?")[0]
         code, out = 200, {}
+        if self.lost:
+            request.close_connection = True
+            return
         with self._lock:
             stream = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", path)
-            if path == "/graphql":
+            name = _operation(json.loads(body)) if path == "/graphql" else "file_stream" if stream else path
+            self.calls[name] += 1
+            if refused := self._fail(name, self.calls[name]):
+                code, out = refused, {"errors": [{"message": "injected"}]}
+            elif path == "/graphql":
                 code, out = self._graphql(json.loads(body))
             elif stream:
-                self._stream(self.runs[stream[1]], json.loads(body))
+                out = self._stream(self.runs[stream[1]], json.loads(body))
+            elif path.startswith("/storage/artifact/") and request.command == "PUT":
+                self.blobs[path.removeprefix("/storage/artifact/")] = body
             elif path.startswith("/storage/") and request.command == "PUT":
                 owner, _, name = path.removeprefix("/storage/").partition("/")
                 self.runs[owner].files[name] = body
@@ -99,21 +131,25 @@ class WandbServer:
             request.wfile.write(data)
 
     def _graphql(self, query: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        named = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
-        operation = query.get("operationName") or (named[1] if named else "?")
+        operation = _operation(query)
         handler = getattr(self, f"_{operation}", None)
         if handler is None:  # 400: after a 5xx the client would try again for minutes
             self.unknown.append(operation)
             return 400, {"errors": [{"message": f"unknown operation {operation}"}]}
-        return 200, {"data": handler(query.get("variables") or {})}
+        try:
+            return 200, {"data": handler(query.get("variables") or {})}
+        except (KeyError, TypeError) as error:
+            self.unknown.append(f"{operation}: {error!r}")
+            return 400, {"errors": [{"message": f"{operation}: {error!r}"}]}
 
-    def _stream(self, run: StoredRun, message: dict[str, Any]) -> None:
+    def _stream(self, run: StoredRun, message: dict[str, Any]) -> dict[str, Any]:
         for name, chunk in (message.get("files") or {}).items():
             lines, offset = run.streams.setdefault(name, []), chunk["offset"]
             lines.extend([""] * (offset + len(chunk["content"]) - len(lines)))
             lines[offset : offset + len(chunk["content"])] = chunk["content"]
         if message.get("complete"):
             run.exitcode = message.get("exitcode")
+        return {"limits": {}, **({"stopped": True} if run.stopped else {})}
 
     def _Viewer(self, v: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - named as the operation
         user = {
@@ -133,7 +169,7 @@ class WandbServer:
         return {"entity": {"organization": None}}
 
     def _RunStoppedStatus(self, v: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"project": {"run": {"stopped": False}}}
+        return {"project": {"run": {"stopped": self.runs[v["runId"]].stopped}}}
 
     def _UpsertBucket(self, v: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         known = next((run for run in self.runs.values() if v.get("id") == opaque(run.name)), None)
@@ -171,6 +207,11 @@ class WandbServer:
             "project": project,
             "historyLineCount": len(run.streams[STREAMS[0]]),
         }
+
+
+def _operation(query: dict[str, Any]) -> str:
+    named = re.search(r"(?:query|mutation)\s+(\w+)", query.get("query", ""))
+    return query.get("operationName") or (named[1] if named else "?")
 
 
 def _body(request: BaseHTTPRequestHandler) -> bytes:
