@@ -1,0 +1,78 @@
+"""Trains every strategy and objective for a few real steps under equal conditions, and tells what each kept and cost.
+
+    python -m benchmarks.strategies --out runs/strategies            # every overlay of configs/, one run each
+    python -m benchmarks.strategies --out runs/strategies --costs    # step time and memory relative to full tuning
+    python -m benchmarks.strategies --out runs/strategies --table    # the tables of docs/strategies.md
+
+An arm is `textkeep fit --config configs/quickstart.yaml` with one overlay and the conditions that all share, in a child
+process of its own. Arms that are in results.jsonl already are skipped; one that fails is listed there and the others go
+on. All begin with the same model, so what is measured before step 0 is measured once, by the first arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .arms import FULL, find_arms
+from .costs import measure_costs
+from .results import Results
+from .runs import run_arm
+from .table import tables
+
+
+def main() -> int:
+    """Runs the command; 1 if an arm failed."""
+    options = _parser().parse_args()
+    out: Path = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    if options.table:
+        print(tables(out))
+        return 0
+    arms = [arm for arm in find_arms() if not options.only or arm.name in options.only]
+    unknown = set(options.only or ()) - {arm.name for arm in find_arms()}
+    if unknown:
+        raise SystemExit(f"strategies: no arm {sorted(unknown)[0]}; allowed: {', '.join(a.name for a in find_arms())}")
+    results = Results(out / ("costs.jsonl" if options.costs else "results.jsonl"))
+    failed = 0
+    for arm in arms:
+        if arm.name in results.finished() or (options.costs and arm.name == FULL):
+            continue
+        with _alone(options.lock):
+            line = measure_costs(arm, out) if options.costs else run_arm(arm, out, options.steps)
+        results.put(line)
+        failed += "error" in line
+        print(f"{arm.name}: {line.get('error') or 'done'} ({line['seconds']:.0f} s)", flush=True)
+    return int(failed > 0)
+
+
+@contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Holds a lock file, if one is given, so that heavy work of others waits (as flock(1) does)."""
+    if path is None:
+        yield
+        return
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.strategies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, results.jsonl and costs.jsonl")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="some arms only, such as tuning/lora")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: 60)")
+    parser.add_argument("--costs", action="store_true", help="step time and memory instead of what was learned")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is there")
+    parser.add_argument("--lock", type=Path, help="lock file to hold while an arm runs, released between arms")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""One arm: a `textkeep fit` of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .arms import BASE, FULL, ROOT, Arm, conditions, write_conditions
+from .results import read_run
+
+CLOCK = "benchmarks.strategies.step_clock.StepClock"
+
+
+def fit_command(arm: Arm, shared: Path, directory: Path) -> list[str]:
+    """The words of the child process; the overlay comes last, so it may append callbacks and set its own rate."""
+    files = [BASE, shared, *arm.overlays]
+    named = [word for file in files for word in ("--config", str(file))]
+    return [sys.executable, "-m", "textkeep.cli.main", "fit", *named, "--trainer.default_root_dir", str(directory)]
+
+
+def environment() -> dict[str, str]:
+    """Two threads, offline, and this checkout first on the path."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+
+
+def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
+    """Trains an arm and reads what it left.
+
+    Args:
+        arm: Which.
+        out: Folder of the benchmark.
+        steps: Optimizer steps.
+
+    Returns:
+        Its line of results; with ``error`` if it failed.
+    """
+    directory = out / arm.folder
+    shutil.rmtree(directory, ignore_errors=True)  # of a run that was broken off
+    clock = {"class_path": CLOCK, "init_args": {"path": str(out / f"{arm.folder}.clock.json")}}
+    shared = write_conditions(
+        out / f"{arm.folder}.conditions.yaml", conditions(out, steps, at_start=arm.name == FULL, callbacks=[clock])
+    )
+    log = out / f"{arm.folder}.log"
+    started = time.perf_counter()
+    with log.open("w") as file:
+        done = subprocess.run(
+            fit_command(arm, shared, directory), cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT
+        )
+    line: dict[str, Any] = {"arm": arm.name, "seconds": time.perf_counter() - started}
+    if done.returncode:
+        return line | {"error": last_error(log)}
+    try:
+        return line | read_run(directory, out / FULL, out / f"{arm.folder}.clock.json")
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        return line | {"error": f"its results cannot be read: {error!r}"}
+
+
+def last_error(log: Path) -> str:
+    """The line of a log that says what was wrong."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "no output")
