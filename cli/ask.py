@@ -1,4 +1,4 @@
-"""``textkeep ask RUN_OR_CHECKPOINT``: asks a trained model questions, spoken or written."""
+"""``textkeep ask RUN``: asks a trained model questions, spoken or written."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from .errors import CommandError
+from .listener import PROMPT_OPTIONS, load_listener, run_config
 
 CHECK_RATE = 16000
 """Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
@@ -39,10 +38,11 @@ def main(argv: list[str]) -> int:
     if not arguments.questions:
         raise CommandError("ask: nothing was asked; give --audio FILE or --text QUESTION, each as often as you like")
     if not arguments.run.exists():
-        raise CommandError(f"ask: {arguments.run} does not exist; allowed: a run directory or a checkpoint")
+        allowed = "a run directory, a checkpoint or an export"
+        raise CommandError(f"ask: {arguments.run} does not exist; allowed: {allowed}")
     config = run_config(arguments.run)
     examples = [_example(question, config) for question in arguments.questions]
-    model = _load(arguments.run, arguments.device)
+    model = load_listener(arguments.run, arguments.device, "ask")
     for question, example in zip(arguments.questions, examples, strict=True):
         started = time.perf_counter()
         answer = answer_one(model, example, question.modality, config, arguments.max_new_tokens)
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep ask", description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN_OR_CHECKPOINT", help="run directory, or a .ckpt file")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, .ckpt file or export")
     asked: dict[str, Any] = {"dest": "questions", "action": "append", "default": []}
     parser.add_argument(
         "--audio",
@@ -86,29 +86,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def run_config(run_or_checkpoint: Path) -> dict[str, Any]:
-    """The data settings of the run that a model comes from: its prompts have to be asked in the way it learned.
-
-    Args:
-        run_or_checkpoint: Run directory, or a checkpoint in its ``checkpoints`` folder.
-
-    Returns:
-        The settings of the data module; empty if there is no ``config.yaml``, and the defaults apply.
-
-    Raises:
-        CommandError: If the file cannot be read.
-    """
-    folder = run_or_checkpoint if run_or_checkpoint.is_dir() else run_or_checkpoint.resolve().parent.parent
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        data = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
-        raise CommandError(f"ask: {path} is not a run's configuration: {error}") from error
-    return data.get("init_args", data)
-
-
 def _example(question: Question, config: dict[str, Any]) -> Any:
     """The question as an example; a clip that cannot be used is refused here."""
     from ..datamodules import Example
@@ -123,32 +100,6 @@ def _example(question: Question, config: dict[str, Any]) -> Any:
         raise CommandError(f"ask: --audio {question.given} does not exist or is no file; allowed: a sound file")
     read_waveform(example, CHECK_RATE, config.get("max_seconds") or MAX_SECONDS)
     return example
-
-
-def _load(run: Path, device: str | None) -> Any:
-    """The model in eval mode.
-
-    Raises:
-        CommandError: If the checkpoint is damaged, or there is no such device.
-    """
-    import pickle
-
-    import torch
-
-    from ..lightning_modules import SpeechLLM
-    from .quiet import quieten
-
-    quieten()
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise CommandError(f"ask: --device {where}: {str(error).splitlines()[0]}") from error
-    try:
-        return SpeechLLM.from_run(run, map_location=where).to(where)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CommandError(f"ask: {run} cannot be loaded: {reason}") from error
 
 
 def answer_one(model: Any, example: Any, modality: str, config: dict[str, Any], max_new_tokens: int | None) -> str:
@@ -167,13 +118,10 @@ def answer_one(model: Any, example: Any, modality: str, config: dict[str, Any], 
     from ..datamodules.audio import MAX_SECONDS
 
     front_end = model.front_end
-    chosen = {key: config[key] for key in _PROMPT if config.get(key) is not None}
+    chosen = {key: config[key] for key in PROMPT_OPTIONS if config.get(key) is not None}
     reader = RowReader(front_end, config.get("max_seconds") or MAX_SECONDS)
     collator = Collator(front_end, ChatPrompt(front_end.tokenizer, **chosen), answers=False)
     batch = collator([reader.read(View(example, modality))])
     with torch.inference_mode():
         answers: Sequence[str] = model.generate(batch.to(model.device), max_new_tokens=max_new_tokens)
     return answers[0]
-
-
-_PROMPT = ("speech_instruction", "text_instruction", "system", "template_options")

@@ -21,6 +21,7 @@ from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
 from .config_files import check_config_files
 from .errors import INTERRUPTED, TERMINATED, CommandError, one_line
+from .exported_model import take_export
 from .quiet import quieten
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
@@ -88,6 +89,7 @@ class TextKeepCLI(LightningCLI):
         if verb == "fit" and (began := directory_of_requeued_job(wanted)) is not None:
             wanted, config.ckpt_path = began, "last"
         config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
+        wanted = take_export(config, verb) or wanted
         if config.trainer.fast_dev_run:
             self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
             directory = RunDirectory(Path(self._scratch.name), fresh=False)

@@ -33,6 +33,8 @@ VERBS: dict[str, Verb] = {
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
     "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance"),
+    "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it"),
+    "interpolate": Verb(".interpolate:main", "score models between the untouched LLM and a run's"),
     "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from"),
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),

@@ -145,7 +145,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
         return None
     if ckpt_path != "last":
         if not Path(ckpt_path).exists():
-            raise CommandError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, or 'last'")
+            raise CommandError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
         return ckpt_path
     newest = newest_checkpoint(directory)
     if newest is None and verb != "fit":

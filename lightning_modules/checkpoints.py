@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import torch
 
 
 def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
@@ -25,3 +28,10 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
     if not found:
         raise FileNotFoundError(f"{path} is neither a checkpoint nor a run directory (no {folder / '*.ckpt'})")
     return found[-1]
+
+
+def read_settings(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run, without its weights: ``step`` and the model's arguments as ``model``."""
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    settings = {key: value for key, value in found["hyper_parameters"].items() if not key.startswith("_")}
+    return {"step": int(found["global_step"]), "model": settings}

@@ -51,6 +51,10 @@ class ReferenceLLM:
                 for module, training in modes:
                     module.training = training
 
+    def copy(self) -> Any:
+        """A frozen copy of the untouched LLM, also where the tuning could do without one."""
+        return self._loaded()
+
     def _loaded(self) -> Any:
         like = next(self._llm.parameters())
         if self._copy is None:

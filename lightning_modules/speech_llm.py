@@ -19,6 +19,7 @@ from .adaptors import Adaptor
 from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
 from .checkpoints import find_checkpoint
 from .encoders import SpeechEncoder
+from .export_folder import is_export, load_export
 from .front_end import FrontEnd
 from .frozen_state import check_frozen, drop_frozen
 from .generation import greedy_answers
@@ -276,12 +277,14 @@ class SpeechLLM(LightningModule):
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> SpeechLLM:
-        """Loads a run directory's last checkpoint, or a checkpoint file, in eval mode.
+        """Loads a run directory's last checkpoint, a checkpoint file or an export, in eval mode.
 
         Raises:
             FileNotFoundError: If there is no checkpoint.
             ValueError: If the frozen weights are not those it was trained with.
         """
+        if is_export(run_or_checkpoint):
+            return load_export(cls, Path(run_or_checkpoint)).to(map_location).eval()
         path = find_checkpoint(run_or_checkpoint)
         with warnings.catch_warnings():  # what is missing is frozen, and check_frozen() has compared it
             warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from tests.callbacks.speech_run import write_manifest
-from textkeep.cli.ask import run_config
+from textkeep.cli.listener import run_config
 from textkeep.cli.main import main
 from textkeep.datamodules import SpeechTextData
 from textkeep.evaluation import read_predictions
@@ -123,7 +123,7 @@ def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.Ca
         (["{run}", "--audio", "{tmp}/long.wav"], "allowed: at most max_seconds = 30 s"),
         (["{run}", "--text", "  "], "--text is empty"),
         (["{run}", "--text", "a", "--device", "quantum"], "--device quantum: "),
-        (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory or a checkpoint"),
+        (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory, a checkpoint or an export"),
         (["{tmp}", "--text", "a"], "is neither a checkpoint nor a run directory"),
         (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt cannot be loaded: "),
     ],

@@ -113,7 +113,7 @@ def test_last_without_a_checkpoint_begins_a_fit_and_fails_a_test(tmp_path: Path)
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"no file .*x\.ckpt; allowed: a checkpoint, or 'last'"):
+    with pytest.raises(CommandError, match=r"no file .*x\.ckpt; allowed: a checkpoint, 'last', or an export"):
         checkpoint_to_load(tmp_path, str(tmp_path / "x.ckpt"), "fit")
 
 

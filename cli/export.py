@@ -1,0 +1,82 @@
+"""``textkeep export RUN -o DIR``: the LLM as a Hugging Face folder, with what makes it listen beside it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .errors import CommandError
+from .listener import PROMPT_OPTIONS, load_listener, run_config
+from .reverting import add_revert_options, read_culprits
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def main(argv: list[str]) -> int:
+    """Writes the folder; format and contents are described in ``docs/export.md``.
+
+    Args:
+        argv: The words after ``textkeep export``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    reverted = read_culprits(arguments.revert, arguments.top, "export")
+    from ..lightning_modules.checkpoints import find_checkpoint, read_settings
+    from ..lightning_modules.export_folder import check_target, is_export, write_export
+
+    check_target(arguments.out)
+    if is_export(arguments.run):
+        raise CommandError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
+    model = load_listener(arguments.run, "cpu", "export")
+    settings = read_settings(find_checkpoint(arguments.run))
+    _edit(model, arguments, reverted)
+    origin = {
+        "llm": model.llm_source,
+        "step": settings["step"],
+        "tuning": type(model.tuning).__name__,
+        "alpha": arguments.alpha,
+        "reverted": reverted,
+    }
+    config = run_config(arguments.run)
+    prompts = {key: config[key] for key in (*PROMPT_OPTIONS, "max_seconds") if config.get(key) is not None}
+    write_export(arguments.out, model, settings["model"], prompts, origin)
+    size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file()) / 2**20
+    print(f"{arguments.out}: step {settings['step']}, {size:.0f} MiB")
+    return 0
+
+
+def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> None:
+    """Merges adapters and sets the weights that were asked for."""
+    import torch
+
+    from ..lightning_modules.adapters import merge_adapters
+    from ..lightning_modules.edits import change_of
+
+    if arguments.without_inserted:
+        model.tuning.remove_inserted(model.llm)
+    if arguments.alpha != 1.0 or reverted:
+        change_of(model).apply(arguments.alpha, reverted)
+    elif model.tuning.mergeable:
+        merge_adapters(model.llm)
+    model.llm.to(getattr(torch, arguments.dtype))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep export", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        default=1.0,
+        help="share of what was learned: (1 - alpha) untouched + alpha tuned weights (default: 1)",
+    )
+    add_revert_options(parser)
+    parser.add_argument(
+        "--without-inserted", action="store_true", help="leave inserted layers out: gives the untouched LLM"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the LLM's weights (default: float32)")
+    return parser

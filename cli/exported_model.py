@@ -1,0 +1,41 @@
+"""An export in the place of a checkpoint: ``textkeep test --config RUN/config.yaml --ckpt_path EXPORT``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from ..lightning_modules.export_folder import ADAPTOR, is_export, is_plain
+from .errors import CommandError
+
+
+def take_export(config: Namespace, verb: str) -> Path | None:
+    """Sets the model of a config to that of an export, if ``ckpt_path`` is one.
+
+    Args:
+        config: Of the verb; ``model`` and ``ckpt_path`` are changed in place.
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Returns:
+        The export.
+
+    Raises:
+        CommandError: If the verb cannot use an export.
+    """
+    if config.ckpt_path is None or not is_export(config.ckpt_path):
+        return None
+    folder = Path(config.ckpt_path)
+    if verb == "fit":
+        settings = f"--model.llm {folder} --model.adaptor_weights {folder / ADAPTOR}"
+        raise CommandError(f"ckpt_path: an export has no optimizer state; to train on from it: {settings}")
+    if not is_plain(folder):
+        raise CommandError(
+            f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint"
+        )
+    config.model.llm = str(folder)
+    config.model.adaptor_weights = str(folder / ADAPTOR)
+    config.model.tuning = Namespace(class_path="textkeep.lightning_modules.AdaptorOnly", init_args=Namespace())
+    config.model.objectives = None
+    config.ckpt_path = None
+    return folder

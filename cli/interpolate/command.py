@@ -1,0 +1,146 @@
+"""``textkeep interpolate RUN``: what is regained on text and lost on speech between the untouched LLM and a run's.
+
+For each alpha the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays. 0 is the untouched LLM, 1
+the run's, both exactly. With --revert some matrices of the tuned LLM are put back instead. Each model answers the run's
+own questions, spoken and written, and reads held-out text. Nothing is chosen: `textkeep export --alpha A` writes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CommandError
+from ..importance.output import print_json, print_table, write_json
+from ..listener import load_listener, whole_config
+from ..reverting import add_revert_options, count, read_culprits
+
+TABLE = (
+    ("speech accuracy", "speech_accuracy"),
+    ("speech loss", "speech_answer_loss"),
+    ("text accuracy", "text_accuracy"),
+    ("text loss", "text_answer_loss"),
+    ("held-out text loss", "heldout_text_loss"),
+)
+CHANGES = (("held-out text", "heldout_text_loss_change"), ("speech", "speech_loss_change"))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model to score: its share of what was learned, and what is put back."""
+
+    alpha: float
+    reverted: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its row."""
+        return f"alpha={self.alpha:g}" if not self.reverted else f"reverted={len(self.reverted)}"
+
+
+def main(argv: list[str]) -> int:
+    """Scores every model that was asked for.
+
+    Args:
+        argv: The words after ``textkeep interpolate``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    points = _points(arguments)
+    config = whole_config(arguments.run)
+    if not config.get("data", {}).get("val" if arguments.split == "val" else "test"):
+        where = f"{arguments.run}: its config.yaml names no data.{arguments.split}"
+        raise CommandError(f"interpolate: {where}; allowed: a run directory of `textkeep fit`")
+    model = load_listener(arguments.run, arguments.device, "interpolate")
+    from ...lightning_modules.edits import change_of
+    from .scoring import EditScorer, summaries
+
+    change = change_of(model)
+    folder = arguments.out or arguments.run / "interpolation"
+    scorer = EditScorer(model, config, folder, arguments)
+    scored: dict[str, Any] = {}
+    for number, point in enumerate(points, start=1):
+        change.apply(point.alpha, point.reverted)
+        scored[point.name] = scorer.score(point.name)
+        if not arguments.json:
+            print(f"{number} of {len(points)}: {point.name}, {scored[point.name].seconds:.0f} s", flush=True)
+    rows = summaries(scored)
+    found = {
+        "run": str(arguments.run),
+        "split": arguments.split,
+        "heldout": arguments.heldout,
+        "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
+    }
+    write_json(found, folder / "interpolation.json")
+    if arguments.json:
+        print_json(found)
+        return 0
+    _print(found)
+    if arguments.plot:
+        from .plotting import plot
+
+        plot(found, arguments.plot)
+        print(f"picture: {arguments.plot}")
+    print(f"figures: {folder / 'interpolation.json'}")
+    return 0
+
+
+def _points(arguments: argparse.Namespace) -> list[Point]:
+    """The sweep, without repetitions; tops that the attribution cannot fill fall together."""
+    tops = arguments.top or []
+    if (arguments.revert is None) != (not tops):
+        raise CommandError("interpolate: --revert and --top belong together; give both or neither")
+    points = [Point(alpha) for alpha in sorted(set(arguments.alphas))]
+    for top in sorted(set(tops)):
+        points.append(Point(1.0, tuple(read_culprits(arguments.revert, top, "interpolate"))))
+    return list(dict.fromkeys(points))
+
+
+def _print(found: dict[str, Any]) -> None:
+    heads = ["model", *(head for head, _ in TABLE), *(f"{head}, against alpha=1" for head, _ in CHANGES)]
+    rows = []
+    for point in found["points"]:
+        cells = [_cell(point["scores"].get(key), key) for _, key in TABLE]
+        cells += [_cell(point["against_tuned"].get(key), key) for _, key in CHANGES]
+        rows.append([point["name"], *cells])
+    items = found["points"][0]["items"]
+    print_table(f"{items} questions ({found['split']}), held-out text: {found['heldout']}", heads, rows)
+
+
+def _cell(values: list[float] | None, key: str) -> str:
+    if values is None:
+        return "-"
+    if key.endswith("accuracy"):
+        return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * value for value in values))
+    sign = "+" if key.endswith("change") else ""
+    return " ".join([f"{values[0]:{sign}.3f}", f"[{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="textkeep interpolate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one")
+    default = [0.0, 0.25, 0.5, 0.75, 1.0]
+    parser.add_argument(
+        "--alphas", type=float, nargs="+", default=default, metavar="A", help="default: 0 0.25 0.5 0.75 1"
+    )
+    add_revert_options(parser, several=True)
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="the run's questions (default: val)")
+    parser.add_argument("--items", type=count, help="at most so many questions (default: as the run's Retention)")
+    parser.add_argument(
+        "--heldout", default="spoken-facts/general", help="text: manifest or spoken-facts/SPLIT (default: %(default)s)"
+    )
+    parser.add_argument("--heldout-examples", type=count, default=64, help="how many of it (default: 64)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="also draw it")
+    parser.add_argument("-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation)")
+    return parser

@@ -1,0 +1,64 @@
+"""Which matrices to put back: those that ``textkeep importance attribute`` blames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .errors import CommandError
+
+
+def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """``--revert FILE`` and ``--top K``.
+
+    Args:
+        parser: Gets them.
+        several: Whether several numbers of matrices may be given.
+    """
+    parser.add_argument(
+        "--revert",
+        type=Path,
+        metavar="ATTRIBUTION.json",
+        help="put matrices back to the untouched LLM's values: those that `textkeep importance attribute -o` blames",
+    )
+    parser.add_argument(
+        "--top", type=count, nargs="+" if several else None, metavar="K", help="how many of them, the worst first"
+    )
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[str]:
+    """Names of the matrices to put back; none if no attribution is given.
+
+    Args:
+        attribution: JSON of ``textkeep importance attribute``.
+        top: How many.
+        verb: For the messages.
+
+    Raises:
+        CommandError: If the file is no attribution, or only one of the two is given.
+    """
+    if (attribution is None) != (top is None):
+        raise CommandError(f"{verb}: --revert and --top belong together; give both or neither")
+    if attribution is None or top is None:
+        return []
+    from ..lightning_modules.edits import culprits
+
+    try:
+        nats = {str(name): float(value) for name, value in json.loads(attribution.read_text())["parameters"].items()}
+    except OSError as error:
+        raise CommandError(f"{verb}: --revert {attribution}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        made = "the JSON of `textkeep importance attribute -o`"
+        raise CommandError(f"{verb}: --revert {attribution} is not {made}") from error
+    found = culprits(nats, top)
+    if len(found) < top:
+        print(f"{attribution} blames only {len(found)} matrices: all of them are put back")
+    return found

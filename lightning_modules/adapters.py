@@ -1,0 +1,53 @@
+"""Low-rank adapters (peft) inside an LLM: finding them, folding them into the weights, turning them down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+
+def adapter_layers(llm: nn.Module) -> dict[str, Any]:
+    """Name of each adapted module, as the untouched LLM has it, -> peft's layer around it."""
+    return {name: module for name, module in llm.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+@torch.no_grad()
+def merge_adapters(llm: nn.Module) -> int:
+    """Folds all adapters into the weights they adapt and takes them out, in place.
+
+    Args:
+        llm: A causal LM into whose modules peft has put adapters; it keeps its class and becomes a plain one.
+
+    Returns:
+        How many modules were adapted.
+
+    Raises:
+        ValueError: If an adapter gives values that are not finite.
+    """
+    layers = adapter_layers(llm)
+    for name, layer in layers.items():
+        layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(llm.get_submodule(parent), child, layer.get_base_layer())
+    if layers:
+        for attribute in ("peft_config", "_hf_peft_config_loaded"):
+            if hasattr(llm, attribute):
+                delattr(llm, attribute)
+    return len(layers)
+
+
+def without_adapters(llm: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict of the LLM that the adapters were put into."""
+    layers = adapter_layers(llm)
+    own = {f"{name}." for name in layers}
+    found = {}
+    for name, tensor in llm.state_dict().items():
+        layer = next((prefix for prefix in own if name.startswith(prefix)), None)
+        if layer is None:
+            found[name] = tensor
+        elif name.startswith(f"{layer}base_layer."):
+            found[name.replace(f"{layer}base_layer.", layer, 1)] = tensor
+    return found

@@ -1,0 +1,170 @@
+"""A trained model as a folder that other programs read: the LLM as transformers has it, speech parts beside it.
+
+::
+
+    DIR/config.json, model*.safetensors, tokenizer.json, ...   the LLM; AutoModelForCausalLM.from_pretrained(DIR)
+    DIR/adapter/            peft's own format, only where the adapters cannot be merged
+    DIR/speech/adaptor.safetensors
+    DIR/speech/encoder.safetensors   only if the encoder was trained
+    DIR/textkeep.json       which encoder and adaptor, prompt settings, what it was made from
+
+Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from .adapters import adapter_layers, without_adapters
+from .adaptor_file import save_adaptor
+
+if TYPE_CHECKING:
+    from .speech_llm import SpeechLLM
+
+FORMAT = "textkeep-export-1"
+MANIFEST = "textkeep.json"
+ADAPTOR = Path("speech", "adaptor.safetensors")
+ENCODER = Path("speech", "encoder.safetensors")
+ADAPTER = "adapter"
+SHARD = "5GB"
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether a folder is one that :func:`write_export` made."""
+    return Path(path, MANIFEST).is_file()
+
+
+def is_plain(folder: str | Path) -> bool:
+    """Whether LLM and adaptor are all that an export holds: no adapters, no encoder of its own."""
+    return not Path(folder, ADAPTER).exists() and not Path(folder, ENCODER).exists()
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """``textkeep.json`` of an export.
+
+    Raises:
+        ValueError: If it is damaged, or of a later version's format.
+    """
+    path = Path(folder, MANIFEST)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = found["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of an export: {error}") from error
+    if not known:
+        raise ValueError(f"{path} has the format {found['format']!r}; this version reads {FORMAT!r}")
+    return found
+
+
+def check_target(folder: Path) -> None:
+    """Refuses a target that is there and is no export.
+
+    Raises:
+        FileExistsError: With what may be given instead.
+    """
+    if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is no export; allowed: a new folder, or an export to replace")
+
+
+def write_export(
+    folder: Path, model: SpeechLLM, settings: Mapping[str, Any], prompts: Mapping[str, Any], origin: Mapping[str, Any]
+) -> None:
+    """Writes a temporary folder beside the target and renames it.
+
+    Args:
+        folder: The target; an export that is there is replaced.
+        model: With its LLM as it shall be written; adapters that can be merged have been.
+        settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
+        prompts: Prompt settings of the data module.
+        origin: What it was made from, for people.
+
+    Raises:
+        FileExistsError: If the target is there and is no export.
+    """
+    check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    try:
+        os.chmod(temporary, 0o755)  # mkdtemp makes it private
+        _write_parts(temporary, model)
+        kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
+        adapted = bool(adapter_layers(model.llm))
+        manifest = {
+            "format": FORMAT,
+            "model": {**kept, "tuning": settings["tuning"] if adapted else None},
+            "prompts": dict(prompts),
+            "origin": dict(origin),
+            "versions": {name: version(name) for name in ("textkeep", "torch", "transformers", "peft")},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_parts(folder: Path, model: SpeechLLM) -> None:
+    llm: Any = model.llm
+    (folder / ADAPTOR.parent).mkdir()
+    if adapter_layers(llm):
+        save = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
+        (folder / ADAPTER).mkdir()
+        save_file(save, folder / ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
+        next(iter(llm.peft_config.values())).save_pretrained(folder / ADAPTER)
+        state = without_adapters(llm)
+        llm.save_pretrained(folder, state_dict=state, max_shard_size=SHARD)
+    else:
+        llm.save_pretrained(folder, max_shard_size=SHARD)
+    model.tokenizer.save_pretrained(folder)
+    save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder.fingerprint, model.llm_source, torch.float32)
+    if any(p.requires_grad for p in model.encoder.parameters()):
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
+        save_file(weights, folder / ENCODER, metadata={"format": "pt"})
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Moves a finished folder to its name; an older export there goes only when the new one is complete."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
+    folder.rename(old / folder.name)
+    temporary.rename(folder)
+    shutil.rmtree(old)
+
+
+def load_export(kind: type[SpeechLLM], folder: Path) -> SpeechLLM:
+    """The model of an export, with its weights, on the CPU.
+
+    Args:
+        kind: ``SpeechLLM``.
+        folder: Of the export.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    from lightning.pytorch.cli import instantiate_module
+
+    manifest = read_manifest(folder)
+    model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
+    tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
+    config = {**model_settings, "llm": str(folder), "adaptor_weights": str(folder / ADAPTOR), "tuning": tuning}
+    model: SpeechLLM = instantiate_module(kind, config)
+    model.configure_model()
+    if (folder / ENCODER).is_file():
+        model.encoder.load_state_dict(load_file(folder / ENCODER))
+    if (folder / ADAPTER).is_dir():
+        weights = load_file(folder / ADAPTER / "adapter_model.safetensors")
+        set_peft_model_state_dict(model.llm, weights)
+    return model
