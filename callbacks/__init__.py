@@ -15,6 +15,7 @@ _PUBLIC = {
     "RunCSVLogger": "csv_logger",
     "RunCheckpoint": "checkpoint",
     "RunProgressBar": "run_progress_bar",
+    "TuningImportance": "tuning_importance",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare, probe, undisturbed
+from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare
 from ..importance.summary import SummaryFile, metric_values, summary_line
 from .heat_maps import HeatMaps
-
-AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
+from .probing import measure_probe
 
 
 class ImportanceTracker(Callback):
@@ -76,6 +74,7 @@ class ImportanceTracker(Callback):
         self.history: list[dict[str, Any]] = []
         self._reference_steps: dict[str, int] = {}
         self._reference: dict[str, Snapshot] = {}
+        self._latest: dict[str, Snapshot] = {}
         self._measured: int | None = None
         self._pending = False
 
@@ -113,6 +112,7 @@ class ImportanceTracker(Callback):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._latest = {}  # the weights are about to change
         self._measure_pending(trainer, pl_module)
 
     @override
@@ -149,37 +149,23 @@ class ImportanceTracker(Callback):
         step = trainer.global_step
         self._measured, self._pending = step, False
         lines: list[dict[str, Any]] = []
-        llm: Any = pl_module.llm
+        self._latest = {}
         for name in self._probe_names(trainer):
-            with undisturbed(pl_module):
-                snapshot = probe(
-                    llm,
-                    self._batches(trainer, pl_module, name),
-                    self.estimators,
-                    step=step,
-                    name=name,
-                    autocast=AUTOCAST.get(str(trainer.precision)),
-                    **self._options,
-                )
+            snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
+            self._latest[name] = snapshot
             if trainer.is_global_zero:
                 lines += self._keep(trainer, name, snapshot)
             self._reference_steps.setdefault(name, step)
         return self._log(trainer, lines)
 
+    def latest(self, name: str) -> Snapshot | None:
+        """The measurement of a probe with the weights as they are now, if there has been one; on every rank."""
+        return self._latest.get(name)
+
     def _measure_pending(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._pending and self._measured != trainer.global_step:
             self.measure(trainer, pl_module)
         self._pending = False
-
-    def _batches(self, trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:
-        """This rank's part of a probe, embedded by the module as it is now."""
-        batches = trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
-        for batch in batches[trainer.global_rank :: trainer.world_size]:
-            batch = trainer.strategy.batch_to_device(batch)
-            with torch.no_grad(), trainer.precision_plugin.forward_context():
-                inputs = pl_module.embed(batch)  # type: ignore[operator]
-            # The ids do not go into the model; they are part of the probe's fingerprint.
-            yield {**inputs, "input_ids": batch.input_ids, "ids": batch.ids}
 
     def _probe_names(self, trainer: Trainer) -> Sequence[str]:
         names = self.probes if self.probes is not None else tuple(trainer.datamodule.probes)  # type: ignore[attr-defined]

@@ -106,7 +106,7 @@ class TextKeepCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self.config_init[self.subcommand].trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
-        added = default_callbacks(own, given, str(self.subcommand))
+        added = default_callbacks(own, given, str(self.subcommand), self.model.tuning)
         return super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
 
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:

@@ -10,7 +10,15 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from ..callbacks import GracefulStop, LogProgress, PredictionWriter, RunCheckpoint, RunProgressBar
+from ..callbacks import (
+    GracefulStop,
+    LogProgress,
+    PredictionWriter,
+    RunCheckpoint,
+    RunProgressBar,
+    TuningImportance,
+)
+from ..lightning_modules import Tuning
 
 CSV_LOGGER = "textkeep.callbacks.RunCSVLogger"
 WANDB_LOGGER = "textkeep.callbacks.ResilientWandbLogger"
@@ -23,13 +31,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-def default_callbacks(present: list[Callback], trainer: Namespace, verb: str) -> list[Callback]:
+def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tuning: Tuning) -> list[Callback]:
     """The callbacks that the config does not name and does not switch off.
 
     Args:
         present: Those that it names.
         trainer: The ``trainer`` part of the config.
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        tuning: The model's strategy, which may need measurements.
     """
     added: list[Callback] = []
 
@@ -42,6 +51,9 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str) ->
         added.append(RunCheckpoint())
     if verb == "fit" and missing(GracefulStop):
         added.append(GracefulStop())
+    measured = any(user.request for user in tuning.importance_users().values())
+    if verb == "fit" and measured and missing(TuningImportance):
+        added.append(TuningImportance())  # after ImportanceTracker, whose measurement it can use
     if verb == "predict" and missing(PredictionWriter):
         added.append(PredictionWriter())
     return added

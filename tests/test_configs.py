@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from textkeep import lightning_modules
 from textkeep.cli.main import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,3 +87,15 @@ def test_callbacks_can_be_appended(tmp_path: Path, capsys: pytest.CaptureFixture
     callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
     assert [c["class_path"].rsplit(".", 1)[1] for c in callbacks][-1] == "DeviceStatsMonitor"
     assert len(callbacks) == len(yaml.safe_load(BASE.read_text())["trainer"]["callbacks"]) + 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "tuning").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_tuning_overlay_takes_the_place_of_the_base(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another class leaves no option of the first one behind; the same class keeps what the overlay does not say."""
+    wanted = yaml.safe_load(path.read_text())["model"]["tuning"]
+    found = printed(path, capsys)["model"]["tuning"]
+    owner = getattr(lightning_modules, wanted["class_path"])
+    options = found.get("init_args", {})
+    assert found["class_path"].rsplit(".", 1)[1] == wanted["class_path"]
+    assert set(options) == set(inspect.signature(owner).parameters)
+    assert options.get("adaptor_lr", 0.0001) == wanted.get("init_args", {}).get("adaptor_lr", 0.0001)

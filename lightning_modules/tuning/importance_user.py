@@ -46,6 +46,14 @@ class ImportanceUser:
         """Takes a measurement that it asked for."""
         raise TypeError(f"{type(self).__name__} asked for no measurement")
 
+    def describe(self, layers: int) -> str:
+        """What it makes of the measurement, in a few words for the terminal.
+
+        Args:
+            layers: Number of decoder layers of the LLM.
+        """
+        return ""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it: a resumed run goes on with the same importance. Plain values and tensors."""
         return {}

@@ -41,15 +41,12 @@ def write_manifest(folder: Path, name: str, items: int, seed: int = 0) -> Path:
     return path
 
 
-def make_model(llm: Path, whisper: Path) -> SpeechLLM:
+def make_model(llm: Path, whisper: Path, **options: Any) -> SpeechLLM:
     """A tiny SpeechLLM with dropout, so that a disturbed random state shows."""
     torch.manual_seed(0)
+    settings = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.5), "max_new_tokens": 4, **options}
     model = SpeechLLM(
-        llm=str(llm),
-        encoder=WhisperEncoder(str(whisper)),
-        adaptor=ConcatMLP(stack=5, hidden=16),
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.5),
-        max_new_tokens=4,
+        llm=str(llm), encoder=WhisperEncoder(str(whisper)), adaptor=ConcatMLP(stack=5, hidden=16), **settings
     )
     model.configure_model()
     for layer in model.llm.model.layers:

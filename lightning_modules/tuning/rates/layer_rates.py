@@ -24,3 +24,12 @@ class LayerRates(ImportanceUser, ABC):
         Raises:
             ValueError: If the rates were made for another number of layers.
         """
+
+    def describe(self, layers: int) -> str:
+        """``learning rate x0.60 (layer 2) to x1.00 (layer 17)``."""
+        factors = self.multipliers(layers)
+        low, high = min(factors), max(factors)
+        if low == high:
+            return f"learning rate x{low:.2f} in every decoder layer"
+        slowest, fastest = factors.index(low), factors.index(high)
+        return f"learning rate x{low:.2f} (layer {slowest}) to x{high:.2f} (layer {fastest})"
