@@ -31,7 +31,7 @@ $(INSTALLED): $(VENV)/.torch pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOP): $(INSTALLED)
-	@$(PIP) --constraint constraints.txt --editable ".[speak,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[speak,dashboard,dev]"
 	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/textkeep  # what mypy_path in pyproject.toml is about
 	@touch $@
 

@@ -14,11 +14,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from .wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
+
 RUN_FILE = "wandb_run.json"
-STEP_METRIC = "trainer/global_step"
-HEAT_MAP_CHART = "textkeep_heat_map"
-"""Name of the Vega preset; its spec is in ``cli/dashboard``."""
-HEAT_MAP_FIELDS = ("step", "layer", "estimator", "share")
 
 
 class ResilientWandbLogger(WandbLogger):

@@ -77,6 +77,9 @@ class Views:
         page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         return {"models": {"edges": [], "pageInfo": page}}
 
+    def _CreateProject(self, v: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"result": {"project": None, "model": None, "inserted": True}}
+
     def _UpsertView2(self, v: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         identity = v.get("id") or opaque(f"View:{len(self.views)}")
         view = self.views[identity] = {**v, "id": identity, "spec": json.loads(v["spec"])}
