@@ -53,6 +53,8 @@ class Batch:
         modality: "speech" or "text" per row.
         examples: The rows' examples (without the samples of clips held in memory).
         encoded: Whether ``features`` are outputs of the frozen encoder.
+        twin: The same examples as text, in the same order and with the same answers, where a model asks for it; a row
+            whose question is not known as text supervises nothing there. None for a text-only batch.
         skipped: Why examples were left out while this batch was made.
     """
 
@@ -67,6 +69,7 @@ class Batch:
     modality: list[str]
     examples: Examples
     encoded: bool = False
+    twin: Batch | None = None
     skipped: list[BadExampleError] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -74,11 +77,13 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Give the same batch with its tensors on ``device``."""
-        return replace(self, **{n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors().items()})
+        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors().items()}
+        return replace(self, **moved, twin=self.twin.to(device, non_blocking) if self.twin else None)
 
     def pin_memory(self) -> Self:
         """Give the same batch with its tensors in page-locked memory."""
-        return replace(self, **{n: t.pin_memory() for n, t in self._tensors().items()})
+        pinned = {n: t.pin_memory() for n, t in self._tensors().items()}
+        return replace(self, **pinned, twin=self.twin.pin_memory() if self.twin else None)
 
     def _tensors(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

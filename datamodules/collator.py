@@ -35,10 +35,16 @@ class Collator:
         prompt: Renders the questions.
         answers: False leaves the answers out; a prompt then ends with the generation prompt.
         encoded: Whether the rows' features are outputs of the frozen encoder.
+        twins: Whether batches of speech come with their text twins.
     """
 
     def __init__(
-        self, front_end: SpeechFrontEnd, prompt: ChatPrompt, answers: bool = True, encoded: bool = False
+        self,
+        front_end: SpeechFrontEnd,
+        prompt: ChatPrompt,
+        answers: bool = True,
+        encoded: bool = False,
+        twins: bool = False,
     ) -> None:
         tokenizer = front_end.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -47,6 +53,7 @@ class Collator:
         self.prompt = prompt
         self.answers = answers
         self.encoded = encoded
+        self.twins = twins
 
     def __call__(self, rows: Sequence[Row], skipped: Sequence[BadExampleError] = ()) -> Batch:
         """Pad and stack the rows.
@@ -71,8 +78,16 @@ class Collator:
             modality=[row.modality for row in rows],
             examples=Examples(_light(row.example) for row in rows),
             encoded=self.encoded,
+            twin=self._twin(rows) if self.twins and spoken else None,
             skipped=list(skipped),
         )
+
+    def _twin(self, rows: Sequence[Row]) -> Batch:
+        """The rows as text; every rank makes one of every batch with speech, so that all run the same passes."""
+        twin = self([Row(row.example, "text") for row in rows])
+        without = torch.tensor([not row.example.has("text") for row in rows])
+        twin.labels[without] = IGNORE_INDEX
+        return twin
 
     def _tokens(self, row: Row) -> _Tokens:
         example = row.example

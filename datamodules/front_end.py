@@ -26,6 +26,8 @@ class SpeechFrontEnd(Protocol):
     """LLM positions per second of audio, for length estimates before a clip is read."""
     fingerprint: str
     """Of the encoder's weights and settings: the key of the feature cache."""
+    text_twins: bool
+    """Whether speech rows of training must come with their text twins."""
 
     def extract(self, waveform: Tensor) -> Tensor:
         """Waveform (samples,) -> features (C, F), float32, true length, on the CPU."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -15,6 +16,13 @@ from .prompts import ChatPrompt
 from .rows import View
 
 _SHORTEST_SECONDS = 0.1
+
+
+class Length(NamedTuple):
+    """Positions that a view takes in its batch and in the batch of text twins beside it."""
+
+    own: int
+    twin: int = 0
 
 
 class LengthEstimator:
@@ -39,25 +47,30 @@ class LengthEstimator:
         self._fewest = front_end.num_positions(front_end.extract(silence).shape[-1])
 
     def measure(
-        self, views: Sequence[View], bad: BadExamples, limit: int | None = None
-    ) -> tuple[list[View], list[int]]:
+        self, views: Sequence[View], bad: BadExamples, limit: int | None = None, twins: bool = False
+    ) -> tuple[list[View], list[Length]]:
         """Give the usable views and their lengths.
 
         Args:
             views: To measure.
             bad: Is told of views whose clip is too long, whose header cannot be read, or that are over ``limit``.
-            limit: Most positions of a view, or None.
+            limit: Most positions of a view with its twin, or None.
+            twins: Whether speech comes with its text twin.
 
         Raises:
             BadExampleError: If a view is bad and the policy is ``raise``.
         """
         tokens = self._text_tokens(views)
+        beside = [0] * len(views)
+        if twins:
+            as_text = self._text_tokens([View(view.example, "text") for view in views])
+            beside = [n if view.modality == "speech" else 0 for n, view in zip(as_text, views, strict=True)]
         kept, lengths = [], []
-        for view, count in zip(views, tokens, strict=True):
+        for view, count, twin in zip(views, tokens, beside, strict=True):
             try:
-                length = count + (self._positions(view) if view.modality == "speech" else 0)
-                if limit is not None and length > limit:
-                    detail = f"the example takes {length} positions; allowed: at most tokens_per_batch = {limit}"
+                length = Length(count + (self._positions(view) if view.modality == "speech" else 0), twin)
+                if limit is not None and sum(length) > limit:
+                    detail = f"the example takes {sum(length)} positions; allowed: at most tokens_per_batch = {limit}"
                     raise BadExampleError("over the token budget", view.example.location, detail)
             except BadExampleError as error:
                 bad.report(error)

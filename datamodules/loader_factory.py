@@ -90,12 +90,13 @@ class LoaderFactory:
         if not views:
             raise ValueError(f"train: none of the {len(examples)} examples has the modality {' or '.join(modalities)}")
         _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
-        kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch)
+        twins = self.reader.front_end.text_twins
+        kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch, twins)
         options, kinds = self.options, [view.modality for view in kept]
         sampler = TokenBudgetSampler(
             lengths, options.tokens_per_batch, options.max_examples, kinds, options.seed, shuffle, *self._ranks
         )
-        return self._loader(kept, sampler, self.reader, epoch=epoch, training=True)
+        return self._loader(kept, sampler, self.reader, epoch=epoch, training=True, twins=twins)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
@@ -109,18 +110,27 @@ class LoaderFactory:
         per_modality = []
         for modality in modalities:
             views, lengths = self._plain.measure([View(e, modality) for e in pairs], self.bad)
-            per_modality.append({view.example.id: length for view, length in zip(views, lengths, strict=True)})
+            per_modality.append({view.example.id: length.own for view, length in zip(views, lengths, strict=True)})
         both = [e for e in pairs if all(e.id in known for known in per_modality)]
-        lengths = [max(known[e.id] for known in per_modality) for e in both]
-        sampler = self._eval_sampler(lengths)
+        sampler = self._eval_sampler([max(known[e.id] for known in per_modality) for e in both])
         return {
             m: self._loader([View(e, m) for e in both], sampler, self.plain_reader, answers=answers) for m in modalities
         }
 
-    def loader(self, examples: Sequence[Example], modality: Modality, answers: bool = True) -> BatchLoader:
-        """A loader of these examples in one modality, sorted by length, each example on one rank only."""
-        kept, lengths = self._plain.measure([View(e, modality) for e in examples], self.bad)
-        return self._loader(kept, self._eval_sampler(lengths), self.plain_reader, answers=answers)
+    def loader(
+        self, examples: Sequence[Example], modality: Modality, answers: bool = True, twins: bool = False
+    ) -> BatchLoader:
+        """A loader of these examples in one modality, sorted by length, each example on one rank only.
+
+        Args:
+            examples: To give.
+            modality: "speech" or "text".
+            answers: False gives left-padded prompts to generate from.
+            twins: Whether batches of speech come with their text twins.
+        """
+        kept, lengths = self._plain.measure([View(e, modality) for e in examples], self.bad, twins=twins)
+        sampler = self._eval_sampler([sum(length) for length in lengths])
+        return self._loader(kept, sampler, self.plain_reader, answers=answers, twins=twins)
 
     def batches(self, examples: Sequence[Example], modality: Modality, rows: int) -> list[Batch]:
         """Batches of ``rows`` examples in the given order, with answers, in this process.
@@ -163,8 +173,9 @@ class LoaderFactory:
         answers: bool = True,
         epoch: int = 0,
         training: bool = False,
+        twins: bool = False,
     ) -> BatchLoader:
-        collator = Collator(reader.front_end, self.prompt, answers=answers, encoded=reader.cache is not None)
+        collator = Collator(reader.front_end, self.prompt, answers, encoded=reader.cache is not None, twins=twins)
         dataset = ViewDataset(views, reader, collator, self.bad.policy, refill=training)
         # Text alone is read in no time: workers would only cost memory.
         spoken = any(view.modality == "speech" for view in views)

@@ -193,9 +193,18 @@ class SpeechTextData(L.LightningDataModule):
         """Left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
         return self._evaluation(split or self._eval_split(), answers=False)
 
-    def loader(self, examples: list[Example], modality: Modality, answers: bool = True) -> BatchLoader:
-        """A loader of any examples in one modality (a hearing test with other clips); each on one rank only."""
-        return self.factory(examples if modality == "speech" else []).loader(examples, modality, answers)
+    def loader(
+        self, examples: list[Example], modality: Modality, answers: bool = True, twins: bool = False
+    ) -> BatchLoader:
+        """A loader of any examples in one modality (a hearing test with other clips); each on one rank only.
+
+        With ``twins``, batches of speech hold the same questions as text (``batch.twin``).
+        """
+        return self.factory(examples if modality == "speech" else []).loader(examples, modality, answers, twins)
+
+    def training_texts(self) -> BatchLoader:
+        """The training examples as text, each on one rank only: the text rows and text twins of training batches."""
+        return self.loader([example for example in self.examples("train") if example.has("text")], "text")
 
     def probe_batches(self, name: str) -> list[Batch]:
         """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""

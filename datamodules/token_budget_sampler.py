@@ -16,6 +16,8 @@ _MIN_BATCHES = 2
 class TokenBudgetSampler(Sampler[list[int]]):
     """Batch sampler: rows x longest row of a batch never exceeds ``tokens_per_batch``.
 
+    Where rows have several parts (a question and its text twin), the longest of each part count together.
+
     The examples are sorted by length and cut into buckets; in each epoch the members of a bucket are drawn anew into
     its batches, and the batches are shuffled. The number of batches is the same in every epoch. Ranks get different
     batches of similar length and of the same kind at each step. To give every rank the same number, batches are
@@ -24,7 +26,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
     repeated and some ranks have one batch less.
 
     Args:
-        lengths: Of the examples, in tokens (audio positions included).
+        lengths: Of the examples, in tokens (audio positions included): one number each, or one for each part.
         tokens_per_batch: The budget.
         max_examples: Most rows of a batch, or None.
         kinds: Examples of different kinds never share a batch (modalities); None if all are alike.
@@ -39,7 +41,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | Sequence[Sequence[int]],
         tokens_per_batch: int,
         max_examples: int | None = None,
         kinds: Sequence[str] | None = None,
@@ -49,6 +51,8 @@ class TokenBudgetSampler(Sampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
+        self._parts = self.lengths.reshape(len(self.lengths), -1) if len(self.lengths) else np.zeros((0, 1), int)
+        self._sizes = self._parts.sum(axis=1)
         self.tokens_per_batch = tokens_per_batch
         self.max_examples = max_examples
         self.seed = seed
@@ -91,8 +95,8 @@ class TokenBudgetSampler(Sampler[list[int]]):
     def _cut(self, kind: str) -> list[np.ndarray]:
         """Indices of a kind, sorted by length and cut into buckets."""
         indices = np.flatnonzero(self._kinds == kind)
-        indices = indices[np.argsort(self.lengths[indices], kind="stable")]
-        sizes = self.lengths[indices]
+        indices = indices[np.argsort(self._sizes[indices], kind="stable")]
+        sizes = self._sizes[indices]
         starts = [0]
         for position in range(1, len(indices)):
             count, longest = position - starts[-1], int(sizes[position - 1])
@@ -102,13 +106,13 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return np.split(indices, starts[1:]) if len(indices) else []
 
     def _rows(self, longest: int) -> int:
-        """Rows of a batch whose longest row is given."""
-        rows = self.tokens_per_batch // max(longest, 1)
+        """Rows of a batch whose longest row is given; one fits even where the longest parts are of different rows."""
+        rows = max(1, self.tokens_per_batch // max(longest, 1))
         return min(rows, self.max_examples) if self.max_examples else rows
 
     def _draw(self, bucket: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Cut a bucket into batches of nearly equal size."""
-        rows = self._rows(int(self.lengths[bucket].max()))
+        rows = self._rows(int(self._parts[bucket].max(axis=0).sum()))
         members = rng.permutation(bucket) if rng is not None else bucket
         return np.array_split(members, -(-len(bucket) // rows))
 
@@ -129,9 +133,9 @@ class TokenBudgetSampler(Sampler[list[int]]):
             raise ValueError(f"max_examples_per_batch: {self.max_examples} (allowed: at least 1)")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank {self.rank} of {self.world_size} (allowed: 0 to {self.world_size - 1})")
-        if len(self.lengths) and self.lengths.max() > self.tokens_per_batch:
-            longest = int(self.lengths.argmax())
+        if len(self._sizes) and self._sizes.max() > self.tokens_per_batch:
+            longest = int(self._sizes.argmax())
             raise ValueError(
-                f"tokens_per_batch: {self.tokens_per_batch} is less than the {self.lengths[longest]} tokens of example "
+                f"tokens_per_batch: {self.tokens_per_batch} is less than the {self._sizes[longest]} tokens of example "
                 f"{longest} (allowed: at least the longest example)"
             )

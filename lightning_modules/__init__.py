@@ -2,7 +2,15 @@
 
 from .adaptors import Adaptor, ConcatMLP, StackSwiGLU, StackTransformer
 from .encoders import HFEncoder, SpeechEncoder, WhisperEncoder
-from .objectives import AnswerCrossEntropy, CTCAlignment, Objective
+from .objectives import (
+    AnswerCrossEntropy,
+    CachedTeacher,
+    CTCAlignment,
+    LiveTeacher,
+    Objective,
+    Teacher,
+    TextTwinDistillation,
+)
 from .speech_llm import SpeechLLM
 from .tuning import AdaptorOnly, FullFineTuning, Tuning
 from .tuning.rates import (
@@ -21,6 +29,7 @@ __all__ = [
     "AdaptorOnly",
     "AnswerCrossEntropy",
     "CTCAlignment",
+    "CachedTeacher",
     "ConcatMLP",
     "ExponentialDepthRates",
     "FullFineTuning",
@@ -29,6 +38,7 @@ __all__ = [
     "LayerRates",
     "LinearDepthRates",
     "ListedRates",
+    "LiveTeacher",
     "Objective",
     "PermutedRates",
     "ReversedRates",
@@ -36,6 +46,8 @@ __all__ = [
     "SpeechLLM",
     "StackSwiGLU",
     "StackTransformer",
+    "Teacher",
+    "TextTwinDistillation",
     "Tuning",
     "UniformRates",
     "WhisperEncoder",

@@ -28,6 +28,7 @@ from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer, scale_layers
 from .pretrained import resolve_pretrained
 from .reference import ReferenceLLM
+from .shared_logits import SharedLogits
 from .token_normalizer import TokenNormalizer
 from .tuning import FullFineTuning, Tuning
 
@@ -94,6 +95,7 @@ class SpeechLLM(LightningModule):
         self._normalizer = TokenNormalizer()
         self._frozen_hash: str | None = None
         self._eval_losses = ModalityLosses()
+        self._shared = SharedLogits()
         if self._objectives()[0].penalty:
             raise ValueError("model.objectives: the first must be over tokens (AnswerCrossEntropy), not a penalty")
         self.tuning.check(self._objectives())
@@ -121,8 +123,8 @@ class SpeechLLM(LightningModule):
         else:
             weights = Path(resolve_pretrained(self.adaptor_weights))
             load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
-        self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         self._reference = ReferenceLLM(path, self.llm, self.tuning)
+        self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         for objective in self._objectives():
             objective.build(self)
         if self.gradient_checkpointing:
@@ -173,6 +175,9 @@ class SpeechLLM(LightningModule):
 
     def answer_logits(self, batch: Any) -> AnswerLogits:
         """What the LLM predicts for the answers of a batch, under whatever the tuning puts in place for it."""
+        return self._shared.of(batch, self._answer_logits)
+
+    def _answer_logits(self, batch: Any) -> AnswerLogits:
         with self.tuning.reading(batch.audio_mask):
             return answer_logits(self.llm, **self.embed(batch))
 
@@ -195,9 +200,15 @@ class SpeechLLM(LightningModule):
 
     # ------------------------------------------------------------------ steps
 
+    def on_fit_start(self) -> None:
+        """Lets the objectives get ready."""
+        for objective in self._objectives():
+            objective.start(self)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
-        total = weighed_total(self._objectives(), self, batch)
+        with self._shared.step():
+            total = weighed_total(self._objectives(), self, batch)
         if len(total.means) > 1:
             self.log_dict({f"train/{name}": mean for name, mean in total.means.items()}, batch_size=len(batch))
         mean = total.loss.detach() / total.tokens.clamp(min=1)

@@ -23,6 +23,7 @@ class TextFrontEnd:
     feature_dim: int = 1
     positions_per_second: float = 12.5
     fingerprint: str = "text"
+    text_twins: bool = False
 
     def extract(self, waveform: Any) -> Any:
         """One frame of nothing; :func:`read_batches` lets no speech come here."""

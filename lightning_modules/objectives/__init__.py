@@ -1,8 +1,20 @@
 """Objectives: what a training step asks of the model."""
 
 from .answer_cross_entropy import AnswerCrossEntropy
+from .cached_teacher import CachedTeacher
 from .ctc_alignment import CTCAlignment
 from .objective import Objective
+from .teacher import LiveTeacher, Teacher
+from .text_twin_distillation import TextTwinDistillation
 from .total import weighed_total
 
-__all__ = ["AnswerCrossEntropy", "CTCAlignment", "Objective", "weighed_total"]
+__all__ = [
+    "AnswerCrossEntropy",
+    "CTCAlignment",
+    "CachedTeacher",
+    "LiveTeacher",
+    "Objective",
+    "Teacher",
+    "TextTwinDistillation",
+    "weighed_total",
+]

@@ -36,6 +36,8 @@ class Objective(nn.Module, ABC):
                 f"{type(self).__name__}: weight is {weight}, but must be positive (leave the objective out)"
             )
         self.weight = weight
+        #: Further figures of the last batch, by the end of their name: logged as ``train/<name>_<key>``.
+        self.figures: dict[str, Tensor] = {}
 
     def check(self, tuning: Tuning) -> None:
         """Refuses a tuning strategy with which this objective makes no sense; called when the model is built.
@@ -46,6 +48,9 @@ class Objective(nn.Module, ABC):
 
     def build(self, model: SpeechLLM) -> None:
         """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
+
+    def start(self, model: SpeechLLM) -> None:
+        """Gets ready for training; called at the start of a fit, with the data module and any checkpoint in place."""
 
     @abstractmethod
     def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ class Total(NamedTuple):
     Attributes:
         loss: Weighted sum of the objectives' sums (scalar, with gradient).
         tokens: Number of tokens of the first objective, by which the step will be divided.
-        means: Objective's name -> its mean per token, or a penalty's value, without gradient.
+        means: Objective's name -> its mean per token, or a penalty's value, without gradient; and their figures.
     """
 
     loss: Tensor
@@ -41,4 +41,5 @@ def weighed_total(objectives: Sequence[Objective], model: SpeechLLM, batch: Any)
         counts.append(tokens)
         losses.append(loss * objective.weight * (counts[0] if objective.penalty else 1))
         means[objective.name] = loss.detach() / tokens.clamp(min=1)
+        means |= {f"{objective.name}_{key}": figure.float() for key, figure in objective.figures.items()}
     return Total(torch.stack(losses).sum(), counts[0], means)

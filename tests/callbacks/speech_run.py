@@ -41,7 +41,7 @@ def write_manifest(folder: Path, name: str, items: int, seed: int = 0) -> Path:
     return path
 
 
-def make_model(llm: Path, whisper: Path, **options: Any) -> SpeechLLM:
+def make_model(llm: Path, whisper: Path, dropout: float = 0.2, **options: Any) -> SpeechLLM:
     """A tiny SpeechLLM with dropout, so that a disturbed random state shows."""
     torch.manual_seed(0)
     settings = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.5), "max_new_tokens": 4, **options}
@@ -50,7 +50,7 @@ def make_model(llm: Path, whisper: Path, **options: Any) -> SpeechLLM:
     )
     model.configure_model()
     for layer in model.llm.model.layers:
-        layer.self_attn.attention_dropout = 0.2
+        layer.self_attn.attention_dropout = dropout
     return model
 
 

@@ -26,6 +26,7 @@ class EnergyFrontEnd:
     feature_dim: int = 2
     positions_per_second: float = 10.0
     fingerprint: str = "energy"
+    text_twins: bool = False
 
     def extract(self, waveform: Tensor) -> Tensor:
         frames = waveform[: len(waveform) // 160 * 160].reshape(-1, 160)

@@ -1,0 +1,52 @@
+"""Where the targets of distillation come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .divergence import divergence
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+Comparison = Callable[[Tensor], Tensor]
+"""The student's logits (N, V) at N answer tokens to the divergence from the teacher (N,), nats."""
+
+
+class Teacher(ABC):
+    """What the untouched LLM would say after the written question."""
+
+    def start(self, model: SpeechLLM, temperature: float) -> None:  # noqa: B027 - a hook
+        """Gets ready; called at the start of a fit, on every rank."""
+
+    @abstractmethod
+    def read(self, model: SpeechLLM, texts: Any, temperature: float) -> Comparison:
+        """Has the teacher read written questions with their answers.
+
+        Args:
+            model: The student.
+            texts: A text batch; its N supervised tokens, row by row, are compared.
+            temperature: Of both distributions.
+        """
+
+
+class LiveTeacher(Teacher):
+    """The untouched LLM itself: one more forward pass a step, without gradients.
+
+    Under LoRA and with a frozen LLM it is the trained model with its adapters off, and costs no memory. Otherwise it is
+    a frozen copy in the weights' own type: 0.5 GB for SmolLM2-135M in float32, 16 GB for an 8B model in bfloat16.
+    """
+
+    def start(self, model: SpeechLLM, temperature: float) -> None:
+        """Keeps the copy, if there is one, for the whole fit."""
+        model.reference.resident = True
+
+    def read(self, model: SpeechLLM, texts: Any, temperature: float) -> Comparison:
+        """Exact, over the whole vocabulary."""
+        found = model.reference.answer_logits(texts)
+        return partial(divergence, found.logits[found.targets != -100], temperature=temperature)

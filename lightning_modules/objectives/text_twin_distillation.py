@@ -1,0 +1,93 @@
+"""The model answers as the untouched LLM does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .objective import Objective
+from .teacher import LiveTeacher, Teacher
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+
+class TextTwinDistillation(Objective):
+    """KL(untouched LLM reading the question || model hearing it), and the same with the model reading it.
+
+    Cross-modal distillation (arXiv 2509.14930: loss = CE + lambda tau^2 KL with lambda 0.5, tau 2, on spoken (S->T) and
+    written (T->T) questions). With one objective alone it is ultravox's training, and SALAD's (arXiv 2510.13632), which
+    names the two divergences misalignment and forgetting. At every answer token the teacher's distribution is the
+    target (forward KL), times tau squared as in Hinton et al. (arXiv 1503.02531).
+
+    A batch of speech is asked both terms, the second on its text twin; a batch of text the second alone. Rows whose
+    question is not known as text are left out and counted (``train/distillation_skipped``).
+
+    Args:
+        weight: Lambda, the factor in the total.
+        speech: Factor of the S->T term.
+        text: Factor of the T->T term; 0 saves the model's pass over the text twins.
+        temperature: Tau.
+        end_of_turn: Whether the token that ends the answer is compared too.
+        teacher: ``LiveTeacher`` (default) or ``CachedTeacher``.
+    """
+
+    name = "distillation"
+    needs_twins = True
+
+    def __init__(
+        self,
+        weight: float = 0.5,
+        speech: float = 1.0,
+        text: float = 1.0,
+        temperature: float = 2.0,
+        end_of_turn: bool = True,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__(weight)
+        if speech < 0 or text < 0 or speech + text == 0:
+            raise ValueError(
+                f"TextTwinDistillation: speech is {speech}, text is {text}: at least 0 each and one positive is allowed"
+            )
+        if temperature <= 0:
+            raise ValueError(f"TextTwinDistillation: temperature is {temperature}, but must be positive")
+        self.factors = {"speech": speech, "text": text}
+        self.temperature = temperature
+        self.end_of_turn = end_of_turn
+        self.teacher = teacher or LiveTeacher()
+
+    def start(self, model: SpeechLLM) -> None:
+        """Lets the teacher get ready."""
+        self.teacher.start(model, self.temperature)
+
+    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+        """Summed over the batch's answer tokens; both terms of a spoken question are over the same tokens."""
+        spoken = batch.features.shape[0] > 0
+        texts = batch.twin if spoken else batch
+        compare = self.teacher.read(model, texts, self.temperature)
+        students = {"speech": batch, "text": texts} if spoken else {"text": batch}
+        with_text = (texts.labels != -100).any(dim=1)
+        counted = self._counted(texts.labels)
+        tokens = counted.sum()
+        total = torch.zeros((), device=tokens.device)
+        self.figures = {"skipped": (~with_text).sum()}
+        for name, student in students.items():
+            if self.factors[name] == 0 and len(students) > 1:
+                continue
+            found = model.answer_logits(student)
+            compared = (found.targets != -100) & with_text[:, None]
+            loss = self.temperature**2 * compare(found.logits[compared])[counted].sum()
+            self.figures[name] = loss.detach() / tokens.clamp(min=1)
+            total = total + self.factors[name] * loss
+        return total, tokens
+
+    def _counted(self, labels: Tensor) -> Tensor:
+        """Which of the N supervised tokens count (N,)."""
+        supervised = labels != -100
+        if self.end_of_turn:
+            return torch.ones(int(supervised.sum()), dtype=torch.bool, device=labels.device)
+        place = torch.arange(labels.shape[1], device=labels.device)
+        last = torch.where(supervised, place, -1).amax(dim=1, keepdim=True)
+        return (place != last)[supervised]

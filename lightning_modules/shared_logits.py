@@ -1,0 +1,33 @@
+"""Objectives of one step that ask for the same predictions share a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .answer_loss import AnswerLogits
+
+
+class SharedLogits:
+    """The answer logits of the batches of one training step; outside of a step nothing is kept."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, AnswerLogits] | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Keeps what is computed while it lasts."""
+        self._found = {}
+        try:
+            yield
+        finally:
+            self._found = None
+
+    def of(self, batch: Any, compute: Callable[[Any], AnswerLogits]) -> AnswerLogits:
+        """The batch's logits, computed at the first request of a step."""
+        if self._found is None:
+            return compute(batch)
+        if id(batch) not in self._found:
+            self._found[id(batch)] = compute(batch)
+        return self._found[id(batch)]
