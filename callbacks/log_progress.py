@@ -11,12 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-
-def duration(seconds: float) -> str:
-    """``h:mm:ss`` of a number of seconds, ``m:ss`` below an hour."""
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+from .duration import duration
 
 
 class LogProgress(ProgressBar):

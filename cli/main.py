@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file"),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
+    "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
     "dashboard": Verb(".dashboard:main", "save a W&B workspace that shows a project's runs"),
     "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance"),
     "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it"),

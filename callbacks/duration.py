@@ -1,0 +1,10 @@
+"""Times as a reader of a terminal wants them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """``h:mm:ss`` of a number of seconds, ``m:ss`` below an hour."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
