@@ -1,0 +1,95 @@
+"""The overlays of strategies, objectives and hybrids over the quickstart, on tiny models."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+OVERLAYS = sorted(path for folder in ("tuning", "objectives", "hybrids") for path in (CONFIGS / folder).glob("*.yaml"))
+
+
+def overlay_name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+class RankDigest(Callback):
+    """Writes a hash of all weights of this rank into the run directory, before and after training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write("before", trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write("after", trainer, pl_module)
+
+    def _write(self, when: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(pl_module.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+        folder = Path(trainer.default_root_dir, "digests")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{when}-rank{trainer.global_rank}").write_text(digest.hexdigest())
+
+
+def tiny_overlay(settings: dict[str, Any], folder: Path, steps: int, callbacks: list[Any]) -> Path:
+    """A config that turns the quickstart into a run of some steps on tiny models.
+
+    Args:
+        settings: ``tiny_settings`` of the fixtures.
+        folder: Gets the file.
+        steps: Optimizer steps.
+        callbacks: In the place of the quickstart's.
+    """
+    manifest = settings["data"]["train"][0]
+    probes = {
+        name: {"source": manifest, "modality": modality, "examples": 4}
+        for name, modality in (("indomain_text", "text"), ("heldout_text", "text"), ("speech", "speech"))
+    }
+    values = {
+        "trainer": {
+            **settings["trainer"],
+            "max_steps": steps,
+            "val_check_interval": steps,
+            "logger": {"class_path": "RunCSVLogger"},
+            "callbacks": callbacks,
+            "enable_progress_bar": False,
+        },
+        "model": {**settings["model"], "adaptor_weights": None},
+        "data": {**settings["data"], "tokens_per_batch": 160, "probes": probes},
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def words(overlay: Path | None, tiny: Path, run: Path, *more: str) -> list[str]:
+    """A ``fit`` of the quickstart, made tiny, with an overlay (``None`` for none)."""
+    files = [CONFIGS / "quickstart.yaml", tiny, *([overlay] if overlay else [])]
+    named = [word for file in files for word in ("--config", str(file))]
+    needed = TINY.get(overlay_name(overlay), ()) if overlay else ()
+    return ["fit", *named, "--trainer.default_root_dir", str(run), *needed, *more]
+
+
+#: What an overlay needs to fit two layers and six questions.
+TINY: dict[str, tuple[str, ...]] = {}
+
+
+def rank_environment(rank: int, port: int) -> dict[str, str]:
+    """Of one of two processes, started by hand."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
