@@ -18,6 +18,7 @@ from .adaptor_start import start_at_embedding_norm
 from .adaptors import Adaptor
 from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
 from .checkpoints import find_checkpoint
+from .combination import check_combination
 from .encoders import SpeechEncoder
 from .export_folder import is_export, load_export
 from .front_end import FrontEnd
@@ -96,11 +97,7 @@ class SpeechLLM(LightningModule):
         self._frozen_hash: str | None = None
         self._eval_losses = ModalityLosses()
         self._shared = SharedLogits()
-        if self._objectives()[0].penalty:
-            raise ValueError("model.objectives: the first must be over tokens (AnswerCrossEntropy), not a penalty")
-        self.tuning.check(self._objectives())
-        for objective in self._objectives():
-            objective.check(self.tuning)
+        check_combination(self.tuning, self._objectives())
 
     # ------------------------------------------------------------------ weights
 

@@ -26,6 +26,8 @@ class Objective(nn.Module, ABC):
     name: str
     #: Whether it is a penalty on the weights: its value counts once a step, however many tokens a batch holds.
     penalty: bool = False
+    #: Whether its value depends on what the LLM computes, so that all that trains in the LLM gets a gradient.
+    runs_llm: bool = True
     #: Whether speech rows must come with their text twins (``batch.twin``).
     needs_twins: bool = False
 
