@@ -13,7 +13,7 @@ from typing_extensions import override
 from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare
 from ..importance.summary import SummaryFile, metric_values, summary_line
 from .heat_maps import HeatMaps
-from .probing import measure_probe
+from .probing import acting_weights, measure_probe
 
 
 class ImportanceTracker(Callback):
@@ -77,6 +77,7 @@ class ImportanceTracker(Callback):
         self._latest: dict[str, Snapshot] = {}
         self._measured: int | None = None
         self._pending = False
+        self._left_out: set[str] = set()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -150,7 +151,7 @@ class ImportanceTracker(Callback):
         self._measured, self._pending = step, False
         lines: list[dict[str, Any]] = []
         self._latest = {}
-        for name in self._probe_names(trainer):
+        for name in self._probe_names(trainer, pl_module):
             snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
             self._latest[name] = snapshot
             if trainer.is_global_zero:
@@ -167,11 +168,15 @@ class ImportanceTracker(Callback):
             self.measure(trainer, pl_module)
         self._pending = False
 
-    def _probe_names(self, trainer: Trainer) -> Sequence[str]:
+    def _probe_names(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[str]:
         names = self.probes if self.probes is not None else tuple(trainer.datamodule.probes)  # type: ignore[attr-defined]
         if not names:
             raise ValueError("ImportanceTracker: the data module defines no probes (data.probes)")
-        return names
+        left_out = {name for name in names if acting_weights(trainer, pl_module, name) is None}
+        for name in sorted(left_out - self._left_out):
+            rank_zero_info(f"importance: probe {name!r} is left out: its positions meet different weights")
+        self._left_out = left_out
+        return [name for name in names if name not in left_out]
 
     def _keep(self, trainer: Trainer, name: str, snapshot: Snapshot) -> list[dict[str, Any]]:
         """Writes a snapshot and compares it with the reference. Rank zero only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,9 +28,15 @@ def measure_probe(
 
     Returns:
         The snapshot, the same on all ranks.
+
+    Raises:
+        ValueError: If there is no one matrix a layer that the probe's examples meet.
     """
     llm: Any = pl_module.llm
-    with undisturbed(pl_module):
+    acting = acting_weights(trainer, pl_module, name)
+    if acting is None:
+        raise ValueError(f"importance: probe {name!r} cannot be measured: its positions meet different weights")
+    with undisturbed(pl_module), acting:
         return probe(
             llm,
             _batches(trainer, pl_module, name),
@@ -39,6 +46,17 @@ def measure_probe(
             autocast=AUTOCAST.get(str(trainer.precision)),
             **options,
         )
+
+
+def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> AbstractContextManager[None] | None:
+    """Puts in place the weights that a probe's examples meet; ``None`` where that is not one matrix a layer.
+
+    Adapters behind a gate are off unless the LLM reads a batch: text probes meet the untouched LLM.
+    """
+    tuning: Any = getattr(pl_module, "tuning", None)
+    if tuning is None:
+        return nullcontext()
+    return tuning.measuring(trainer.datamodule.probes[name].modality)  # type: ignore[attr-defined]
 
 
 def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:

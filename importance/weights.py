@@ -43,14 +43,17 @@ def refusal(module: nn.Module) -> str | None:
         adapter: Any = module
         if any(adapter.lora_bias.get(name) for name in adapter.active_adapters):
             return "LoRA with a bias of its own"
-        if any(name in adapter.lora_variant for name in adapter.active_adapters):
-            return "LoRA variant (such as DoRA) whose effective weight is not W + sBA"
+        variants = [name for name in adapter.active_adapters if name in adapter.lora_variant]
+        if variants and (_magnitude(adapter) is None or len(adapter.active_adapters) > 1):
+            return "LoRA variant whose effective weight is neither W + sBA nor DoRA's"
     return None
 
 
 @torch.no_grad()
 def effective_weight(module: nn.Module) -> Tensor:
     """The weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` under LoRA.
+
+    Under DoRA (arXiv 2402.09353, equation 5) the rows of that sum have the learned lengths.
 
     The gradient with respect to this effective weight is what taps on the wrapper's input and output give, so a
     score of a LoRA-tuned model can be compared with the base model's, entry by entry.
@@ -62,13 +65,24 @@ def effective_weight(module: nn.Module) -> Tensor:
     weight = base.weight
     assert isinstance(weight, Tensor)
     weight = whole(weight.detach())
+    lengths = None
     if is_lora(module):
         adapter: Any = module
         if not adapter.disable_adapters and not adapter.merged:
             for name in adapter.active_adapters:
                 if name in adapter.lora_A:
                     weight = weight + adapter.get_delta_weight(name).detach()
-    return weight.T if is_transposed(base) else weight
+            lengths = _magnitude(adapter)
+    weight = weight.T if is_transposed(base) else weight
+    return weight if lengths is None else weight * (lengths / weight.norm(dim=1))[:, None]
+
+
+def _magnitude(adapter: Any) -> Tensor | None:
+    """DoRA's learned row lengths (out,), if the active adapter has them."""
+    for name in adapter.active_adapters:
+        if name in adapter.lora_magnitude_vector:
+            return adapter.lora_magnitude_vector[name].weight.detach()
+    return None
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

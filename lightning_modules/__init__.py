@@ -12,7 +12,7 @@ from .objectives import (
     TextTwinDistillation,
 )
 from .speech_llm import SpeechLLM
-from .tuning import AdaptorOnly, FullFineTuning, Tuning
+from .tuning import AdaptorOnly, FullFineTuning, LoRA, SpeechGate, SpeechPositions, SpeechTurns, Tuning
 from .tuning.rates import (
     ExponentialDepthRates,
     ImportanceRates,
@@ -39,11 +39,15 @@ __all__ = [
     "LinearDepthRates",
     "ListedRates",
     "LiveTeacher",
+    "LoRA",
     "Objective",
     "PermutedRates",
     "ReversedRates",
     "SpeechEncoder",
+    "SpeechGate",
     "SpeechLLM",
+    "SpeechPositions",
+    "SpeechTurns",
     "StackSwiGLU",
     "StackTransformer",
     "Teacher",

@@ -125,7 +125,8 @@ class SpeechLLM(LightningModule):
         for objective in self._objectives():
             objective.build(self)
         if self.gradient_checkpointing:
-            self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            arguments = {"use_reentrant": False, **self.tuning.checkpointing()}
+            self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
         self.train(self.training)
 
     def _objectives(self) -> list[Objective]:

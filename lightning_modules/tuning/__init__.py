@@ -3,7 +3,9 @@
 from .adaptor_only import AdaptorOnly
 from .full_fine_tuning import FullFineTuning
 from .importance_user import ImportanceRequest, ImportanceUser
+from .lora import LoRA
 from .rates import LayerRates
+from .speech_gate import SpeechGate, SpeechPositions, SpeechTurns
 from .tuning import ParameterGroup, Tuning
 
 __all__ = [
@@ -12,6 +14,10 @@ __all__ = [
     "ImportanceRequest",
     "ImportanceUser",
     "LayerRates",
+    "LoRA",
     "ParameterGroup",
+    "SpeechGate",
+    "SpeechPositions",
+    "SpeechTurns",
     "Tuning",
 ]

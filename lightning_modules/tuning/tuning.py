@@ -68,6 +68,21 @@ class Tuning(ABC):
         """What must be in place while the LLM reads a batch, given where speech stands in it (B, T)."""
         return nullcontext()
 
+    def checkpointing(self) -> dict[str, Any]:
+        """Arguments for ``torch.utils.checkpoint`` beside ``use_reentrant``, where the LLM recomputes activations."""
+        return {}
+
+    def measuring(self, modality: str) -> AbstractContextManager[None] | None:
+        """What must be in place while importance is measured on a probe.
+
+        Args:
+            modality: ``speech`` or ``text``.
+
+        Returns:
+            A context; ``None`` if there is no one weight matrix that such examples meet.
+        """
+        return nullcontext()
+
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
         """A context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
         return None

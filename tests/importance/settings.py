@@ -61,16 +61,20 @@ def tied_embeddings() -> Case:
     return [whole, *alone, probe(model, PADDED, "wanda")], truth(model, PADDED, drawn)
 
 
-def lora() -> Case:
+def lora(dora: bool = False) -> Case:
     """Scores are of the effective weight: the truth is that of the merged model."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(7)
-    config = LoraConfig(r=3, lora_alpha=6, lora_dropout=0.3, target_modules="all-linear", bias="none")
+    config = LoraConfig(
+        r=3, lora_alpha=6, lora_dropout=0.0 if dora else 0.3, target_modules="all-linear", use_dora=dora
+    )
     model = get_peft_model(tiny_llama(tied=True), config).double()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)
+        if "lora_magnitude" in name:
+            parameter.data.mul_(1.3)
     merged = copy.deepcopy(model).merge_and_unload().requires_grad_(True)
     return _case(model.train(), PADDED, merged)
 
@@ -92,6 +96,7 @@ ONE_PROCESS: dict[str, Callable[[], Case]] = {
     "checkpointing, reentrant": lambda: checkpointing(reentrant=True),
     "tied embeddings": tied_embeddings,
     "LoRA": lora,
+    "DoRA": lambda: lora(dora=True),
     "float32": float32,
     "bfloat16 autocast": bfloat16_autocast,
 }

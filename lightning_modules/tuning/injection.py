@@ -1,0 +1,75 @@
+"""Putting peft's LoRA layers into a language model, and switching them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from ..adapters import adapter_layers
+from ..decoder_layers import decoder_layers
+
+TRAINED = "default"
+"""peft's name of the adapter that learns."""
+
+
+def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, nn.Module]:
+    """The dense layers of the decoder blocks, by their full names: of Llama the seven of each block, never the head.
+
+    Args:
+        llm: A causal LM of any family.
+        targets: Last parts of the names that are wanted; ``None`` takes all.
+
+    Raises:
+        ValueError: If a target does not occur.
+    """
+    inside = {id(module) for module in decoder_layers(llm).modules()}
+    found: dict[str, nn.Module] = {
+        name: module
+        for name, module in llm.named_modules()
+        if id(module) in inside and isinstance(module, nn.Linear | Conv1D)
+    }
+    if targets is None:
+        return found
+    kinds = {name.rsplit(".", 1)[-1] for name in found}
+    if unknown := [target for target in targets if target not in kinds]:
+        raise ValueError(f"LoRA: targets {unknown} are not in the LLM's decoder layers (allowed: {sorted(kinds)})")
+    return {name: module for name, module in found.items() if name.rsplit(".", 1)[-1] in targets}
+
+
+def inject(llm: nn.Module, config: LoraConfig) -> None:
+    """Puts an adapter around each target of the config; the LLM keeps its class, and only the adapters train.
+
+    Raises:
+        RuntimeError: If peft wrapped other layers than those named.
+    """
+    wanted = set(config.target_modules or ())
+    inject_adapter_in_model(config, llm, TRAINED)
+    if (found := set(adapter_layers(llm))) != wanted:
+        raise RuntimeError(f"LoRA: peft wrapped {len(found)} layers of {len(wanted)}: {sorted(found ^ wanted)[:3]}")
+
+
+@contextmanager
+def switched_off(llm: nn.Module) -> Iterator[None]:
+    """The LLM without its adapters, bit for bit the one they were put into."""
+    layers = adapter_layers(llm).values()
+    before = [layer._disable_adapters for layer in layers]
+    switch(layers, off=True)
+    try:
+        yield
+    finally:
+        for layer, off in zip(layers, before, strict=True):
+            layer._disable_adapters = off
+
+
+def switch(layers: Iterable[Any], off: bool) -> None:
+    """Switches adapters off or on.
+
+    By peft's flag itself: its ``enable_adapters`` also flips ``requires_grad``, which must not change during a run.
+    """
+    for layer in layers:
+        layer._disable_adapters = off

@@ -1,0 +1,141 @@
+"""Adapters that act only where there is speech."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .injection import switch
+
+
+class _Fixed(Enum):
+    """A state that does not depend on a batch."""
+
+    OFF = "off"
+    OPEN = "open"
+
+
+class SpeechGate(ABC):
+    """Lets LoRA act on the speech of a batch only; what has nothing to do with speech is the base model's, bit for bit.
+
+    The adapters are off unless the LLM is reading a batch (:meth:`reading`), so that whatever else runs it (a text
+    benchmark, a measurement of text importance) meets the base model. While it reads, the output of each adapter is
+    replaced by a negative zero wherever the gate is shut: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[Any] = []
+        self._state: Tensor | _Fixed = _Fixed.OFF
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As it was built: the settings of a module stand in its checkpoints, and weights have no place there."""
+        return {**vars(self), "_layers": [], "_state": _Fixed.OFF}
+
+    def install(self, layers: Iterable[Any]) -> None:
+        """Gates peft's LoRA layers, and shuts.
+
+        Args:
+            layers: All of the LLM, with all their adapters in place.
+        """
+        self._layers = list(layers)
+        for layer in self._layers:
+            for name, up in layer.lora_B.items():
+                # The adapter's output is scaled after this hook: a negative scale turns the zero's sign.
+                up.register_forward_hook(self._hook(-0.0 if layer.scaling[name] >= 0 else 0.0))
+        self._set(_Fixed.OFF)
+
+    def _hook(self, zero: float) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def shut(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            if not isinstance(self._state, Tensor):
+                return output
+            if output.dim() != 3 or len(output) != len(self._state):
+                raise ValueError(
+                    f"{type(self).__name__}: a Linear of the LLM works on {tuple(output.shape)} where the batch has "
+                    f"{len(self._state)} rows; gated LoRA needs (rows, positions, features), so no routed experts"
+                )
+            gate = self.open_at(self._state, output.shape[1])
+            return output.masked_fill(~gate[:, :, None].to(output.device), zero)
+
+        return shut
+
+    @abstractmethod
+    def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
+        """Where the adapters act.
+
+        Args:
+            audio_mask: (B, T), true where speech stands in the batch.
+            length: Positions that the LLM works on: T, 1 in a decoding step with a cache, or more than T without one.
+
+        Returns:
+            (B, length).
+        """
+
+    @contextmanager
+    def reading(self, audio_mask: Tensor) -> Iterator[None]:
+        """The gate stands as the batch wants it."""
+        # Without gradients a text batch needs no adapters at all. With them they stay in the graph, with gradient zero:
+        # under DDP a rank without speech must not leave parameters out.
+        idle = not torch.is_grad_enabled() and not bool(audio_mask.any())
+        with self._being(_Fixed.OFF if idle else audio_mask):
+            yield
+
+    def open(self) -> AbstractContextManager[None]:
+        """The adapters act everywhere."""
+        return self._being(_Fixed.OPEN)
+
+    def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """``context_fn`` of ``torch.utils.checkpoint``: the backward pass recomputes under the gate of the forward."""
+        return nullcontext(), self._being(self._state)
+
+    def measuring_speech(self) -> AbstractContextManager[None] | None:
+        """What makes the adapters act as on speech while importance is measured; ``None`` if no one matrix does."""
+        return None
+
+    @contextmanager
+    def _being(self, state: Tensor | _Fixed) -> Iterator[None]:
+        before = self._state
+        self._set(state)
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def _set(self, state: Tensor | _Fixed) -> None:
+        self._state = state
+        switch(self._layers, off=state is _Fixed.OFF)
+
+
+class SpeechPositions(SpeechGate):
+    """LoRA acts on the positions that hold speech: the partial LoRA of BLSP-KD (arXiv 2405.19041).
+
+    Text after the speech, the answer included, is computed by the base weights; it sees the adapters' work only
+    through attention to the speech.
+    """
+
+    def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
+        """See :class:`SpeechGate`: what was not in the prompt is text."""
+        missing = length - audio_mask.shape[1]
+        if missing < 0:
+            return audio_mask.new_zeros(len(audio_mask), length)
+        return nn.functional.pad(audio_mask, (0, missing))
+
+
+class SpeechTurns(SpeechGate):
+    """LoRA acts on all positions of rows that hold speech, the answer included; written questions meet the base model.
+
+    The strict form of one adapter a modality: text behaviour cannot change, spoken questions have the whole of LoRA.
+    """
+
+    def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
+        """See :class:`SpeechGate`."""
+        return audio_mask.any(dim=1, keepdim=True).expand(-1, length)
+
+    def measuring_speech(self) -> AbstractContextManager[None]:
+        """All adapters on: on a spoken row the weights are W + sBA everywhere."""
+        return self.open()

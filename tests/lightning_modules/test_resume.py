@@ -1,0 +1,66 @@
+"""An interrupted run goes on as if it had not been interrupted, loss by loss, with adapters too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from textkeep.lightning_modules import ConcatMLP, LoRA, SpeechLLM, SpeechPositions, SpeechTurns, WhisperEncoder
+from textkeep.lightning_modules.tuning import Tuning
+
+from ..callbacks.speech_run import make_data, make_trainer
+
+STRATEGIES: dict[str, Callable[[], Tuning]] = {
+    "lora": lambda: LoRA(r=2),
+    "dora": lambda: LoRA(r=2, use_dora=True),
+    "positions": lambda: LoRA(r=2, gate=SpeechPositions()),
+    "turns": lambda: LoRA(r=2, gate=SpeechTurns()),
+}
+
+
+class Losses(Callback):
+    """Notes every loss, and saves at step 5: in the middle of an epoch and of the schedule."""
+
+    def __init__(self, saved: Path | None) -> None:
+        self.values: list[float] = []
+        self.saved = saved
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.values.append(float(outputs["loss"]))
+        if self.saved and trainer.global_step == 5:
+            trainer.save_checkpoint(self.saved)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_run_repeats_every_loss(
+    strategy: str, tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
+) -> None:
+    data = make_data(tmp_path / "data")
+    saved = tmp_path / "five.ckpt"
+
+    def fit(seed: int, checkpoint: Path | None) -> tuple[list[float], SpeechLLM]:
+        losses = Losses(None if checkpoint else saved)
+        trainer = make_trainer(tmp_path / "run", [losses], max_steps=8, max_epochs=-1, limit_val_batches=0)
+        torch.manual_seed(seed)  # nothing may hang on how the resumed run was initialised
+        model = SpeechLLM(
+            str(tiny_llm_dir),
+            WhisperEncoder(str(tiny_whisper_dir)),
+            ConcatMLP(stack=5, hidden=16),
+            STRATEGIES[strategy](),
+            optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.02),
+            gradient_checkpointing=True,
+        )
+        trainer.fit(model, data, ckpt_path=checkpoint and str(checkpoint), weights_only=False)
+        return losses.values, model
+
+    whole, model = fit(1, None)
+    rest, resumed = fit(2, saved)
+    assert len(set(whole)) == 8
+    assert rest == whole[5:]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
