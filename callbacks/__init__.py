@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "Divergence": "divergence",
     "GracefulStop": "graceful_stop",
     "ImportanceTracker": "importance_tracker",
     "LogProgress": "log_progress",

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ..evaluation import Prediction, qa_match
+from ..evaluation import ItemDivergence, Prediction, qa_match
 
 
 @dataclass
@@ -83,8 +83,20 @@ class ItemScorer:
                 found[identity] = (total / max(count, 1), int(count))
         return found
 
-    def _batches(self, examples: Sequence[Any], modality: str, answers: bool) -> Iterator[Any]:
-        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers)):
+    def divergences(self, examples: Sequence[Any], modality: str) -> list[ItemDivergence]:
+        """Forgetting and, of speech, misalignment by item."""
+        found: list[ItemDivergence] = []
+        for batch in self._batches(examples, modality, answers=True, twins=True):
+            with self.precision.val_step_context():
+                sums = self.model.divergences(batch)
+            columns = [sums.tokens.tolist(), sums.forgetting.double().tolist()]
+            spoken = sums.misalignment
+            columns.append([None] * len(batch) if spoken is None else spoken.double().tolist())
+            found += [ItemDivergence(*row) for row in zip(batch.ids, *columns, strict=True)]
+        return found
+
+    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, twins: bool = False) -> Iterator[Any]:
+        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, twins=twins)):
             if index == self.max_batches:
                 return
             yield replace(batch, features=self.precision.convert_input(batch.features)).to(self.model.device)

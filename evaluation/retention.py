@@ -124,16 +124,29 @@ def store_evaluation(
     start = folder / "step=000000.jsonl"
     summary = summarize(records, read_predictions(start) if step and start.is_file() else ())
     write_predictions(folder / f"step={step:06d}.jsonl", records)
+    put_summary(folder, step, summary, seconds, f"{stage}/")
+    return summary
+
+
+def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: float, prefix: str) -> None:
+    """Writes a line of ``summary.jsonl`` in the place of any earlier line of that step.
+
+    Args:
+        folder: Holds the file.
+        step: Optimiser steps taken.
+        summary: The figures.
+        seconds: Time the evaluation took.
+        prefix: Of the metric keys.
+    """
     line = {
         "step": step,
         "items": summary.items,
         "seconds": round(seconds, 3),
-        **{f"{stage}/{key}": value for key, value in summary.values.items()},
-        "intervals": {f"{stage}/{key}": limits for key, limits in summary.intervals.items()},
+        **{f"{prefix}{key}": value for key, value in summary.values.items()},
+        "intervals": {f"{prefix}{key}": limits for key, limits in summary.intervals.items()},
     }
     others = [row for row in _summary(folder) if row["step"] != step]
     write_lines(folder / "summary.jsonl", sorted([*others, line], key=lambda row: row["step"]))
-    return summary
 
 
 def forget_after(folder: Path, step: int) -> None:

@@ -24,6 +24,7 @@ from .export_folder import is_export, load_export
 from .front_end import FrontEnd
 from .frozen_state import check_frozen, drop_frozen
 from .generation import greedy_answers
+from .item_divergences import ItemDivergences, item_divergences
 from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer, scale_layers
@@ -182,6 +183,10 @@ class SpeechLLM(LightningModule):
     def answer_losses(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
+
+    def divergences(self, batch: Any) -> ItemDivergences:
+        """Forgetting and misalignment of each row of a batch with text twins."""
+        return item_divergences(self, batch)
 
     @torch.no_grad()
     def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:

@@ -1,0 +1,80 @@
+"""Forgetting and misalignment of paired items: how far the model's words are from the untouched LLM's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .predictions import read_lines, write_lines
+from .retention import RetentionSummary, put_summary
+from .statistics import bootstrap_ratio
+
+FORGETTING = "forgetting/kl"
+MISALIGNMENT = "misalignment/kl"
+
+
+@dataclass(frozen=True)
+class ItemDivergence:
+    """Divergences of one item, summed over the tokens of its target, nats.
+
+    Attributes:
+        id: The item.
+        tokens: Tokens of the target.
+        forgetting: KL(untouched LLM on text || model on text).
+        misalignment: KL(model on text || model on speech); None where the item was not spoken.
+    """
+
+    id: str
+    tokens: int
+    forgetting: float
+    misalignment: float | None = None
+
+
+def summarize_divergences(records: Sequence[ItemDivergence]) -> RetentionSummary:
+    """SALAD's F and M (arXiv 2510.13632): nats per answer token over all items, with bootstrap intervals over items."""
+    summary = RetentionSummary(items=len(records))
+    if records:
+        tokens = [record.tokens for record in records]
+        summary.add(FORGETTING, bootstrap_ratio([record.forgetting for record in records], tokens))
+    spoken = [(record.misalignment, record.tokens) for record in records if record.misalignment is not None]
+    if spoken:
+        summary.add(MISALIGNMENT, bootstrap_ratio([sums for sums, _ in spoken], [tokens for _, tokens in spoken]))
+    return summary
+
+
+def store_divergences(
+    folder: Path | None, step: int, records: Sequence[ItemDivergence], seconds: float, prefix: str = ""
+) -> RetentionSummary:
+    """Writes the items to ``step=000120.jsonl`` and a line to ``summary.jsonl``, atomically.
+
+    Args:
+        folder: Nothing is written when it is None.
+        step: Optimizer steps taken.
+        records: All items.
+        seconds: Time that the measurement took.
+        prefix: Of the metric keys in the summary.
+    """
+    summary = summarize_divergences(records)
+    if folder is not None:
+        write_lines(folder / f"step={step:06d}.jsonl", (asdict(record) for record in records))
+        put_summary(folder, step, summary, seconds, prefix)
+    return summary
+
+
+def read_divergences(path: str | Path) -> list[ItemDivergence]:
+    """Reads the items of a step; keys it does not know are ignored.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line is no such record, with file and line.
+    """
+    names = {field.name for field in fields(ItemDivergence)}
+    records = []
+    for number, row in read_lines(path):
+        known: dict[str, Any] = {key: value for key, value in row.items() if key in names}
+        if missing := {"id", "tokens", "forgetting"} - known.keys():
+            raise ValueError(f"{path}:{number}: a divergence needs {', '.join(sorted(missing))}")
+        records.append(ItemDivergence(**known))
+    return records
