@@ -12,7 +12,17 @@ from .objectives import (
     TextTwinDistillation,
 )
 from .speech_llm import SpeechLLM
-from .tuning import AdaptorOnly, FullFineTuning, LoRA, SpeechGate, SpeechPositions, SpeechTurns, Tuning
+from .tuning import (
+    AdaptorOnly,
+    FullFineTuning,
+    LoRA,
+    PartialFineTuning,
+    SpeechGate,
+    SpeechPositions,
+    SpeechTurns,
+    Tuning,
+)
+from .tuning.masks import ImportanceMask, RandomMask, WeightMask
 from .tuning.rates import (
     ExponentialDepthRates,
     ImportanceRates,
@@ -34,6 +44,7 @@ __all__ = [
     "ExponentialDepthRates",
     "FullFineTuning",
     "HFEncoder",
+    "ImportanceMask",
     "ImportanceRates",
     "LayerRates",
     "LinearDepthRates",
@@ -41,7 +52,9 @@ __all__ = [
     "LiveTeacher",
     "LoRA",
     "Objective",
+    "PartialFineTuning",
     "PermutedRates",
+    "RandomMask",
     "ReversedRates",
     "SpeechEncoder",
     "SpeechGate",
@@ -54,5 +67,6 @@ __all__ = [
     "TextTwinDistillation",
     "Tuning",
     "UniformRates",
+    "WeightMask",
     "WhisperEncoder",
 ]

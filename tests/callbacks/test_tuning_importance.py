@@ -14,11 +14,13 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from transformers import AutoModelForCausalLM
 
 from textkeep.callbacks import ImportanceTracker, TuningImportance, probing
 from textkeep.datamodules import Probe
 from textkeep.importance import Snapshot
-from textkeep.lightning_modules import FullFineTuning, ImportanceRates, SpeechLLM
+from textkeep.importance.masks import unpack
+from textkeep.lightning_modules import FullFineTuning, ImportanceMask, ImportanceRates, SpeechLLM, WeightMask
 from textkeep.lightning_modules.tuning.rates import importance_multipliers
 
 from .speech_run import make_data, make_model, make_trainer
@@ -39,7 +41,7 @@ class Rates(Callback):
 
 
 def adamw(groups: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=0.01)
+    return torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1)
 
 
 def fit(
@@ -48,13 +50,15 @@ def fit(
     whisper: Path,
     callbacks: list[Callback],
     every: int = 0,
+    protect: WeightMask | None = None,
     ckpt: str | None = None,
     **more: Any,
 ) -> SpeechLLM:
     data_folder = folder.parent / "data"
     data_folder.mkdir(exist_ok=True)
     probes = {"heldout_text": Probe(str(data_folder / "val.jsonl"), "text", examples=5, batch_size=2)}
-    tuning = FullFineTuning(rates=ImportanceRates(probe="heldout_text", every_n_steps=every))
+    rates = ImportanceRates(probe="heldout_text", every_n_steps=every)
+    tuning = FullFineTuning(rates=rates, protect=protect)
     model = make_model(llm, whisper, tuning=tuning, optimizer=adamw, lr_schedule="linear", warmup_ratio=0.25)
     for layer in model.llm.model.layers:
         layer.self_attn.attention_dropout = 0.0  # a resumed run draws other random numbers
@@ -151,6 +155,43 @@ def test_an_unknown_probe_is_named_before_anything_is_loaded(
         trainer.fit(make_model(tiny_llm_dir, tiny_whisper_dir, tuning=tuning), datamodule=data)
 
 
+def top(snapshot: Snapshot) -> dict[str, torch.Tensor]:
+    return snapshot.top("taylor", 0.1)
+
+
+def check_protected(model: SpeechLLM, masks: dict[str, torch.Tensor], llm: Path) -> None:
+    """The masked weights are bit for bit those of the LLM's files, and the others are not."""
+    untouched = dict(AutoModelForCausalLM.from_pretrained(llm).named_parameters())
+    for name, mask in masks.items():
+        now = model.llm.get_parameter(name)
+        assert torch.equal(now[mask], untouched[name][mask])
+        assert (now[~mask] != untouched[name][~mask]).float().mean() > 0.99
+
+
+def test_protected_weights_stay_over_a_resume(
+    tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path, measured: list
+) -> None:
+    """The mask is the tracker's of the untouched model, measured once; the resumed run has it from the checkpoint."""
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    models = (tiny_llm_dir, tiny_whisper_dir)
+    mask = {"probe": "heldout_text", "fraction": 0.1}
+    tracker = ImportanceTracker(
+        estimators=("taylor",), top_fraction=0.1, replicates=0, at_checkpoints=False, at_end=False
+    )
+    saver = ModelCheckpoint(whole, filename="{step}", every_n_train_steps=4, save_top_k=-1)
+    callbacks = [tracker, TuningImportance(), saver]
+    options = {"enable_checkpointing": True, "gradient_clip_val": 0.5}
+    expected = fit(whole, *models, callbacks, protect=ImportanceMask(**mask), **options)
+    assert measured == [(0, "heldout_text")]
+    masks = top(Snapshot.load(whole / "importance/heldout_text/step=000000"))
+    check_protected(expected, masks, tiny_llm_dir)
+    middle = str(whole / "step=4.ckpt")
+    resumed = fit(parted, *models, [TuningImportance()], protect=ImportanceMask(**mask), ckpt=middle, **options)
+    assert len(measured) == 1
+    check_protected(resumed, masks, tiny_llm_dir)
+    assert all(torch.equal(p, q) for p, q in zip(expected.parameters(), resumed.parameters(), strict=True))
+
+
 @pytest.mark.slow
 def test_two_ranks_have_the_same_rates_and_weights(tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
     command = [sys.executable, "-m", "tests.callbacks.test_tuning_importance"]
@@ -159,12 +200,25 @@ def test_two_ranks_have_the_same_rates_and_weights(tmp_path: Path, tiny_llm_dir:
     ranks = [json.loads((tmp_path / "run" / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0] == ranks[1]
     assert ranks[0]["factors"][0] != ranks[0]["factors"][-1]
+    assert ranks[0]["protected"] > 1000
 
 
 if __name__ == "__main__":
-    run, *models = (Path(argument) for argument in sys.argv[1:])
-    seen = Rates()
-    trained = fit(run, *models, [TuningImportance(), seen], every=3, devices=2, strategy="ddp")  # type: ignore[arg-type, misc]
+    run, llm_dir, whisper_dir = (Path(argument) for argument in sys.argv[1:])
+    seen, guard = Rates(), ImportanceMask(probe="heldout_text", fraction=0.1)
+    trained = fit(
+        run, llm_dir, whisper_dir, [TuningImportance(), seen], every=3, protect=guard, devices=2, strategy="ddp"
+    )
+    chosen = {
+        name: unpack(bits.numpy(), trained.llm.get_parameter(name).shape)
+        for name, bits in guard.bits(trained.llm).items()
+    }
+    check_protected(trained, chosen, llm_dir)
     sums = {name: parameter.double().sum().item() for name, parameter in trained.named_parameters()}
-    path = run / f"rank{trained.global_rank}.json"
-    path.write_text(json.dumps({"factors": seen.factors, "lrs": seen.lrs, "sums": sums}))
+    found = {
+        "factors": seen.factors,
+        "lrs": seen.lrs,
+        "sums": sums,
+        "protected": int(sum(m.sum() for m in chosen.values())),
+    }
+    (run / f"rank{trained.global_rank}.json").write_text(json.dumps(found))

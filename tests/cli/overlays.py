@@ -78,7 +78,7 @@ def words(overlay: Path | None, tiny: Path, run: Path, *more: str) -> list[str]:
 
 
 #: What an overlay needs to fit two layers and six questions.
-TINY: dict[str, tuple[str, ...]] = {}
+TINY: dict[str, tuple[str, ...]] = {"tuning/freeze_lower": ("--model.tuning.init_args.layers", "1")}
 
 
 def rank_environment(rank: int, port: int) -> dict[str, str]:

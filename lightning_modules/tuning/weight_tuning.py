@@ -1,0 +1,66 @@
+"""What strategies share that train the LLM's own weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .importance_user import ImportanceUser
+from .masks import ProtectedWeights, WeightMask
+from .rates import LayerRates
+from .tuning import ParameterGroup, Tuning, llm_groups, trainable
+
+
+class WeightTuning(Tuning):
+    """Trains weights of the LLM itself, at layer-wise rates, with some of them protected.
+
+    Args:
+        adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own, as LLaMA-Omni does.
+        rates: Layer-wise learning rates ("Layer-LR" of arXiv 2509.23755); every layer at the optimizer's rate without.
+        protect: Single weights that do not move, weight decay and momentum included.
+    """
+
+    _protected: ProtectedWeights | None = None
+
+    def __init__(
+        self, adaptor_lr: float | None = None, rates: LayerRates | None = None, protect: WeightMask | None = None
+    ) -> None:
+        self.adaptor_lr = adaptor_lr
+        self.rates = rates
+        self.protect = protect
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the references into a model: hyperparameters are pickled into the checkpoints of Python users."""
+        return {name: value for name, value in vars(self).items() if name != "_protected"}
+
+    def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
+        """A group for the adaptor, one for each decoder layer that trains, one for the rest of the LLM."""
+        layers = llm_groups(llm, self.multipliers(llm))
+        return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
+
+    def importance_users(self) -> dict[str, ImportanceUser]:
+        """The rates and the mask."""
+        protect: dict[str, ImportanceUser] = {} if self.protect is None else {"protect": self.protect}
+        return {**super().importance_users(), **protect}
+
+    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Undoes what a step does to protected weights."""
+        if self.protect is None:
+            return
+        self._protected = None if self.protect.waiting else ProtectedWeights(llm, self.protect.bits(llm))
+        optimizer.register_step_pre_hook(lambda *_: self._protection(llm, self.protect).put_aside())
+        optimizer.register_step_post_hook(lambda *_: self._protection(llm, self.protect).put_back())
+
+    def edit_gradients(self, llm: nn.Module) -> None:
+        """Protected weights have no gradient."""
+        if self.protect is not None:
+            self._protection(llm, self.protect).zero_gradients()
+
+    def _protection(self, llm: nn.Module, mask: WeightMask | None) -> ProtectedWeights:
+        """Built here at the first step where the mask was measured after the optimizer had been made."""
+        if self._protected is None:
+            assert mask is not None
+            self._protected = ProtectedWeights(llm, mask.bits(llm))
+        return self._protected
