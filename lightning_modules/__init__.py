@@ -3,6 +3,8 @@
 from .adaptors import Adaptor, ConcatMLP, StackSwiGLU, StackTransformer
 from .encoders import HFEncoder, SpeechEncoder, WhisperEncoder
 from .objectives import (
+    EWC,
+    L2SP,
     AnswerCrossEntropy,
     CachedTeacher,
     CTCAlignment,
@@ -35,6 +37,8 @@ from .tuning.rates import (
 )
 
 __all__ = [
+    "EWC",
+    "L2SP",
     "Adaptor",
     "AdaptorOnly",
     "AnswerCrossEntropy",

@@ -221,6 +221,8 @@ class SpeechLLM(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
+        for objective in self._objectives():
+            objective.edit_gradients(self)
         self.tuning.edit_gradients(self.llm)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -3,12 +3,16 @@
 from .answer_cross_entropy import AnswerCrossEntropy
 from .cached_teacher import CachedTeacher
 from .ctc_alignment import CTCAlignment
+from .ewc import EWC
+from .l2sp import L2SP
 from .objective import Objective
 from .teacher import LiveTeacher, Teacher
 from .text_twin_distillation import TextTwinDistillation
 from .total import weighed_total
 
 __all__ = [
+    "EWC",
+    "L2SP",
     "AnswerCrossEntropy",
     "CTCAlignment",
     "CachedTeacher",

@@ -54,6 +54,9 @@ class Objective(nn.Module, ABC):
     def start(self, model: SpeechLLM) -> None:
         """Gets ready for training; called at the start of a fit, with the data module and any checkpoint in place."""
 
+    def edit_gradients(self, model: SpeechLLM) -> None:
+        """Adds to the gradients of an optimizer step what autograd does not compute, after they are normalised."""
+
     @abstractmethod
     def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
         """The batch's summed loss (scalar, with gradient) and the number of tokens it is over (scalar, integer).

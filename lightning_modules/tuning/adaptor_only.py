@@ -16,6 +16,7 @@ class AdaptorOnly(Tuning):
     """
 
     trains_llm = False
+    moves_base_weights = False
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Freezes all but the adaptor."""

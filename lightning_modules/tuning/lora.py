@@ -37,6 +37,8 @@ class LoRA(Tuning):
         ValueError: For values out of range, and for DoRA behind a gate.
     """
 
+    moves_base_weights = False
+
     def __init__(
         self,
         r: int = 8,

@@ -44,6 +44,8 @@ class Tuning(ABC):
 
     #: Whether anything inside the LLM learns (its own weights, adapters or inserted layers).
     trains_llm: bool = True
+    #: Whether the weights that the LLM came with move; under adapters they do not.
+    moves_base_weights: bool = True
     #: Layer-wise learning rates, where the strategy takes them.
     rates: LayerRates | None = None
     #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.

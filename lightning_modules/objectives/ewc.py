@@ -1,0 +1,41 @@
+"""Weights that matter to the text stay near where they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from .weight_pull import WeightPull, snapshot_strengths
+
+
+class EWC(WeightPull):
+    """Elastic weight consolidation: lambda / 2 sum F (theta - theta*)^2 (Kirkpatrick et al., arXiv 1612.00796, eq. 3).
+
+    F is the diagonal of the Fisher information of the untouched LLM on text, exact per example, from a snapshot with
+    maps: ``textkeep importance probe LLM --data TEXT --estimators fisher --maps -o FOLDER``. It covers the decoder's
+    matrices, and embeddings or norms if the snapshot includes them; other weights are free. The values are small (a
+    squared gradient of one weight), so lambda is large: compare ``train/ewc`` times lambda with ``train/answer_ce``.
+
+    Memory: F in float32 and the untouched LLM, both as large as the LLM.
+
+    Args:
+        snapshot: Folder of the snapshot; read at the start of a fit.
+        weight: Lambda.
+        estimator: ``fisher``, or ``fisher_sampled`` (labels drawn from the model).
+    """
+
+    name = "ewc"
+
+    def __init__(self, snapshot: str, weight: float = 10000.0, estimator: str = "fisher") -> None:
+        super().__init__(weight)
+        if estimator not in ("fisher", "fisher_sampled"):
+            raise ValueError(
+                f"EWC.estimator: fisher or fisher_sampled is allowed, got {estimator!r} (L2SP takes any importance)"
+            )
+        self.snapshot = Path(snapshot)
+        self.estimator = estimator
+
+    def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
+        """F."""
+        return {**snapshot_strengths("EWC", self.snapshot, self.estimator, llm)}

@@ -1,0 +1,125 @@
+"""What the penalties on moved weights have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ...importance import Snapshot
+from ...importance.sites import clean_name
+from ...importance.weights import is_transposed
+from .objective import Objective
+from .pull import Pull, add_pull, pull_value
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+    from ..tuning import Tuning
+
+
+class WeightPull(Objective):
+    """1/2 sum_i s_i (theta_i - theta*_i)^2 over weights of the LLM, theta* the untouched LLM's.
+
+    The value is part of the logged loss; its gradient is not computed by autograd but added to the normalised gradients
+    once an optimizer step, in pieces of 64 MB (``pull``). A copy of the untouched LLM stays in memory for the whole
+    fit; distillation shares it. Under DDP every rank computes the same.
+    """
+
+    penalty = True
+    runs_llm = False
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(weight)
+        self._pulls: list[Pull] | None = None
+
+    @abstractmethod
+    def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
+        """Clean parameter name -> s, in the parameter's shape; None for one everywhere. Names not given are free.
+
+        Raises:
+            ValueError: If they do not fit the LLM.
+        """
+
+    def check(self, tuning: Tuning) -> None:
+        """Refuses strategies under which the LLM's own weights stay where they are."""
+        if not tuning.moves_base_weights:
+            name = type(self).__name__
+            raise ValueError(
+                f"model.objectives: {name} draws the LLM's own weights back, but {type(tuning).__name__} never moves "
+                f"them; leave {name} out (TextTwinDistillation and replay act on what the model says)"
+            )
+
+    def start(self, model: SpeechLLM) -> None:
+        """Finds the weights and what they were.
+
+        Raises:
+            ValueError: If the strengths do not fit the LLM, or none of the weights moves.
+        """
+        name = type(self).__name__
+        strengths = self.strengths(model.llm)
+        model.reference.resident = True
+        anchors = {clean_name(key): value.detach() for key, value in model.reference.copy().named_parameters()}
+        self._pulls = []
+        for raw, parameter in model.llm.named_parameters():
+            key = clean_name(raw)
+            if not parameter.requires_grad or key not in strengths or key not in anchors:
+                continue
+            if isinstance(parameter, DTensor):
+                raise ValueError(f"{name}: weights sharded by FSDP are not supported; use DDP")
+            strength = strengths[key]
+            if strength is not None:
+                strength = strength.to(parameter.device, torch.float32).contiguous()
+            self._pulls.append(Pull(parameter, anchors[key], strength))
+        if not self._pulls:
+            raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
+
+    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+        """The penalty as it is now, without gradient (:meth:`edit_gradients` adds it), and 1."""
+        if self._pulls is None:
+            self.start(model)
+        value = pull_value(self._pulls or ())
+        return value, torch.ones((), dtype=torch.long, device=value.device)
+
+    def edit_gradients(self, model: SpeechLLM) -> None:
+        """Adds weight * s * (theta - theta*)."""
+        add_pull(self._pulls or (), self.weight)
+
+
+def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module) -> dict[str, Tensor]:
+    """The score of every single weight of a snapshot, by clean parameter name and in the parameter's shape.
+
+    Args:
+        owner: For messages.
+        folder: Of the snapshot.
+        estimator: Whose map is read.
+        llm: The model that it must fit.
+
+    Raises:
+        ValueError: If there is no such snapshot or map, or it is of another model.
+    """
+    command = f"textkeep importance probe MODEL --data DATA --estimators {estimator} --maps -o {folder}"
+    try:
+        maps = Snapshot.load(folder).parameters(estimator)
+    except FileNotFoundError:
+        raise ValueError(f"{owner}.snapshot: no snapshot in {folder}; make one with `{command}`") from None
+    except ValueError as error:
+        raise ValueError(f"{owner}.snapshot: {folder}: {error}; make one with `{command}`") from None
+    owners = {clean_name(path): module for path, module in llm.named_modules()}
+    found = {}
+    for name, entries in maps.items():
+        path, _, kind = clean_name(name).rpartition(".")
+        parameter = getattr(owners.get(path), kind, None)
+        if not isinstance(parameter, nn.Parameter):
+            raise ValueError(f"{owner}.snapshot: {folder} is of another model: the LLM has no weight '{path}.{kind}'")
+        oriented = entries.T if is_transposed(owners[path]) else entries
+        if oriented.shape != parameter.shape:
+            raise ValueError(
+                f"{owner}.snapshot: {folder} is of another model: '{path}.{kind}' is {tuple(oriented.shape)} there and "
+                f"{tuple(parameter.shape)} in the LLM"
+            )
+        found[f"{path}.{kind}"] = oriented
+    return found
