@@ -32,10 +32,7 @@ def merge_adapters(llm: nn.Module) -> int:
         layer.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")
         setattr(llm.get_submodule(parent), child, layer.get_base_layer())
-    if layers:
-        for attribute in ("peft_config", "_hf_peft_config_loaded"):
-            if hasattr(llm, attribute):
-                delattr(llm, attribute)
+    vars(llm).pop("peft_config", None)  # peft's mark of a model with adapters
     return len(layers)
 
 

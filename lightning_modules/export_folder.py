@@ -37,6 +37,7 @@ MANIFEST = "textkeep.json"
 ADAPTOR = Path("speech", "adaptor.safetensors")
 ENCODER = Path("speech", "encoder.safetensors")
 ADAPTER = "adapter"
+PREFIX = "base_model.model."  # of the names in peft's files
 SHARD = "5GB"
 
 
@@ -118,7 +119,7 @@ def _write_parts(folder: Path, model: SpeechLLM) -> None:
     llm: Any = model.llm
     (folder / ADAPTOR.parent).mkdir()
     if adapter_layers(llm):
-        save = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
+        save = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
         (folder / ADAPTER).mkdir()
         save_file(save, folder / ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
         next(iter(llm.peft_config.values())).save_pretrained(folder / ADAPTER)
@@ -166,5 +167,5 @@ def load_export(kind: type[SpeechLLM], folder: Path) -> SpeechLLM:
         model.encoder.load_state_dict(load_file(folder / ENCODER))
     if (folder / ADAPTER).is_dir():
         weights = load_file(folder / ADAPTER / "adapter_model.safetensors")
-        set_peft_model_state_dict(model.llm, weights)
+        set_peft_model_state_dict(model.llm, {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})
     return model
