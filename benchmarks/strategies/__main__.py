@@ -33,10 +33,11 @@ def main() -> int:
     if options.table:
         print(tables(out))
         return 0
-    arms = [arm for arm in find_arms() if not options.only or arm.name in options.only]
-    unknown = set(options.only or ()) - {arm.name for arm in find_arms()}
+    known = {arm.name: arm for arm in find_arms()}
+    unknown = sorted(set(options.only or ()) - set(known))
     if unknown:
-        raise SystemExit(f"strategies: no arm {sorted(unknown)[0]}; allowed: {', '.join(a.name for a in find_arms())}")
+        raise SystemExit(f"strategies: no arm {unknown[0]}; allowed: {', '.join(known)}")
+    arms = [known[name] for name in options.only or known]
     results = Results(out / ("costs.jsonl" if options.costs else "results.jsonl"))
     failed = 0
     for arm in arms:
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="benchmarks.strategies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, results.jsonl and costs.jsonl")
-    parser.add_argument("--only", nargs="+", metavar="ARM", help="some arms only, such as tuning/lora")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="only these, in this order; full comes first")
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: 60)")
     parser.add_argument("--costs", action="store_true", help="step time and memory instead of what was learned")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there")

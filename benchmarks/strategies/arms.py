@@ -15,7 +15,7 @@ FOLDERS = ("tuning", "objectives", "hybrids")
 FULL = "full"
 
 #: Overlays that are no arm of their own here, and why.
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT = {"tuning/full": "the arm `full`"}
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, 
     """
     importance = {
         "probes": ["indomain_text", "heldout_text"],
-        "estimators": ["taylor", "fisher"],
+        "estimators": ["taylor"],
         "at_start": at_start,
         "replicates": 0,  # the table computes its own intervals
     }
     measuring = [
         {"class_path": "ImportanceTracker", "init_args": importance},
         {"class_path": "Retention", "init_args": {"max_new_tokens": 20, "at_start": at_start}},
+        {"class_path": "Divergence", "init_args": {"at_start": at_start}},
     ]
     return {
         "trainer": {
@@ -74,7 +75,7 @@ def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, 
             "logger": {"class_path": "RunCSVLogger"},
             "callbacks": [*measuring, *callbacks],
         },
-        "data": {"tokens_per_batch": 384, "eval_limit": 32, "feature_cache": str(out / "features")},
+        "data": {"tokens_per_batch": 256, "eval_limit": 24, "feature_cache": str(out / "features")},
     }
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from textkeep.evaluation import read_predictions, summarize
+from textkeep.evaluation.divergences import read_divergences, summarize_divergences
 from textkeep.evaluation.statistics import Interval, bootstrap_ratio, paired_bootstrap
 from textkeep.importance import Snapshot, compare
 
 PROBES = ("indomain_text", "heldout_text")
 SCORES = ("speech_answer_loss", "speech_accuracy", "text_answer_loss", "text_accuracy", "hearing_gap")
-DIVERGENCES = ("forgetting/kl", "misalignment/kl")
+DIVERGENCES = "evaluation/divergence"
 
 
 class Results:
@@ -61,7 +61,8 @@ def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:
     for probe in PROBES:
         folder = f"importance/{probe}"
         row |= _importance(probe, directory / folder / last, _first(directory, start, folder))
-    return row | _divergences(directory / "metrics.csv")
+    row["start"] |= _divergences(_first(directory, start, DIVERGENCES, ".jsonl"))
+    return row | _divergences(directory / DIVERGENCES / f"{last}.jsonl")
 
 
 def _first(directory: Path, start: Path, folder: str, suffix: str = "") -> Path:
@@ -101,10 +102,7 @@ def _mean(snapshot: Snapshot) -> Interval:
     return bootstrap_ratio(snapshot.losses.tolist(), [1.0] * len(snapshot.losses))
 
 
-def _divergences(metrics: Path) -> dict[str, float]:
-    """The last value of F and of M, where a callback logged them."""
-    found: dict[str, float] = {}
-    with metrics.open(newline="") as file:
-        for line in csv.DictReader(file):
-            found |= {key: float(line[key]) for key in DIVERGENCES if line.get(key)}
-    return found
+def _divergences(path: Path) -> dict[str, list[float]]:
+    """F and M with their intervals."""
+    summary = summarize_divergences(read_divergences(path))
+    return {key: [value, *summary.intervals[key]] for key, value in summary.values.items()}

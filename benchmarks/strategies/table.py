@@ -16,6 +16,8 @@ LEARNED = (
     ("text accuracy, %", "text_accuracy", 0),
     ("text loss, held out", "heldout_text/loss", 2),
     ("its change", "heldout_text/loss_change", 2),
+    ("F", "forgetting/kl", 3),
+    ("M", "misalignment/kl", 2),
 )
 
 
@@ -24,7 +26,7 @@ def tables(out: Path) -> str:
     lines = Results(out / "results.jsonl").read()
     done = [line for line in lines if "error" not in line]
     costs = {line["arm"]: line for line in Results(out / "costs.jsonl").read() if "error" not in line}
-    heads = ["arm", *(head for head, _, _ in LEARNED), "F", "M"]
+    heads = ["arm", *(head for head, _, _ in LEARNED)]
     rows = [_start(done[0])] if done else []
     rows += [
         [line["arm"], *(_value(line, key, digits) for _, key, digits in LEARNED), *_divergence(line)] for line in done
@@ -38,7 +40,7 @@ def tables(out: Path) -> str:
 
 def _start(line: dict[str, Any]) -> list[str]:
     values = {**line["start"], "heldout_text/loss": line["heldout_text/start_loss"]}
-    return ["untouched LLM", *(_value(values, key, digits) for _, key, digits in LEARNED), "0", "-"]
+    return ["untouched LLM", *(_value(values, key, digits) for _, key, digits in LEARNED)]
 
 
 def _value(line: dict[str, Any], key: str, digits: int) -> str:
@@ -48,10 +50,6 @@ def _value(line: dict[str, Any], key: str, digits: int) -> str:
     value, low, high = (scale * number for number in line[key])
     sign = "+" if key.endswith("change") else ""
     return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-
-
-def _divergence(line: dict[str, Any]) -> list[str]:
-    return [f"{line[key]:.3f}" if key in line else "-" for key in ("forgetting/kl", "misalignment/kl")]
 
 
 def _moved(line: dict[str, Any], cost: dict[str, Any] | None, full: dict[str, Any]) -> list[str]:
