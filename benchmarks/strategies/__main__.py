@@ -41,11 +41,13 @@ def main() -> int:
     results = Results(out / ("costs.jsonl" if options.costs else "results.jsonl"))
     failed = 0
     for arm in arms:
-        if arm.name in results.finished() or (options.costs and arm.name == FULL):
+        if options.costs and arm.name == FULL:
             continue
         with _alone(options.lock):
+            if arm.name in results.finished():
+                continue
             line = measure_costs(arm, out) if options.costs else run_arm(arm, out, options.steps)
-        results.put(line)
+            results.put(line)
         failed += "error" in line
         print(f"{arm.name}: {line.get('error') or 'done'} ({line['seconds']:.0f} s)", flush=True)
     return int(failed > 0)

@@ -28,9 +28,7 @@ def tables(out: Path) -> str:
     costs = {line["arm"]: line for line in Results(out / "costs.jsonl").read() if "error" not in line}
     heads = ["arm", *(head for head, _, _ in LEARNED)]
     rows = [_start(done[0])] if done else []
-    rows += [
-        [line["arm"], *(_value(line, key, digits) for _, key, digits in LEARNED), *_divergence(line)] for line in done
-    ]
+    rows += [[line["arm"], *(_value(line, key, digits) for _, key, digits in LEARNED)] for line in done]
     moved = [_moved(line, costs.get(line["arm"]), done[0]) for line in done]
     failed = [f"{line['arm']}: {line['error']}" for line in lines if "error" in line]
     cost_heads = ["arm", "shift, held out (js)", "log ratio of totals", "shift, in-domain (js)", "step time", "memory"]

@@ -116,5 +116,5 @@ def test_the_scale_of_gated_adapters_comes_back_exactly(tiny_settings: dict[str,
     assert torch.equal(model.answer_losses(batch)[0], untouched)
     change.apply(1.0)
     assert torch.equal(model.answer_losses(batch)[0], tuned)
-    with pytest.raises(ValueError, match="training did not move 'model.norm.weight'"):
+    with pytest.raises(ValueError, match=r"training did not move 'model\.norm\.weight'"):
         change.apply(1.0, ["model.norm.weight"])
