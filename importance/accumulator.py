@@ -78,6 +78,15 @@ class Accumulator:
         for parts in self.examples.values():
             parts.pop()
 
+    def complete(self, count: int) -> None:
+        """Makes means over ``count`` examples of all sums but the per-example scores; every rank must call it."""
+        for site, tallies in zip(self.sites, self.tallies, strict=True):
+            mapped = any(tally.map is not None for tally in tallies.values())
+            weight = site.weight() if mapped else None
+            for name, tally in tallies.items():
+                tally.complete(weight, ESTIMATORS[name].block or ESTIMATORS[name].batch, count)
+        self.heads = {index: sums / count for index, sums in self.heads.items()}
+
     def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`."""
         site = self.sites[index]

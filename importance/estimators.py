@@ -10,7 +10,20 @@ import torch
 from torch import Tensor
 
 
-class BlockEstimator(Protocol):
+class Finish(Protocol):
+    """The part of a score that is done once for all examples."""
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """Scores (R, I) from what was summed over the examples, in place.
+
+        Args:
+            sums: (R, I).
+            magnitude: Absolute weights (R, I).
+        """
+        ...
+
+
+class BlockEstimator(Finish, Protocol):
     """A score that needs the entries of each example's gradient.
 
     It is split so that little is done per example: the entry's score is (what :meth:`add` sums) x (what :meth:`finish`
@@ -30,13 +43,12 @@ class BlockEstimator(Protocol):
         """Adds the examples' contributions of a block (n, R, I) to ``sums`` (R, I); called after :meth:`totals`."""
         ...
 
-    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
-        """Scores (R, I) from the sums, in place."""
-        ...
-
 
 class Taylor:
-    """``|theta g_i|``: first-order change of the loss when a weight is removed (Molchanov et al. 2019, 1906.10771)."""
+    """``|theta g_i|``: first-order change of the loss when a weight is removed.
+
+    Molchanov et al. 2019 (arXiv 1906.10771), eq. 8, per weight and without the square.
+    """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
         """See :class:`BlockEstimator`."""
@@ -48,7 +60,7 @@ class Taylor:
             sums.add_(one)
 
     def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
-        """See :class:`BlockEstimator`."""
+        """See :class:`Finish`."""
         return sums.mul_(magnitude)
 
 
@@ -66,8 +78,16 @@ class Fisher:
             sums.addcmul_(one, one)
 
     def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
-        """See :class:`BlockEstimator`."""
+        """See :class:`Finish`."""
         return sums
+
+
+class TaylorBatch:
+    """``|theta sum_i g_i|``: the sum of the gradients is all that is kept, so opposite examples cancel."""
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """See :class:`Finish`."""
+        return sums.abs_().mul_(magnitude)
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class Spec:
     Attributes:
         formula: For tables and error messages.
         block: How the entries of per-example gradients are scored; ``None`` for scores that need none.
+        batch: How the sum of all gradients is scored.
         backward: Needs a backward pass of the data's loss.
         per_example: Has a score for each example, so bootstrap and permutation are possible.
         signed: Per-example scores keep their sign; a matrix is reported by the mean absolute value.
@@ -86,6 +107,7 @@ class Spec:
 
     formula: str
     block: BlockEstimator | None = None
+    batch: Finish | None = None
     backward: bool = True
     per_example: bool = True
     signed: bool = False
@@ -103,7 +125,10 @@ ESTIMATORS: dict[str, Spec] = {
         "E_i |<theta, g_i>|", signed=True, maps=False, source="per matrix; SynFlow, arXiv 2006.05467"
     ),
     "taylor_batch": Spec(
-        "|theta E_i g_i|", per_example=False, source="Zhang et al. 2024, arXiv 2402.14700 (Linguistic Regions)"
+        "|theta E_i g_i|",
+        batch=TaylorBatch(),
+        per_example=False,
+        source="Zhang et al. 2024, arXiv 2402.14700 (Linguistic Regions)",
     ),
     "wanda": Spec("|theta| (E_i |a_i|^2)^1/2", backward=False, per_example=False, source="Sun et al. 2023, 2306.11695"),
     "magnitude": Spec("|theta|", backward=False, per_example=False),

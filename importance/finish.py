@@ -49,6 +49,7 @@ def build_snapshot(
     if not count:
         raise ValueError(f"importance: probe {header['name']!r} has no examples")
     _sum_over_ranks(accumulator, norms, ranks)
+    accumulator.complete(count)
     pairs = equal_pairs(table.sites, table.blocks)
     errors = {}
     if "signed_taylor" in examples and options.self_test:
@@ -66,10 +67,7 @@ def build_snapshot(
         totals={},
         rows={},
         columns={},
-        heads=[
-            _host(accumulator.heads[i] / count) if i in accumulator.heads else np.zeros(0)
-            for i in range(len(table.sites))
-        ],
+        heads=[_host(accumulator.heads[i]) if i in accumulator.heads else np.zeros(0) for i in range(len(table.sites))],
         losses=np.array(record.losses),
         tokens=np.array(record.tokens, dtype=np.int64),
         meta={},
@@ -95,7 +93,7 @@ def _sum_over_ranks(accumulator: Accumulator, norms: InputNorms, ranks: Ranks) -
         return
     for index, (site, tallies) in enumerate(zip(accumulator.sites, accumulator.tallies, strict=True)):
         for tally in tallies.values():
-            for tensor in (tally.rows, tally.columns, tally.map):
+            for tensor in (tally.rows, tally.columns) if tally.map is None else (tally.map,):
                 if tensor is not None:
                     ranks.sum(tensor)
         if site.head_dim and "signed_taylor" in tallies and tallies["signed_taylor"].rows is not None:
@@ -115,11 +113,7 @@ def entry_scores(
     def mapped(index: int) -> Tensor:
         entries = accumulator.tallies[index][estimator].map
         assert entries is not None
-        return entries / count
-
-    def batch(index: int) -> Tensor:
-        mean = mapped(index)
-        return (mean * table.sites[index].weight().to(mean)).abs_()
+        return entries
 
     def magnitude(index: int) -> Tensor:
         weight = table.sites[index].weight()
@@ -130,7 +124,7 @@ def entry_scores(
         absolute = magnitude(index)
         return absolute * norm.to(absolute)
 
-    special = {"taylor_batch": batch, "magnitude": magnitude, "wanda": wanda}
+    special = {"magnitude": magnitude, "wanda": wanda}
     if estimator in special:
         return special[estimator]
     tally = accumulator.tallies[0].get(estimator)
@@ -157,8 +151,8 @@ def _fill(
                 snapshot.rows[name], snapshot.columns[name] = [r for r, _ in sums], [c for _, c in sums]
         elif options.vectors:
             tallies = [accumulator.tallies[i][name] for i in indices]
-            snapshot.rows[name] = [_host(t.rows / count) for t in tallies if t.rows is not None]
-            snapshot.columns[name] = [_host(t.columns / count) for t in tallies if t.columns is not None]
+            snapshot.rows[name] = [_host(t.rows) for t in tallies if t.rows is not None]
+            snapshot.columns[name] = [_host(t.columns) for t in tallies if t.columns is not None]
         if entries is not None and options.top_fraction:
             groups = scope_groups([s.layer for s in table.sites], options.top_scope)
             packed = top_masks(entries, groups, options.top_fraction)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .estimators import BlockEstimator
+from .estimators import BlockEstimator, Finish
 from .factors import Factors
 
 CPU_BLOCK = 1 << 19  # entries, 2 MiB a buffer: smaller ones stay in cache but make slower products (measured)
@@ -38,25 +38,47 @@ class Tally:
     Attributes:
         rows: (O,) float64, sum over examples of the row sums (absolute ones for a signed score); ``None`` if not kept.
         columns: (I,) float64.
-        map: (O, I), sum over examples of every entry's score; ``None`` unless asked for.
+        map: (O, I), sum over examples of what the estimator adds for every entry; ``None`` unless asked for.
+            It is finished, and rows and columns are taken from it, once at the end.
     """
 
     rows: Tensor | None
     columns: Tensor | None
     map: Tensor | None = None
 
-    @property
-    def totals_only(self) -> bool:
-        """Whether nothing but per-example totals is kept."""
-        return self.rows is None and self.map is None
+    def scratch(self, dtype: torch.dtype, device: torch.device, scale: float) -> bool:
+        """Whether a block's sums are made in scratch memory, not straight in the map or not at all."""
+        if self.map is None:
+            return self.rows is not None
+        return scale != 1 or self.map.device != device or self.map.dtype != dtype
 
-    def add_entries(self, rows: slice, entries: Tensor, scale: float) -> None:
-        """Adds scores (R, I) of some rows, summed over examples."""
-        if self.rows is not None and self.columns is not None:
+    def add_entries(self, rows: slice, sums: Tensor, magnitude: Tensor, finish: Finish, scale: float) -> None:
+        """Adds the sums (R, I) of some rows, made in scratch memory, to the map or to the row and column sums."""
+        if self.map is not None:
+            self.map[rows].add_(sums.to(self.map.device), alpha=scale)
+        elif self.rows is not None and self.columns is not None:
+            entries = finish.finish(sums, magnitude)
             self.rows[rows] += entries.sum(1, dtype=torch.float64) * scale
             self.columns += entries.sum(0).double() * scale
-        if self.map is not None:
-            self.map[rows].add_(entries.to(self.map.device), alpha=scale)
+
+    def complete(self, weight: Tensor | None, finish: Finish | None, count: int) -> None:
+        """Makes means of the sums over ``count`` examples, in place; rows and columns come from the map if it is there.
+
+        Args:
+            weight: (O, I); needed, as ``finish`` is, if there is a map.
+            finish: How the map is finished.
+            count: Number of examples, of all ranks.
+        """
+        if self.map is not None and weight is not None and finish is not None:
+            entries = self.map.to(weight.device)
+            finish.finish(entries, weight.to(entries.dtype).abs()).div_(count)
+            if self.rows is not None:
+                self.rows, self.columns = entries.sum(1, dtype=torch.float64), entries.sum(0, dtype=torch.float64)
+            if entries is not self.map:
+                self.map.copy_(entries)
+        elif self.rows is not None and self.columns is not None:
+            self.rows /= count
+            self.columns /= count
 
     def add_vectors(self, rows: Tensor, columns: Tensor, scale: float) -> None:
         """Adds row sums (O,) and column sums (I,)."""
@@ -103,22 +125,25 @@ def score_entries(
     dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
     count, (height, width) = factors.examples, weight.shape
     together, rows_at_once = block_plan(count, height, width, device)
-    scores = {name: torch.zeros(count, dtype=torch.float64, device=device) for name in estimators}
-    summed = [name for name in estimators if not tallies[name].totals_only]
+    totals: dict[str, list[Tensor]] = {name: [] for name in estimators}
+    scratch = {name for name in estimators if tallies[name].scratch(dtype, device, scale)}
     for rows in _slices(height, rows_at_once):
         shape = (rows.stop - rows.start, width)
         magnitude = torch.abs(weight[rows].to(dtype), out=workspace.take("magnitude", shape, dtype, device))
-        sums = {name: workspace.take(name, shape, dtype, device).zero_() for name in summed}
+        sums = {name: workspace.take(name, shape, dtype, device).zero_() for name in scratch}
+        sums |= {n: t.map[rows] for n in estimators if n not in scratch and (t := tallies[n]).map is not None}
         for example in _slices(count, together):
             buffer = workspace.take("gradient", (example.stop - example.start, *shape), dtype, device)
             gradient = factors.block(example, rows, buffer)
             for name, estimator in estimators.items():
-                scores[name][example] += estimator.totals(gradient, magnitude) * scale
+                totals[name].append(estimator.totals(gradient, magnitude))
                 if name in sums:
                     estimator.add(gradient, sums[name])
-        for name in summed:
-            tallies[name].add_entries(rows, estimators[name].finish(sums[name], magnitude), scale)
-    return scores
+        for name in scratch:
+            tallies[name].add_entries(rows, sums[name], magnitude, estimators[name], scale)
+    return {
+        name: torch.cat(parts).view(-1, count).sum(0, dtype=torch.float64) * scale for name, parts in totals.items()
+    }
 
 
 def score_signed_entries(
