@@ -32,6 +32,7 @@ class Accumulator:
         vectors: Keep row and column sums.
         maps: Estimators for which every single weight's score is kept.
         maps_on_cpu: Keep those on the CPU.
+        self_test: Keep the signed scores of the first batch, also if they are not asked for.
     """
 
     def __init__(
@@ -41,10 +42,13 @@ class Accumulator:
         vectors: bool = True,
         maps: Collection[str] = (),
         maps_on_cpu: bool = False,
+        self_test: bool = False,
     ) -> None:
         self.sites = sites
         self.estimators = tuple(estimators)
         self.examples: dict[str, list[Tensor]] = {n: [] for n in self.estimators if ESTIMATORS[n].per_example}
+        self.check: Tensor | None = None  # signed scores (B, M) of the first batch
+        self._testing = self_test
         self.heads: dict[int, Tensor] = {}
         self.coarsest = torch.float64  # type seen in the passes, which FSDP's mixed precision makes another than stored
         self._vectors = vectors
@@ -67,7 +71,10 @@ class Accumulator:
         """Opens a batch of ``batch`` examples whose content lies in ``spans``."""
         self._rows, self._spans = batch, spans
         for parts in self.examples.values():
-            parts.append(torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device))
+            parts.append(self._zeros(batch))
+        self._testing = self._testing and self.check is None
+        if self._testing:
+            self.check = self._zeros(batch)
 
     def expect(self, estimators: Sequence[str], scale: float = 1.0) -> None:
         """Says which estimators the next backward pass feeds, and with what factor."""
@@ -105,11 +112,17 @@ class Accumulator:
 
     def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
-        if "signed_taylor" not in self._active:
+        signed = "signed_taylor" in self._active
+        if not (signed or self._testing):
             return
         site = self.sites[index]
         if torch.finfo(dx.dtype).eps > torch.finfo(self.coarsest).eps:
             self.coarsest = dx.dtype
+        if self._testing and self.check is not None:
+            left, right = (_wide(tensor).reshape(self._rows, 1, -1) for tensor in (a, dx))
+            self.check[:, index] += torch.bmm(left, right.transpose(1, 2)).flatten()
+        if not signed:
+            return
         product = self._by_example(site, _wide(a) * _wide(dx))
         columns = product.sum(1)
         self.examples["signed_taylor"][-1][:, index] += columns.sum(1, dtype=torch.float64) * self._scale
@@ -150,6 +163,9 @@ class Accumulator:
             return
         for name, values in scores.items():
             self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
+
+    def _zeros(self, batch: int) -> Tensor:
+        return torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device)
 
     def _signed_rows(self, index: int, y: Tensor, b: Tensor) -> None:
         """Row sums of ``W * G_i``: ``sum_t b_t (y_t - bias)``."""

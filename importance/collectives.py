@@ -16,9 +16,9 @@ class Ranks:
     """
 
     def __init__(self, enabled: bool = True) -> None:
-        self.size = 1
+        self.size, self.rank = 1, 0
         if enabled and distributed.is_available() and distributed.is_initialized():
-            self.size = distributed.get_world_size()
+            self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
 
     def gather(self, value: Any) -> list[Any]:
         """The value of every rank, in rank order. Values are small Python or numpy objects."""

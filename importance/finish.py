@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from .accumulator import Accumulator
 from .activations import InputNorms
-from .collectives import Ranks
+from .collectives import Ranks, is_sharded
 from .conservation import check_conservation, conservation_errors, equal_pairs
 from .estimators import ESTIMATORS
-from .masks import scope_groups, top_masks
+from .masks import Selection, scope_groups
 from .sites import SiteTable
 from .snapshot import Matrix, Snapshot
 from .storage import versions
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .probe import ProbeOptions, Record
 
 MASKING = "loss on labels != -100 only; padded positions excluded"
+CHECK = "self-test"  # signed scores of the first batch, kept beside the estimators' until the self-test is done
 NORMALISATION = "mean over an example's answer tokens, then mean over examples"
 
 
@@ -52,8 +53,9 @@ def build_snapshot(
     accumulator.complete(count)
     pairs = equal_pairs(table.sites, table.blocks)
     errors = {}
-    if "signed_taylor" in examples and options.self_test:
-        errors = conservation_errors(examples["signed_taylor"], table.sites, pairs)
+    signed = examples.pop(CHECK, examples.get("signed_taylor"))
+    if signed is not None and options.self_test:
+        errors = conservation_errors(signed, table.sites, pairs)
         check_conservation(errors, options.autocast or accumulator.coarsest)
     twins = {second: table.sites[first].name for first, second in pairs} if errors else {}
     snapshot = Snapshot(
@@ -72,7 +74,7 @@ def build_snapshot(
         tokens=np.array(record.tokens, dtype=np.int64),
         meta={},
     )
-    _fill(snapshot, table, accumulator, norms, options, count)
+    _fill(snapshot, table, accumulator, norms, options, ranks, is_sharded(model))
     snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
     return snapshot
 
@@ -82,8 +84,11 @@ def _gathered(accumulator: Accumulator, record: Record, ranks: Ranks) -> tuple[d
     local = {
         name: _host(torch.cat(parts)) if parts else np.zeros((0, width)) for name, parts in accumulator.examples.items()
     }
+    if accumulator.check is not None:
+        local[CHECK] = _host(accumulator.check)
     everyone = ranks.gather((local, record))
-    examples = {name: np.concatenate([part[name] for part, _ in everyone]) for name in local}
+    names = dict.fromkeys(name for part, _ in everyone for name in part)  # a rank without examples has no check
+    examples = {n: np.concatenate([part[n] for part, _ in everyone if n in part]) for n in names}
     merged = type(record)(**{key: [v for _, r in everyone for v in getattr(r, key)] for key in asdict(record)})
     return examples, merged
 
@@ -137,10 +142,11 @@ def _fill(
     accumulator: Accumulator,
     norms: InputNorms,
     options: ProbeOptions,
-    count: int,
+    ranks: Ranks,
+    gathered: bool,
 ) -> None:
     """Row and column sums, totals of estimators without examples, masks and maps."""
-    indices = range(len(table.sites))
+    indices, count = range(len(table.sites)), len(snapshot.losses)
     for name in accumulator.estimators:
         entries = entry_scores(name, table, accumulator, norms, count)
         if not ESTIMATORS[name].per_example:
@@ -155,7 +161,8 @@ def _fill(
             snapshot.columns[name] = [_host(t.columns) for t in tallies if t.columns is not None]
         if entries is not None and options.top_fraction:
             groups = scope_groups([s.layer for s in table.sites], options.top_scope)
-            packed = top_masks(entries, groups, options.top_fraction)
+            sizes = [s.shape[0] * s.shape[1] for s in table.sites]
+            packed = Selection(entries, sizes, groups, ranks, gathered).masks(options.top_fraction)
             snapshot.masks[name] = [packed[i] for i in indices]
         if entries is not None and name in options.keep_maps:
             snapshot.maps[name] = [entries(i) for i in indices]

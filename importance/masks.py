@@ -1,44 +1,102 @@
-"""Top-k masks: exact thresholds by radix histogram, one bit a weight, overlap by popcount."""
+"""Top-k masks: exact thresholds by radix histogram over matrices and ranks, one bit a weight, overlap by popcount."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .collectives import Ranks
+
 CHUNK = 1 << 24  # entries histogrammed at once
+BINS = 1 << 16
 SCOPES = ("matrix", "layer", "global")
+Entries = Callable[[int], Tensor]
 
 
-def kth_largest(entries: Callable[[int], Tensor], indices: Sequence[int], k: int) -> tuple[float, int]:
-    """The k-th largest of the non-negative entries of several tensors, exactly, without concatenating them.
+class Selection:
+    """Picks the largest entries of groups of matrices, each rank going through its own part of the matrices.
 
-    Non-negative float32 numbers are ordered like their bits: a histogram of the upper 16 bits finds the bin, one of
-    the lower 16 inside it the value. Two streaming passes, 512 KiB of state.
+    Non-negative float32 numbers are ordered like their bits: a histogram of the upper 16 bits (which are the number in
+    bfloat16) finds the bin of the k-th largest, one of the lower 16 inside it the value: radix selection in two
+    streaming passes, without concatenating anything. The histograms of the ranks are summed, so all find the same.
 
     Args:
-        entries: Gives tensor ``i``; called twice for each index.
-        indices: Which tensors.
-        k: From 1 to the number of entries.
-
-    Returns:
-        The threshold, and how many of the entries equal to it belong to the top k.
+        entries: Gives the non-negative scores (O, I) of matrix ``i``; called three times for each.
+        sizes: Number of entries of each matrix.
+        groups: Matrices that compete with each other.
+        ranks: Who shares the work.
+        gathered: Getting the entries is a collective (FSDP): every rank asks for all, in the same order.
     """
-    upper = torch.zeros(1 << 16, dtype=torch.int64)
-    for index in indices:
-        for bits in _bit_chunks(entries(index)):
-            upper += torch.bincount(bits >> 16, minlength=1 << 16).cpu()
-    high, above = _bin_from_top(upper, k)
-    lower = torch.zeros(1 << 16, dtype=torch.int64)
-    for index in indices:
-        for bits in _bit_chunks(entries(index)):
-            inside = bits[(bits >> 16) == high]
-            lower += torch.bincount(inside & 0xFFFF, minlength=1 << 16).cpu()
-    low, above_low = _bin_from_top(lower, k - above)
-    threshold = np.array([(high << 16) | low], dtype=np.int32).view(np.float32)[0]
-    return float(threshold), k - above - above_low
+
+    def __init__(
+        self,
+        entries: Entries,
+        sizes: Sequence[int],
+        groups: Sequence[Sequence[int]],
+        ranks: Ranks | None = None,
+        gathered: bool = False,
+    ) -> None:
+        self._entries, self._sizes, self._groups = entries, sizes, groups
+        self._ranks = ranks or Ranks(enabled=False)
+        self._gathered = gathered
+
+    def thresholds(self, counts: Sequence[int]) -> list[tuple[float, int]]:
+        """The ``counts[g]``-th largest entry of each group, and how many of the entries equal to it are in the top."""
+        upper = torch.zeros(len(self._groups), BINS, dtype=torch.int64)
+        for group, _, values in self._own():
+            for bits in _bit_chunks(values):
+                upper[group] += torch.bincount(bits >> 16, minlength=BINS).cpu()
+        self._ranks.sum(upper)
+        found = [_bin_from_top(row, k) for row, k in zip(upper, counts, strict=True)]
+        lower = torch.zeros_like(upper)
+        for group, _, values in self._own():
+            for bits in _bit_chunks(values):
+                inside = bits[(bits >> 16) == found[group][0]]
+                lower[group] += torch.bincount(inside & (BINS - 1), minlength=BINS).cpu()
+        self._ranks.sum(lower)
+        results = []
+        for row, k, (high, above) in zip(lower, counts, found, strict=True):
+            low, above_low = _bin_from_top(row, k - above)
+            value = np.array([(high << 16) | low], dtype=np.int32).view(np.float32)[0]
+            results.append((float(value), k - above - above_low))
+        return results
+
+    def masks(self, fraction: float) -> dict[int, np.ndarray]:
+        """Packed masks of the top ``fraction`` of each group; ties go to the first entry, in the order of the matrices.
+
+        Returns:
+            Index -> bits packed along the flattened matrix (numpy ``packbits``, big-endian), of all matrices.
+        """
+        totals = [sum(self._sizes[index] for index in group) for group in self._groups]
+        limits = self.thresholds([max(1, round(fraction * total)) for total in totals])
+        above: dict[int, np.ndarray] = {}
+        equal: dict[int, np.ndarray] = {}
+        ties = torch.zeros(len(self._sizes), dtype=torch.int64)
+        for group, index, values in self._own():
+            flat = values.detach().float().flatten()
+            same = flat == limits[group][0]
+            ties[index] = int(same.sum())
+            above[index], equal[index] = (np.packbits(part.cpu().numpy()) for part in (flat > limits[group][0], same))
+        self._ranks.sum(ties)
+        for members, (_, remaining) in zip(self._groups, limits, strict=True):
+            for index in members:
+                taken = min(remaining, int(ties[index]))
+                remaining -= taken
+                if taken and index in above:
+                    above[index] |= _first_bits(equal[index], taken)
+        return {index: bits for part in self._ranks.gather(above) for index, bits in part.items()}
+
+    def _own(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Group, index and entries of the matrices of this rank."""
+        for group, members in enumerate(self._groups):
+            for index in members:
+                own = index % self._ranks.size == self._ranks.rank
+                values = self._entries(index) if own or self._gathered else None
+                if own and values is not None:
+                    yield group, index, values
 
 
 def _bit_chunks(tensor: Tensor) -> Sequence[Tensor]:
@@ -53,33 +111,11 @@ def _bin_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
     return histogram.numel() - 1 - position, above
 
 
-def top_masks(
-    entries: Callable[[int], Tensor], groups: Sequence[Sequence[int]], fraction: float
-) -> dict[int, np.ndarray]:
-    """Packed masks of the top ``fraction`` of the entries of each group of matrices.
-
-    Ties at the threshold go to the entry that comes first, so all ranks agree.
-
-    Args:
-        entries: Gives the scores (O, I) of matrix ``i``.
-        groups: Matrices that compete with each other.
-        fraction: In (0, 1].
-
-    Returns:
-        Index -> bits packed along the flattened matrix (numpy ``packbits``, big-endian).
-    """
-    packed: dict[int, np.ndarray] = {}
-    for group in groups:
-        total = sum(entries(index).numel() for index in group)
-        threshold, ties = kth_largest(entries, group, max(1, round(fraction * total)))
-        for index in group:
-            values = entries(index).detach().float().flatten()
-            chosen = values > threshold
-            equal = (values == threshold).nonzero().flatten()[:ties]
-            ties -= equal.numel()
-            chosen[equal] = True
-            packed[index] = np.packbits(chosen.cpu().numpy())
-    return packed
+def _first_bits(packed: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` set bits of a packed mask, the others cleared."""
+    bits = np.unpackbits(packed)
+    bits[np.flatnonzero(bits)[count:]] = 0
+    return np.packbits(bits)
 
 
 def scope_groups(layers: Sequence[int | None], scope: str) -> list[list[int]]:
@@ -114,3 +150,32 @@ def unpack(packed: np.ndarray, shape: tuple[int, int]) -> Tensor:
 def overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
     """Size of the intersection and of the union of two packed masks."""
     return int(np.bitwise_count(first & second).sum()), int(np.bitwise_count(first | second).sum())
+
+
+def to_gaps(packed: np.ndarray) -> np.ndarray:
+    """A packed mask as the gaps between its set bits, seven bits a byte, low bits first (LEB128), for storage.
+
+    At 1 % a weight costs about 0.1 bit instead of one.
+    """
+    gaps = np.diff(np.flatnonzero(np.unpackbits(packed)), prepend=-1) - 1
+    lengths = np.searchsorted([1 << 7 * n for n in range(1, 6)], gaps, side="right") + 1
+    starts = np.cumsum(lengths) - lengths
+    coded = np.zeros(int(lengths.sum()), dtype=np.uint8)
+    for n in range(int(lengths.max(initial=0))):
+        longer = lengths > n
+        more = (lengths[longer] > n + 1).astype(np.uint8) << 7
+        coded[starts[longer] + n] = ((gaps[longer] >> 7 * n) & 127).astype(np.uint8) | more
+    return coded
+
+
+def from_gaps(coded: np.ndarray, count: int) -> np.ndarray:
+    """The packed mask of ``count`` weights that :func:`to_gaps` coded."""
+    ends = np.flatnonzero(coded < 128)
+    starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
+    gaps = np.zeros(ends.size, dtype=np.int64)
+    for n in range(int((ends - starts).max(initial=-1)) + 1):
+        longer = starts + n <= ends
+        gaps[longer] |= (coded[starts[longer] + n].astype(np.int64) & 127) << 7 * n
+    bits = np.zeros(count, dtype=np.uint8)
+    bits[np.cumsum(gaps + 1) - 1] = 1
+    return np.packbits(bits)

@@ -39,7 +39,8 @@ class ProbeOptions:
         top_scope: What competes: ``matrix``, ``layer`` or ``global``.
         keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
         maps_on_cpu: Keep those on the CPU.
-        self_test: Check the conservation identities.
+        self_test: Check the conservation identities: on all examples with ``signed_taylor``, else on the first batch,
+            where that costs about one per cent of the pass. Without a backward pass there is nothing to check.
         distributed: Share the examples with the other ranks of the process group, if there is one.
     """
 
@@ -142,19 +143,22 @@ class _Measurement:
             raise ValueError("importance: wanda scores the inputs of Linear layers; leave include empty")
         maps = {*options.keep_maps, *(estimators if options.top_fraction else ())}
         maps = {n for n in maps if ESTIMATORS[n].maps and ESTIMATORS[n].per_example}
-        self.accumulator = Accumulator(self.table.sites, estimators, options.vectors, maps, options.maps_on_cpu)
+        signed = "signed_taylor" in estimators
+        tested = options.self_test and not signed
+        self.accumulator = Accumulator(
+            self.table.sites, estimators, options.vectors, maps, options.maps_on_cpu, self_test=tested
+        )
         self.norms = InputNorms(self.table.sites if "wanda" in estimators else [])
         self.record = Record()
         self._loss = AnswerLoss(model, options.autocast)
         self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
         self._device = next(model.parameters()).device
-        signed = "signed_taylor" in estimators
         outputs = any(ESTIMATORS[n].block is not None or n == "taylor_batch" for n in estimators)
         self._taps = Taps(
             self.table.sites,
             self.accumulator,
             outputs=outputs or (signed and options.vectors),
-            inputs=signed,
+            inputs=signed or tested,
             keep_outputs=signed and options.vectors,
         )
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .edits import zeroed
 from .evaluate import answer_losses, perplexity
-from .masks import scope_groups, top_masks, unpack
+from .masks import Selection, scope_groups, unpack
 from .probe import probe
 from .sites import find_sites
 from .snapshot import Snapshot
@@ -129,7 +129,7 @@ def _masks(
         return (_LARGEST - maps[index].float().contiguous().view(torch.int32)).view(torch.float32)
 
     entries = {"top": lambda i: maps[i], "bottom": reverse, "random": random}[mode]
-    packed = top_masks(entries, groups, fraction)
+    packed = Selection(entries, [m.numel() for m in maps], groups).masks(fraction)
     return {i: unpack(bits, snapshot.table[i].shape) for i, bits in packed.items()}
 
 

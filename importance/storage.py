@@ -16,9 +16,11 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
+from .masks import from_gaps, to_gaps
 from .snapshot import Matrix, Snapshot
 
-FORMAT = 1
+FORMAT = 2  # 1 had no delta-coded masks
+GAPS = "gaps:"  # before the key of a mask that is stored as gaps
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
@@ -28,14 +30,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
     temporary.mkdir(parents=True)
     save_file(_stats(snapshot), temporary / "stats.safetensors")
     if snapshot.masks:
-        save_file(
-            {
-                f"{e}/{m.name}": bits
-                for e, masks in snapshot.masks.items()
-                for m, bits in zip(snapshot.table, masks, strict=True)
-            },
-            temporary / "masks.safetensors",
-        )
+        save_file(_coded_masks(snapshot), temporary / "masks.safetensors")
     if snapshot.maps:
         maps = {
             f"{e}/{m.name}": entries.detach().cpu().contiguous()
@@ -70,7 +65,7 @@ def load_snapshot(folder: Path) -> Snapshot:
         losses=stats["losses"],
         tokens=stats["tokens"],
         meta=meta,
-        masks=_by_matrix(load_file(folder / "masks.safetensors"), table)
+        masks=_by_matrix(_decoded_masks(load_file(folder / "masks.safetensors"), table), table)
         if (folder / "masks.safetensors").exists()
         else {},
         maps=_by_matrix(load_torch(folder / "maps.safetensors"), table)
@@ -112,6 +107,26 @@ def _stats(snapshot: Snapshot) -> dict[str, np.ndarray]:
     if snapshot.meta["heads"]:
         stats["heads"] = np.concatenate(snapshot.heads)
     return {key: np.ascontiguousarray(value) for key, value in stats.items()}
+
+
+def _coded_masks(snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Each mask in the shorter form: one bit a weight, or the gaps between the weights chosen (10 % and less)."""
+    coded = {}
+    for estimator, masks in snapshot.masks.items():
+        for matrix, bits in zip(snapshot.table, masks, strict=True):
+            gaps = to_gaps(bits)
+            key = f"{estimator}/{matrix.name}"
+            coded.update({f"{GAPS}{key}": gaps} if gaps.size < bits.size else {key: bits})
+    return coded
+
+
+def _decoded_masks(stored: dict[str, np.ndarray], table: list[Matrix]) -> dict[str, np.ndarray]:
+    sizes = {m.name: m.shape[0] * m.shape[1] for m in table}
+    masks = {}
+    for key, value in stored.items():
+        plain = key.removeprefix(GAPS)
+        masks[plain] = value if plain == key else from_gaps(value, sizes[plain.split("/", 1)[1]])
+    return masks
 
 
 def _part(stats: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

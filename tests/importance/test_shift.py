@@ -154,7 +154,7 @@ def test_a_snapshot_survives_the_disk(pair: tuple[Snapshot, Snapshot], tmp_path:
 def test_damaged_and_newer_folders_are_refused(pair: tuple[Snapshot, Snapshot], tmp_path: Path) -> None:
     folder = pair[0].save(tmp_path / "s")
     meta = (folder / "meta.json").read_text()
-    (folder / "meta.json").write_text(meta.replace('"format": 1', '"format": 99'))
+    (folder / "meta.json").write_text(meta.replace('"format": 2', '"format": 99'))
     with pytest.raises(ValueError, match="format 99"):
         Snapshot.load(folder)
     (folder / "meta.json").write_text("{")

@@ -160,9 +160,19 @@ def test_a_broken_identity_is_an_error() -> None:
     up = model.model.layers[0].mlp.up_proj
     inner = up.forward
     up.forward = lambda x: inner(x) + 0.1  # a bias that the taps do not know of
-    with pytest.raises(RuntimeError, match="self-test"):
-        probe(model, [make_batch()])
+    for estimators in ("signed_taylor", "fisher", "taylor", "fisher_sampled", "taylor_batch"):
+        with pytest.raises(RuntimeError, match="self-test"):
+            probe(model, [make_batch()], estimators, vectors=False)
     assert probe(model, [make_batch()], self_test=False).meta["conservation"] == {}
+
+
+@pytest.mark.parametrize("estimator", ["signed_taylor", "fisher", "taylor", "fisher_sampled", "taylor_batch"])
+def test_every_measurement_with_gradients_tests_itself(estimator: str) -> None:
+    snapshot = probe(tiny_llama(), [make_batch(padded=True), make_batch(seed=1)], estimator, vectors=False)
+    errors = snapshot.meta["conservation"]
+    assert set(errors) == {"up=down", "v=o", "q=k"}
+    assert max(errors.values()) < 1e-12
+    assert set(snapshot.examples) <= {estimator}
 
 
 def test_conserved_twins_are_named_and_counted_once() -> None:
