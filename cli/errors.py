@@ -20,6 +20,10 @@ EXPECTED: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
 """What bad input raises. Anything else is a defect and keeps its traceback."""
 
 
+TRIED_TYPES = "Does not validate against any of the Union subtypes"
+"""How jsonargparse begins when a class in a config refuses its settings; the refusal is the cause."""
+
+
 class CommandError(ValueError):
     """Wrong use of a command; its text is shown to the user as it is."""
 
@@ -30,7 +34,12 @@ def debugging() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error on a single line; an error without a text gives the name of its class."""
+    """The text of an error on a single line; an error without a text gives the name of its class.
+
+    What a class says of its own settings is shown without the tree of types that jsonargparse tried it against.
+    """
+    while str(error).startswith(TRIED_TYPES) and error.__cause__ is not None:
+        error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -141,5 +141,18 @@ def test_a_wrong_accelerator_is_one_line(tiny_config: Path, capsys: pytest.Captu
     assert not (tiny_config.parent / "runs" / "t").exists()
 
 
+def test_a_class_inside_a_class_that_refuses_its_settings_is_one_line(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"class_path": "ImportanceRates", "init_args": {"probe": "speech", "strength": 2}}
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(
+        yaml.safe_dump({"model": {"tuning": {"class_path": "FullFineTuning", "init_args": {"rates": rates}}}})
+    )
+    assert main(["fit", "--config", str(tiny_config), "--config", str(wrong)]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err == "textkeep: error: ImportanceRates: strength is 2.0, but must lie in [0, 1]"
+
+
 def test_an_unknown_wording_is_shown_whole() -> None:
     assert explain('Parser key "a.b":\n  something  new\n', {}) == "a.b: something new"
