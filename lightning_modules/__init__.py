@@ -15,10 +15,16 @@ from .objectives import (
 )
 from .speech_llm import SpeechLLM
 from .tuning import (
+    EVA,
+    AdapterStart,
     AdaptorOnly,
     FullFineTuning,
+    ImportanceRanks,
+    LayerRanks,
     LoRA,
+    OLoRA,
     PartialFineTuning,
+    PiSSA,
     SpeechGate,
     SpeechPositions,
     SpeechTurns,
@@ -37,8 +43,10 @@ from .tuning.rates import (
 )
 
 __all__ = [
+    "EVA",
     "EWC",
     "L2SP",
+    "AdapterStart",
     "Adaptor",
     "AdaptorOnly",
     "AnswerCrossEntropy",
@@ -49,15 +57,19 @@ __all__ = [
     "FullFineTuning",
     "HFEncoder",
     "ImportanceMask",
+    "ImportanceRanks",
     "ImportanceRates",
+    "LayerRanks",
     "LayerRates",
     "LinearDepthRates",
     "ListedRates",
     "LiveTeacher",
     "LoRA",
+    "OLoRA",
     "Objective",
     "PartialFineTuning",
     "PermutedRates",
+    "PiSSA",
     "RandomMask",
     "ReversedRates",
     "SpeechEncoder",

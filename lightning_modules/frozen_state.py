@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def frozen_names(module: nn.Module) -> set[str]:
-    """Names in the state dict that need not be saved: frozen parameters and the buffers of wholly frozen modules."""
+def frozen_names(module: nn.Module, kept: Iterable[Tensor] = ()) -> set[str]:
+    """Names in the state dict that need not be saved: frozen parameters and the buffers of wholly frozen modules.
+
+    Args:
+        module: The module.
+        kept: Frozen tensors that are saved all the same.
+    """
+    saved = {id(tensor) for tensor in kept}
     trained: set[str] = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad:
+        if parameter.requires_grad or id(parameter) in saved:
             trained.add(name)
+    trained |= {name for name, buffer in module.named_buffers(remove_duplicate=False) if id(buffer) in saved}
     owners = {name.rsplit(".", 1)[0] for name in trained}
     frozen = set()
     for name in module.state_dict():
@@ -35,18 +42,21 @@ def frozen_hash(state: Mapping[str, Tensor], names: set[str]) -> str:
     return digest.hexdigest()
 
 
-def drop_frozen(checkpoint: dict[str, Any], module: nn.Module, known_hash: str | None = None) -> str:
+def drop_frozen(
+    checkpoint: dict[str, Any], module: nn.Module, known_hash: str | None = None, kept: Iterable[Tensor] = ()
+) -> str:
     """Takes the frozen tensors out of a checkpoint and leaves their names' hash.
 
     Args:
         checkpoint: Lightning's checkpoint; its ``state_dict`` is replaced.
         module: The module it was made of.
         known_hash: The hash, when it has been computed before; frozen weights do not change.
+        kept: Frozen tensors that are saved all the same.
 
     Returns:
         The hash.
     """
-    names = frozen_names(module)
+    names = frozen_names(module, kept)
     state = checkpoint["state_dict"]
     digest = known_hash or frozen_hash(state, names)
     checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in names}
@@ -54,13 +64,18 @@ def drop_frozen(checkpoint: dict[str, Any], module: nn.Module, known_hash: str |
     return digest
 
 
-def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, kept: Iterable[Tensor] = ()) -> None:
     """Checks that a checkpoint lacks exactly the frozen tensors, and that these are the ones it was trained with.
+
+    Args:
+        checkpoint: Lightning's checkpoint.
+        module: The module it is to be loaded into.
+        kept: Frozen tensors that it holds all the same.
 
     Raises:
         ValueError: If keys are missing or unexpected, or the frozen weights (another base model or encoder) differ.
     """
-    names = frozen_names(module)
+    names = frozen_names(module, kept)
     state = module.state_dict()
     wanted = set(state) - names
     found = set(checkpoint["state_dict"])

@@ -29,6 +29,7 @@ from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer, scale_layers
 from .pretrained import resolve_pretrained
+from .ranks import share_rank_zero
 from .reference import ReferenceLLM
 from .shared_logits import SharedLogits
 from .token_normalizer import TokenNormalizer
@@ -204,7 +205,9 @@ class SpeechLLM(LightningModule):
     # ------------------------------------------------------------------ steps
 
     def on_fit_start(self) -> None:
-        """Lets the objectives get ready."""
+        """Gives a new fit its first values, and lets the objectives get ready."""
+        if self.trainer.ckpt_path is None:
+            share_rank_zero(self.tuning.begin(self))
         for objective in self._objectives():
             objective.start(self)
 
@@ -283,12 +286,14 @@ class SpeechLLM(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what was not trained; adds what the tuning knows."""
-        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash)
+        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
         checkpoint["tuning"] = self.tuning.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model."""
-        check_frozen(checkpoint, self)
+        own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
+        self.tuning.adopt(self.llm, own)
+        check_frozen(checkpoint, self, self.tuning.kept(self.llm))
         self.tuning.load_state_dict(checkpoint.get("tuning", {}))
 
     @classmethod

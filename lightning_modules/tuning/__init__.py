@@ -1,8 +1,10 @@
 """Tuning strategies: what moves while speech is learned, and how fast."""
 
+from .adapter_starts import EVA, AdapterStart, OLoRA, PiSSA
 from .adaptor_only import AdaptorOnly
 from .full_fine_tuning import FullFineTuning
 from .importance_user import ImportanceRequest, ImportanceUser
+from .layer_ranks import ImportanceRanks, LayerRanks
 from .lora import LoRA
 from .masks import WeightMask
 from .partial_fine_tuning import PartialFineTuning
@@ -11,14 +13,20 @@ from .speech_gate import SpeechGate, SpeechPositions, SpeechTurns
 from .tuning import ParameterGroup, Tuning
 
 __all__ = [
+    "EVA",
+    "AdapterStart",
     "AdaptorOnly",
     "FullFineTuning",
+    "ImportanceRanks",
     "ImportanceRequest",
     "ImportanceUser",
+    "LayerRanks",
     "LayerRates",
     "LoRA",
+    "OLoRA",
     "ParameterGroup",
     "PartialFineTuning",
+    "PiSSA",
     "SpeechGate",
     "SpeechPositions",
     "SpeechTurns",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +52,27 @@ def inject(llm: nn.Module, config: LoraConfig) -> None:
     inject_adapter_in_model(config, llm, TRAINED)
     if (found := set(adapter_layers(llm))) != wanted:
         raise RuntimeError(f"LoRA: peft wrapped {len(found)} layers of {len(wanted)}: {sorted(found ^ wanted)[:3]}")
+
+
+def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
+    """Gives adapters another rank, at the scale that they have; the values are drawn as peft draws them.
+
+    Args:
+        layers: peft's layers by name.
+        ranks: Name -> rank, of those that may have to change.
+    """
+    for name, rank in ranks.items():
+        layer = layers[name]
+        for adapter, down in layer.lora_A.items():
+            up = layer.lora_B[adapter]
+            if layer.r[adapter] == rank:
+                continue
+            trains = down.weight.requires_grad
+            down.out_features = up.in_features = layer.r[adapter] = rank
+            for part, shape in ((down, (rank, layer.in_features)), (up, (layer.out_features, rank))):
+                part.weight = nn.Parameter(part.weight.new_zeros(shape), requires_grad=trains)
+            if trains:
+                nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
 
 
 @contextmanager

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig
 from torch import Tensor, nn
 
 from ..adapters import adapter_layers
-from .injection import inject, linears, switched_off
+from ..decoder_layers import decoder_layers
+from .adapter_starts import AdapterStart, initial_parameters
+from .injection import inject, linears, reshape, switched_off
+from .layer_ranks import LayerRanks
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
 
 
 class LoRA(Tuning):
     """The LLM's weights stay; each decoder matrix gets a low-rank update, ``W + s B A`` (arXiv 2106.09685), by peft.
 
     The paper (arXiv 2509.23755) takes all seven matrices of a layer, r = 8 for 1B and 16 for 8B, and alpha = 2r. The
-    adaptor trains too. At first B is zero: the model starts as the untouched LLM.
+    adaptor trains too. Without a ``start`` B is zero at first: the model begins as the untouched LLM, bit for bit.
 
     Args:
         r: Rank.
@@ -29,12 +35,14 @@ class LoRA(Tuning):
         targets: Names of the matrices (``q_proj``, ...); ``None`` takes all dense layers of the decoder blocks.
         use_dora: Learn the length of each row of the weight apart from its direction (DoRA, arXiv 2402.09353).
         use_rslora: ``s = alpha / sqrt(r)`` (rank-stabilised, arXiv 2312.03732), for ranks of 32 and more.
+        start: What A and B begin with (``PiSSA``, ``OLoRA``, ``EVA``).
         gate: Where the update acts; everywhere without.
+        ranks: Another rank for each decoder layer, with the mean ``r``.
         rates: Layer-wise learning rates of the adapters.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
 
     Raises:
-        ValueError: For values out of range, and for DoRA behind a gate.
+        ValueError: For values out of range, and for DoRA together with what it contradicts.
     """
 
     moves_base_weights = False
@@ -47,7 +55,9 @@ class LoRA(Tuning):
         targets: Sequence[str] | None = None,
         use_dora: bool = False,
         use_rslora: bool = False,
+        start: AdapterStart | None = None,
         gate: SpeechGate | None = None,
+        ranks: LayerRanks | None = None,
         rates: LayerRates | None = None,
         adaptor_lr: float | None = None,
     ) -> None:
@@ -57,24 +67,40 @@ class LoRA(Tuning):
             raise ValueError(f"LoRA: dropout is {dropout}, but must lie in [0, 1)")
         if use_dora and gate is not None:
             raise ValueError("LoRA: use_dora rescales the weight itself, which a gate cannot take back; leave out one")
+        if use_dora and start is not None and start.moves:
+            raise ValueError(
+                f"LoRA: {type(start).__name__} begins with B A as a part of the weight, use_dora with the weight's own "
+                "row lengths; leave out one"
+            )
         self.r = r
         self.alpha = 2 * r if alpha is None else alpha
         self.dropout = dropout
         self.targets = targets
         self.use_dora = use_dora
         self.use_rslora = use_rslora
+        self.adapter_start = start
         self.gate = gate
+        self.ranks = ranks
         self.rates = rates
-        self.mergeable = gate is None
         self.adaptor_lr = adaptor_lr
+        self.mergeable = gate is None
+        self._begun = False
+        self._missing: FileNotFoundError | None = None
+
+    # ------------------------------------------------------------------ before training
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Freezes the LLM and puts adapters into it."""
         encoder.requires_grad_(False)
         adaptor.requires_grad_(True)
-        inject(llm, self.peft_config(llm))
+        config = self.peft_config(llm)
+        inject(llm, config)
+        layers = adapter_layers(llm)
+        if self.adapter_start is not None:
+            self.adapter_start.install(layers.values(), config)
+        reshape(layers, self._ranks(llm))
         if self.gate is not None:
-            self.gate.install(adapter_layers(llm).values())
+            self.gate.install(layers.values())
 
     def peft_config(self, llm: nn.Module) -> LoraConfig:
         """What peft is asked for."""
@@ -88,9 +114,37 @@ class LoRA(Tuning):
             use_rslora=self.use_rslora,
         )
 
+    def _ranks(self, llm: nn.Module) -> dict[str, int]:
+        """The rank of each adapted matrix that has another one than ``r``."""
+        if self.ranks is None:
+            return {}
+        blocks = decoder_layers(llm)
+        try:
+            ranks = self.ranks.of(len(blocks), self.r)
+        except FileNotFoundError as error:  # a checkpoint brings the ranks; a new fit needs them (begin)
+            self._missing = error
+            return {}
+        owners = {id(module): rank for block, rank in zip(blocks, ranks, strict=True) for module in block.modules()}
+        return {name: owners[id(layer)] for name, layer in adapter_layers(llm).items()}
+
+    def begin(self, model: SpeechLLM) -> list[Tensor]:
+        """Gives the adapters the values of their start."""
+        if self._begun:
+            return []
+        if self._missing is not None:
+            raise self._missing
+        self._begun = True
+        if self.adapter_start is None:
+            return []
+        self.adapter_start.begin(model, adapter_layers(model.llm))
+        return [*trainable(model.llm), *self.kept(model.llm)]
+
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
         """A group for the adaptor and one for the adapters of each decoder layer."""
-        return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *llm_groups(llm, self.multipliers(llm))]
+        layers = llm_groups(llm, self.multipliers(llm))
+        return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
+
+    # ------------------------------------------------------------------ what acts when
 
     def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
         """The gate, if there is one."""
@@ -109,3 +163,24 @@ class LoRA(Tuning):
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:
         """Adapters off."""
         return switched_off(llm)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def kept(self, llm: nn.Module) -> list[Tensor]:
+        """The frozen beginnings of adapters."""
+        return [tensor for layer in adapter_layers(llm).values() for tensor in initial_parameters(layer)]
+
+    def adopt(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Gives the adapters the ranks that they have in a checkpoint."""
+        layers = adapter_layers(llm)
+        found = {name: state.get(f"{name}.lora_A.default.weight") for name in layers}
+        reshape(layers, {name: len(tensor) for name, tensor in found.items() if tensor is not None})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Also whether the adapters have their values."""
+        return {**super().state_dict(), "begun": self._begun}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`Tuning`."""
+        super().load_state_dict(state)
+        self._begun = bool(state.get("begun", True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from .importance_user import ImportanceUser
 
 if TYPE_CHECKING:
     from ..objectives import Objective
+    from ..speech_llm import SpeechLLM
     from .rates import LayerRates
 
 
@@ -92,6 +93,23 @@ class Tuning(ABC):
     def start(self, base: nn.Module) -> nn.Module:
         """The untouched LLM in the shape that this strategy trains; inserts layers where it inserts any."""
         return base
+
+    def begin(self, model: SpeechLLM) -> list[Tensor]:
+        """Gives a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
+
+        Called on every rank before the first step, on the model's device.
+
+        Returns:
+            The tensors that it set: what rank 0 has will hold for all ranks.
+        """
+        return []
+
+    def kept(self, llm: nn.Module) -> list[Tensor]:
+        """Frozen tensors of the LLM that the untouched one has not, and that checkpoints must therefore hold."""
+        return []
+
+    def adopt(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - a hook
+        """Meets the LLM's tensors in a checkpoint before they are loaded, to take on their shapes."""
 
     def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
         """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
