@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .arms import FULL, ROOT, Arm, conditions, write_conditions
-from .runs import CLOCK, environment, fit_command, last_error
+from .arms import FULL, Arm, conditions, write_conditions
+from .runs import CLOCK, environment, fit_command, last_error, prepare
 
 GROUP = 2  # steps a turn, on the same two batches each time
 ROUNDS = 3
@@ -36,10 +36,12 @@ class Runner:
         values["trainer"] |= {"callbacks": [clock], "overfit_batches": GROUP, "limit_val_batches": 0}
         shared = write_conditions(out / f"cost_{arm.folder}.conditions.yaml", values)
         self.log = out / f"cost_{arm.folder}.log"
-        with self.log.open("w") as errors:
+        self.log.write_text("")
+        prepare(arm, out, self.log)
+        with self.log.open("a") as errors:
             self.process = subprocess.Popen(
                 fit_command(arm, shared, self.directory),
-                cwd=ROOT,
+                cwd=out,
                 env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,32 @@ from .arms import BASE, FULL, ROOT, Arm, conditions, write_conditions
 from .results import read_run
 
 CLOCK = "benchmarks.strategies.step_clock.StepClock"
+
+
+def prepare(arm: Arm, out: Path, log: Path) -> bool:
+    """Runs the commands that the headers of its overlays put before the fit, unless what they make is there.
+
+    Args:
+        arm: Which.
+        out: Folder where they run, and the fit too: their relative paths lie in it.
+        log: Gets what they print.
+
+    Returns:
+        Whether all of them went well.
+    """
+    for overlay in arm.overlays:
+        text = overlay.read_text(encoding="utf-8").replace("\\\n#", " ")
+        for line in re.findall(r"^#   textkeep (.*)$", text, re.MULTILINE):
+            words = shlex.split(line)
+            made = words[words.index("-o") + 1] if "-o" in words else ""
+            if words[0] == "fit" or (made and (out / made).exists()):
+                continue
+            with log.open("a") as file:
+                command = [sys.executable, "-m", "textkeep.cli.main", *words]
+                done = subprocess.run(command, cwd=out, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+            if done.returncode:
+                return False
+    return True
 
 
 def fit_command(arm: Arm, shared: Path, directory: Path) -> list[str]:
@@ -47,13 +75,17 @@ def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
         out / f"{arm.folder}.conditions.yaml", conditions(out, steps, at_start=arm.name == FULL, callbacks=[clock])
     )
     log = out / f"{arm.folder}.log"
+    log.write_text("")
     started = time.perf_counter()
-    with log.open("w") as file:
-        done = subprocess.run(
-            fit_command(arm, shared, directory), cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT
-        )
+    failed = not prepare(arm, out, log)
+    if not failed:
+        with log.open("a") as file:
+            words = fit_command(arm, shared, directory)
+            failed = bool(
+                subprocess.run(words, cwd=out, env=environment(), stdout=file, stderr=subprocess.STDOUT).returncode
+            )
     line: dict[str, Any] = {"arm": arm.name, "seconds": time.perf_counter() - started}
-    if done.returncode:
+    if failed:
         return line | {"error": last_error(log)}
     try:
         return line | read_run(directory, out / FULL, out / f"{arm.folder}.clock.json")
