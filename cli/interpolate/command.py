@@ -17,14 +17,20 @@ from ..importance.output import print_json, print_table, write_json
 from ..listener import load_listener, whole_config
 from ..reverting import add_revert_options, count, read_culprits
 
-TABLE = (
-    ("speech accuracy", "speech_accuracy"),
-    ("speech loss", "speech_answer_loss"),
-    ("text accuracy", "text_accuracy"),
-    ("text loss", "text_answer_loss"),
-    ("held-out text loss", "heldout_text_loss"),
+TABLES = (
+    ("accuracy", "scores", {"speech": "speech_accuracy", "text": "text_accuracy"}),
+    (
+        "loss, nats a token",
+        "scores",
+        {"speech": "speech_answer_loss", "text": "text_answer_loss", "held-out text": "heldout_text_loss"},
+    ),
+    (
+        "loss against alpha=1",
+        "against_tuned",
+        {"speech": "speech_loss_change", "text": "text_loss_change", "held-out text": "heldout_text_loss_change"},
+    ),
 )
-CHANGES = (("held-out text", "heldout_text_loss_change"), ("speech", "speech_loss_change"))
+"""Title, part of a point, and its columns: narrow enough for 80 characters."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +107,13 @@ def _points(arguments: argparse.Namespace) -> list[Point]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    heads = ["model", *(head for head, _ in TABLE), *(f"{head}, against alpha=1" for head, _ in CHANGES)]
-    rows = []
-    for point in found["points"]:
-        cells = [_cell(point["scores"].get(key), key) for _, key in TABLE]
-        cells += [_cell(point["against_tuned"].get(key), key) for _, key in CHANGES]
-        rows.append([point["name"], *cells])
     items = found["points"][0]["items"]
-    print_table(f"{items} questions ({found['split']}), held-out text: {found['heldout']}", heads, rows)
+    print(f"{items} questions ({found['split']}), held-out text: {found['heldout']}; with 95 % intervals")
+    for title, part, columns in TABLES:
+        points = [point for point in found["points"] if point[part]]
+        rows = [[p["name"], *(_cell(p[part].get(key), key) for key in columns.values())] for p in points]
+        if rows:
+            print_table(title, ["model", *columns], rows)
 
 
 def _cell(values: list[float] | None, key: str) -> str:
@@ -139,6 +144,13 @@ def _parser() -> argparse.ArgumentParser:
         "--heldout", default="spoken-facts/general", help="text: manifest or spoken-facts/SPLIT (default: %(default)s)"
     )
     parser.add_argument("--heldout-examples", type=count, default=64, help="how many of it (default: 64)")
+    parser.add_argument(
+        "--heldout-skip",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out its first N: those that `importance attribute --data` of the same text has used (default: 0)",
+    )
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="also draw it")

@@ -21,6 +21,7 @@ from ...datamodules.bad_examples import BadExamples
 from ...datamodules.sources import read_sources
 from ...evaluation import Prediction, read_predictions, summarize
 from ...evaluation.statistics import bootstrap_ratio
+from ..errors import CommandError
 from ..lightning_cli import register_classes
 
 Losses = dict[str, tuple[float, int]]
@@ -62,7 +63,7 @@ class EditScorer:
         model: A ``SpeechLLM`` with its weights.
         config: The ``config.yaml`` of its run.
         folder: Gets ``NAME/evaluation`` with the records of each model.
-        options: ``split``, ``items``, ``heldout``, ``heldout_examples``.
+        options: ``split``, ``items``, ``heldout``, ``heldout_examples``, ``heldout_skip``.
     """
 
     def __init__(self, model: Any, config: Mapping[str, Any], folder: Path, options: argparse.Namespace) -> None:
@@ -77,8 +78,10 @@ class EditScorer:
         self.retention = {**own, "at_start": False}
         if options.items is not None:
             self.retention["max_items"] = options.items
-        probe = Probe(options.heldout, "text", options.heldout_examples)
-        self.heldout = probe.choose(read_sources(options.heldout, BadExamples("raise")))
+        probe = Probe(options.heldout, "text", options.heldout_skip + options.heldout_examples)
+        self.heldout = probe.choose(read_sources(options.heldout, BadExamples("raise")))[options.heldout_skip :]
+        if not self.heldout:
+            raise CommandError(f"interpolate: {options.heldout} has only {options.heldout_skip} texts or fewer")
 
     def score(self, name: str) -> Scored:
         """Scores the model as it is now.

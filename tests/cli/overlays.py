@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import AutoModelForCausalLM
 
 from textkeep.importance import DEFAULT_ESTIMATORS, probe
+
+from textkeep.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -108,3 +112,15 @@ def rank_environment(rank: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+
+
+def prepare(overlay: Path | None, settings: dict[str, Any]) -> None:
+    """Runs what the overlay's header puts before the fit, on the tiny LLM and data, in the current folder."""
+    text = overlay.read_text().replace("\\\n#", " ") if overlay else ""
+    for line in re.findall(r"^#   textkeep (.*)$", text, re.MULTILINE):
+        given = shlex.split(line)
+        if given[0] == "fit" or Path(given[given.index("-o") + 1]).exists():
+            continue
+        line = re.sub(r"asset:smollm2-\S+", settings["model"]["llm"], line)
+        line = re.sub(r"spoken-facts/\w+", settings["data"]["train"][0], line)
+        assert main(shlex.split(re.sub(r"--examples \d+", "--examples 4", line))) == 0

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
 
-from .overlays import OVERLAYS, overlay_name, tiny_overlay, words
+from .overlays import OVERLAYS, overlay_name, prepare, tiny_overlay, words
 
 CHECKPOINTS = {"class_path": "RunCheckpoint", "init_args": {"every_n_train_steps": 2, "save_top_k": -1}}
 
@@ -28,7 +28,11 @@ def losses(run: Path) -> dict[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlay", [None, *OVERLAYS], ids=lambda path: overlay_name(path) if path else "quickstart")
-def test_it_trains_and_goes_on_exactly(overlay: Path | None, tiny_settings: dict[str, Any], tmp_path: Path) -> None:
+def test_it_trains_and_goes_on_exactly(
+    overlay: Path | None, tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(overlay, tiny_settings)
     tiny = tiny_overlay(tiny_settings, tmp_path, 4, [CHECKPOINTS])
     whole, half = tmp_path / "whole", tmp_path / "half"
     assert main(words(overlay, tiny, whole)) == 0
@@ -62,8 +66,14 @@ def test_it_trains_and_goes_on_exactly(overlay: Path | None, tiny_settings: dict
 @pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=overlay_name)
 def test_another_base_model_is_refused(
-    overlay: Path, tiny_settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overlay: Path,
+    tiny_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(overlay, tiny_settings)
     tiny = tiny_overlay(tiny_settings, tmp_path, 1, [])
     run = tmp_path / "run"
     assert main(words(overlay, tiny, run)) == 0

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from .overlays import OVERLAYS, ROOT, overlay_name, rank_environment, tiny_overlay
+from .overlays import OVERLAYS, overlay_name, prepare, rank_environment, tiny_overlay
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_ranks_agree(tiny_settings: dict[str, Any], tmp_path: Path) -> None:
+def test_ranks_agree(tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for overlay in OVERLAYS:
+        prepare(overlay, tiny_settings)
     tiny = tiny_overlay(tiny_settings, tmp_path, 3, [{"class_path": "tests.cli.overlays.RankDigest"}])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -27,7 +30,7 @@ def test_ranks_agree(tiny_settings: dict[str, Any], tmp_path: Path) -> None:
         with log.open("w") as file:
             ranks.append(
                 subprocess.Popen(
-                    line, cwd=ROOT, env=rank_environment(rank, port), stdout=file, stderr=subprocess.STDOUT
+                    line, cwd=tmp_path, env=rank_environment(rank, port), stdout=file, stderr=subprocess.STDOUT
                 )
             )
     try:
