@@ -91,6 +91,11 @@ class Collator:
 
     def _tokens(self, row: Row) -> _Tokens:
         example = row.example
+        if example.plain:
+            ids = torch.tensor(self.prompt.plain(example.target))
+            labels = ids.clone()
+            labels[:1] = IGNORE_INDEX  # nothing stands before it
+            return _Tokens(ids, labels, torch.zeros(len(ids), dtype=torch.bool))
         if row.modality == "speech":
             around = self.prompt.speech(example.system)
             prompt = [*around.before, *[self.pad_id] * row.positions, *around.after]

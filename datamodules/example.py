@@ -50,6 +50,7 @@ class Example:
         source: Name of the data set.
         location: Where the example stands ("train.jsonl:12"), for messages.
         metadata: Everything else that is known (voice, seconds, wer, category, entity, split).
+        plain: Whether the target stands alone, without question and chat template, and all of it is learned.
     """
 
     id: str
@@ -61,7 +62,8 @@ class Example:
     source: str = ""
     location: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    plain: bool = False
 
     def has(self, modality: Modality) -> bool:
-        """Whether the question exists in this modality."""
-        return self.audio is not None if modality == "speech" else bool(self.question)
+        """Whether the question exists in this modality; plain text exists as text."""
+        return self.audio is not None if modality == "speech" else bool(self.question) or self.plain

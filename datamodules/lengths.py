@@ -93,7 +93,10 @@ class LengthEstimator:
         texts, fixed = [], []
         for example, modality in views:
             answer = self.prompt.answer_text(example.target)
-            if modality == "text":
+            if example.plain:
+                texts.append(example.target)
+                fixed.append(len(self.prompt.plain("")))
+            elif modality == "text":
                 texts.append(self.prompt.render(example.question, example.system) + answer)
                 fixed.append(1)  # prompt and answer are tokenized apart: up to one token more
             else:

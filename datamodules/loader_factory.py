@@ -14,6 +14,7 @@ from .lengths import LengthEstimator
 from .loading import BatchLoader, ViewDataset
 from .pairs import matched
 from .prompts import ChatPrompt
+from .replay import KIND
 from .rows import Row, RowReader, View
 from .token_budget_sampler import TokenBudgetSampler
 
@@ -73,7 +74,13 @@ class LoaderFactory:
         self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
 
     def train(
-        self, examples: Sequence[Example], modalities: Sequence[Modality], epoch: int = 0, shuffle: bool = True
+        self,
+        examples: Sequence[Example],
+        modalities: Sequence[Modality],
+        epoch: int = 0,
+        shuffle: bool = True,
+        replay: Sequence[Example] = (),
+        ratio: float = 0.0,
     ) -> BatchLoader:
         """Batches of every example in each of the modalities that it has.
 
@@ -82,6 +89,8 @@ class LoaderFactory:
             modalities: "speech", "text" or both.
             epoch: First epoch.
             shuffle: False gives the same batches in every epoch.
+            replay: Text to rehearse beside them.
+            ratio: Its share of all rows.
 
         Raises:
             ValueError: If no example has one of the modalities.
@@ -92,11 +101,20 @@ class LoaderFactory:
         _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
         twins = self.reader.front_end.text_twins
         kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch, twins)
-        options, kinds = self.options, [view.modality for view in kept]
+        again, more = self._training.measure([View(e, "text") for e in replay], self.bad, self.options.tokens_per_batch)
+        kinds = [*(view.modality for view in kept), *[KIND] * len(again)]
+        options, shares = self.options, {KIND: ratio} if again else None
         sampler = TokenBudgetSampler(
-            lengths, options.tokens_per_batch, options.max_examples, kinds, options.seed, shuffle, *self._ranks
+            lengths + more,
+            options.tokens_per_batch,
+            options.max_examples,
+            kinds,
+            options.seed,
+            shuffle,
+            *self._ranks,
+            shares,
         )
-        return self._loader(kept, sampler, self.reader, epoch=epoch, training=True, twins=twins)
+        return self._loader(kept + again, sampler, self.reader, epoch=epoch, training=True, twins=twins)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).

@@ -90,7 +90,9 @@ class ViewDataset(Dataset[Batch | Unread]):
             for offset in range(1, min(_MAX_REPLACEMENTS, len(self.views)) if self.refill else 0):
                 if rows:
                     break
-                self._append(Pick(last.epoch, (last.view + offset) % len(self.views)), rows, skipped)
+                other = (last.view + offset) % len(self.views)
+                if self.views[other].modality == self.views[last.view].modality:
+                    self._append(Pick(last.epoch, other), rows, skipped)
         except BadExampleError as error:
             return Unread([error], fatal=True)
         return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)

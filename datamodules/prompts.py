@@ -88,6 +88,10 @@ class ChatPrompt:
         """The answer with the end of its turn as a string."""
         return self._answer_lead + target + self._answer_end
 
+    def plain(self, text: str) -> list[int]:
+        """Ids of a text that is no conversation, as the tokenizer begins and ends one."""
+        return list(self.tokenizer(text)["input_ids"])
+
     def transcript(self, question: str) -> list[int]:
         """Ids of a question alone (for CTC alignment)."""
         return self._ids(question)

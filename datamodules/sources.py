@@ -8,6 +8,7 @@ from pathlib import Path
 from .bad_examples import BadExamples
 from .example import Example
 from .manifest import Manifest
+from .plain_text import PlainText
 from .source import Source, without_duplicates
 
 EMBEDDED = "spoken-facts/"
@@ -60,13 +61,15 @@ class Splits:
 
 
 def as_source(source: str | Source) -> Source:
-    """The source that a text names: a split of the embedded set, or the path of a manifest.
+    """The source that a text names: a split of the embedded set, or the path of a manifest or a .txt file.
 
     Raises:
         FileNotFoundError: If the embedded set has no such split.
     """
     if isinstance(source, Source):
         return source
+    if source.endswith(".txt"):
+        return PlainText(source)
     if not source.startswith(EMBEDDED):
         return Manifest(source)
     path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl"

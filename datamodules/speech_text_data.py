@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
 
 from .audio import MAX_SECONDS
 from .augment import Augment
@@ -22,6 +23,7 @@ from .loading import BatchLoader
 from .pairs import matched
 from .probes import Probe, ProbeSet
 from .prompts import SPEECH_INSTRUCTION, ChatPrompt
+from .replay import KIND, Replay
 from .rows import RowReader
 from .sources import Sources, Splits
 
@@ -62,6 +64,7 @@ class SpeechTextData(L.LightningDataModule):
         test: Source of the test.
         predict: Source of prediction.
         train_modalities: "both" trains each example in every modality that it has, as rows of different batches.
+        replay: Text to rehearse in batches of its own (``{source: my/text.txt, ratio: 0.05}``).
         tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.
         eval_tokens_per_batch: The same in evaluation; None takes four times as many (no backward pass there).
         max_examples_per_batch: Most rows of a batch, or None.
@@ -92,6 +95,7 @@ class SpeechTextData(L.LightningDataModule):
         test: Sources = None,
         predict: Sources = None,
         train_modalities: Literal["speech", "text", "both"] = "speech",
+        replay: Replay | None = None,
         tokens_per_batch: int = 2048,
         eval_tokens_per_batch: int | None = None,
         max_examples_per_batch: int | None = None,
@@ -125,6 +129,8 @@ class SpeechTextData(L.LightningDataModule):
         self.probes = probes or {}
         self._probe_set = ProbeSet(self.probes, self.bad)
         self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
+        self.replay = replay
+        self._replayed: list[Example] | None = None
         self._front_end: SpeechFrontEnd | None = None
         self._encode: Encode | None = None
         self._told = False  # whether connect() was called by hand
@@ -152,6 +158,8 @@ class SpeechTextData(L.LightningDataModule):
         if not self._told:
             self._front_end = None  # the trainer may have come with another model
         self.splits.read_stage(stage)
+        if stage in ("fit", None):
+            self._replay_examples()
 
     def teardown(self, stage: str | None = None) -> None:
         """End the workers of training."""
@@ -169,7 +177,9 @@ class SpeechTextData(L.LightningDataModule):
         trainer = self.trainer
         shuffle = not getattr(trainer, "overfit_batches", 0)
         epoch = trainer.current_epoch if trainer else 0
-        loader = self.factory(examples).train(examples, modalities, epoch, shuffle)
+        replay, ratio = self._replay_examples(), self.replay.ratio if self.replay else 0.0
+        loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio)
+        self._tell_replay(loader)
         self._train_loader = weakref.ref(loader)
         return loader
 
@@ -204,7 +214,8 @@ class SpeechTextData(L.LightningDataModule):
 
     def training_texts(self) -> BatchLoader:
         """The training examples as text, each on one rank only: the text rows and text twins of training batches."""
-        return self.loader([example for example in self.examples("train") if example.has("text")], "text")
+        known = [example for example in self.examples("train") if example.has("text")]
+        return self.loader([*known, *self._replay_examples()], "text")
 
     def probe_batches(self, name: str) -> list[Batch]:
         """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
@@ -244,6 +255,25 @@ class SpeechTextData(L.LightningDataModule):
         prompt = ChatPrompt(front_end.tokenizer, **self.prompt_options)
         barrier = self.trainer.strategy.barrier if self.trainer else None
         return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_skip, barrier)
+
+    def _replay_examples(self) -> list[Example]:
+        if self._replayed is None:
+            self._replayed = self.replay.read(self.bad) if self.replay else []
+        return self._replayed
+
+    def _tell_replay(self, loader: BatchLoader) -> None:
+        """Say, and log, how much text is replayed in an epoch."""
+        if self.replay is None:
+            return
+        sampler = loader.position.sampler
+        rows = sampler.rows(KIND)
+        share = rows / (rows + sum(sampler.rows(m) for m in _MODALITIES[self.train_modalities]))
+        rank_zero_info(
+            f"replay: about {rows} examples an epoch ({share:.1%} of all), drawn from {len(self._replay_examples())}"
+        )
+        if self.trainer is not None:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"data/replay_examples": rows, "data/replay_share": share}, self.trainer.global_step)
 
     def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
         return self.factory(self.examples(split)).evaluation(self.examples(split), answers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -34,6 +34,8 @@ class TokenBudgetSampler(Sampler[list[int]]):
         shuffle: False keeps the order by length.
         rank: Of this process.
         world_size: Number of processes.
+        shares: Kind -> its share of all rows of an epoch: as many of its batches are drawn anew in each epoch, and
+            taken several times where there are too few. Kinds that are not named give all their batches.
 
     Raises:
         ValueError: If an example is longer than the budget, or an argument is out of range.
@@ -49,6 +51,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self._parts = self.lengths.reshape(len(self.lengths), -1) if len(self.lengths) else np.zeros((0, 1), int)
@@ -62,6 +65,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self.epoch = 0
         self._check()
         self._kinds = np.asarray(kinds if kinds is not None else [""] * len(self.lengths))
+        self.shares = dict(shares or {})
         self._buckets = [bucket for kind in np.unique(self._kinds) for bucket in self._cut(kind)]
         self._length = len(self.batches(0))
 
@@ -78,16 +82,31 @@ class TokenBudgetSampler(Sampler[list[int]]):
     def batches(self, epoch: int) -> list[list[int]]:
         """This rank's batches of an epoch, as lists of indices."""
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
-        steps: list[list[np.ndarray]] = []
-        for kind in np.unique(self._kinds):
-            of_kind = [batch for bucket in self._of_kind(kind) for batch in self._draw(bucket, rng)]
-            equal = self._equalise(of_kind)
-            steps += [equal[i : i + self.world_size] for i in range(0, len(equal), self.world_size)]
+        steps = [step for kind in np.unique(self._kinds) for step in self._steps(kind, rng)]
         order = rng.permutation(len(steps)) if rng is not None else range(len(steps))
         chosen = [steps[i] for i in order]
         # Every step turns by one, so that no rank always gets the longest batch.
         turned = [(step, (self.rank + turn) % self.world_size) for turn, step in enumerate(chosen)]
         return [step[i].tolist() for step, i in turned if i < len(step)]
+
+    def rows(self, kind: str) -> int:
+        """Rows of a kind in the first epoch, over all ranks; nearly as many in the others."""
+        rng = np.random.default_rng([self.seed, 0]) if self.shuffle else None
+        return sum(len(batch) for step in self._steps(kind, rng) for batch in step)
+
+    def _steps(self, kind: str, rng: np.random.Generator | None) -> list[list[np.ndarray]]:
+        """A kind's batches of an epoch, in groups of one for each rank."""
+        of_kind = [batch for bucket in self._of_kind(kind) for batch in self._draw(bucket, rng)]
+        equal = self._equalise(of_kind)
+        steps = [equal[i : i + self.world_size] for i in range(0, len(equal), self.world_size)]
+        if kind not in self.shares:
+            return steps
+        others = int((~np.isin(self._kinds, list(self.shares))).sum())
+        wanted = self.shares[kind] / (1 - sum(self.shares.values())) * others
+        count = max(1, round(wanted * len(steps) / int((self._kinds == kind).sum())))
+        rounds = range(-(-count // len(steps)))
+        drawn = [i for _ in rounds for i in (rng.permutation(len(steps)) if rng is not None else range(len(steps)))]
+        return [steps[i] for i in drawn[:count]]
 
     def _of_kind(self, kind: str) -> list[np.ndarray]:
         return [bucket for bucket in self._buckets if self._kinds[bucket[0]] == kind]

@@ -1,0 +1,39 @@
+"""Text that is rehearsed while speech is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .bad_examples import BadExamples
+from .example import Example
+from .source import Source
+from .sources import read_sources
+
+KIND = "replay"
+"""Of batches: replayed text never shares one with the training examples."""
+
+
+@dataclass
+class Replay:
+    """Text beside the training examples: questions read instead of heard, or plain text."""
+
+    source: str | Source
+    """A manifest (its questions as text), ``spoken-facts/SPLIT``, a .txt file, or a source (``PlainText``)."""
+    ratio: float = 0.05
+    """Share of replayed examples among all examples of an epoch; other ones are drawn in each epoch."""
+
+    def __post_init__(self) -> None:
+        """Refuse a ratio that cannot be meant."""
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"replay.ratio: {self.ratio} (allowed: between 0 and 1, such as 0.05)")
+
+    def read(self, bad: BadExamples) -> list[Example]:
+        """The examples that can be read as text.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        examples = [example for example in read_sources(self.source, bad) if example.has("text")]
+        if not examples:
+            raise ValueError(f"replay.source: {self.source} has no text")
+        return examples
