@@ -7,7 +7,7 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,28 +15,16 @@ import numpy as np
 from torch import Tensor, nn
 
 from .edits import weights_at
-from .evaluate import answer_losses
+from .evaluate import answer_losses, mean_interval
 from .losses import AnswerLoss
+from .progress import Progress, counted, silent
+from .reverts import Revert, measure_reverts, revert_sets
 from .sites import clean_name, find_sites
 from .state import undisturbed, unwrap
 
 ENOUGH = 0.05  # completeness error that is accepted
 MOST_NODES = 32
-
-
-@dataclass(frozen=True)
-class Revert:
-    """Loss with some matrices put back to their base values.
-
-    Attributes:
-        names: Matrices put back.
-        predicted: Loss that the attribution says they cost.
-        recovered: Loss actually regained.
-    """
-
-    names: list[str]
-    predicted: float
-    recovered: float
+OTHER = "other"  # parameters outside the decoder blocks
 
 
 @dataclass(frozen=True)
@@ -48,18 +36,26 @@ class Attribution:
         layers: ``layer_07`` or ``other`` -> nats.
         loss_before: Mean loss of an example at the base weights.
         loss_after: At the tuned weights.
+        change_low: Lower end of the change's bootstrap 90 % interval over examples.
+        change_high: Upper end.
         completeness_error: (sum of all - change) over change.
+        complete: Whether that error is at most 5 %. If it is not, the shares are not to be trusted.
         nodes: Gauss-Legendre nodes used.
-        reverts: The check: single top matrices and all of them together put back.
+        reverts: The check: top matrices put back, one by one and together, the top layer, and a random control.
+        examples: Number of examples.
     """
 
     parameters: dict[str, float]
     layers: dict[str, float]
     loss_before: float
     loss_after: float
+    change_low: float
+    change_high: float
     completeness_error: float
+    complete: bool
     nodes: int
     reverts: list[Revert]
+    examples: int
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -73,7 +69,8 @@ def attribute(
     *,
     nodes: int = 4,
     reverts: int = 3,
-    progress: Callable[[str], None] = lambda _: None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> Attribution:
     """Attributes the change of the loss on old-task text to the parameters that moved.
 
@@ -82,7 +79,8 @@ def attribute(
         base: Parameter name -> base value, for every parameter of ``tuned``.
         batches: Old-task text, as for ``probe``.
         nodes: Nodes to begin with; doubled until the completeness error is under 5 %.
-        reverts: How many top matrices to put back as a check.
+        reverts: How many top matrices to put back as a check; 0 checks nothing.
+        seed: Of the random control.
         progress: Told what is being done.
 
     Raises:
@@ -92,22 +90,38 @@ def attribute(
     deltas = _deltas(tuned, base)
     names = list(deltas)
     moved = {name: base[name].to(delta.device, delta.dtype) for name, delta in deltas.items()}
-    after = float(answer_losses(tuned, batches)[0].mean())
+    loss_after = answer_losses(tuned, counted(batches, "loss, tuned weights", progress))[0]
     with weights_at(tuned, names, moved):
-        before = float(answer_losses(tuned, batches)[0].mean())
+        loss_before = answer_losses(tuned, counted(batches, "loss, base weights", progress))[0]
+    before, after = float(loss_before.mean()), float(loss_after.mean())
+    change = after - before
     while True:
         parts = _integrate(tuned, moved, deltas, batches, nodes, progress)
-        change = after - before
         error = (sum(parts.values()) - change) / (change if change else 1.0)
         if abs(error) <= ENOUGH or 2 * nodes > MOST_NODES:
             break
         nodes *= 2
-        progress(f"completeness error {error:.1%}: doubling to {nodes} nodes")
+    layers = {clean_name(n): label for n, label in _layer_of(tuned, parts).items()}
+    found = {clean_name(n): v for n, v in parts.items()}
+    sums = dict.fromkeys([*_layer_labels(tuned), OTHER], 0.0)
+    for name, value in found.items():
+        sums[layers[name]] += value
     direction = 1.0 if change >= 0 else -1.0  # where the loss fell, the matrices that brought it down are checked
-    top = sorted(parts, key=lambda name: direction * parts[name], reverse=True)[:reverts]
-    checks = _reverts(tuned, moved, parts, batches, after, top, progress)
-    layers = _by_layer(tuned, parts)
-    return Attribution({clean_name(n): v for n, v in parts.items()}, layers, before, after, float(error), nodes, checks)
+    low, high = mean_interval(loss_after - loss_before)
+    sets = revert_sets(found, layers, sums, direction, reverts, seed)
+    return Attribution(
+        parameters=found,
+        layers=sums,
+        loss_before=before,
+        loss_after=after,
+        change_low=low,
+        change_high=high,
+        completeness_error=float(error),
+        complete=abs(error) <= ENOUGH,
+        nodes=nodes,
+        reverts=measure_reverts(tuned, moved, found, batches, after, sets, progress),
+        examples=len(loss_after),
+    )
 
 
 def _deltas(tuned: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,13 +143,13 @@ def _integrate(
     deltas: Mapping[str, Tensor],
     batches: Sequence[Mapping[str, Any]],
     nodes: int,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, float]:
     """Sum over the nodes of weight x <gradient, delta>; gradients are dropped one by one."""
     positions, weights = np.polynomial.legendre.leggauss(nodes)
     totals = dict.fromkeys(deltas, 0.0)
-    for index, (position, weight) in enumerate(zip((positions + 1) / 2, weights / 2, strict=True)):
-        progress(f"node {index + 1} of {nodes}")
+    path = list(zip((positions + 1) / 2, weights / 2, strict=True))
+    for position, weight in counted(path, f"integrating over {nodes} nodes", progress):
         at_node = {name: start[name] + float(position) * delta for name, delta in deltas.items()}
         with weights_at(model, list(deltas), at_node):
             for name, slope in _slopes(model, deltas, batches).items():
@@ -172,30 +186,17 @@ def _slopes(model: nn.Module, deltas: Mapping[str, Tensor], batches: Sequence[Ma
     return sums
 
 
-def _by_layer(model: nn.Module, parts: Mapping[str, float]) -> dict[str, float]:
-    table = find_sites(model, ("norms",))
-    width = max(2, len(str(table.layers - 1)))
-    inside = {s.name: f"layer_{s.layer:0{width}d}" for s in table.sites if s.layer is not None}
-    layers = {f"layer_{i:0{width}d}": 0.0 for i in range(table.layers)} | {"other": 0.0}
-    for name, value in parts.items():
-        layers[inside.get(clean_name(name), "other")] += value
-    return layers
+def _layer_labels(model: nn.Module) -> list[str]:
+    count = find_sites(model).layers
+    width = max(2, len(str(count - 1)))
+    return [f"layer_{i:0{width}d}" for i in range(count)]
 
 
-def _reverts(
-    model: nn.Module,
-    start: Mapping[str, Tensor],
-    parts: Mapping[str, float],
-    batches: Sequence[Mapping[str, Any]],
-    after: float,
-    top: list[str],
-    progress: Callable[[str], None],
-) -> list[Revert]:
-    """Puts back each of the top matrices, then all of them."""
-    checks = []
-    for names in [*([name] for name in top), *([top] if len(top) > 1 else [])]:
-        progress(f"putting back {', '.join(clean_name(n) for n in names)}")
-        with weights_at(model, names, start):
-            loss = float(answer_losses(model, batches)[0].mean())
-        checks.append(Revert([clean_name(n) for n in names], sum(parts[n] for n in names), after - loss))
-    return checks
+def _layer_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Label of the decoder block that each parameter lies in, by identity: biases and norms too."""
+    blocks = find_sites(model).blocks
+    inside = {
+        id(p): label for label, block in zip(_layer_labels(model), blocks, strict=True) for p in block.parameters()
+    }
+    parameters = dict(model.named_parameters())
+    return {name: inside.get(id(parameters[name]), OTHER) for name in names}

@@ -42,3 +42,10 @@ def answer_losses(
 def perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
     """Exponential of the mean loss of an answer token."""
     return float(np.exp((losses * tokens).sum() / tokens.sum()))
+
+
+def mean_interval(changes: np.ndarray, replicates: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap 90 % interval of the mean over examples."""
+    drawn = np.random.default_rng(seed).integers(len(changes), size=(replicates, len(changes)))
+    low, high = np.percentile(changes[drawn].mean(axis=1), [5.0, 95.0])
+    return float(low), float(high)

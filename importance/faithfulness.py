@@ -1,34 +1,41 @@
 """Do the scores say what happens? Groups of weights are really shrunk, and the loss really measured.
 
 Groups are matrices or attention heads, drawn from all deciles of the score so that the bottom is tested too; a few more
-are drawn at random. The change of the loss is measured on other examples than those that were scored.
+are drawn at random. The change of the loss is measured on other examples than those that were scored. Of two matrices
+whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between), one is tested:
+the other would make the intervals narrower without telling anything new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .edits import shrunk
-from .evaluate import answer_losses
+from .groups import GRANULARITIES, Place, distinct, scored_groups, stratified
 from .metrics import spearman
 from .probe import probe
-from .sites import Site, find_sites
-from .snapshot import Snapshot
+from .progress import Progress, counted, silent
+from .resume import ResumedLosses
+from .sites import find_sites
 from .state import unwrap
 
-GRANULARITIES = ("matrix", "head")
 SCORES = ("taylor", "fisher", "signed_taylor", "magnitude")
+RANDOM = "random"
+DRAWS = 1000  # of the random score, and of the bootstrap
+SPLITS = 100  # random halves
 
 
 @dataclass(frozen=True)
 class Faithfulness:
     """How well one score foretells the change of the loss.
+
+    For the score ``random`` the figures are means over many random orders, and ``low`` and ``high`` are their 5th and
+    95th percentile: what a score that knows nothing reaches by luck.
 
     Attributes:
         score: Estimator, or ``random``.
@@ -56,13 +63,18 @@ class Verification:
     """Result of :func:`verify`.
 
     Attributes:
-        results: One for each (score, shrink).
-        effects: Shrink -> change of the mean loss of each group.
+        results: One for each (score, shrink), the random score last.
+        effects: Shrink -> change of the mean loss of each group, nats.
         scores: Score -> value of each group.
         groups: Names of the groups.
         granularity: ``matrix`` or ``head``.
-        reliability: Score -> rank correlation of matrix scores between random halves of the probe (median of 100).
+        reliability: Score -> rank correlation of matrix scores between random halves of the probe (median of 100);
+            ``None`` with fewer than 4 examples.
+        effect_reliability: Shrink -> the same of the absolute effects between random halves of the evaluation
+            examples. Where it is low, even a perfect score could not correlate highly.
         loss: Loss on the evaluation examples, untouched.
+        examples: Number of examples scored.
+        evaluated: Number of evaluation examples.
     """
 
     results: list[Faithfulness]
@@ -70,8 +82,11 @@ class Verification:
     scores: dict[str, list[float]]
     groups: list[str]
     granularity: str
-    reliability: dict[str, float]
+    reliability: dict[str, float | None]
+    effect_reliability: dict[float, float | None]
     loss: float
+    examples: int
+    evaluated: int
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -87,7 +102,7 @@ def verify(
     groups: int = 64,
     shrinks: Sequence[float] = (0.1, 1.0),
     seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     **options: Any,
 ) -> Verification:
     """Tests the scores of a probe against actual changes of the loss.
@@ -98,128 +113,116 @@ def verify(
         evaluation: Other examples, on which the loss is measured.
         granularity: ``matrix`` or ``head``.
         groups: At most so many groups, 8 of them drawn without regard to the score.
-        shrinks: Amounts, 1 removes a group.
-        seed: Of the choice of groups and of the random score.
+        shrinks: Amounts in (0, 1], 1 removes a group.
+        seed: Of the choice of groups and of the resampling.
         progress: Told what is being done.
         **options: Of ``probe``.
 
     Raises:
-        ValueError: For an unknown granularity or a model without known heads.
+        ValueError: For an unknown granularity, an amount out of range, or a model without known heads.
     """
     if granularity not in GRANULARITIES:
         raise ValueError(f"importance: granularity={granularity!r} is unknown; allowed: {', '.join(GRANULARITIES)}")
+    if not shrinks or not all(0 < amount <= 1 for amount in shrinks):
+        raise ValueError(f"importance: shrink={list(shrinks)} must lie in (0, 1]")
     model = unwrap(model)
-    progress("scoring")
-    snapshot = probe(model, batches, SCORES, **options)
-    every = _groups(snapshot, granularity)
+    snapshot = probe(model, counted(batches, "scoring", progress), SCORES, **options)
+    every = scored_groups(snapshot, granularity, SCORES)
     if not every:
         raise ValueError("importance: no attention heads were recognised; use granularity=matrix")
     generator = np.random.default_rng(seed)
-    chosen = _stratified([scores["taylor"] for _, scores in every], groups, generator)
-    picked = [every[i] for i in chosen]
-    scores = {name: [values[name] for _, values in picked] for name in SCORES}
-    scores["random"] = generator.random(len(picked)).tolist()
-    sites = find_sites(model).sites
-    autocast = options.get("autocast")
-    base = answer_losses(model, evaluation, autocast)[0]
-    effects: dict[float, list[float]] = {}
+    every = distinct(every, snapshot, generator)
+    picked = [every[i] for i in stratified([scores["taylor"] for _, scores in every], groups, generator)]
+    places = [place for place, _ in picked]
+    scores = {name: np.array([values[name] for _, values in picked]) for name in SCORES}
+    base, changes = _measure(model, places, evaluation, tuple(dict.fromkeys(shrinks)), progress, options)
+    effects = {shrink: changed.mean(axis=1) for shrink, changed in changes.items()}
+    results: list[Faithfulness] = []
+    for shrink, effect in effects.items():
+        results += [_judge(name, shrink, values, np.abs(effect), generator) for name, values in scores.items()]
+        results.append(_chance(shrink, np.abs(effect), generator))
+    return Verification(
+        results=results,
+        effects={shrink: effect.tolist() for shrink, effect in effects.items()},
+        scores={name: values.tolist() for name, values in scores.items()},
+        groups=[place.name for place in places],
+        granularity=granularity,
+        reliability={n: _half_reliability(snapshot.per_example(n), generator) for n in snapshot.examples},
+        effect_reliability={s: _half_reliability(c.T, generator, absolute=True) for s, c in changes.items()},
+        loss=float(base.mean()),
+        examples=len(snapshot.losses),
+        evaluated=len(base),
+    )
+
+
+def _measure(
+    model: nn.Module,
+    places: Sequence[Place],
+    evaluation: Sequence[Mapping[str, Any]],
+    shrinks: Sequence[float],
+    progress: Progress,
+    options: Mapping[str, Any],
+) -> tuple[np.ndarray, dict[float, np.ndarray]]:
+    """Losses (N,) of the untouched model, and for each amount the changes (G, N) when each group is shrunk."""
+    sites = find_sites(model, options.get("include", ())).sites
+    losses = ResumedLosses(model, evaluation, options.get("autocast"))
+    changes = {}
     for shrink in shrinks:
-        effects[shrink] = []
-        for number, (place, _) in enumerate(picked):
-            progress(f"shrink {shrink:g}: group {number + 1} of {len(picked)}")
-            with shrunk(sites[place.index], place.mask(sites[place.index]), shrink):
-                changed = answer_losses(model, evaluation, autocast)[0]
-            effects[shrink].append(float((changed - base).mean()))
-    results = [
-        _judge(name, shrink, np.array(values), np.abs(effects[shrink]), generator)
-        for shrink in shrinks
-        for name, values in scores.items()
-    ]
-    names = [place.name for place, _ in picked]
-    reliability = {n: _half_reliability(snapshot, n, generator) for n in snapshot.examples}
-    return Verification(results, effects, scores, names, granularity, reliability, float(base.mean()))
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a group lies: a matrix, or the rows or columns of one head."""
-
-    name: str
-    index: int
-    start: int = 0
-    stop: int = -1
-    columns: bool = False
-
-    def mask(self, site: Site) -> Tensor:
-        chosen = torch.zeros(site.shape, dtype=torch.bool)
-        stop = self.stop if self.stop >= 0 else site.shape[0]
-        if self.columns:
-            chosen[:, self.start : stop] = True
-        else:
-            chosen[self.start : stop] = True
-        return chosen
-
-
-def _groups(snapshot: Snapshot, granularity: str) -> list[tuple[_Place, dict[str, float]]]:
-    """All groups with their scores; heads are those of the output projections (columns) and queries (rows)."""
-    if granularity == "matrix":
-        scores = {name: snapshot.scores(name) for name in SCORES}
-        return [
-            (_Place(m.name, i), {name: float(scores[name][i]) for name in SCORES}) for i, m in enumerate(snapshot.table)
-        ]
-    heads = {name: snapshot.head_scores(name) for name in SCORES}
-    found = []
-    for i, matrix in enumerate(snapshot.table):
-        if matrix.head_dim and matrix.kind in ("q", "o"):
-            for h in range(len(heads["taylor"][matrix.name])):
-                start = h * matrix.head_dim
-                place = _Place(f"{matrix.name}[head {h}]", i, start, start + matrix.head_dim, matrix.kind == "o")
-                found.append((place, {name: float(heads[name][matrix.name][h]) for name in SCORES}))
-    return found
-
-
-def _stratified(scores: Sequence[float], count: int, generator: np.random.Generator) -> list[int]:
-    """Indices from all deciles of the score, and 8 at random."""
-    if len(scores) <= count:
-        return list(range(len(scores)))
-    free = min(8, count // 4)
-    order = np.argsort(scores)
-    chosen: list[int] = []
-    parts = np.array_split(order, 10)
-    for number, part in enumerate(parts):
-        size = (count - free) // 10 + (number < (count - free) % 10)
-        chosen += generator.choice(part, size=min(size, len(part)), replace=False).tolist()
-    rest = np.setdiff1d(np.arange(len(scores)), chosen)
-    return sorted({*chosen, *generator.choice(rest, size=min(free, len(rest)), replace=False).tolist()})
+        rows = []
+        for place in counted(places, f"shrinking by {shrink:g}", progress):
+            site = sites[place.index]
+            with shrunk(site, place.mask(site), shrink):
+                rows.append(losses.after_change(site.layer) - losses.losses)
+        changes[shrink] = np.stack(rows)
+    return losses.losses, changes
 
 
 def _judge(
     name: str, shrink: float, scores: np.ndarray, effects: np.ndarray, generator: np.random.Generator
 ) -> Faithfulness:
     count = len(scores)
-    drawn = generator.integers(count, size=(1000, count))
+    drawn = generator.integers(count, size=(DRAWS, count))
     low, high = np.percentile(spearman(scores[drawn], effects[drawn]), [5.0, 95.0])
-    top = max(1, count // 4)
-    by_score, by_effect = np.argsort(-scores, kind="stable"), np.argsort(-effects, kind="stable")
+    precision, missed = _hits(scores, effects)
+    found = float(spearman(scores, effects))
+    return Faithfulness(name, shrink, found, float(low), float(high), precision, missed, float(effects.max()))
+
+
+def _chance(shrink: float, effects: np.ndarray, generator: np.random.Generator) -> Faithfulness:
+    """The same figures of scores that know nothing, averaged."""
+    drawn = generator.random((DRAWS, len(effects)))
+    found = spearman(drawn, np.broadcast_to(effects, drawn.shape))
+    low, high = np.percentile(found, [5.0, 95.0])
+    hits = np.array([_hits(scores, effects) for scores in drawn]).mean(axis=0)
     return Faithfulness(
-        score=name,
-        shrink=shrink,
-        spearman=float(spearman(scores, effects)),
-        low=float(low),
-        high=float(high),
-        precision=len({*by_score[:top].tolist()} & {*by_effect[:top].tolist()}) / top,
-        worst_missed=float(effects[by_score[count // 2 :]].max()),
-        worst=float(effects.max()),
+        RANDOM,
+        shrink,
+        float(found.mean()),
+        float(low),
+        float(high),
+        float(hits[0]),
+        float(hits[1]),
+        float(effects.max()),
     )
 
 
-def _half_reliability(snapshot: Snapshot, estimator: str, generator: np.random.Generator) -> float:
-    scores = snapshot.per_example(estimator)
-    if len(scores) < 4:
-        return float("nan")
+def _hits(scores: np.ndarray, effects: np.ndarray) -> tuple[float, float]:
+    """Share of the top quarter by score in the top quarter by effect; largest effect in the bottom half by score."""
+    count = len(scores)
+    top = max(1, count // 4)
+    by_score, by_effect = np.argsort(-scores, kind="stable"), np.argsort(-effects, kind="stable")
+    precision = len({*by_score[:top].tolist()} & {*by_effect[:top].tolist()}) / top
+    return precision, float(effects[by_score[count // 2 :]].max())
+
+
+def _half_reliability(values: np.ndarray, generator: np.random.Generator, absolute: bool = False) -> float | None:
+    """Median rank correlation of the means of ``values`` (N, M) over random halves of the N examples."""
+    if len(values) < 4:
+        return None
     found = []
-    for _ in range(100):
-        order = generator.permutation(len(scores))
-        half = len(scores) // 2
-        found.append(float(spearman(scores[order[:half]].mean(0), scores[order[half:]].mean(0))))
+    for _ in range(SPLITS):
+        order = generator.permutation(len(values))
+        half = len(values) // 2
+        means = [values[part].mean(axis=0) for part in (order[:half], order[half:])]
+        found.append(float(spearman(*(np.abs(m) if absolute else m for m in means))))
     return float(np.median(found))

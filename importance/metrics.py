@@ -60,6 +60,11 @@ def spearman(before: Profile, after: Profile) -> np.ndarray:
     return np.where(size > 0, (first * second).sum(axis=-1) / np.where(size > 0, size, 1.0), 1.0)
 
 
+NO_CHANGE: dict[str, tuple[float, float]] = dict.fromkeys(
+    ("js", "wasserstein", "centre_move", "peak_move", "log_total_ratio"), (0.0, 1.0)
+) | {"spearman": (1.0, -1.0)}
+"""Value of a metric between equal profiles, and where a larger shift takes it (of a signed metric: its size)."""
+
 METRICS: dict[str, Callable[[Profile, Profile], np.ndarray]] = {
     "js": js_distance,
     "wasserstein": wasserstein,

@@ -5,7 +5,7 @@ Table 1 of arXiv 2509.23755: top 3 % off ruins the model, bottom 3 % off changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .edits import zeroed
-from .evaluate import answer_losses, perplexity
+from .estimators import ESTIMATORS, checked
+from .evaluate import answer_losses, mean_interval, perplexity
 from .masks import Selection, scope_groups, unpack
 from .probe import probe
+from .progress import Progress, counted, silent
 from .sites import find_sites
 from .snapshot import Snapshot
 from .state import unwrap
@@ -80,7 +82,7 @@ def removal_test(
     fraction: float = 0.03,
     scope: str = "matrix",
     seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     **options: Any,
 ) -> RemovalTest:
     """Scores every weight on ``batches``, then measures the loss with the top, random and bottom ``fraction`` at zero.
@@ -95,21 +97,34 @@ def removal_test(
         seed: Of the random choice.
         progress: Told what is being done.
         **options: Of ``probe``.
+
+    Raises:
+        ValueError: For a fraction out of range, an unknown scope, or an estimator without scores of single weights.
     """
+    if not 0 < fraction < 1:
+        raise ValueError(f"importance: fraction={fraction} must lie in (0, 1)")
+    if not ESTIMATORS[checked(estimator)[0]].maps:
+        allowed = ", ".join(name for name, spec in ESTIMATORS.items() if spec.maps)
+        raise ValueError(f"importance: {estimator!r} does not score single weights; allowed: {allowed}")
     model = unwrap(model)
-    groups = scope_groups([s.layer for s in find_sites(model).sites], scope)
-    progress(f"scoring every weight ({estimator})")
-    snapshot = probe(model, batches, estimator, keep_maps=(estimator,), vectors=False, **options)
-    masks = {mode: _masks(snapshot, estimator, groups, fraction, mode, seed) for mode in MODES}
-    sites = dict(enumerate(find_sites(model).sites))
+    sites = find_sites(model, options.get("include", ())).sites
+    groups = scope_groups([s.layer for s in sites], scope)
+    scoring = counted(batches, f"scoring every weight ({estimator})", progress)
+    snapshot = probe(model, scoring, estimator, keep_maps=(estimator,), vectors=False, **options)
     autocast = options.get("autocast")
-    base = {name: answer_losses(model, data, autocast) for name, data in evaluations.items()}
+
+    def measured(what: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {
+            name: answer_losses(model, counted(data, f"{what}, {name}", progress), autocast)
+            for name, data in evaluations.items()
+        }
+
+    base = measured("nothing off")
     rows = [_row("none", name, found, found[0]) for name, found in base.items()]
     for mode in MODES:
-        with zeroed(sites, masks[mode]):
-            for name, data in evaluations.items():
-                progress(f"{mode} {fraction:.1%} off, {name}")
-                rows.append(_row(mode, name, answer_losses(model, data, autocast), base[name][0]))
+        masks = _masks(snapshot, estimator, groups, fraction, mode, seed)
+        with zeroed(dict(enumerate(sites)), masks):
+            rows += [_row(mode, n, found, base[n][0]) for n, found in measured(f"{mode} {fraction:.1%} off").items()]
     loss = {(row.removed, row.data): row.loss for row in rows}
     ordered = {n: loss["top", n] > loss["random", n] > loss["bottom", n] for n in evaluations}
     return RemovalTest(rows, estimator, fraction, scope, ordered)
@@ -136,9 +151,5 @@ def _masks(
 def _row(mode: str, name: str, found: tuple[np.ndarray, np.ndarray], base: np.ndarray) -> Removal:
     losses, tokens = found
     change = losses - base
-    generator = np.random.default_rng(0)
-    means = change[generator.integers(len(change), size=(2000, len(change)))].mean(axis=1)
-    low, high = np.percentile(means, [5.0, 95.0])
-    return Removal(
-        mode, name, perplexity(losses, tokens), float(losses.mean()), float(change.mean()), float(low), float(high)
-    )
+    low, high = mean_interval(change)
+    return Removal(mode, name, perplexity(losses, tokens), float(losses.mean()), float(change.mean()), low, high)

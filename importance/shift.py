@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .masks import overlap
-from .metrics import METRICS, Profile
+from .metrics import METRICS, NO_CHANGE, Profile
 from .snapshot import Snapshot
 
 LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
@@ -23,7 +23,9 @@ class Estimate:
         low: Lower end of the paired-bootstrap 90 % interval over examples; ``None`` without per-example scores.
         high: Upper end.
         null: Median of the same figure between random halves of the reference's examples: what sampling alone gives.
-        null_p95: Its 95th percentile. Halves hold half the examples, so this errs on the safe side.
+            Of a signed figure its size; of a rank correlation the correlation.
+        null_p95: What 95 % of the halves stay within: the 95th percentile, of a rank correlation the 5th. Halves hold
+            half the examples, so this errs on the safe side.
     """
 
     value: float
@@ -182,8 +184,8 @@ def _with_uncertainty(
     found = {}
     for name, metric in METRICS.items():
         low, high = np.percentile(metric(first, second), [LOW, HIGH])
-        null = np.percentile(metric(*halves), [50.0, HIGH]) if halves else (None, None)
-        found[name] = Estimate(metrics[name].value, float(low), float(high), *(_float(v) for v in null))
+        null = _null(metric(*halves), *NO_CHANGE[name]) if halves else (None, None)
+        found[name] = Estimate(metrics[name].value, float(low), float(high), *null)
     low_ratio, high_ratio = np.percentile(second / np.maximum(first, np.finfo(float).tiny), [LOW, HIGH], axis=0)
     ratios = {
         label: Estimate(estimate.value, float(low_ratio[i]), float(high_ratio[i]))
@@ -192,8 +194,10 @@ def _with_uncertainty(
     return found, ratios
 
 
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _null(values: np.ndarray, unchanged: float, direction: float) -> tuple[float, float]:
+    """Median and 95 % bound of how far sampling alone takes a metric from its value without a change."""
+    median, bound = np.percentile(np.abs(values - unchanged), [50.0, HIGH])
+    return unchanged + direction * float(median), unchanged + direction * float(bound)
 
 
 def _top_overlap(before: Snapshot, after: Snapshot, estimator: str) -> tuple[float | None, float | None]:

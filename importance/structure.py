@@ -1,8 +1,7 @@
-"""Shape of importance inside a matrix: does it gather on few rows and columns, and do changes too?"""
+"""Shape of importance inside a matrix: does it gather on few rows and columns?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .metrics import spearman
 from .snapshot import Snapshot
 
 TOP = 0.05
@@ -33,13 +31,17 @@ def entropy(values: np.ndarray) -> float:
 
 
 def stable_rank(matrix: Tensor) -> float:
-    """``|M|_F^2 / |M|_2^2``: a lower bound of the rank that noise does not move."""
-    values = torch.linalg.svdvals(matrix.float())
-    return float((values.square().sum() / values[0].square().clamp_min(1e-30)).item())
+    """``|M|_F^2 / |M|_2^2``: a lower bound of the rank that noise does not move; 0 of a matrix of zeros."""
+    matrix = matrix.float()
+    largest = matrix.abs().max()
+    if not largest:
+        return 0.0
+    values = torch.linalg.svdvals(matrix / largest)  # squares of scores of 1e-20 would vanish in float32
+    return float((values.square().sum() / values[0].square()).item())
 
 
 def line_share(mask: Tensor, fraction: float = TOP) -> float:
-    """Share of the chosen entries that lie in the ``fraction`` of rows or columns which hold most of them.
+    """Share of the chosen entries in the ``fraction`` of rows and ``fraction`` of columns that hold most of them.
 
     Args:
         mask: Boolean (O, I).
@@ -123,70 +125,3 @@ def structure(snapshot: Snapshot, estimator: str = "taylor") -> list[Structure]:
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class ChangeOverlap:
-    """Whether a matrix changed where it was important.
-
-    Attributes:
-        name: Parameter name.
-        rows: Spearman of the row sums of ``|delta W|`` and of importance.
-        columns: Of the column sums.
-        baseline: 95th percentile of the absolute value of either under shuffled lines.
-        random_rows: The same as ``rows`` for a random change of the same rank and norm; ``None`` if no rank was given.
-        random_columns: The same for columns.
-    """
-
-    name: str
-    rows: float
-    columns: float
-    baseline: float
-    random_rows: float | None = None
-    random_columns: float | None = None
-
-
-def change_overlap(
-    snapshot: Snapshot, deltas: Mapping[str, Tensor], estimator: str = "taylor", rank: int | None = None, seed: int = 0
-) -> list[ChangeOverlap]:
-    """Overlap of importance with the change of the weights, against shuffled lines.
-
-    Any low-rank change draws stripes; with ``rank`` it is also set against a random adapter of that rank and norm.
-
-    Args:
-        snapshot: Of the model before the change.
-        deltas: Parameter name -> change (O, I).
-        estimator: Name.
-        rank: Of the adapter that made the change.
-        seed: Of shuffles and random adapters.
-    """
-    generator = np.random.default_rng(seed)
-    found = []
-    for i, matrix in enumerate(snapshot.table):
-        if matrix.name not in deltas:
-            continue
-        sides = snapshot.rows[estimator][i], snapshot.columns[estimator][i]
-        delta = deltas[matrix.name].float().abs()
-        changes = delta.sum(1).numpy(), delta.sum(0).numpy()
-        actual = [float(spearman(a, b)) for a, b in zip(sides, changes, strict=True)]
-        shuffled = [
-            abs(float(spearman(a, generator.permutation(b))))
-            for a, b in zip(sides, changes, strict=True)
-            for _ in range(50)
-        ]
-        random: list[float | None] = [None, None]
-        if rank is not None:
-            drawn = _random_change(delta.shape, rank, generator)
-            random = [
-                float(spearman(a, b)) for a, b in zip(sides, (drawn.sum(1).numpy(), drawn.sum(0).numpy()), strict=True)
-            ]
-        limit = float(np.percentile(shuffled, 95))
-        found.append(ChangeOverlap(matrix.name, actual[0], actual[1], limit, random[0], random[1]))
-    return found
-
-
-def _random_change(shape: torch.Size, rank: int, generator: np.random.Generator) -> Tensor:
-    """Absolute entries of a random product of rank ``rank``; the norm does not matter to ranks of sums."""
-    b = torch.from_numpy(generator.standard_normal((shape[0], rank)))
-    a = torch.from_numpy(generator.standard_normal((rank, shape[1])))
-    return (b @ a).abs()

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .output import print_json, print_table, saying, write_json
-from .subject import Subject, add_data_options, add_model_options, load_subject, positive, read_batches
+from .examples import add_data_options, read_batches
+from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .subject import SUBJECT_HELP, add_model_options, load_subject, merged, positive
 
 
 def main(argv: list[str]) -> int:
@@ -25,37 +26,36 @@ def main(argv: list[str]) -> int:
     base = load_subject(arguments.base, arguments.device, arguments.dtype)
     tuned = load_subject(arguments.tuned, arguments.device, arguments.dtype)
     batches = read_batches(tuned, arguments, modality="text")
-    values = {name: p.detach() for name, p in _merged(base).named_parameters()}
-    with saying() as progress:
+    values = {name: p.detach() for name, p in merged(base).named_parameters()}
+    with progress_bars() as progress:
         found = attribute(
-            _merged(tuned), values, batches, nodes=arguments.nodes, reverts=arguments.reverts, progress=progress
+            merged(tuned),
+            values,
+            batches,
+            nodes=arguments.nodes,
+            reverts=arguments.reverts,
+            seed=arguments.seed,
+            progress=progress,
         )
     if arguments.output:
-        write_json(found.as_dict(), arguments.output)
+        write_json(described("attribute", arguments, found), arguments.output)
     if arguments.plot:
         from .plotting import plot_attribution
 
         plot_attribution(found, arguments.plot)
-        print(f"picture: {arguments.plot}")
+        say(f"picture: {arguments.plot}")
     if arguments.json:
-        print_json(found.as_dict())
-        return 0
-    _print(found, arguments.show)
+        print_json(described("attribute", arguments, found))
+    else:
+        _print(found, arguments.show)
     return 0
-
-
-def _merged(subject: Subject) -> Any:
-    """The model with adapters folded into its weights."""
-    merge = getattr(subject.llm, "merge_and_unload", None)
-    if merge is not None:
-        subject.llm = merge()
-    return subject.llm
 
 
 def _print(found: Any, count: int) -> None:
     change = found.loss_after - found.loss_before
     title = (
-        f"loss {found.loss_before:.3f} -> {found.loss_after:.3f} ({change:+.3f}), {found.nodes} nodes, "
+        f"loss {found.loss_before:.3f} -> {found.loss_after:.3f} ({change:+.3f} [{found.change_low:+.3f}, "
+        f"{found.change_high:+.3f}]) on {found.examples} examples, {found.nodes} nodes, "
         f"completeness error {found.completeness_error:+.1%}"
     )
     print_table(title, ["layer", "nats"], ([name, f"{value:+.4f}"] for name, value in found.layers.items()))
@@ -63,20 +63,27 @@ def _print(found: Any, count: int) -> None:
     print_table(
         f"{len(top)} largest of {len(found.parameters)}", ["matrix", "nats"], ([n, f"{v:+.4f}"] for n, v in top)
     )
-    rows = ([", ".join(r.names), f"{r.predicted:+.4f}", f"{r.recovered:+.4f}"] for r in found.reverts)
-    print_table("check: put back to the base values", ["matrices", "predicted", "loss regained"], rows)
+    rows = ([r.what, _named(r.names), f"{r.predicted:+.4f}", f"{r.recovered:+.4f}"] for r in found.reverts)
+    if found.reverts:
+        print_table("check: put back to the base values", ["", "parameters", "predicted", "loss regained"], rows)
+    if not found.complete:
+        say("the parts do not sum up to the change of the loss (error above 5 %): do not trust them; try more --nodes")
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance attribute", description=__doc__, allow_abbrev=False)
-    parser.add_argument("base", metavar="BASE", help="model before tuning: hub id, folder, asset:NAME")
-    parser.add_argument("tuned", metavar="TUNED", help="after: the same, or a run directory or .ckpt file")
-    add_data_options(parser, examples=32)
+    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {SUBJECT_HELP}")
+    parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds")
+    add_data_options(parser, examples=32, modalities=("text",))
     parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to begin with (default: 4)")
     parser.add_argument("--reverts", type=positive, default=3, help="top matrices to put back as a check (default: 3)")
     parser.add_argument("--show", type=positive, default=12, help="matrices to list (default: 12)")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="also write a picture")
-    parser.add_argument("-o", "--output", type=Path, help="also write JSON here")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
     add_model_options(parser)
     return parser

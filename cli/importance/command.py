@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "removal": (".removing", "perplexity with the top, random and bottom weights switched off"),
     "verify": (".verifying", "do the scores foretell what happens when weights are shrunk?"),
     "attribute": (".attributing", "which matrices caused the forgetting between a base and a tuned model"),
+    "overlap": (".overlapping", "did the weights change where they were important?"),
 }
 
 
@@ -47,6 +48,9 @@ def main(argv: list[str]) -> int:
     try:
         return run(arguments.rest)
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            reason = "the device is out of memory; try a smaller --batch-size, --dtype bfloat16 or --device cpu"
+            raise CommandError(f"importance: {reason}") from error
         if str(error).startswith("importance:"):  # a measurement that refuses to be wrong
             raise CommandError(str(error)) from error
         raise

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .output import print_json, print_table
+from .output import picture, print_json, print_table, say, write_json
 from .subject import positive
 
 
@@ -23,15 +23,19 @@ def main(argv: list[str]) -> int:
     from ...importance import Snapshot, compare
 
     before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
-    names = [arguments.estimator] if arguments.estimator else [n for n in before.estimators if n in after.estimators]
+    measured = [n for n in before.meta["estimators"] if n in after.estimators]
+    names = [arguments.estimator] if arguments.estimator else measured
     shifts = [compare(before, after, name, arguments.replicates) for name in names]
-    if arguments.json:
-        print_json([shift.as_dict() for shift in shifts])
-    elif arguments.plot:
+    result = [shift.as_dict() for shift in shifts]
+    if arguments.output:
+        write_json(result, arguments.output)
+    if arguments.plot:
         from .plotting import plot_comparison
 
         plot_comparison(before, after, names, arguments.plot)
-        print(f"picture: {arguments.plot}")
+        say(f"picture: {arguments.plot}")
+    if arguments.json:
+        print_json(result)
     else:
         for shift in shifts:
             _print(shift)
@@ -45,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--estimator", help="default: all that both have")
     parser.add_argument("--replicates", type=positive, default=1000, help="bootstrap samples (default: 1000)")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a picture instead")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
     return parser
 
 

@@ -1,32 +1,50 @@
-"""Tables, JSON and progress, common to the commands."""
+"""Tables, JSON and progress, common to the commands. Standard output has the result alone; remarks go to the other."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-Item = TypeVar("Item")
+PICTURES = (".png", ".pdf", ".svg")
 
 
 @contextmanager
-def saying() -> Iterator[Callable[[str], None]]:
-    """A line on the terminal that tells what is being done; nothing where there is no terminal."""
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on the terminal, one a stage, with count and time left; nothing where there is no terminal."""
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    with console.status("starting") as status:
-        yield lambda message: status.update(message)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield report
 
 
-def counted(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """A progress bar over items, on the terminal only."""
-    from rich.console import Console
-    from rich.progress import track
+def picture(text: str) -> Path:
+    """The name of a picture; its ending is checked before hours of measuring, not after."""
+    path = Path(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
+    return path
 
-    return track(items, description, console=Console(stderr=True), transient=True)
+
+def say(message: str) -> None:
+    """A remark on standard error: not a part of the result."""
+    print(message, file=sys.stderr)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -48,9 +66,26 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
+    """A result with what it takes to repeat it: the command's arguments, versions and the time.
+
+    Args:
+        command: Name.
+        arguments: Parsed.
+        found: A dataclass with ``as_dict``.
+    """
+    from ...importance.storage import versions
+
+    given = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items()}
+    for key in ("json", "plot", "output", "show"):
+        given.pop(key, None)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"command": command, "arguments": given, "versions": versions(), "made": made, **found.as_dict()}
+
+
 def write_json(value: Any, path: Path) -> None:
     """Writes a JSON file under a temporary name and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -1,7 +1,8 @@
-"""Pictures of snapshots, shifts and attributions."""
+"""Pictures of snapshots, shifts, attributions and tests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 if TYPE_CHECKING:
     from ...importance import Snapshot
 
+BEFORE, AFTER, GREY = "#3b6ea5", "#c4453a", "#777777"
+
 
 @contextmanager
-def _figure(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Any]:
+def drawing(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Any]:
     """Axes to draw on; the file is written under a temporary name and renamed."""
     import matplotlib
 
@@ -22,12 +25,19 @@ def _figure(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, floa
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    yield axes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix or '.png'}")
-    figure.savefig(temporary, dpi=150)
-    pyplot.close(figure)
-    temporary.replace(path)
+    try:
+        yield axes
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix or '.png'}")
+        figure.savefig(temporary, dpi=130)
+        temporary.replace(path)
+    finally:
+        pyplot.close(figure)
+
+
+def kinds_of(snapshot: Snapshot) -> list[str]:
+    """Kinds of the matrices inside decoder blocks, in the order of the table."""
+    return list(dict.fromkeys(matrix.kind for matrix in snapshot.table if matrix.layer is not None))
 
 
 def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
@@ -38,9 +48,9 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
     for matrix, score in zip(snapshot.table, snapshot.scores(estimator), strict=True):
         if matrix.layer is not None and matrix.kind in kinds:
             grid[kinds.index(matrix.kind), matrix.layer] += score
-    with _figure(path, 2, 1, (7.0, 5.5)) as axes:
+    with drawing(path, 2, 1, (7.0, 5.5)) as axes:
         upper, lower = axes[0, 0], axes[1, 0]
-        upper.bar(range(snapshot.layers), [100 * share for share in shares.values()], color="#3b6ea5")
+        upper.bar(range(snapshot.layers), [100 * share for share in shares.values()], color=BEFORE)
         upper.set(ylabel="share of importance, %", xlim=(-0.5, snapshot.layers - 0.5))
         upper.set_title(
             f"{snapshot.meta['name']}, step {snapshot.step}: {estimator}, loss {snapshot.loss:.3f}", loc="left"
@@ -52,11 +62,11 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
 
 def plot_comparison(before: Snapshot, after: Snapshot, estimators: Sequence[str], path: Path) -> None:
     """Layer shares before and after, one panel an estimator."""
-    with _figure(path, 1, len(estimators), (4.5 * len(estimators), 3.6)) as axes:
+    with drawing(path, 1, len(estimators), (4.5 * len(estimators), 3.6)) as axes:
         for axis, estimator in zip(axes[0], estimators, strict=True):
-            for snapshot, colour in ((before, "#777777"), (after, "#c4453a")):
+            for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
                 shares = [100 * share for share in snapshot.shares(estimator).values()]
-                axis.plot(shares, marker="o", markersize=3, color=colour, label=f"step {snapshot.step}")
+                axis.plot(shares, marker="o", markersize=3, color=colour, label=f"{label}, step {snapshot.step}")
             ratio = after.total(estimator) / max(before.total(estimator), 1e-300)
             axis.set(xlabel="layer", ylabel="share of importance, %")
             axis.set_title(f"{estimator} (total x{ratio:.2g})", loc="left")
@@ -64,13 +74,66 @@ def plot_comparison(before: Snapshot, after: Snapshot, estimators: Sequence[str]
 
 
 def plot_attribution(found: Any, path: Path) -> None:
-    """Nats of each layer in the change of the loss."""
-    with _figure(path) as axes:
+    """Nats of each layer in the change of the loss, and what putting matrices back really regains."""
+    columns = 2 if found.reverts else 1
+    with drawing(path, 1, columns, (6.0 + 4.0 * (columns - 1), 3.8)) as axes:
         axis = axes[0, 0]
         values = list(found.layers.values())
-        axis.bar(range(len(values)), values, color=["#c4453a" if v > 0 else "#3b6ea5" for v in values])
+        axis.bar(range(len(values)), values, color=[AFTER if v > 0 else BEFORE for v in values])
         labels = [name.removeprefix("layer_") for name in found.layers]
         axis.set(xticks=range(len(values)), ylabel="change of the loss, nats", xlabel="layer")
         axis.set_xticklabels(labels, rotation=90, fontsize=7)
         axis.axhline(0, color="#333333", linewidth=0.8)
         axis.set_title(f"loss {found.loss_before:.3f} -> {found.loss_after:.3f}", loc="left")
+        if found.reverts:
+            _plot_reverts(axes[0, 1], found.reverts)
+
+
+def _plot_reverts(axis: Any, reverts: Sequence[Any]) -> None:
+    for shift, key, colour in ((-0.2, "predicted", GREY), (0.2, "recovered", BEFORE)):
+        places = [number + shift for number in range(len(reverts))]
+        axis.barh(places, [getattr(r, key) for r in reverts], height=0.36, color=colour, label=key)
+    names = [_short(r.names[0]) if r.what == "matrix" else f"{r.what} ({len(r.names)})" for r in reverts]
+    axis.set(yticks=range(len(reverts)), yticklabels=names, xlabel="nats, put back to the base values")
+    axis.invert_yaxis()
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _short(name: str) -> str:
+    """``model.layers.3.mlp.up_proj.weight`` -> ``3.mlp.up_proj``."""
+    return name.rpartition("layers.")[2].removesuffix(".weight")
+
+
+def plot_removal(test: Any, path: Path) -> None:
+    """Perplexity with nothing, the bottom, random and the top weights off, one panel a data set."""
+    names = list(test.ordered)
+    order = ("none", "bottom", "random", "top")
+    with drawing(path, 1, len(names), (3.2 * len(names), 3.2)) as axes:
+        for axis, name in zip(axes[0], names, strict=True):
+            found = {row.removed: row.perplexity for row in test.rows if row.data == name}
+            bars = axis.bar(order, [found[mode] for mode in order], color=[GREY, BEFORE, "#b58a2b", AFTER])
+            axis.bar_label(bars, [f"{found[mode]:.3g}" for mode in order], fontsize=8)
+            axis.set(yscale="log", ylabel="perplexity")
+            axis.set_ylim(1, 5 * max(found.values()))
+            axis.set_title(name, loc="left", fontsize=9)
+        axes[0, 0].figure.suptitle(f"{test.fraction:.0%} of the weights off, by {test.estimator}", fontsize=9)
+
+
+def plot_verification(found: Any, path: Path) -> None:
+    """Score against the absolute change of the loss, one panel a score, for the largest amount of shrinking."""
+    shrink = max(found.effects)
+    effects = np.abs(found.effects[shrink])
+    judged = {r.score: r for r in found.results if r.shrink == shrink}
+    with drawing(path, 1, len(found.scores), (2.9 * len(found.scores), 3.2)) as axes:
+        for axis, (name, values) in zip(axes[0], found.scores.items(), strict=True):
+            axis.scatter(values, effects, s=12, color=BEFORE, alpha=0.8)
+            axis.set(xscale="log", yscale="log", xlabel=f"{name} of the {found.granularity}")
+            r = judged[name]
+            axis.set_title(f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", loc="left", fontsize=9)
+        axes[0, 0].set(ylabel="|change of the loss|, nats")
+        band = judged["random"]
+        axes[0, 0].figure.suptitle(
+            f"shrunk by {shrink:g}: Spearman with 90 % interval; random scores: [{band.low:.2f}, {band.high:.2f}]",
+            fontsize=9,
+        )

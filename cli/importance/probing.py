@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from ..errors import CommandError
-from .output import counted
-from .showing import print_snapshot
-from .subject import add_data_options, add_model_options, load_subject, read_batches
+from .examples import add_data_options, read_batches
+from .output import picture, print_json, progress_bars, say
+from .showing import print_snapshot, snapshot_summary
+from .subject import SUBJECT_HELP, add_model_options, load_subject
 
 
 def main(argv: list[str]) -> int:
@@ -24,30 +25,40 @@ def main(argv: list[str]) -> int:
     if arguments.output.exists() and not (arguments.output / "meta.json").is_file():
         raise CommandError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
     from ...importance import probe
-    from ...importance.estimators import checked
+    from ...importance.estimators import ESTIMATORS, checked
+    from ...importance.progress import counted
 
     estimators = checked(arguments.estimators.split(","))
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
     batches = read_batches(subject, arguments)
-    snapshot = probe(
-        subject.llm,
-        counted(batches, "measuring"),
-        estimators,
-        step=arguments.step,
-        name=arguments.name or Path(arguments.data).stem,
-        include=tuple(arguments.include),
-        top_fraction=arguments.top_fraction,
-        keep_maps=tuple(n for n in estimators if n != "signed_taylor") if arguments.maps else (),
-    )
+    with progress_bars() as progress:
+        snapshot = probe(
+            subject.llm,
+            counted(batches, "measuring", progress),
+            estimators,
+            step=arguments.step,
+            name=arguments.name or Path(arguments.data).stem,
+            include=tuple(arguments.include),
+            top_fraction=arguments.top_fraction,
+            keep_maps=tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
+        )
     snapshot.save(arguments.output)
-    print_snapshot(snapshot, estimators[0], "layer")
-    print(f"snapshot: {arguments.output}")
+    if arguments.plot:
+        from .plotting import plot_snapshot
+
+        plot_snapshot(snapshot, estimators[0], arguments.plot)
+        say(f"picture: {arguments.plot}")
+    if arguments.json:
+        print_json(snapshot_summary(snapshot, estimators[0], "layer"))
+    else:
+        print_snapshot(snapshot, estimators[0], "layer")
+    say(f"snapshot: {arguments.output}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance probe", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help="hub id, folder, asset:NAME, run directory or .ckpt file")
+    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
     add_data_options(parser, examples=32)
     parser.add_argument("-o", "--output", type=Path, required=True, help="snapshot folder to write")
     parser.add_argument(
@@ -58,5 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
     parser.add_argument("--step", type=int, default=0, help="optimizer step, for the record")
     parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
     add_model_options(parser)
     return parser

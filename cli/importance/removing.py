@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from .output import print_json, print_table, saying, write_json
-from .subject import add_data_options, add_model_options, load_subject, read_batches
+from .examples import add_data_options, add_evaluation_options, evaluation_batches, modalities, read_batches
+from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject
 
 
 def main(argv: list[str]) -> int:
@@ -23,10 +25,8 @@ def main(argv: list[str]) -> int:
 
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
     batches = read_batches(subject, arguments)
-    skip = 0 if arguments.evaluate else arguments.examples
-    modalities = ("text", "speech") if subject.listener is not None else ("text",)
-    evaluations = {m: read_batches(subject, arguments, arguments.evaluate, skip, m) for m in modalities}
-    with saying() as progress:
+    evaluations = _evaluations(subject, arguments)
+    with progress_bars() as progress:
         test = removal_test(
             subject.llm,
             batches,
@@ -34,35 +34,55 @@ def main(argv: list[str]) -> int:
             estimator=arguments.estimator,
             fraction=arguments.fraction,
             scope=arguments.scope,
+            seed=arguments.seed,
             progress=progress,
             maps_on_cpu=arguments.maps_on_cpu,
         )
     if arguments.output:
-        write_json(test.as_dict(), arguments.output)
+        write_json(described("removal", arguments, test), arguments.output)
+    if arguments.plot:
+        from .plotting import plot_removal
+
+        plot_removal(test, arguments.plot)
+        say(f"picture: {arguments.plot}")
     if arguments.json:
-        print_json(test.as_dict())
-        return 0
+        print_json(described("removal", arguments, test))
+    else:
+        _print(test)
+    return 0
+
+
+def _evaluations(subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
+    """``general, text`` -> batches, for each data set and each way in which the model can be asked its questions."""
+    found = {}
+    for source in arguments.evaluate or [arguments.data]:
+        for way in modalities(subject, source):
+            found[f"{Path(source).stem}, {way}"] = evaluation_batches(subject, arguments, source, way)
+    return found
+
+
+def _print(test: Any) -> None:
     rows = (
         [r.removed, r.data, f"{r.perplexity:.4g}", f"{r.loss:.3f}", f"{r.increase:+.3f} [{r.low:+.3f}, {r.high:+.3f}]"]
         for r in test.rows
     )
-    title = f"{arguments.fraction:.1%} of the weights off, by {test.estimator}, chosen per {test.scope}"
+    title = f"{test.fraction:.1%} of the weights off, by {test.estimator}, chosen per {test.scope}"
     print_table(title, ["off", "data", "perplexity", "loss", "increase, 90 % interval"], rows)
     for name, ordered in test.ordered.items():
         print(f"{name}: top > random > bottom {'holds' if ordered else 'does NOT hold'}")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance removal", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help="hub id, folder, asset:NAME, run directory or .ckpt file")
+    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
     add_data_options(parser, examples=32)
-    parser.add_argument("--evaluate", help="data for the loss (default: the next examples of --data)")
+    add_evaluation_options(parser, many=True)
     parser.add_argument("--estimator", default="taylor", help="whose scores choose (default: taylor)")
     parser.add_argument("--fraction", type=float, default=0.03, help="of the weights (default: 0.03, as in the paper)")
     parser.add_argument("--scope", choices=("matrix", "layer", "global"), default="matrix", help="what competes")
     parser.add_argument("--maps-on-cpu", action="store_true", help="keep the scores of all weights off the GPU")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("-o", "--output", type=Path, help="also write JSON here")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
     add_model_options(parser)
     return parser

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import print_json, print_table
+from ..errors import CommandError
+from .output import picture, print_json, print_table, say
+from .subject import find_matrix
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
+    from ...importance.structure import Structure
 
 
 def main(argv: list[str]) -> int:
@@ -26,25 +30,39 @@ def main(argv: list[str]) -> int:
     from ...importance.structure import structure
 
     snapshot = Snapshot.load(arguments.folder)
-    estimator = arguments.estimator or snapshot.estimators[0]
+    estimator = arguments.estimator or snapshot.meta["estimators"][0]
     snapshot.scores(estimator)  # refuses an estimator that was not measured
+    matrix = find_matrix(snapshot, arguments.matrix) if arguments.matrix else None
+    if matrix and not arguments.plot:
+        raise CommandError("importance: --matrix says what to draw; give --plot OUT.png too")
+    found = structure(snapshot, estimator) if arguments.structure else []
     if arguments.plot:
-        from .plotting import plot_snapshot
-
-        plot_snapshot(snapshot, estimator, arguments.plot)
-        print(f"picture: {arguments.plot}")
-    elif arguments.structure:
-        rows = [item.as_dict() for item in structure(snapshot, estimator)]
+        _draw(snapshot, estimator, found, matrix, arguments.plot)
+        say(f"picture: {arguments.plot}")
+    if arguments.structure:
+        rows = [item.as_dict() for item in found]
         if arguments.json:
             print_json(rows)
         else:
-            keys = list(rows[0])
-            print_table(f"structure of {estimator}", keys, ([_cell(row[key]) for key in keys] for row in rows))
+            _print_structure(snapshot, estimator, found)
     elif arguments.json:
-        print_json(_summary(snapshot, estimator, arguments.group))
+        print_json(snapshot_summary(snapshot, estimator, arguments.group))
     else:
         print_snapshot(snapshot, estimator, arguments.group)
     return 0
+
+
+def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: str | None, path: Path) -> None:
+    """A matrix's top region if one was named, the structure of all if it was asked for, else the layers' shares."""
+    from .heatmaps import plot_matrix, plot_structure
+    from .plotting import plot_snapshot
+
+    if matrix:
+        plot_matrix(snapshot, estimator, matrix, path)
+    elif found:
+        plot_structure(snapshot, estimator, found, path)
+    else:
+        plot_snapshot(snapshot, estimator, path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", choices=("layer", "kind", "matrix"), default="layer", help="default: layer")
     parser.add_argument("--structure", action="store_true", help="concentration on rows and columns instead of shares")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a picture instead")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument("--matrix", help="draw the region of the top weights of this one: a part of its name")
     return parser
 
 
@@ -75,7 +94,8 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
         print(f"not measured: {name}: {reason}")
 
 
-def _summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
+def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
+    """What a snapshot says of a model, as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
     return {
         **{key: snapshot.meta[key] for key in kept},
@@ -85,5 +105,28 @@ def _summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value if value is not None else "-")
+_MEASURES = {
+    "Gini, rows": "gini_rows",
+    "Gini, columns": "gini_columns",
+    "entropy, rows": "entropy_rows",
+    "entropy, columns": "entropy_columns",
+    "in 5 % of lines": "line_share",
+    "by chance": "line_share_chance",
+    "stable rank": "stable_rank",
+}
+
+
+def _print_structure(snapshot: Snapshot, estimator: str, found: list[Structure]) -> None:
+    """Medians over the matrices of each kind; ``--json`` has every matrix."""
+    kind_of = {matrix.name: matrix.kind for matrix in snapshot.table}
+    kinds = dict.fromkeys(kind_of.values())
+    rows = []
+    for kind in kinds:
+        items = [item for item in found if kind_of[item.name] == kind]
+        rows.append([kind, *(_median([getattr(item, key) for item in items]) for key in _MEASURES.values())])
+    print_table(f"structure of {estimator}: medians over matrices", ["kind", *_MEASURES], rows)
+
+
+def _median(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):.3f}" if known else "-"

@@ -1,16 +1,15 @@
-"""What is measured: a language model from a hub id, a folder, an asset or a TextKeep run, and examples for it."""
+"""What is measured: a language model from a hub id, a folder, an asset, a TextKeep run or an export."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import CommandError
+from ..listener import PROMPT_OPTIONS, load_listener, run_config
 
-PROMPT_OPTIONS = ("speech_instruction", "text_instruction", "system", "template_options")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -26,7 +25,7 @@ class TextFrontEnd:
     text_twins: bool = False
 
     def extract(self, waveform: Any) -> Any:
-        """One frame of nothing; :func:`read_batches` lets no speech come here."""
+        """One frame of nothing; ``read_batches`` lets no speech come here."""
         import torch
 
         return torch.zeros(1, 1)
@@ -46,6 +45,7 @@ class Subject:
         front_end: Tokenizer and features.
         listener: The ``SpeechLLM`` around it, if it came from a run.
         prompts: Prompt settings of the run it came from.
+        checkpoint: File of the run that the weights came from.
     """
 
     name: str
@@ -53,21 +53,22 @@ class Subject:
     front_end: Any
     listener: Any = None
     prompts: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+    @property
+    def run(self) -> Path | None:
+        """The run directory that the model came from."""
+        folder = self.checkpoint.parent if self.checkpoint else None
+        return folder.parent if folder is not None and folder.name == "checkpoints" else None
+
+
+SUBJECT_HELP = "hub id, folder, asset:NAME, run directory, .ckpt file or export"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options about the machine, common to the commands that load a model."""
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--dtype", choices=PRECISIONS, default="float32", help="type of the weights (default: float32)")
-
-
-def add_data_options(parser: argparse.ArgumentParser, examples: int) -> None:
-    """Options about the examples."""
-    parser.add_argument("--data", required=True, help="a JSONL manifest, or spoken-facts/SPLIT")
-    parser.add_argument("--modality", choices=("text", "speech"), default="text", help="default: text")
-    parser.add_argument("--examples", type=positive, default=examples, help=f"how many (default: {examples})")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of examples (default: 0)")
-    parser.add_argument("--batch-size", type=positive, default=8, help="examples at once (default: 8)")
 
 
 def positive(text: str) -> int:
@@ -81,7 +82,7 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32") -
     """Loads a model in eval mode.
 
     Args:
-        name: Hub id, folder, ``asset:NAME``, run directory or ``.ckpt`` file.
+        name: Hub id, folder, ``asset:NAME``, run directory, ``.ckpt`` file or export.
         device: Where to; ``None`` takes a GPU if there is one.
         dtype: Of the weights.
 
@@ -90,18 +91,19 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32") -
     """
     import torch
 
+    from ...lightning_modules.export_folder import is_export
     from ..quiet import quieten
 
     quieten()
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = getattr(torch, dtype)
+    path = Path(name)
+    if path.suffix == ".ckpt" or (path / "checkpoints").is_dir() or is_export(path):
+        return _from_run(path, device, kind)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError) as error:
         raise CommandError(f"importance: --device {where}: {str(error).splitlines()[0]}") from error
-    path = Path(name)
-    if path.suffix == ".ckpt" or (path / "checkpoints").is_dir():
-        return _from_run(path, where, kind)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ...lightning_modules.pretrained import resolve_pretrained
@@ -111,74 +113,50 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32") -
         llm: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        allowed = "a hub id, a model folder, asset:NAME, a run directory, a .ckpt file"
+        allowed = "a hub id, a model folder, asset:NAME, a run directory, a .ckpt file, an export"
         raise CommandError(
             f"importance: {name} cannot be loaded ({str(error).splitlines()[0]}); allowed: {allowed}"
         ) from error
     return Subject(name, llm.to(where).eval(), TextFrontEnd(tokenizer))
 
 
-def _from_run(path: Path, device: str, dtype: Any) -> Subject:
-    import pickle
+def _from_run(path: Path, device: str | None, dtype: Any) -> Subject:
+    from ...lightning_modules.checkpoints import find_checkpoint
+    from ...lightning_modules.export_folder import is_export
 
-    from ...lightning_modules import SpeechLLM
-    from ..ask import run_config
-
-    try:
-        listener = SpeechLLM.from_run(path, map_location=device).to(device=device, dtype=dtype)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CommandError(f"importance: {path} cannot be loaded: {reason}") from error
+    listener = load_listener(path, device, "importance").to(dtype=dtype)
     config = run_config(path)
     prompts = {key: config[key] for key in PROMPT_OPTIONS if config.get(key) is not None}
-    return Subject(str(path), listener.llm, listener.front_end, listener, prompts)
+    checkpoint = None if is_export(path) else find_checkpoint(path).resolve()
+    return Subject(str(path), listener.llm, listener.front_end, listener, prompts, checkpoint)
 
 
-def read_batches(
-    subject: Subject,
-    arguments: argparse.Namespace,
-    source: str | None = None,
-    skip: int = 0,
-    modality: str | None = None,
-) -> list[Mapping[str, Any]]:
-    """Batches for ``probe``: the examples with the smallest hashes of (seed, id), the same in every command.
-
-    Args:
-        subject: Whose tokenizer and encoder are used.
-        arguments: With the options of :func:`add_data_options`.
-        source: Instead of ``--data``.
-        skip: Leaves out so many examples first, to get others than those of another call.
-        modality: Instead of ``--modality``.
+def find_matrix(snapshot: Any, part: str) -> str:
+    """The name of the one matrix of a snapshot that has ``part`` in it.
 
     Raises:
-        CommandError: If too few examples are left.
+        CommandError: If there is none, or more than one.
     """
-    from ...datamodules import Probe, SpeechTextData
-    from ...datamodules.bad_examples import BadExamples
-    from ...datamodules.sources import read_sources
+    names = [matrix.name for matrix in snapshot.table]
+    found = [name for name in names if part in name] if part not in names else [part]
+    if len(found) != 1:
+        shown = ", ".join((found or names)[:3])
+        raise CommandError(f"importance: --matrix {part} fits {len(found)} matrices; allowed: one, such as {shown}")
+    return found[0]
 
-    source, modality = source or arguments.data, modality or arguments.modality
-    if modality == "speech" and subject.listener is None:
-        raise CommandError(f"importance: {subject.name} cannot listen; allowed: --modality text, or a TextKeep run")
-    data = SpeechTextData(**subject.prompts)
-    data.connect(subject.front_end)
-    choice = Probe(source, modality, skip + arguments.examples, arguments.seed, arguments.batch_size)
-    chosen = choice.choose(read_sources(source, BadExamples("raise")))[skip:]
-    if not chosen:
+
+def merged(subject: Subject) -> Any:
+    """The language model with its adapters folded into the weights, in place; parameter names are the base model's.
+
+    Raises:
+        CommandError: If its adapters cannot be folded in.
+    """
+    from ...lightning_modules.adapters import merge_adapters
+
+    if subject.listener is not None and not subject.listener.tuning.mergeable:
         raise CommandError(
-            f"importance: {source} has only {skip} examples with {modality}; give --evaluate or fewer --examples"
+            f"importance: {subject.name} has adapters that act on some positions only: there are no tuned weights to "
+            "compare; allowed: a run whose tuning can be merged"
         )
-    made = data.factory([]).batches(chosen, modality, arguments.batch_size)
-    return [_as_mapping(subject, batch) for batch in made]
-
-
-def _as_mapping(subject: Subject, batch: Any) -> Mapping[str, Any]:
-    """Text goes in as ids, speech as the listener's embeddings."""
-    import torch
-
-    batch = batch.to(next(subject.llm.parameters()).device)
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
-    if subject.listener is not None and batch.features.shape[0]:
-        with torch.no_grad():
-            inputs |= subject.listener.embed(batch)
-    return {**inputs, "ids": batch.ids}
+    merge_adapters(subject.llm)
+    return subject.llm

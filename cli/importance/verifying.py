@@ -1,12 +1,18 @@
-"""``textkeep importance verify MODEL --data D``: do the scores foretell what happens when weights are shrunk?"""
+"""``textkeep importance verify MODEL --data D``: do the scores foretell what happens when weights are shrunk?
+
+Of a run, the result is kept in ``importance/verification/`` of its directory, where ``textkeep report`` looks for it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import Any
 
-from .output import print_json, print_table, saying, write_json
-from .subject import add_data_options, add_model_options, load_subject, positive, read_batches
+from .examples import add_data_options, add_evaluation_options, evaluation_batches, read_batches
+from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject, positive
 
 
 def main(argv: list[str]) -> int:
@@ -23,9 +29,8 @@ def main(argv: list[str]) -> int:
 
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
     batches = read_batches(subject, arguments)
-    skip = 0 if arguments.evaluate else arguments.examples
-    evaluation = read_batches(subject, arguments, arguments.evaluate, skip)
-    with saying() as progress:
+    evaluation = evaluation_batches(subject, arguments, arguments.evaluate)
+    with progress_bars() as progress:
         found = verify(
             subject.llm,
             batches,
@@ -33,13 +38,41 @@ def main(argv: list[str]) -> int:
             granularity=arguments.granularity,
             groups=arguments.groups,
             shrinks=tuple(arguments.shrink),
+            seed=arguments.seed,
             progress=progress,
         )
-    if arguments.output:
-        write_json(found.as_dict(), arguments.output)
+    record = {"step": _step(subject), **described("verify", arguments, found)}
+    output = arguments.output or _place(subject, arguments)
+    if output:
+        write_json(record, output)
+        say(f"written: {output}")
+    if arguments.plot:
+        from .plotting import plot_verification
+
+        plot_verification(found, arguments.plot)
+        say(f"picture: {arguments.plot}")
     if arguments.json:
-        print_json(found.as_dict())
-        return 0
+        print_json(record)
+    else:
+        _print(found)
+    return 0
+
+
+def _place(subject: Subject, arguments: argparse.Namespace) -> Path | None:
+    """Where a run keeps its verifications; one file for each kind, a newer one replaces it."""
+    if subject.run is None:
+        return None
+    name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
+    return subject.run / "importance" / "verification" / name
+
+
+def _step(subject: Subject) -> int | None:
+    """Optimizer step of the run's checkpoint, where its name says so."""
+    found = re.search(r"step=(\d+)", subject.checkpoint.name) if subject.checkpoint else None
+    return int(found[1]) if found else None
+
+
+def _print(found: Any) -> None:
     rows = (
         [
             r.score,
@@ -51,25 +84,45 @@ def main(argv: list[str]) -> int:
         ]
         for r in found.results
     )
-    title = f"{len(found.groups)} groups ({found.granularity}), loss {found.loss:.3f} on other examples"
+    title = (
+        f"{len(found.groups)} groups ({found.granularity}), scored on {found.examples} examples, "
+        f"loss {found.loss:.3f} on {found.evaluated} others"
+    )
     heads = ["score", "shrunk by", "Spearman, 90 %", "precision, top 1/4", "worst in lower half", "worst"]
     print_table(title, heads, rows)
-    halves = ", ".join(f"{name} {value:.2f}" for name, value in found.reliability.items())
-    print(f"rank correlation between halves of the probe: {halves}")
-    return 0
+    print("random: mean over 1000 random scores, with the band that 90 % of them fall into")
+    print(f"rank correlation of the scores between halves of the probe: {_listed(found.reliability)}")
+    print(f"of the effects between halves of the other examples: {_listed(found.effect_reliability)}")
+
+
+def _listed(values: dict[Any, float | None]) -> str:
+    return ", ".join(f"{name} {value:.2f}" if value is not None else f"{name} -" for name, value in values.items())
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, at most 1, got {text!r}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance verify", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help="hub id, folder, asset:NAME, run directory or .ckpt file")
+    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
     add_data_options(parser, examples=32)
-    parser.add_argument("--evaluate", help="data for the loss (default: the next examples of --data)")
+    add_evaluation_options(parser)
     parser.add_argument("--granularity", choices=("matrix", "head"), default="matrix", help="default: matrix")
     parser.add_argument("--groups", type=positive, default=64, help="groups to shrink (default: 64)")
     parser.add_argument(
-        "--shrink", type=float, nargs="+", default=[0.1, 1.0], help="amounts; 1 removes (default: 0.1 1)"
+        "--shrink", type=_amount, nargs="+", default=[0.1, 1.0], help="amounts; 1 removes (default: 0.1 1)"
     )
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("-o", "--output", type=Path, help="also write JSON here")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.json", help="where to write JSON (default: a run's own folder)"
+    )
     add_model_options(parser)
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..importance.plotting import _figure as figure
+from ..importance.plotting import drawing as figure
 
 COLOURS = {"speech_answer_loss": "#c4453a", "text_answer_loss": "#777777", "heldout_text_loss": "#3b6ea5"}
 NAMES = {"speech_answer_loss": "speech", "text_answer_loss": "text", "heldout_text_loss": "held-out text"}

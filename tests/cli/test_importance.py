@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import torch
 from textkeep.cli.errors import CommandError
 from textkeep.cli.importance import main
 from textkeep.importance import Snapshot
+
+Run = Callable[[list[str]], str]
 
 QUESTIONS = [f"What is the capital of country {i}?" for i in range(12)]
 
@@ -39,60 +43,224 @@ def tuned_dir(tiny_llm_dir: Path, tmp_path: Path) -> Path:
     return tmp_path / "tuned"
 
 
+@pytest.fixture
+def run_main(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must succeed; gives what it printed on standard output."""
+
+    def run(argv: list[str]) -> str:
+        capsys.readouterr()
+        assert main(argv) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
 def data(manifest: Path) -> list[str]:
     return ["--data", str(manifest), "--examples", "5", "--batch-size", "2", "--device", "cpu"]
 
 
-def test_probe_compare_show(
-    tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     folders = [tmp_path / "before", tmp_path / "after"]
     for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):
-        assert main(["probe", str(model), *data(manifest), "-o", str(folder), "--top-fraction", "0.05", "--maps"]) == 0
-    assert "layer_01" in capsys.readouterr().out
+        argv = ["probe", str(model), *data(manifest), "-o", str(folder), "--top-fraction", "0.05", "--maps"]
+        assert json.loads(run_main([*argv, "--json"]))["coverage"] > 0.99
+    assert "layer_01" in run_main(argv)
     snapshot = Snapshot.load(folders[0])
     assert len(snapshot.losses) == 5
     assert snapshot.meta["name"] == "facts"
     assert set(snapshot.maps) == {"taylor", "fisher"}
-    assert main(["compare", *map(str, folders), "--estimator", "taylor", "--json"]) == 0
-    shift = json.loads(capsys.readouterr().out)[0]
+    pair = [str(folder) for folder in folders]
+    argv = ["compare", *pair, "--estimator", "taylor", "--json", "--plot", str(tmp_path / "c.png")]
+    shift = json.loads(run_main([*argv, "-o", str(tmp_path / "c.json")]))[0]
     assert shift["metrics"]["js"]["value"] > 0
     assert 0 < shift["top_overlap"] <= 1
-    assert main(["compare", *map(str, folders)]) == 0
-    assert "half against half" in capsys.readouterr().out
-    assert main(["show", str(folders[0]), "--group", "kind", "--json", "--estimator", "fisher"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "c.json").read_text()) == [shift]
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    table = run_main(["compare", *pair])
+    assert "half against half" in table
+    assert "total x" in table  # beside the shares, always
+    shown = json.loads(run_main(["show", pair[0], "--group", "kind", "--json", "--estimator", "fisher"]))
     assert sum(shown["shares"].values()) == pytest.approx(1.0)
-    assert main(["show", str(folders[0]), "--structure", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["stable_rank"] >= 1
-    for argv in (["show", str(folders[0])], ["compare", *map(str, folders)]):
-        assert main([*argv, "--plot", str(tmp_path / f"{argv[0]}.png")]) == 0
-        assert (tmp_path / f"{argv[0]}.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(run_main(["show", pair[0], "--structure", "--json"]))[0]["stable_rank"] >= 1
+    assert "structure of taylor" in run_main(["show", pair[0], "--structure"])  # the first that was measured
 
 
-def test_removal_and_verify(
-    tiny_llm_dir: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["removal", str(tiny_llm_dir), *data(manifest), "-o", str(tmp_path / "removal.json")]) == 0
-    assert "top > random > bottom" in capsys.readouterr().out
-    stored = json.loads((tmp_path / "removal.json").read_text())
+def test_show_structure_and_pictures(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    folder = str(tmp_path / "s")
+    run_main(["probe", str(tiny_llm_dir), *data(manifest), "-o", folder, "--top-fraction", "0.05"])
+    for name, extra in {"shares": [], "structure": ["--structure"], "matrix": ["--matrix", "layers.1.mlp.up"]}.items():
+        picture = tmp_path / f"{name}.png"
+        out = run_main(["show", folder, *extra, "--json", "--plot", str(picture)])
+        assert json.loads(out)  # the picture is announced elsewhere
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_removal(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    argv = ["removal", str(tiny_llm_dir), *data(manifest), "--evaluate-examples", "3"]
+    argv += ["-o", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")]
+    assert "facts, text: top > random > bottom" in run_main(argv)
+    shown = json.loads(run_main([*argv, "--json"]))
+    stored = json.loads((tmp_path / "r.json").read_text())
+    assert {**stored, "made": ""} == {**shown, "made": ""}
     assert [row["removed"] for row in stored["rows"]] == ["none", "top", "random", "bottom"]
-    assert main(["verify", str(tiny_llm_dir), *data(manifest), "--groups", "6", "--shrink", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {r["score"] for r in found["results"]} == {"taylor", "fisher", "signed_taylor", "magnitude", "random"}
+    assert stored["arguments"]["evaluate_examples"] == 3
+    assert "torch" in stored["versions"]
+    assert (tmp_path / "r.png").exists()
 
 
-def test_attribute(
-    tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_verify(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    argv = ["verify", str(tiny_llm_dir), *data(manifest), "--groups", "6", "--shrink", "1"]
+    argv += ["--plot", str(tmp_path / "v.png")]
+    found = json.loads(run_main([*argv, "--json"]))
+    assert [r["score"] for r in found["results"]] == ["taylor", "fisher", "signed_taylor", "magnitude", "random"]
+    assert found["step"] is None  # not a run
+    assert not list(tmp_path.glob("**/verification"))
+    assert "random: mean over 1000 random scores" in run_main([*argv, "--granularity", "head"])
+    assert (tmp_path / "v.png").exists()
+
+
+def test_the_examples_evaluated_are_never_those_scored(
+    tiny_llm_dir: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from textkeep.cli.importance.examples import evaluation_batches, read_batches
+    from textkeep.cli.importance.subject import load_subject
+    from textkeep.cli.importance.verifying import _parser
+
+    subject = load_subject(str(tiny_llm_dir), "cpu")
+    for extra in ([], ["--evaluate", str(manifest)]):
+        arguments = _parser().parse_args([str(tiny_llm_dir), *data(manifest), *extra, "--evaluate-examples", "7"])
+        batches = read_batches(subject, arguments), evaluation_batches(subject, arguments, arguments.evaluate)
+        scored, evaluated = ({i for batch in part for i in batch["ids"]} for part in batches)
+        assert (len(scored), len(evaluated)) == (5, 7)
+        assert not scored & evaluated
+
+
+def test_attribute(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     argv = ["attribute", str(tiny_llm_dir), str(tuned_dir), *data(manifest), "--plot", str(tmp_path / "a.png")]
-    assert main(argv) == 0
-    assert "completeness error" in capsys.readouterr().out
-    assert main([*argv, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert "completeness error" in run_main(argv)
+    found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "a.json")]))
     assert abs(found["completeness_error"]) < 0.05
     assert set(found["parameters"]) == {f"model.layers.1.mlp.{k}_proj.weight" for k in ("gate", "up", "down")}
     assert (tmp_path / "a.png").exists()
+    assert json.loads((tmp_path / "a.json").read_text())["parameters"] == found["parameters"]
+
+
+def test_overlap(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    folder = str(tmp_path / "s")
+    run_main(["probe", str(tiny_llm_dir), *data(manifest), "-o", folder, "--top-fraction", "0.05"])
+    argv = ["overlap", folder, str(tiny_llm_dir), str(tuned_dir), "--device", "cpu", "--shuffles", "100"]
+    assert "beyond luck" in run_main([*argv, "--plot", str(tmp_path / "o.png")])
+    found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "o.json")]))
+    assert [m["name"].split(".")[-2] for m in found["matrices"]] == ["gate_proj", "up_proj", "down_proj"]
+    assert found["matrices"][0]["rows"]["random_median"] is None
+    assert (tmp_path / "o.png").exists()
+    assert (tmp_path / "o.json").exists()
+
+
+@pytest.fixture
+def lora_run(tiny_llm_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory whose model holds peft's LoRA layers inside a plain LLM, as ``inject_adapter_in_model`` does."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from textkeep.cli.importance.subject import TextFrontEnd
+    from textkeep.lightning_modules import SpeechLLM
+
+    run = tmp_path / "lora_run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "step=000012.ckpt").touch()
+
+    class Listener:
+        def __init__(self) -> None:
+            torch.manual_seed(2)
+            self.tuning = SimpleNamespace(mergeable=True)
+            llm = AutoModelForCausalLM.from_pretrained(tiny_llm_dir)
+            self.llm = inject_adapter_in_model(LoraConfig(r=2, target_modules=r".*(q|up)_proj"), llm).eval()
+            for name, parameter in self.llm.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(parameter, std=0.1)
+            self.front_end = TextFrontEnd(AutoTokenizer.from_pretrained(tiny_llm_dir))
+
+        def to(self, *_: object, **__: object) -> Listener:
+            return self
+
+    monkeypatch.setattr(SpeechLLM, "from_run", classmethod(lambda cls, path, map_location: Listener()))
+    return run
+
+
+def test_a_lora_run_is_merged_and_its_adapters_are_found(
+    tiny_llm_dir: Path, lora_run: Path, manifest: Path, tmp_path: Path, run_main: Run
+) -> None:
+    pair = [str(tiny_llm_dir), str(lora_run)]
+    found = json.loads(run_main(["attribute", *pair, *data(manifest), "--json"]))
+    moved = {f"model.layers.{i}.{k}_proj.weight" for i in (0, 1) for k in ("self_attn.q", "mlp.up")}
+    assert set(found["parameters"]) == moved
+    assert abs(found["completeness_error"]) < 0.05
+    folder = str(tmp_path / "s")
+    run_main(["probe", str(tiny_llm_dir), *data(manifest), "-o", folder, "--top-fraction", "0.05"])
+    argv = ["overlap", folder, *pair, "--device", "cpu", "--shuffles", "50", "--draws", "5"]
+    assert "random adapters of the same rank" in run_main(argv)
+    overlap = json.loads(run_main([*argv, "--json"]))
+    assert {m["name"] for m in overlap["matrices"]} == moved
+    assert all(m["rows"]["random_percentile"] is not None for m in overlap["matrices"])
+    run_main(["probe", str(lora_run), *data(manifest), "-o", str(tmp_path / "t")])
+    assert "js" in run_main(["compare", folder, str(tmp_path / "t"), "--estimator", "taylor"])
+
+
+def test_merging_leaves_the_answers_as_they_were(tiny_llm_dir: Path, lora_run: Path) -> None:
+    from textkeep.cli.importance.subject import load_subject, merged
+
+    subject = load_subject(str(lora_run), "cpu")
+    llm = subject.llm
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        before = llm(input_ids=ids).logits
+        after = merged(subject)(input_ids=ids).logits
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    plain = load_subject(str(tiny_llm_dir), "cpu").llm
+    subject.listener.tuning.mergeable = False
+    with pytest.raises(CommandError, match="act on some positions only"):
+        merged(subject)
+    assert [n for n, _ in llm.named_parameters()] == [n for n, _ in plain.named_parameters()]
+
+
+def test_a_run_keeps_its_verification(lora_run: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    argv = ["verify", str(lora_run), *data(manifest), "--groups", "6", "--shrink", "1"]
+    run_main(argv)
+    kept = lora_run / "importance" / "verification" / "facts_text_matrix.json"
+    assert json.loads(kept.read_text())["step"] == 12
+    kept.unlink()
+    run_main([*argv, "-o", str(tmp_path / "elsewhere.json")])
+    assert not kept.exists()
+    assert [p.name for p in tmp_path.glob("elsewhere*")] == ["elsewhere.json"]
+
+
+def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from textkeep.cli.importance.output import progress_bars
+
+    with progress_bars() as progress:
+        progress("scoring", 0, 2)
+        progress("scoring", 2, 2)
+    found = capsys.readouterr()
+    assert (found.out, found.err.strip()) == ("", "")
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_measuring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["verify", "nowhere", "--data", "x", "--plot", "out.docx"])
+    assert caught.value.code == 2
+    assert "must end in .png, .pdf, .svg, got 'out.docx'" in capsys.readouterr().err
+
+
+def test_a_full_device_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from textkeep.cli.importance import comparing
+
+    def full(argv: list[str]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+    monkeypatch.setattr(comparing, "main", full)
+    with pytest.raises(CommandError, match="out of memory; try a smaller --batch-size, --dtype bfloat16"):
+        main(["compare", "a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +272,10 @@ def test_attribute(
         (["probe", "{llm}", "--data", "{data}", "--estimators", "tailor", "-o", "out"], "unknown estimator tailor"),
         (["probe", "{llm}", "--data", "{data}", "-o", "{llm}"], "is no snapshot"),
         (["removal", "{llm}", "--data", "{data}", "--examples", "12"], "has only 12 examples"),
+        (["removal", "{llm}", "--data", "{data}", "--examples", "2", "--fraction", "2"], "fraction=2.0 must lie in"),
         (["show", "{llm}"], "no snapshot"),
+        (["overlap", "{llm}", "{llm}", "{llm}"], "no snapshot"),
+        (["attribute", "{llm}", "{llm}", "--data", "{data}", "--examples", "2"], "base and tuned model are equal"),
         (["probe", "{llm}", "--data", "{data}", "-o", "out", "--device", "warp9"], "--device warp9"),
     ],
 )

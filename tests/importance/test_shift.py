@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,55 @@ def test_estimators_without_examples_have_values_only() -> None:
     model = tiny_llama()
     snapshot = probe(model, [make_batch()], ("taylor_batch", "magnitude"))
     assert compare(snapshot, snapshot, "taylor_batch").metrics["js"].low is None
+
+
+def test_each_metric_has_an_interval_and_a_null_that_sampling_stays_within(pair: tuple[Snapshot, Snapshot]) -> None:
+    """Against loops: the same examples drawn in both snapshots, and halves of the reference's examples."""
+    before, after = pair
+    _, member = before.membership("taylor")
+    first, second = (s.per_example("taylor") @ member for s in pair)
+    generator, count = np.random.default_rng(3), len(first)
+    draws = [generator.integers(count, size=count) for _ in range(2000)]
+    splits = [np.split(generator.permutation(count), 2) for _ in range(2000)]
+    metrics = compare(before, after, "taylor", replicates=4000).metrics
+    assert set(metrics) == set(METRICS)
+    for name, metric in METRICS.items():
+        looped = [metric(first[d].mean(0), second[d].mean(0)) for d in draws]
+        found, scale = metrics[name], max(np.std(looped), 1e-3)
+        np.testing.assert_allclose([found.low, found.high], np.percentile(looped, [5, 95]), atol=0.3 * scale)
+        halves = np.array([metric(first[a].mean(0), first[b].mean(0)) for a, b in splits])
+        bound = np.percentile(halves, 5) if name == "spearman" else np.percentile(np.abs(halves), 95)
+        assert found.null_p95 == pytest.approx(bound, abs=0.3 * max(np.std(halves), 1e-3)), name
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("probe", "fingerprint"), "x", "differ in probe (other examples, answers or tokens)"),
+        (("masking",), "every token", "differ in masking"),
+        (("normalisation",), "sum", "differ in normalisation"),
+        (("options", "autocast"), "torch.bfloat16", "option autocast: None and 'torch.bfloat16'"),
+        (("options", "include"), ["norms"], "option include: [] and ['norms']"),
+    ],
+)
+def test_other_measurements_are_refused_in_one_line(
+    pair: tuple[Snapshot, Snapshot], place: tuple[str, ...], value: object, message: str
+) -> None:
+    meta = copy.deepcopy(pair[1].meta)
+    inner = meta
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        compare(pair[0], replace(pair[1], meta=meta), "taylor")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_draws_of_the_sampled_fisher_are_refused() -> None:
+    batches = [make_batch()]
+    first, second = (probe(tiny_llama(), batches, "fisher_sampled", draws=n) for n in (1, 2))
+    with pytest.raises(ValueError, match="option draws: 1 and 2"):
+        compare(first, second, "fisher_sampled")
 
 
 @pytest.mark.parametrize(

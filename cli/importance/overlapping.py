@@ -1,0 +1,114 @@
+"""``textkeep importance overlap SNAPSHOT BASE TUNED``: did the weights change where they were important?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .subject import SUBJECT_HELP, add_model_options, find_matrix, load_subject, positive
+
+if TYPE_CHECKING:
+    from ...importance.overlap import ChangeOverlap
+
+
+def main(argv: list[str]) -> int:
+    """Sets the change of each matrix against its importance.
+
+    Args:
+        argv: The words after ``textkeep importance overlap``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    from ...importance import Snapshot
+    from ...importance.changes import Changes
+    from ...importance.overlap import OverlapTest, change_overlap
+
+    snapshot = Snapshot.load(arguments.snapshot)
+    estimator = arguments.estimator or snapshot.meta["estimators"][0]
+    drawn = find_matrix(snapshot, arguments.matrix) if arguments.matrix else None
+    base, tuned = (
+        load_subject(name, arguments.device, arguments.dtype).llm for name in (arguments.base, arguments.tuned)
+    )
+    changes = Changes(base, tuned, snapshot.meta["options"].get("include", ()))
+    with progress_bars() as progress:
+        matrices = change_overlap(
+            snapshot,
+            changes,
+            estimator,
+            ranks=changes.ranks(),
+            shuffles=arguments.shuffles,
+            draws=arguments.draws,
+            seed=arguments.seed,
+            progress=progress,
+        )
+    found = OverlapTest(estimator, matrices)
+    if arguments.output:
+        write_json(described("overlap", arguments, found), arguments.output)
+    if arguments.plot:
+        from .heatmaps import plot_overlap
+
+        name = drawn or max(matrices, key=lambda m: m.norm).name
+        plot_overlap(snapshot, estimator, matrices, name, changes[name], arguments.plot)
+        say(f"picture: {arguments.plot}")
+    if arguments.json:
+        print_json(described("overlap", arguments, found))
+    else:
+        _print(estimator, matrices)
+    return 0
+
+
+def _print(estimator: str, matrices: Sequence[ChangeOverlap]) -> None:
+    kinds = list(dict.fromkeys(m.kind for m in matrices))
+    adapted = any(m.rows.random_median is not None for m in matrices)
+    heads = ["kind", "matrices", "rows", "beyond luck", "columns", "beyond luck", "shared", "shuffled"]
+    heads += ["random rows", "random columns", "random shared"] if adapted else []
+    rows = [_row(kind, [m for m in matrices if m.kind == kind], adapted) for kind in kinds]
+    rows.append(_row("all", matrices, adapted))
+    print_table(f"{estimator} and |change|: medians over matrices", heads, rows)
+    print("rows, columns: rank correlation of the line sums; beyond luck: matrices above the shuffled 95 %")
+    print("shared: top weights that are among as many most changed; shuffled: the same with lines shuffled")
+    if adapted:
+        print("random: medians of random adapters of the same rank, and matrices that beat 95 % of them")
+
+
+def _row(label: str, matrices: Sequence[ChangeOverlap], adapted: bool) -> list[str]:
+    cells = [label, str(len(matrices))]
+    for lines in ([m.rows for m in matrices], [m.columns for m in matrices]):
+        beyond = sum(line.spearman > line.shuffled_p95 for line in lines)
+        cells += [_median([line.spearman for line in lines]), f"{beyond} of {len(lines)}"]
+    cells += [_median([m.shared for m in matrices]), _median([m.shared_shuffled for m in matrices])]
+    if adapted:
+        for lines in ([m.rows for m in matrices], [m.columns for m in matrices]):
+            beyond = sum((line.random_percentile or 0.0) >= 95 for line in lines)
+            cells.append(f"{_median([line.random_median for line in lines])} ({beyond} of {len(lines)})")
+        cells.append(_median([m.shared_random for m in matrices]))
+    return cells
+
+
+def _median(values: Sequence[float | None]) -> str:
+    known: list[Any] = [value for value in values if value is not None]
+    return f"{np.median(known):.2f}" if known else "-"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep importance overlap", description=__doc__, allow_abbrev=False)
+    parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="of BASE; with a mask if probed --top-fraction")
+    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {SUBJECT_HELP}")
+    parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds; the rank of a LoRA is found")
+    parser.add_argument("--estimator", help="default: the first of the snapshot")
+    parser.add_argument("--matrix", help="the one to draw: a part of its name (default: the one that changed most)")
+    parser.add_argument("--shuffles", type=positive, default=1000, help="of rows and columns (default: 1000)")
+    parser.add_argument("--draws", type=positive, default=20, help="random adapters, where LoRA (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffles and random adapters (default: 0)")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
+    add_model_options(parser)
+    return parser
