@@ -80,6 +80,7 @@ class RunData:
         config_text: Its text.
         metrics: Metric name -> [(step, value)].
         importance: Lines of ``importance/summary.jsonl``.
+        verifications: Records of ``textkeep importance verify``, newest last.
         evaluations: Split -> evaluations; only splits with at least one.
         meta: ``meta.json`` of the latest importance snapshot, empty if there is none.
         notes: What is missing or could not be read.
@@ -92,6 +93,7 @@ class RunData:
     config_text: str = ""
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     importance: list[dict[str, Any]] = field(default_factory=list)
+    verifications: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -116,6 +118,8 @@ class RunData:
         run._read("config.yaml", run._read_config)
         run._read("metrics.csv", run._read_metrics)
         run._read("importance/summary.jsonl", run._read_importance)
+        for file in sorted((path / "importance/verification").glob("*.json"), key=lambda file: file.stat().st_mtime):
+            run._read(f"importance/verification/{file.name}", run._read_verification)
         run._read("evaluation/summary.jsonl", lambda file: run._read_evaluation(file, "val"))
         if (path / "evaluation/test/summary.jsonl").exists():
             run._read("evaluation/test/summary.jsonl", lambda file: run._read_evaluation(file, "test"))
@@ -181,6 +185,13 @@ class RunData:
         metas = sorted(file.parent.glob("*/step=*/meta.json"), key=lambda path: path.stat().st_mtime)
         if metas:
             self.meta = json.loads(metas[-1].read_text(encoding="utf-8"))
+
+    def _read_verification(self, file: Path) -> None:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        scores = {result["score"] for result in record["results"]}
+        if not {"random", "magnitude"} <= scores or not record["groups"] or not record["granularity"]:
+            raise ValueError("it is no record of `textkeep importance verify`")
+        self.verifications.append(record)
 
     def _read_evaluation(self, file: Path, stage: str) -> None:
         rows = sorted((row for _, row in read_lines(file)), key=lambda row: row["step"])

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ...evaluation import mcnemar
 from ...evaluation.retention import paired
+from .finding import Finding
+from .importance_verdict import importance_findings
 from .run_data import Evaluation, RunData
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of a verdict.
-
-    Attributes:
-        topic: What it is about.
-        mark: ``good``, ``bad``, ``same``, ``open`` (the interval does not decide) or ``plain`` (a fact).
-        text: The statement.
-    """
-
-    topic: str
-    mark: str
-    text: str
-
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -35,7 +19,7 @@ def verdict(run: RunData) -> list[Finding]:
     findings: list[Finding] = []
     for evaluation in _splits(run):
         findings += [f for f in (_text(evaluation), _speech(evaluation), _hearing(evaluation)) if f]
-    return findings + _importance(run)
+    return findings + importance_findings(run)
 
 
 _TEXT = {
@@ -142,41 +126,3 @@ def _change_mark(change: tuple[float, float, float] | None, worse_is_positive: b
     if worse_is_positive:
         low, high = -high, -low
     return "bad" if high < 0 else "good" if low > 0 else "open"
-
-
-def _importance(run: RunData) -> list[Finding]:
-    """One line a probe, by its first estimator."""
-    findings = []
-    for probe in dict.fromkeys(line["probe"] for line in run.importance):
-        estimator = next(e for p, e in run.measured() if p == probe)
-        line = run.lines(probe, estimator)[-1]
-        topic = f"Importance ({probe})"
-        if not line.get("shift") or line["step"] == run.lines(probe, estimator)[0]["step"]:
-            findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
-            continue
-        findings.append(Finding(topic, *_shift_words(line, estimator)))
-    return findings
-
-
-def _shift_words(line: dict[str, Any], estimator: str) -> tuple[str, str]:
-    shift = line["shift"]
-    js, null = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
-    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
-    mark, judged = "plain", ""
-    if null is not None:
-        beyond = js["low"] is not None and js["low"] > null
-        mark = "open" if not beyond else "plain"
-        judged = f", {'beyond' if beyond else 'not clearly beyond'} what sampling alone gives ({null:.2g})"
-    moved = (
-        "stays in" if shift["peak_before"] == shift["peak_after"] else f"moves from {_layer(shift['peak_before'])} to"
-    )
-    return mark, (
-        f"layer shares ({estimator}) shifted by a Jensen-Shannon distance of {js['value']:.2g}{limits}{judged}; "
-        f"the peak {moved} {_layer(shift['peak_after'])}; the total changed by a factor of "
-        f"{shift['total_after'] / shift['total_before'] if shift['total_before'] else math.nan:.2g}; "
-        f"the loss on this probe went from {shift['loss_before']:.3g} to {shift['loss_after']:.3g} nats per token."
-    )
-
-
-def _layer(label: str) -> str:
-    return label.replace("layer_", "layer ")

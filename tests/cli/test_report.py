@@ -96,6 +96,33 @@ def test_verdict_in_words(run: Path) -> None:
     assert "nats per token" in words["Importance (speech)"].text
 
 
+def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_path: Path) -> None:
+    assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
+    assert "unverified: whether these scores foretell" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    checked = Path(shutil.copytree(run, tmp_path / "checked"))
+    figures = {"shrink": 1.0, "precision": 0.5, "worst_missed": 0.02, "worst": 0.5}
+    results = [
+        {"score": "taylor", "spearman": 0.7, "low": 0.5, "high": 0.8, **figures},
+        {"score": "magnitude", "spearman": 0.4, "low": 0.2, "high": 0.6, **figures},
+        {"score": "random", "spearman": 0.0, "low": -0.2, "high": 0.2, **figures},
+        {"score": "taylor", "spearman": 0.1, "low": 0.0, "high": 0.3, **figures, "shrink": 0.1},
+    ]
+    record = {"step": 20, "granularity": "matrix", "groups": ["a", "b"], "results": results}
+    folder = checked / "importance" / "verification"
+    folder.mkdir()
+    (folder / "general_text_matrix.json").write_text(json.dumps(record))
+    findings = {finding.topic: finding for finding in verdict(RunData.load(checked))}
+    found = findings["Importance check (matrix, step 20)"]
+    assert found.mark == "good"
+    assert "of taylor with the real change of the loss, when 2 groups are removed, is 0.70 [0.50, 0.80]" in found.text
+    assert "magnitude 0.40 [0.20, 0.60]" in found.text
+    assert not any("unverified" in finding.text for finding in findings.values())
+    (folder / "general_text_matrix.json").write_text("{}")
+    damaged = RunData.load(checked)
+    assert any("unverified" in finding.text for finding in verdict(damaged))
+    assert any(note.startswith("importance/verification/general_text_matrix.json") for note in damaged.notes)
+
+
 def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None:
     deaf = write_run(tmp_path / "deaf", steps=(0, 10), items=30, harm=0.0, parts=("evaluation",))
     path = deaf / "evaluation/summary.jsonl"

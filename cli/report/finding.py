@@ -1,0 +1,20 @@
+"""What a verdict is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a verdict.
+
+    Attributes:
+        topic: What it is about.
+        mark: ``good``, ``bad``, ``same``, ``open`` (the interval does not decide) or ``plain`` (a fact).
+        text: The statement.
+    """
+
+    topic: str
+    mark: str
+    text: str
