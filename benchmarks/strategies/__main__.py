@@ -43,8 +43,8 @@ def main() -> int:
     for arm in arms:
         if options.costs and arm.name == FULL:
             continue
-        with _alone(options.lock):
-            if arm.name in results.finished():
+        with _alone(options.lock), _claimed(out / f"{'cost_' if options.costs else ''}{arm.folder}.claim") as mine:
+            if not mine or arm.name in results.finished():
                 continue
             line = measure_costs(arm, out) if options.costs else run_arm(arm, out, options.steps)
             results.put(line)
@@ -62,6 +62,18 @@ def _alone(path: Path | None) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Whether this process may run an arm: no other one is at it, whatever lock that one holds."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _parser() -> argparse.ArgumentParser:

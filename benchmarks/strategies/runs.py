@@ -52,9 +52,10 @@ def fit_command(arm: Arm, shared: Path, directory: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Two threads, offline, and this checkout first on the path."""
+    """Offline, this checkout first on the path, and as many threads as ``OMP_NUM_THREADS`` says (else two)."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    threads = os.environ.get("OMP_NUM_THREADS", "2")
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads}
 
 
 def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
