@@ -86,10 +86,11 @@ def _gathered(accumulator: Accumulator, record: Record, ranks: Ranks) -> tuple[d
     }
     if accumulator.check is not None:
         local[CHECK] = _host(accumulator.check)
-    everyone = ranks.gather((local, record))
-    names = dict.fromkeys(name for part, _ in everyone for name in part)  # a rank without examples has no check
-    examples = {n: np.concatenate([part[n] for part, _ in everyone if n in part]) for n in names}
-    merged = type(record)(**{key: [v for _, r in everyone for v in getattr(r, key)] for key in asdict(record)})
+    everyone = ranks.gather((local, record, accumulator.coarsest))
+    names = dict.fromkeys(name for part, _, _ in everyone for name in part)  # a rank without examples has no check
+    examples = {n: np.concatenate([part[n] for part, _, _ in everyone if n in part]) for n in names}
+    merged = type(record)(**{key: [v for _, r, _ in everyone for v in getattr(r, key)] for key in asdict(record)})
+    accumulator.coarsest = max((kind for _, _, kind in everyone), key=lambda kind: torch.finfo(kind).eps)
     return examples, merged
 
 

@@ -92,8 +92,11 @@ def write_export(
 
     Raises:
         FileExistsError: If the target is there and is no export.
+        ValueError: If the adapters cannot be written as one.
     """
     check_target(folder)
+    if any(len(layer.scaling) > 1 for layer in adapter_layers(model.llm).values()):
+        raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:

@@ -14,9 +14,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import AutoModelForCausalLM
 
-from textkeep.importance import DEFAULT_ESTIMATORS, probe
-
 from textkeep.cli.main import main
+from textkeep.importance import DEFAULT_ESTIMATORS, probe
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

@@ -23,6 +23,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "lora": {"r": 2},
     "dora": {"r": 2, "use_dora": True},
     "rslora": {"r": 2, "use_rslora": True},
+    "pissa": {"r": 2, "start": {"class_path": "PiSSA"}},
     "positions": {"r": 2, "gate": {"class_path": "SpeechPositions"}},
     "turns": {"r": 2, "gate": {"class_path": "SpeechTurns"}},
 }
@@ -43,7 +44,7 @@ def logits(folder: Path) -> torch.Tensor:
     return AutoModelForCausalLM.from_pretrained(folder)(IDS).logits.detach()
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "pissa"])
 def test_merged_weights_compute_what_the_adapters_did(
     kind: str, tiny_settings: dict[str, Any], tmp_path: Path, tiny_llm_dir: Path
 ) -> None:
@@ -66,6 +67,17 @@ def test_half_of_the_way_is_half_of_the_update(tiny_settings: dict[str, Any], tm
         layer.scale_layer(0.5)
     change_of(mixed).apply(0.5)
     torch.testing.assert_close(mixed.llm(IDS).logits, scaled.llm(IDS).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_gated_adapters_that_begin_in_the_weight_are_refused(
+    tiny_settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TUNINGS["both"] = {**TUNINGS["turns"], **TUNINGS["pissa"]}
+    run = fit("both", tiny_settings, tmp_path)
+    capsys.readouterr()
+    assert main(["export", str(run), "-o", str(tmp_path / "out")]) == 2
+    assert "two a matrix: not supported" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", GATED)

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from textkeep.lightning_modules import (
+    EWC,
+    L2SP,
     AdaptorOnly,
     AnswerCrossEntropy,
     ConcatMLP,
     CTCAlignment,
     FullFineTuning,
+    ImportanceRates,
+    LoRA,
+    PartialFineTuning,
+    PiSSA,
     SpeechLLM,
+    SpeechTurns,
+    TextTwinDistillation,
     WhisperEncoder,
 )
 
@@ -29,6 +37,29 @@ REFUSED: dict[str, tuple[Build, str]] = {
         lambda: {"tuning": FullFineTuning(), "objectives": [CTCAlignment()]},
         "CTCAlignment does not run the LLM, which FullFineTuning would train; add AnswerCrossEntropy",
     ),
+    "weights drawn back that never move: EWC on a frozen LLM": (
+        lambda: {"tuning": AdaptorOnly(), "objectives": [AnswerCrossEntropy(), EWC("data/fisher")]},
+        "EWC draws the LLM's own weights back, but AdaptorOnly never moves them",
+    ),
+    "the same under LoRA": (
+        lambda: {"tuning": LoRA(), "objectives": [AnswerCrossEntropy(), L2SP()]},
+        "L2SP draws the LLM's own weights back, but LoRA never moves them",
+    ),
+    "a penalty first": (lambda: {"objectives": [L2SP(), AnswerCrossEntropy()]}, "the first must be over tokens"),
+    "DoRA behind a gate": (
+        lambda: {"tuning": LoRA(use_dora=True, gate=SpeechTurns())},
+        "use_dora rescales the weight itself, which a gate cannot take back",
+    ),
+    "DoRA that begins in the weight": (lambda: {"tuning": LoRA(use_dora=True, start=PiSSA())}, "leave out one"),
+    "importance from two places": (
+        lambda: {"tuning": FullFineTuning(rates=ImportanceRates(snapshot="a", probe="b"))},
+        "give either a snapshot .* or a probe to measure on .* got both",
+    ),
+    "partial tuning of nothing": (lambda: {"tuning": PartialFineTuning()}, "say what trains, by layers or by patterns"),
+    "distillation of nothing": (
+        lambda: {"objectives": [AnswerCrossEntropy(), TextTwinDistillation(speech=0, text=0)]},
+        "at least 0 each and one positive",
+    ),
     "an objective without weight": (
         lambda: {"objectives": [AnswerCrossEntropy(0.0)]},
         "AnswerCrossEntropy: weight is 0.0, but must be positive",
@@ -36,6 +67,11 @@ REFUSED: dict[str, tuple[Build, str]] = {
 }
 
 ALLOWED: dict[str, Build] = {
+    "LoRA with rates and distillation": lambda: {
+        "tuning": LoRA(rates=ImportanceRates(probe="heldout_text")),
+        "objectives": [AnswerCrossEntropy(), TextTwinDistillation()],
+    },
+    "full tuning with L2-SP": lambda: {"objectives": [AnswerCrossEntropy(), L2SP()]},
     "adaptor by CTC alone": lambda: {"tuning": AdaptorOnly(), "objectives": [CTCAlignment()]},
     "full tuning by both": lambda: {"tuning": FullFineTuning(), "objectives": [AnswerCrossEntropy(), CTCAlignment()]},
 }
