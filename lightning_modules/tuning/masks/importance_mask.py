@@ -21,7 +21,7 @@ class ImportanceMask(WeightMask):
 
     Args:
         snapshot: Folder of a snapshot with masks (``top_fraction`` of ``ImportanceTracker``, or
-            ``textkeep importance probe --top_fraction``).
+            ``textkeep importance probe --top-fraction``).
         probe: Name of a probe of the data module to measure on before the first step, instead of a snapshot.
         estimator: What ranks the weights: one that scores single weights.
         fraction: Part of the decoder's matrix entries that is protected, in (0, 1).

@@ -65,7 +65,10 @@ class ReversedRates(ControlRates):
 
 
 class UniformRates(ControlRates):
-    """The same mean for every decoder layer: slower learning without a profile."""
+    """The same mean for every decoder layer: slower learning without a profile.
+
+    The mean is over all decoder layers, whether they train or not.
+    """
 
     def changed(self, multipliers: list[float]) -> list[float]:
         """See :class:`ControlRates`."""
