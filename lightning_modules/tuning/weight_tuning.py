@@ -47,20 +47,20 @@ class WeightTuning(Tuning):
 
     def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Undoes what a step does to protected weights."""
-        if self.protect is None:
+        mask = self.protect
+        if mask is None:
             return
-        self._protected = None if self.protect.waiting else ProtectedWeights(llm, self.protect.bits(llm))
-        optimizer.register_step_pre_hook(lambda *_: self._protection(llm, self.protect).put_aside())
-        optimizer.register_step_post_hook(lambda *_: self._protection(llm, self.protect).put_back())
+        self._protected = None if mask.waiting else ProtectedWeights(llm, mask.bits(llm))
+        optimizer.register_step_pre_hook(lambda *_: self._protection(llm, mask).put_aside())
+        optimizer.register_step_post_hook(lambda *_: self._protection(llm, mask).put_back())
 
     def edit_gradients(self, llm: nn.Module) -> None:
         """Protected weights have no gradient."""
         if self.protect is not None:
             self._protection(llm, self.protect).zero_gradients()
 
-    def _protection(self, llm: nn.Module, mask: WeightMask | None) -> ProtectedWeights:
-        """Built here at the first step where the mask was measured after the optimizer had been made."""
+    def _protection(self, llm: nn.Module, mask: WeightMask) -> ProtectedWeights:
+        """Built at the first step where the mask was measured after the optimizer had been made."""
         if self._protected is None:
-            assert mask is not None
             self._protected = ProtectedWeights(llm, mask.bits(llm))
         return self._protected
