@@ -16,6 +16,7 @@ _PUBLIC = {
     "RunCSVLogger": "csv_logger",
     "RunCheckpoint": "checkpoint",
     "RunProgressBar": "run_progress_bar",
+    "SubspaceOverlap": "subspace_overlap",
     "TuningImportance": "tuning_importance",
 }
 

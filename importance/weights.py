@@ -50,7 +50,7 @@ def refusal(module: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def effective_weight(module: nn.Module) -> Tensor:
+def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tensor:
     """The weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` under LoRA.
 
     Under DoRA (arXiv 2402.09353, equation 5) the rows of that sum have the learned lengths.
@@ -60,6 +60,7 @@ def effective_weight(module: nn.Module) -> Tensor:
 
     Args:
         module: A dense layer or a LoRA wrapper around one.
+        switched_off_too: Count adapters that are switched off as well.
     """
     base = base_module(module)
     weight = base.weight
@@ -68,7 +69,7 @@ def effective_weight(module: nn.Module) -> Tensor:
     lengths = None
     if is_lora(module):
         adapter: Any = module
-        if not adapter.disable_adapters and not adapter.merged:
+        if (switched_off_too or not adapter.disable_adapters) and not adapter.merged:
             for name in adapter.active_adapters:
                 if name in adapter.lora_A:
                     weight = weight + adapter.get_delta_weight(name).detach()

@@ -95,6 +95,7 @@ def words(overlay: Path | None, tiny: Path, run: Path, *more: str) -> list[str]:
 #: What an overlay needs to fit two layers and six questions; ``{folder}`` is that of the tiny config.
 TINY: dict[str, tuple[str, ...]] = {
     "tuning/freeze_lower": ("--model.tuning.init_args.layers", "1"),
+    "tuning/oplora": ("--model.tuning.init_args.k", "4"),
     "tuning/lora_rank_pattern": ("--model.tuning.init_args.ranks.init_args.snapshot", "{folder}/snapshot"),
 }
 

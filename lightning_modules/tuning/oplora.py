@@ -1,0 +1,106 @@
+"""LoRA that stays out of the directions in which the weights are strongest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...importance.subspace import top_subspace
+from ..adapters import adapter_layers
+from .injection import TRAINED
+from .lora import LoRA
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+
+class OPLoRA(LoRA):
+    r"""LoRA orthogonal to the top k singular directions of each weight (arXiv 2510.13003).
+
+    The update is :math:`(I - U_k U_k^T)\, s B A\, (I - V_k V_k^T)`: the k largest singular triples of W stay exactly
+    as they were. A and B themselves are kept in the complement: their gradients are projected before a step and they
+    are projected after it, which gives the same updates as the paper's projection in the forward pass, at the price of
+    two small products a step and with plain peft layers, which can be merged, gated and measured.
+
+    U_k and V_k are found before the first step and travel in the checkpoints.
+
+    Args:
+        k: Protected directions of each weight.
+        **lora: See :class:`LoRA`; neither ``use_dora`` nor a start that is a part of the weight.
+
+    Raises:
+        ValueError: For what changes the protected directions by itself.
+    """
+
+    def __init__(self, k: int = 16, **lora: Any) -> None:
+        super().__init__(**lora)
+        if k < 1:
+            raise ValueError(f"OPLoRA: k is {k}, but must be at least 1; without protection take LoRA")
+        if self.use_dora:
+            raise ValueError("OPLoRA: use_dora rescales the rows of the whole weight, protected directions included")
+        if self.adapter_start is not None and self.adapter_start.moves:
+            raise ValueError(
+                f"OPLoRA: {type(self.adapter_start).__name__} trains what the weight is strongest in, which is what is "
+                "protected here; leave out one"
+            )
+        self.k = k
+
+    def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
+        """As LoRA, with room for the protected directions."""
+        super().prepare(llm, encoder, adaptor)
+        for name, layer in adapter_layers(llm).items():
+            directions = min(layer.in_features, layer.out_features)
+            if self.k >= directions:
+                raise ValueError(f"OPLoRA: k is {self.k}, but {name} has only {directions} directions")
+            up, down = layer.lora_B[TRAINED].weight, layer.lora_A[TRAINED].weight
+            for side, size, like in (("left", layer.out_features, up), ("right", layer.in_features, down)):
+                layer.register_buffer(f"protected_{side}", like.new_zeros(size, self.k, dtype=torch.float32))
+
+    def begin(self, model: SpeechLLM) -> list[Tensor]:
+        """Finds the protected directions and takes them out of the adapters."""
+        if self._begun:
+            return []
+        super().begin(model)
+        for layer in adapter_layers(model.llm).values():
+            left, right = top_subspace(layer.get_base_layer().weight.detach(), self.k)
+            layer.protected_left.copy_(left)
+            layer.protected_right.copy_(right)
+            _project(layer, [p.data for p in _pair(layer)])
+        return [*(p for layer in adapter_layers(model.llm).values() for p in _pair(layer)), *self.kept(model.llm)]
+
+    def kept(self, llm: nn.Module) -> list[Tensor]:
+        """Also the protected directions."""
+        layers = adapter_layers(llm).values()
+        return [*super().kept(llm), *(b for layer in layers for b in (layer.protected_left, layer.protected_right))]
+
+    def edit_gradients(self, llm: nn.Module) -> None:
+        """Projects them."""
+        for layer in adapter_layers(llm).values():
+            gradients = [parameter.grad for parameter in _pair(layer)]
+            if all(gradient is not None for gradient in gradients):
+                _project(layer, gradients)  # type: ignore[arg-type]
+
+    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Projects the adapters after each step: an optimizer that scales single entries leaves the complement."""
+        layers = list(adapter_layers(llm).values())
+
+        def project(*_: Any) -> None:
+            for layer in layers:
+                _project(layer, [parameter.data for parameter in _pair(layer)])
+
+        optimizer.register_step_post_hook(project)
+
+
+def _pair(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    return layer.lora_A[TRAINED].weight, layer.lora_B[TRAINED].weight
+
+
+@torch.no_grad()
+def _project(layer: Any, pair: list[Tensor]) -> None:
+    """Takes the protected directions out of A (r, in) and B (out, r), or of their gradients, in place."""
+    down, up = pair
+    left, right = layer.protected_left, layer.protected_right
+    down.sub_(((down.float() @ right) @ right.T).to(down))
+    up.sub_((left @ (left.T @ up.float())).to(up))
