@@ -9,13 +9,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from transformers import AutoModelForCausalLM
 
 from textkeep.cli.main import main
-from textkeep.importance import DEFAULT_ESTIMATORS, probe
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -71,32 +68,23 @@ def tiny_overlay(settings: dict[str, Any], folder: Path, steps: int, callbacks: 
         "model": {**settings["model"], "adaptor_weights": None},
         "data": {**settings["data"], "tokens_per_batch": 160, "probes": probes},
     }
-    _snapshot(settings["model"]["llm"], folder / "snapshot")
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def _snapshot(llm: str, folder: Path) -> None:
-    """The importance of the tiny LLM, for overlays that read one from disk."""
-    ids = torch.tensor([[5, 6, 7, 8]])
-    batch = {"input_ids": ids, "labels": ids}
-    probe(AutoModelForCausalLM.from_pretrained(llm), [batch], DEFAULT_ESTIMATORS).save(folder)
 
 
 def words(overlay: Path | None, tiny: Path, run: Path, *more: str) -> list[str]:
     """A ``fit`` of the quickstart, made tiny, with an overlay (``None`` for none)."""
     files = [CONFIGS / "quickstart.yaml", tiny, *([overlay] if overlay else [])]
     named = [word for file in files for word in ("--config", str(file))]
-    needed = [word.format(folder=tiny.parent) for word in TINY.get(overlay_name(overlay), ())] if overlay else []
+    needed = TINY.get(overlay_name(overlay), ()) if overlay else ()
     return ["fit", *named, "--trainer.default_root_dir", str(run), *needed, *more]
 
 
-#: What an overlay needs to fit two layers and six questions; ``{folder}`` is that of the tiny config.
+#: What an overlay needs to fit two layers and six questions.
 TINY: dict[str, tuple[str, ...]] = {
     "tuning/freeze_lower": ("--model.tuning.init_args.layers", "1"),
     "tuning/oplora": ("--model.tuning.init_args.k", "4"),
-    "tuning/lora_rank_pattern": ("--model.tuning.init_args.ranks.init_args.snapshot", "{folder}/snapshot"),
 }
 
 
