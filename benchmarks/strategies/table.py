@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .arms import FULL
+from .arms import FULL, find_arms
 from .results import Results
 
 LEARNED = (
@@ -22,8 +22,12 @@ LEARNED = (
 
 
 def tables(out: Path) -> str:
-    """Two tables: what was learned and kept, and what moved and what it cost."""
-    lines = Results(out / "results.jsonl").read()
+    """Two tables: what was learned and kept, and what moved and what it cost.
+
+    Costs are those of ``--costs`` where they are there, else those that the arms' own clocks saw.
+    """
+    place = {arm.name: number for number, arm in enumerate(find_arms())}
+    lines = sorted(Results(out / "results.jsonl").read(), key=lambda line: place.get(line["arm"], len(place)))
     done = [line for line in lines if "error" not in line]
     costs = {line["arm"]: line for line in Results(out / "costs.jsonl").read() if "error" not in line}
     heads = ["arm", *(head for head, _, _ in LEARNED)]
@@ -51,12 +55,12 @@ def _value(line: dict[str, Any], key: str, digits: int) -> str:
 
 
 def _moved(line: dict[str, Any], cost: dict[str, Any] | None, full: dict[str, Any]) -> list[str]:
-    own = line["arm"] == FULL
-    time = "1" if own else f"{cost['time_ratio']:.2f}" if cost else "-"
-    memory = "1" if own else f"{cost['memory_ratio']:.2f}" if cost else "-"
+    ratios = [line[key] / full[key] for key in ("cpu_per_step", "peak_mib")]
+    if cost is not None and line["arm"] != FULL:  # measured taking turns with full tuning: preferred
+        ratios = [cost["time_ratio"], cost["memory_ratio"]]
     trained = f"{line['trainable'] / 1e6:.1f} ({line['trainable_llm'] / 1e6:.1f})"
     shifts = [_shift(line, "heldout_text/js"), _shift(line, "heldout_text/log_total_ratio", "+")]
-    return [line["arm"], *shifts, _shift(line, "indomain_text/js"), time, memory, trained]
+    return [line["arm"], *shifts, _shift(line, "indomain_text/js"), *(f"{r:.2f}" for r in ratios), trained]
 
 
 def _shift(line: dict[str, Any], key: str, sign: str = "") -> str:
