@@ -111,6 +111,14 @@ class Tuning(ABC):
     def adopt(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - a hook
         """Meets the LLM's tensors in a checkpoint before they are loaded, to take on their shapes."""
 
+    def remove_inserted(self, llm: nn.Module) -> None:
+        """Takes inserted layers out for good; the LLM is then the untouched one.
+
+        Raises:
+            ValueError: If the strategy inserts none.
+        """
+        raise ValueError(f"{type(self).__name__} inserts no layers that could be removed")
+
     def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
         """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
 

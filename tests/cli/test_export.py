@@ -126,6 +126,7 @@ def test_a_fit_says_how_to_go_on_from_an_export(run: Path, tmp_path: Path, capsy
         (["{run}", "-o", "{tmp}"], "exists and is no export; allowed: a new folder"),
         (["{tmp}/none", "-o", "{tmp}/x"], "none does not exist; allowed: a run directory"),
         (["{tmp}", "-o", "{tmp}/x"], "is neither a checkpoint nor a run directory"),
+        (["{run}", "-o", "{tmp}/x", "--without-inserted"], "FullFineTuning inserts no layers that could be removed"),
         (["{run}", "-o", "{tmp}/x", "--top", "3"], "--revert and --top belong together"),
         (["{run}", "-o", "{tmp}/x", "--revert", "{tmp}/bad.json", "--top", "3"], "bad.json is not the JSON of"),
         (["{run}", "-o", "{tmp}/x", "--revert", "{tmp}/odd.json", "--top", "3"], "training did not move 'head'"),
