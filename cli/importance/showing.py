@@ -106,10 +106,10 @@ def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str
 
 
 _MEASURES = {
-    "Gini, rows": "gini_rows",
-    "Gini, columns": "gini_columns",
-    "entropy, rows": "entropy_rows",
-    "entropy, columns": "entropy_columns",
+    "Gini rows": "gini_rows",
+    "Gini columns": "gini_columns",
+    "entropy rows": "entropy_rows",
+    "entropy columns": "entropy_columns",
     "in 5 % of lines": "line_share",
     "by chance": "line_share_chance",
     "stable rank": "stable_rank",
