@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from"),
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),
+    "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM"),
     "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources"),
 }
 

@@ -78,13 +78,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def load_subject(name: str, device: str | None = None, dtype: str = "float32") -> Subject:
+def load_subject(name: str, device: str | None = None, dtype: str = "float32", owner: str = "importance") -> Subject:
     """Loads a model in eval mode.
 
     Args:
         name: Hub id, folder, ``asset:NAME``, run directory, ``.ckpt`` file or export.
         device: Where to; ``None`` takes a GPU if there is one.
         dtype: Of the weights.
+        owner: The command that speaks in errors.
 
     Raises:
         CommandError: If it cannot be loaded.
@@ -98,12 +99,12 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32") -
     kind = getattr(torch, dtype)
     path = Path(name)
     if path.suffix == ".ckpt" or (path / "checkpoints").is_dir() or is_export(path):
-        return _from_run(path, device, kind)
+        return _from_run(path, device, kind, owner)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError) as error:
-        raise CommandError(f"importance: --device {where}: {str(error).splitlines()[0]}") from error
+        raise CommandError(f"{owner}: --device {where}: {str(error).splitlines()[0]}") from error
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ...lightning_modules.pretrained import resolve_pretrained
@@ -115,16 +116,16 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32") -
     except (OSError, ValueError) as error:
         allowed = "a hub id, a model folder, asset:NAME, a run directory, a .ckpt file, an export"
         raise CommandError(
-            f"importance: {name} cannot be loaded ({str(error).splitlines()[0]}); allowed: {allowed}"
+            f"{owner}: {name} cannot be loaded ({str(error).splitlines()[0]}); allowed: {allowed}"
         ) from error
     return Subject(name, llm.to(where).eval(), TextFrontEnd(tokenizer))
 
 
-def _from_run(path: Path, device: str | None, dtype: Any) -> Subject:
+def _from_run(path: Path, device: str | None, dtype: Any, owner: str) -> Subject:
     from ...lightning_modules.checkpoints import find_checkpoint
     from ...lightning_modules.export_folder import is_export
 
-    listener = load_listener(path, device, "importance").to(dtype=dtype)
+    listener = load_listener(path, device, owner).to(dtype=dtype)
     config = run_config(path)
     prompts = {key: config[key] for key in PROMPT_OPTIONS if config.get(key) is not None}
     checkpoint = None if is_export(path) else find_checkpoint(path).resolve()

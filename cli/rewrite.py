@@ -1,0 +1,203 @@
+"""``textkeep rewrite MANIFEST -o NEW.jsonl --llm LLM``: targets in the words of the untouched LLM.
+
+The LLM reads each question as text and answers it greedily; the answer becomes the target of the question in the new
+manifest (DeSTA2, arXiv 2409.20007; AZeroS, arXiv 2601.06086). Whoever learns it need not move away from what the LLM
+would say anyway. Accepted answers stay as they are, for scoring; so do clips and all other keys. An interrupted
+command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import CommandError
+from .facts import write_lines
+from .importance.output import progress_bars
+from .importance.subject import add_model_options, load_subject, positive
+from .rewrite_part import Answer, PartFile
+
+KEEP = ("all", "correct")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        argv: The words after ``textkeep rewrite``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    output: Path = arguments.output
+    if output.exists() or output.suffix != ".jsonl":
+        fault = "exists" if output.exists() else "is no .jsonl file"
+        raise CommandError(f"rewrite: -o {output} {fault}; allowed: a new .jsonl file")
+    examples = _read(arguments.manifest, arguments.limit)
+    clips = _clips(examples, output, arguments.copy_clips)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with PartFile(output.with_name(f"{output.name}.part"), _settings(arguments)) as part:
+        remaining = [example for example in examples if part.answer(example.id, example.question) is None]
+        if len(remaining) < len(examples):
+            print(f"{part.path}: {len(examples) - len(remaining)} answers are there already", flush=True)
+        if remaining:
+            _answer(remaining, arguments, part)
+    outcome: Counter[str] = Counter()
+    kept = [row for example in examples if (row := _row(example, part.answers, clips, arguments, outcome))]
+    if not kept:
+        raise CommandError(f"rewrite: no answer is kept ({_told(outcome)}); they are in {part.path}")
+    _copy(clips, output.parent, {row["id"] for row in kept})
+    write_lines(output, kept)
+    part.path.unlink()
+    print(f"{output}: {len(kept)} of {len(examples)} questions ({_told(outcome)})")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "textkeep rewrite",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("manifest", metavar="MANIFEST", help="a JSONL manifest, or spoken-facts/SPLIT")
+    add("-o", "--output", type=Path, required=True, help="the new manifest; clips must lie in its folder or below")
+    add("--llm", required=True, help="the LLM that is going to be trained: hub id, folder or asset:NAME")
+    add("--keep", choices=KEEP, default="all", help="correct: only answers in which an accepted answer occurs")
+    add("--copy-clips", action="store_true", help="copy the clips beside the new manifest, where they lie elsewhere")
+    add("--max-new-tokens", type=positive, default=128, help="longest answer; longer ones are left out (default: 128)")
+    add("--batch-size", type=positive, default=16, help="questions at once (default: 16)")
+    add("--limit", type=positive, help="only so many questions, the first ones")
+    add("--system", help="system prompt, if training uses one (data.system)")
+    add("--text-instruction", default="", help="text after each question, if training uses one")
+    add_model_options(parser)
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What an answer depends on."""
+    names = ("manifest", "llm", "max_new_tokens", "system", "text_instruction", "dtype")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _read(manifest: str, limit: int | None) -> list[Any]:
+    """The questions that are known as text."""
+    from ..datamodules.bad_examples import BadExamples
+    from ..datamodules.sources import read_sources
+
+    found = read_sources(manifest, BadExamples("raise"))
+    examples = [example for example in found if example.question][:limit]
+    if not examples:
+        raise CommandError(f"rewrite: {manifest} has no written questions")
+    if len(found) > len(examples) and limit is None:
+        print(f"{len(found) - len(examples)} of {len(found)} examples have no written question and are left out")
+    return examples
+
+
+def _clips(examples: Sequence[Any], output: Path, copy: bool) -> dict[str, tuple[Path, str]]:
+    """Id -> clip, and its path in the new manifest.
+
+    Raises:
+        CommandError: If a clip lies outside the manifest's folder and is not to be copied.
+    """
+    root = output.parent.resolve()
+    found: dict[str, tuple[Path, str]] = {}
+    for example in examples:
+        if example.audio is None:
+            continue
+        clip = Path(example.audio).resolve()
+        if clip.is_relative_to(root):
+            found[example.id] = (clip, clip.relative_to(root).as_posix())
+        elif copy:
+            mark = hashlib.sha256(str(clip.parent).encode()).hexdigest()[:8]
+            found[example.id] = (clip, f"{output.stem}_clips/{clip.stem}-{mark}{clip.suffix}")
+        else:
+            raise CommandError(
+                f"rewrite: {example.location}: the clip {example.audio} does not lie under {root}, the new manifest's "
+                "folder; allowed: an -o in a folder above it, or --copy-clips"
+            )
+    return found
+
+
+def _copy(clips: dict[str, tuple[Path, str]], root: Path, kept: set[str]) -> None:
+    """Brings the clips of the kept questions to where the new manifest names them."""
+    for identity, (clip, name) in clips.items():
+        target = root / name
+        if identity not in kept or target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.copyfile(clip, temporary)
+        temporary.replace(target)
+
+
+def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFile) -> None:
+    """Has the LLM answer, in batches of similar length."""
+    subject = load_subject(arguments.llm, arguments.device, arguments.dtype, "rewrite")
+    ordered = sorted(examples, key=lambda example: len(example.question))
+    size = arguments.batch_size
+    batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    with progress_bars() as report:
+        for done, batch in enumerate(batches):
+            report("answering", done, len(batches))
+            part.add(_answers(batch, subject, arguments))
+
+
+def _answers(examples: Sequence[Any], subject: Any, arguments: argparse.Namespace) -> Iterator[Answer]:
+    from ..datamodules import ChatPrompt, Collator
+    from ..datamodules.rows import Row
+    from ..lightning_modules.generation import greedy_tokens
+
+    tokenizer = subject.front_end.tokenizer
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    prompt = ChatPrompt(tokenizer, text_instruction=arguments.text_instruction, system=arguments.system)
+    collator = Collator(subject.front_end, prompt, answers=False)
+    batch = collator([Row(example, "text") for example in examples]).to(subject.llm.device)
+    embeds = subject.llm.get_input_embeddings()(batch.input_ids)
+    written = greedy_tokens(subject.llm, tokenizer, embeds, batch.attention_mask, arguments.max_new_tokens)
+    texts = tokenizer.batch_decode(written.ids, skip_special_tokens=True)
+    for example, text, ended in zip(examples, texts, written.ended, strict=True):
+        yield Answer(example.id, example.question, text.strip(), ended)
+
+
+def _row(
+    example: Any,
+    answers: dict[str, Answer],
+    clips: dict[str, tuple[Path, str]],
+    arguments: argparse.Namespace,
+    outcome: Counter[str],
+) -> dict[str, Any] | None:
+    """The line of the new manifest, if the answer is kept; what became of it is counted."""
+    from ..evaluation import qa_match
+
+    answer = answers[example.id]
+    correct = qa_match(answer.text, example.answers)
+    if not answer.ended:
+        outcome[f"not ended within {arguments.max_new_tokens} tokens, left out"] += 1
+        return None
+    if not answer.text:
+        outcome["empty, left out"] += 1
+        return None
+    if not correct and arguments.keep == "correct":
+        outcome["without an accepted answer, left out"] += 1
+        return None
+    outcome["with an accepted answer" if correct else "without an accepted answer"] += 1
+    row = {"id": example.id, "question": example.question, "answers": list(example.answers), "target": answer.text}
+    if example.id in clips:
+        row["audio"] = clips[example.id][1]
+    if example.system is not None:
+        row["system"] = example.system
+    return {**row, "source": example.source, **example.metadata, "target_by": arguments.llm}
+
+
+def _told(outcome: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in outcome.most_common())
