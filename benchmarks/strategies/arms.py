@@ -17,6 +17,9 @@ FULL = "full"
 #: Overlays that are no arm of their own here, and why.
 LEFT_OUT = {"tuning/full": "the arm `full`"}
 
+#: Arms whose untouched LLM has other layers than full tuning's: they measure it themselves.
+OWN_START = {"tuning/depth_upscaling"}
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -29,6 +32,11 @@ class Arm:
 
     name: str
     overlays: tuple[Path, ...] = ()
+
+    @property
+    def measures_start(self) -> bool:
+        """Whether it measures the untouched LLM."""
+        return self.name == FULL or self.name in OWN_START
 
     @property
     def folder(self) -> str:

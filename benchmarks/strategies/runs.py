@@ -73,7 +73,7 @@ def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
     shutil.rmtree(directory, ignore_errors=True)  # of a run that was broken off
     clock = {"class_path": CLOCK, "init_args": {"path": str(out / f"{arm.folder}.clock.json")}}
     shared = write_conditions(
-        out / f"{arm.folder}.conditions.yaml", conditions(out, steps, at_start=arm.name == FULL, callbacks=[clock])
+        out / f"{arm.folder}.conditions.yaml", conditions(out, steps, at_start=arm.measures_start, callbacks=[clock])
     )
     log = out / f"{arm.folder}.log"
     log.write_text("")

@@ -31,6 +31,8 @@ class DepthUpScaling(Tuning):
         ValueError: If the fraction is not in (0, 1].
     """
 
+    moves_base_weights = False
+
     def __init__(self, fraction: float = 0.25, adaptor_lr: float | None = None) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f"DepthUpScaling: fraction is {fraction}, but must lie in (0, 1]")

@@ -15,9 +15,11 @@ from textkeep.lightning_modules import (
     AnswerCrossEntropy,
     ConcatMLP,
     CTCAlignment,
+    DepthUpScaling,
     FullFineTuning,
     ImportanceRates,
     LoRA,
+    OPLoRA,
     PartialFineTuning,
     PiSSA,
     SpeechLLM,
@@ -51,6 +53,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
         "use_dora rescales the weight itself, which a gate cannot take back",
     ),
     "DoRA that begins in the weight": (lambda: {"tuning": LoRA(use_dora=True, start=PiSSA())}, "leave out one"),
+    "orthogonal updates of row lengths": (
+        lambda: {"tuning": OPLoRA(use_dora=True)},
+        "OPLoRA: use_dora rescales the rows of the whole weight, protected directions included",
+    ),
+    "weights drawn back under inserted layers": (
+        lambda: {"tuning": DepthUpScaling(), "objectives": [AnswerCrossEntropy(), L2SP()]},
+        "L2SP draws the LLM's own weights back, but DepthUpScaling never moves them",
+    ),
     "importance from two places": (
         lambda: {"tuning": FullFineTuning(rates=ImportanceRates(snapshot="a", probe="b"))},
         "give either a snapshot .* or a probe to measure on .* got both",

@@ -1,0 +1,38 @@
+"""``docs/strategies.md`` names every overlay and every public class that an overlay can choose."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from textkeep import lightning_modules
+from textkeep.lightning_modules import Objective, Tuning
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+OVERLAYS = [
+    path for name in ("tuning", "objectives", "hybrids") for path in sorted((ROOT / "configs" / name).glob("*"))
+]
+CHOICES = [
+    name
+    for name in lightning_modules.__all__
+    if issubclass(found := getattr(lightning_modules, name), Tuning | Objective) and not inspect.isabstract(found)
+]
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_overlay_has_its_line(path: Path) -> None:
+    assert re.search(rf"`{re.escape(path.name)}`", TEXT)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_class_has_its_line(name: str) -> None:
+    assert f"`{name}`" in TEXT
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(\w+\.yaml)`", TEXT))))
+def test_what_it_names_is_there(name: str) -> None:
+    assert list((ROOT / "configs").rglob(name))
