@@ -124,6 +124,51 @@ def flips(evaluation: Evaluation) -> list[Flip]:
     return sorted(found, key=lambda f: (f.after.modality != "text", f.kind != "lost", f.after.id))
 
 
+@dataclass(frozen=True)
+class FlippedQuestion:
+    """A question that flipped in at least one modality, with what was answered in both.
+
+    Attributes:
+        id: Item.
+        question: As text.
+        answers: Accepted spellings.
+        kinds: Modality -> ``lost``, ``gained``, or ``same``; only modalities that were scored twice.
+        before: Modality -> the first record.
+        after: Modality -> the last record.
+        clip: ``data:`` URI of the spoken question, empty if it is not shown.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    kinds: dict[str, str]
+    before: dict[str, Prediction]
+    after: dict[str, Prediction]
+    clip: str = ""
+
+
+def flipped_questions(evaluation: Evaluation) -> list[FlippedQuestion]:
+    """The questions behind :func:`flips`, in its order."""
+    flipped = {(flip.after.id, flip.after.modality): flip.kind for flip in flips(evaluation)}
+    before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first)}
+    after = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.last)}
+    questions = []
+    for identity in dict.fromkeys(item for item, _ in flipped):
+        scored = [m for m in MODALITIES if (identity, m) in before and (identity, m) in after]
+        record = after[identity, scored[0]]
+        questions.append(
+            FlippedQuestion(
+                id=identity,
+                question=record.question,
+                answers=record.answers,
+                kinds={m: flipped.get((identity, m), "same") for m in scored},
+                before={m: before[identity, m] for m in scored},
+                after={m: after[identity, m] for m in scored},
+            )
+        )
+    return questions
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as dotted names and text; lists stay whole unless they hold mappings."""
     flat: dict[str, str] = {}

@@ -67,8 +67,16 @@ def _heat_map(lines: Sequence[dict[str, Any]], table: list[list[float]], view: s
     return figure([trace], "step", DEPTH, xaxis={"title": {"text": "step"}, "type": "category"})
 
 
+def measured_steps(runs: Sequence[RunData]) -> list[int]:
+    """All steps at which importance was measured in any of the runs."""
+    return sorted({line["step"] for run in runs for line in run.importance})
+
+
 def profiles(runs: Sequence[RunData]) -> dict[str, Figure]:
-    """Layer shares at the first and the last measurement, for each ``probe|estimator``."""
+    """Layer shares at the first and the last measurement, for each ``probe|estimator``.
+
+    The last one's trace carries the other measurements (``meta``), for the page's slider to show.
+    """
     return {f"{probe}|{estimator}": _profile(runs, probe, estimator) for probe, estimator in _pairs(runs)}
 
 
@@ -83,9 +91,15 @@ def _profile(runs: Sequence[RunData], probe: str, estimator: str) -> Figure:
             points = [(100 * v, math.nan, math.nan) for v in values]
             name = f"{run.name}, step {line['step']}" if len(runs) > 1 else f"step {line['step']}"
             hover = f"{label(name)}<br>layer %{{x}}: %{{y:.3g}} %<extra></extra>"
-            traces.append(
-                curve(name, range(len(values)), points, colour(index), dash=dash, symbol=symbol, hovertemplate=hover)
-            )
+            style = {"dash": dash, "symbol": symbol, "hovertemplate": hover}
+            trace = curve(name, range(len(values)), points, colour(index), **style)
+            if line is lines[-1] and len(lines) > 1:
+                trace.meta = {
+                    "name": label(f"{run.name}, " if len(runs) > 1 else ""),
+                    "steps": [each["step"] for each in lines],
+                    "shares": [[100 * share for share in each["shares"].values()] for each in lines],
+                }
+            traces.append(trace)
     axis = {"title": {"text": "share of the importance, %"}, "rangemode": "tozero", "zeroline": False}
     return figure(traces, DEPTH, "", yaxis=axis)
 

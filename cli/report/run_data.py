@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ...evaluation import Prediction, read_lines, read_predictions
 from ..errors import CommandError
+
+if TYPE_CHECKING:
+    from ...importance import Snapshot
 
 PARTS = ("config.yaml", "metrics.csv", "importance", "evaluation")
 
@@ -82,6 +85,7 @@ class RunData:
         importance: Lines of ``importance/summary.jsonl``.
         verifications: Records of ``textkeep importance verify``, newest last.
         evaluations: Split -> evaluations; only splits with at least one.
+        removals: Name of a removal test -> its JSON (``importance/removal*.json``).
         meta: ``meta.json`` of the latest importance snapshot, empty if there is none.
         notes: What is missing or could not be read.
         changed: When anything in it was last written, UTC.
@@ -95,9 +99,11 @@ class RunData:
     importance: list[dict[str, Any]] = field(default_factory=list)
     verifications: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    removals: dict[str, dict[str, Any]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     changed: datetime | None = None
+    _snapshots: dict[Path, Snapshot | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, path: Path) -> RunData:
@@ -123,7 +129,21 @@ class RunData:
         run._read("evaluation/summary.jsonl", lambda file: run._read_evaluation(file, "val"))
         if (path / "evaluation/test/summary.jsonl").exists():
             run._read("evaluation/test/summary.jsonl", lambda file: run._read_evaluation(file, "test"))
+        for file in sorted((path / "importance").glob("removal*.json")):
+            run._read(f"importance/{file.name}", run._read_removal)
         return run
+
+    def snapshot(self, probe: str, step: int) -> Snapshot | None:
+        """A snapshot of importance, with its row and column sums; None if it is not there (any more)."""
+        from ...importance import Snapshot
+
+        folder = self.path / "importance" / probe / f"step={step:06d}"
+        if folder not in self._snapshots:
+            try:
+                self._snapshots[folder] = Snapshot.load(folder)
+            except (OSError, ValueError, KeyError):
+                self._snapshots[folder] = None
+        return self._snapshots[folder]
 
     @property
     def last_step(self) -> int:
@@ -192,6 +212,13 @@ class RunData:
         if not {"random", "magnitude"} <= scores or not record["groups"] or not record["granularity"]:
             raise ValueError("it is no record of `textkeep importance verify`")
         self.verifications.append(record)
+
+    def _read_removal(self, file: Path) -> None:
+        test = json.loads(file.read_text(encoding="utf-8"))
+        for row in test["rows"]:
+            _ = row["removed"], row["data"], float(row["increase"]), row["low"], row["high"], row["perplexity"]
+        name = f"{100 * test['fraction']:.3g} % of the weights off, by {test['estimator']}, chosen per {test['scope']}"
+        self.removals[name if name not in self.removals else f"{name} ({file.stem})"] = test
 
     def _read_evaluation(self, file: Path, stage: str) -> None:
         rows = sorted((row for _, row in read_lines(file)), key=lambda row: row["step"])

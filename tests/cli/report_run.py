@@ -131,14 +131,14 @@ def _snapshot(
     rng = np.random.default_rng(seed)
     spread = rng.lognormal(0.0, 0.5, (examples, len(table)))
     losses = 2.4 + 0.3 * rng.standard_normal(examples) + 0.002 * step
-    empty = [np.zeros(8) for _ in table]
+    sums = [rng.lognormal(0.0, 1.0, 8) for _ in table]
     estimators = {"taylor": profile * spread, "fisher": profile**2 * spread**2}
     return Snapshot(
         table=table,
         examples=estimators,
         totals={},
-        rows=dict.fromkeys(estimators, empty),
-        columns=dict.fromkeys(estimators, empty),
+        rows=dict.fromkeys(estimators, sums),
+        columns={name: [each**2 for each in sums] for name in estimators},
         heads=[np.zeros(0)] * len(table),
         losses=losses,
         tokens=np.full(examples, 4),

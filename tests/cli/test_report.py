@@ -50,7 +50,8 @@ def test_the_page_holds_all_figures_and_nothing_from_the_network(run: Path, caps
     assert "default-src 'none'" in text
     figures = figures_of(page)
     assert set(figures) == {
-        "accuracy", "answer-loss", "hearing", "heat-0", "profile", "ratio", "shift", "probe-loss", "training",
+        "frontier", "accuracy", "answer-loss", "hearing", "heat-0", "profile", "ratio", "shift", "probe-loss",
+        "kinds", "gini", "training",
     }  # fmt: skip
     # Every place of the page has its figures, and every selection of it exists.
     places = dict(re.findall(r'<div class="canvas" id="([^"]+)" data-controls="([^"]*)"', text))
@@ -273,22 +274,31 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000",
-    "--enable-logging=stderr",
+    "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND",
 ]  # fmt: skip
 
 PROBE = """<script>
 const waiting = setInterval(() => {
   if (!document.documentElement.dataset.ready) return;
   clearInterval(waiting);
-  const select = document.querySelector('select[data-control="view"]');
-  const before = document.getElementById("heat-0").data[0].colorscale;
-  select.value = "change";
-  select.dispatchEvent(new Event("change"));
-  const after = document.getElementById("heat-0").data[0].colorscale;
+  const choose = (control, value) => {
+    control.value = value;
+    control.dispatchEvent(new Event("input"));
+  };
+  const heat = document.getElementById("heat-0"), section = heat.closest("section");
+  const before = heat.data[0].colorscale;
+  choose(section.querySelector('select[data-control="view"]'), "change");
+  const after = heat.data[0].colorscale;
+  choose(section.querySelector("input[data-steps]"), 1);
+  const profile = document.getElementById("profile").data.find((trace) => trace.meta);
   const drawn = [...document.querySelectorAll(".canvas")].filter((c) => c.querySelector(".main-svg")).length;
+  const csv = table(heat).trim().split("\\n");
   document.body.dataset.result = JSON.stringify({
     drawn, changed: JSON.stringify(before) !== JSON.stringify(after),
     wide: document.documentElement.scrollWidth > window.innerWidth,
+    slid: [profile.name, `${profile.y}` === `${profile.meta.shares[1]}`, heat.layout.shapes.length],
+    csv: [csv.length, csv[1].split(",")[1], Number(csv[1].split(",")[3]) === heat.data[0].z[0][0]],
+    fetched: performance.getEntriesByType("resource").filter((entry) => /^https?:/.test(entry.name)).length,
   });
 }, 50);
 </script>"""
@@ -313,4 +323,11 @@ def test_a_browser_draws_it_without_a_complaint(run: Path, other: Path, tmp_path
     found = re.search(r'data-result="([^"]+)"', done.stdout)
     assert found, done.stderr
     result = json.loads(found.group(1).replace("&quot;", '"'))
-    assert result == {"drawn": 10, "changed": True, "wide": False}
+    assert result == {
+        "drawn": 13,
+        "changed": True,
+        "wide": False,
+        "slid": ["full, step 10", True, 1],
+        "csv": [1 + 4 * len(STEPS), "0", True],
+        "fetched": 0,
+    }

@@ -45,20 +45,45 @@ function choice(canvas) {
   return names.map((name) => section.querySelector(`select[data-control="${name}"]`).value).join("|");
 }
 
+// The step that the section's slider stands at; the last one where there is no slider.
+function chosenStep(canvas) {
+  const slider = canvas.closest("section").querySelector("input[data-steps]");
+  return slider ? Number(slider.dataset.steps.split(" ")[slider.value]) : Infinity;
+}
+
+const lastBefore = (steps, step) => Math.max(0, steps.filter((s) => Number(s) <= step).length - 1);
+
+// What the slider changes: a frame on a heat map's column, or the measurement that a profile shows.
+const following = {
+  mark(figure, step) {
+    const at = lastBefore(figure.data[0].x, step);
+    const frame = { type: "rect", xref: "x", yref: "paper", x0: at - 0.5, x1: at + 0.5, y0: 0, y1: 1 };
+    figure.layout.shapes = [{ ...frame, line: { color: colours("--ink"), width: 1.5 } }];
+  },
+  profile(figure, step) {
+    for (const trace of figure.data.filter((one) => one.meta)) {
+      const at = lastBefore(trace.meta.steps, step);
+      trace.y = trace.meta.shares[at];
+      trace.name = `${trace.meta.name}step ${trace.meta.steps[at]}`;
+    }
+  },
+};
+
 function draw(canvas) {
-  const figure = figures[canvas.id][choice(canvas)];
-  if (!figure) {
+  const found = figures[canvas.id][choice(canvas)];
+  if (!found) {
     Plotly.purge(canvas);
     canvas.innerHTML = '<p class="none">Not measured.</p>';
     return;
   }
   canvas.querySelector(".none")?.remove();
+  const figure = structuredClone(found);
+  if (canvas.dataset.follows) following[canvas.dataset.follows](figure, chosenStep(canvas));
   const options = {
     responsive: true,
     displaylogo: false,
     displayModeBar: window.innerWidth > 600,
-    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-    toImageButtonOptions: { filename: canvas.id, scale: 2 },
+    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]],
   };
   Plotly.react(canvas, tinted(figure.data), themed(figure.layout), options);
 }
@@ -67,11 +92,61 @@ function drawAll() {
   document.querySelectorAll(".canvas").forEach(draw);
 }
 
+// The numbers of a figure as CSV: one line a point, or a cell of a heat map.
+function table(canvas) {
+  const rows = [["series", "x", "y", "value", "low", "high"]];
+  for (const trace of figures[canvas.id][choice(canvas)]?.data ?? []) {
+    if (trace.z) {
+      trace.z.forEach((row, i) => row.forEach((value, j) => rows.push(["", trace.x[j], trace.y[i], value, "", ""])));
+    } else if (trace.hoverinfo !== "skip") {
+      const bars = trace.error_y;
+      trace.x.forEach((x, i) => rows.push([trace.name ?? "", x, "", trace.y[i],
+        bars ? trace.y[i] - bars.arrayminus[i] : "", bars ? trace.y[i] + bars.array[i] : ""]));
+    }
+  }
+  const cell = (value) => /[",\n]/.test(`${value}`) ? `"${`${value}`.replaceAll('"', '""')}"` : value ?? "";
+  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+}
+
+function save(button) {
+  const canvas = document.getElementById(button.dataset.plot);
+  const name = [canvas.id, ...choice(canvas).split("|")].filter(Boolean).join("-");
+  if (button.dataset.save === "png") {
+    Plotly.downloadImage(canvas, { format: "png", scale: 2, filename: name });
+    return;
+  }
+  const place = URL.createObjectURL(new Blob([table(canvas)], { type: "text/csv" }));
+  Object.assign(document.createElement("a"), { href: place, download: `${name}.csv` }).click();
+  URL.revokeObjectURL(place);
+}
+
+// Paper is white and narrow, whatever the screen is.
+function forPaper(printing) {
+  if (printing) document.documentElement.dataset.print = "true";
+  else delete document.documentElement.dataset.print;
+  drawAll();
+  document.querySelectorAll(".canvas .main-svg").forEach((svg) => {
+    if (printing) Plotly.relayout(svg.closest(".canvas"), { width: 340, height: 280 });
+  });
+}
+
+function listen() {
+  document.querySelectorAll(".controls select, .controls input").forEach((control) => {
+    control.addEventListener("input", () => {
+      const section = control.closest("section");
+      const moved = control.matches("input");
+      if (moved) control.nextElementSibling.value = control.dataset.steps.split(" ")[control.value];
+      section.querySelectorAll(moved ? ".canvas[data-follows]" : ".canvas").forEach(draw);
+    });
+  });
+  document.querySelectorAll("[data-save]").forEach((button) => button.addEventListener("click", () => save(button)));
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  window.addEventListener("beforeprint", () => forPaper(true));
+  window.addEventListener("afterprint", () => forPaper(false));
+}
+
 loadPlotly().then(() => {
   drawAll();
-  document.querySelectorAll("select").forEach((select) => {
-    select.addEventListener("change", () => select.closest("section").querySelectorAll(".canvas").forEach(draw));
-  });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  listen();
   document.documentElement.dataset.ready = "true";
 });
