@@ -33,8 +33,6 @@ PATIENCE = 240.0
 def screen(command: str, columns: int, lines: int, ready: str, keys: list[str]) -> str:
     """The screen of a command once it shows a text, with colours as escape codes."""
     tmux = ["tmux", "-L", SESSION]
-    # W&B's viewer remembers which panes were open: not here.
-    command = f"WANDB_CONFIG_DIR={tempfile.mkdtemp()} {command}"
     size = ["-x", str(columns), "-y", str(lines)]
     subprocess.run([*tmux, "-u", "new-session", "-d", *size, "-s", SESSION, command], check=True)
     try:
