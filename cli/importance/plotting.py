@@ -122,6 +122,8 @@ def plot_removal(test: Any, path: Path) -> None:
 
 def plot_verification(found: Any, path: Path) -> None:
     """Score against the absolute change of the loss, one panel a score, for the largest amount of shrinking."""
+    from matplotlib.ticker import NullFormatter
+
     shrink = max(found.effects)
     effects = np.abs(found.effects[shrink])
     judged = {r.score: r for r in found.results if r.shrink == shrink}
@@ -129,6 +131,7 @@ def plot_verification(found: Any, path: Path) -> None:
         for axis, (name, values) in zip(axes[0], found.scores.items(), strict=True):
             axis.scatter(values, effects, s=12, color=BEFORE, alpha=0.8)
             axis.set(xscale="log", yscale="log", xlabel=f"{name} of the {found.granularity}")
+            axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade their labels would lie on each other
             r = judged[name]
             axis.set_title(f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", loc="left", fontsize=9)
         axes[0, 0].set(ylabel="|change of the loss|, nats")
