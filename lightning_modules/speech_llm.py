@@ -22,7 +22,7 @@ from .combination import check_combination
 from .encoders import SpeechEncoder
 from .export_folder import is_export, load_export
 from .front_end import FrontEnd
-from .frozen_state import check_frozen, drop_frozen
+from .frozen_state import check_frozen, drop_frozen, frozen_hash, frozen_names
 from .generation import greedy_answers
 from .item_divergences import ItemDivergences, item_divergences
 from .modality_losses import ModalityLosses
@@ -114,7 +114,7 @@ class SpeechLLM(LightningModule):
         if self.llm is not None:
             return
         path = resolve_pretrained(self.llm_source)
-        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=torch.get_default_dtype())
+        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=torch.get_default_dtype(), **self.tuning.loading())
         self.encoder.load()
         self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
         if self.adaptor_weights is None:
@@ -129,6 +129,8 @@ class SpeechLLM(LightningModule):
         if self.gradient_checkpointing:
             arguments = {"use_reentrant": False, **self.tuning.checkpointing()}
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
+        if self.tuning.loading():  # bitsandbytes may pack the weights anew at the first forward pass
+            self._frozen_hash = frozen_hash(self.state_dict(), frozen_names(self, self.tuning.kept(self.llm)))
         self.train(self.training)
 
     def _objectives(self) -> list[Objective]:

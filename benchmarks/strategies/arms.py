@@ -15,7 +15,7 @@ FOLDERS = ("tuning", "objectives", "hybrids")
 FULL = "full"
 
 #: Overlays that are no arm of their own here, and why.
-LEFT_OUT = {"tuning/full": "the arm `full`"}
+LEFT_OUT = {"tuning/full": "the arm `full`", "tuning/qlora": "needs a GPU"}
 
 #: Arms whose untouched LLM has other layers than full tuning's: they measure it themselves.
 OWN_START = {"tuning/depth_upscaling"}

@@ -10,6 +10,7 @@ from .lora import LoRA
 from .masks import WeightMask
 from .oplora import OPLoRA
 from .partial_fine_tuning import PartialFineTuning
+from .qlora import QLoRA
 from .rates import LayerRates
 from .speech_gate import SpeechGate, SpeechPositions, SpeechTurns
 from .tuning import ParameterGroup, Tuning
@@ -31,6 +32,7 @@ __all__ = [
     "ParameterGroup",
     "PartialFineTuning",
     "PiSSA",
+    "QLoRA",
     "SpeechGate",
     "SpeechPositions",
     "SpeechTurns",

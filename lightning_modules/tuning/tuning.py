@@ -52,6 +52,10 @@ class Tuning(ABC):
     #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.
     mergeable: bool = True
 
+    def loading(self) -> dict[str, Any]:
+        """Arguments for ``from_pretrained`` of the LLM that is trained."""
+        return {}
+
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Sets ``requires_grad`` everywhere; may put adapters or layers into the LLM, which keeps its class."""

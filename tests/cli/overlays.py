@@ -16,7 +16,13 @@ from textkeep.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-OVERLAYS = sorted(path for folder in ("tuning", "objectives", "hybrids") for path in (CONFIGS / folder).glob("*.yaml"))
+NEEDS_GPU = {"qlora"}
+OVERLAYS = sorted(
+    path
+    for folder in ("tuning", "objectives", "hybrids")
+    for path in (CONFIGS / folder).glob("*.yaml")
+    if path.stem not in NEEDS_GPU
+)
 
 
 def overlay_name(path: Path) -> str:
