@@ -21,7 +21,7 @@ from pathlib import Path
 from .arms import FULL, find_arms
 from .costs import measure_costs
 from .results import Results
-from .runs import run_arm
+from .runs import reread, run_arm
 from .table import tables
 
 
@@ -30,6 +30,11 @@ def main() -> int:
     options = _parser().parse_args()
     out: Path = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    if options.reread:
+        for arm in find_arms():
+            if (line := reread(arm, out)) is not None:
+                Results(out / "results.jsonl").put(line)
+        return 0
     if options.table:
         print(tables(out))
         return 0
@@ -85,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: 60)")
     parser.add_argument("--costs", action="store_true", help="step time and memory instead of what was learned")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there")
+    parser.add_argument("--reread", action="store_true", help="make results.jsonl anew from the run directories")
     parser.add_argument("--lock", type=Path, help="lock file to hold while an arm runs, released between arms")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ class Results:
         return {line["arm"] for line in self.read() if "error" not in line}
 
     def put(self, line: dict[str, Any]) -> None:
-        """Adds an arm's line in the place of an earlier one."""
-        lines = [*(other for other in self.read() if other["arm"] != line["arm"]), line]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
-        temporary.replace(self.path)
+        """Adds an arm's line in the place of an earlier one; several runners may do so at once."""
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lines = [*(other for other in self.read() if other["arm"] != line["arm"]), line]
+            temporary = self.path.with_name(f".{self.path.name}.tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
+            temporary.replace(self.path)
 
 
 def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:
@@ -82,19 +85,21 @@ def _scores(after: Path, before: Path) -> dict[str, Any]:
 
 
 def _importance(probe: str, after: Path, before: Path) -> dict[str, Any]:
+    """Loss on a probe and the shift of its importance; no shift where the LLM has other layers than at the start."""
     first, last = Snapshot.load(before), Snapshot.load(after)
-    shift = compare(first, last, "taylor", replicates=500)
     losses = dict(zip(first.ids, first.losses.tolist(), strict=True))
     change = paired_bootstrap([losses[i] for i in last.ids], last.losses.tolist())
     row: dict[str, Any] = {
         "loss": list(_mean(last)),
         "loss_change": list(change),
         "start_loss": list(_mean(first)),
-        "js_null": shift.metrics["js"].null_p95,
     }
-    for name in ("js", "log_total_ratio"):
-        estimate = shift.metrics[name]
-        row[name] = [estimate.value, estimate.low, estimate.high]
+    if [matrix.name for matrix in first.table] == [matrix.name for matrix in last.table]:
+        shift = compare(first, last, "taylor", replicates=500)
+        row["js_null"] = shift.metrics["js"].null_p95
+        for name in ("js", "log_total_ratio"):
+            estimate = shift.metrics[name]
+            row[name] = [estimate.value, estimate.low, estimate.high]
     return {f"{probe}/{key}": value for key, value in row.items()}
 
 

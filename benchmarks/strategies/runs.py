@@ -94,6 +94,17 @@ def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
         return line | {"error": f"its results cannot be read: {error!r}"}
 
 
+def reread(arm: Arm, out: Path) -> dict[str, Any] | None:
+    """An arm's line from the run directory that is there; ``None`` if it has not ended."""
+    clock = out / f"{arm.folder}.clock.json"
+    if not clock.is_file():
+        return None
+    try:
+        return {"arm": arm.name} | read_run(out / arm.folder, out / FULL, clock)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def last_error(log: Path) -> str:
     """The line of a log that says what was wrong."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]

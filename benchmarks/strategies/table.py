@@ -64,6 +64,8 @@ def _moved(line: dict[str, Any], cost: dict[str, Any] | None, full: dict[str, An
 
 
 def _shift(line: dict[str, Any], key: str, sign: str = "") -> str:
+    if key not in line:
+        return "-"
     value, low, high = line[key]
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
