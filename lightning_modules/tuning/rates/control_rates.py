@@ -56,6 +56,7 @@ class ReversedRates(ControlRates):
     """The same range, the other way round: of equation 3, the most important layer learns fastest.
 
     ``max + min - m``, which for :class:`ImportanceRates` is equation 3 with ``1 - I`` for the scaled importance ``I``.
+    The mean becomes ``max + min - mean``; :class:`PermutedRates` keeps it.
     """
 
     def changed(self, multipliers: list[float]) -> list[float]:
