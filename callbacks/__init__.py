@@ -6,17 +6,26 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "Cascade": "evaluations.cascade",
+    "ChoicesByLetter": "evaluations.choices_by_letter",
+    "ChoicesByLikelihood": "evaluations.choices_by_likelihood",
     "Divergence": "divergence",
+    "EvaluationSuite": "evaluation_suite",
     "GracefulStop": "graceful_stop",
     "ImportanceTracker": "importance_tracker",
+    "InstructionFollowing": "evaluations.instruction_following",
     "LogProgress": "log_progress",
+    "PlainText": "evaluations.plain_text",
     "PredictionWriter": "prediction_writer",
+    "Refusals": "evaluations.refusals",
     "ResilientWandbLogger": "wandb_logger",
     "Retention": "retention",
     "RunCSVLogger": "csv_logger",
     "RunCheckpoint": "checkpoint",
     "RunProgressBar": "run_progress_bar",
+    "SpeechRecognition": "evaluations.speech_recognition",
     "SubspaceOverlap": "subspace_overlap",
+    "TextBenchmarks": "evaluations.text_benchmarks",
     "TuningImportance": "tuning_importance",
 }
 

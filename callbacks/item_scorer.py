@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ..evaluation import ItemDivergence, Prediction, qa_match
+from ..evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
 
 
 @dataclass
@@ -45,6 +45,8 @@ class Scores:
             shuffled_loss=self.shuffled_losses[identity][0] if identity in self.shuffled_losses else None,
             source=example.source,
             category=str(example.metadata.get("category", "")),
+            exact=None if response is None else exact_match(response, example.answers),
+            f1=None if response is None else token_f1(response, example.answers),
         )
 
 
@@ -64,12 +66,28 @@ class ItemScorer:
         self.max_new_tokens = max_new_tokens
         self.max_batches = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
 
-    def responses(self, examples: Sequence[Any], modality: str) -> dict[str, str]:
-        """Greedy response by item."""
+    def responses(
+        self,
+        examples: Sequence[Any],
+        modality: str,
+        speech_instruction: str | None = None,
+        max_new_tokens: int | None = None,
+        untouched: bool = False,
+    ) -> dict[str, str]:
+        """Greedy response by item.
+
+        Args:
+            examples: What is asked.
+            modality: ``speech`` or ``text``.
+            speech_instruction: Text after the clip, in the place of the data module's.
+            max_new_tokens: Longest response, in the place of the scorer's.
+            untouched: Ask the LLM as it was before tuning (written questions only).
+        """
         found: dict[str, str] = {}
-        for batch in self._batches(examples, modality, answers=False):
+        generate = self.model.generate_untouched if untouched else self.model.generate
+        for batch in self._batches(examples, modality, answers=False, speech_instruction=speech_instruction):
             with self.precision.val_step_context():  # the model alone: features are computed in full precision
-                texts = self.model.generate(batch, max_new_tokens=self.max_new_tokens)
+                texts = generate(batch, max_new_tokens=max_new_tokens or self.max_new_tokens)
             found.update(zip(batch.ids, texts, strict=True))
         return found
 
@@ -95,8 +113,9 @@ class ItemScorer:
             found += [ItemDivergence(*row) for row in zip(batch.ids, *columns, strict=True)]
         return found
 
-    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, twins: bool = False) -> Iterator[Any]:
-        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, twins=twins)):
+    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Any]:
+        """Batches on the device; ``options`` are those of the data module's ``loader``."""
+        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, **options)):
             if index == self.max_batches:
                 return
             yield replace(batch, features=self.precision.convert_input(batch.features)).to(self.model.device)

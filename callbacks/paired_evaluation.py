@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.seed import isolate_rng
 from typing_extensions import override
 
 from ..evaluation import MODALITIES, RetentionSummary, forget_after
+from .measuring import evaluation_folder, measured_step, undisturbed
 
 Stage = Literal["val", "test"]
 
@@ -125,9 +122,9 @@ class PairedEvaluation(Callback, ABC):
             The figures by key, the same on every rank.
         """
         started = time.perf_counter()
-        step = self._step(trainer)
+        step = measured_step(trainer, self._loaded_step)
         examples = trainer.datamodule.eval_pairs()  # type: ignore[attr-defined]
-        with _undisturbed(pl_module):
+        with undisturbed(pl_module):
             scores = _gathered(self.score(trainer, pl_module, self._choose(examples)))
         metrics: dict[str, float] = {}
         if trainer.is_global_zero:
@@ -140,15 +137,6 @@ class PairedEvaluation(Callback, ABC):
             logger.log_metrics(metrics, step=step)
         self._measured = (stage, step)
         return metrics
-
-    def _step(self, trainer: Trainer) -> int:
-        if trainer.state.fn == TrainerFn.FITTING:
-            return trainer.global_step
-        if self._loaded_step is not None:
-            return self._loaded_step
-        # A checkpoint saved without callback states tells callbacks nothing, but its name does.
-        named = re.search(r"step=(\d+)", str(trainer.ckpt_path or ""))
-        return int(named.group(1)) if named else trainer.global_step
 
     @staticmethod
     def _offer(pl_module: LightningModule, metrics: dict[str, float]) -> None:
@@ -165,10 +153,8 @@ class PairedEvaluation(Callback, ABC):
 
     def _folder(self, trainer: Trainer, stage: Stage) -> Path | None:
         """Where records go; nowhere in a trial run (``fast_dev_run``)."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return None
-        parts = [*(["test"] if stage == "test" else []), *([self.subfolder] if self.subfolder else [])]
-        return Path(trainer.default_root_dir, "evaluation", *parts)
+        folder = evaluation_folder(trainer, stage)
+        return folder / self.subfolder if folder is not None and self.subfolder else folder
 
     def _check_positive(self, name: str, value: int | None) -> None:
         if value is not None and value < 1:
@@ -178,19 +164,6 @@ class PairedEvaluation(Callback, ABC):
 def modalities_of(examples: Sequence[Any]) -> list[str]:
     """Speech and text, if any of the items has them."""
     return [m for m in MODALITIES if any(example.has(m) for example in examples)]
-
-
-@contextmanager
-def _undisturbed(pl_module: LightningModule) -> Generator[None, None, None]:
-    """Eval mode, no gradients and no inference tensors (a cache filled here may be trained on later); all put back."""
-    modes = [(module, module.training) for module in pl_module.modules()]
-    with isolate_rng(), torch.inference_mode(False), torch.no_grad():
-        pl_module.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
 
 
 def _gathered(scores: Any) -> list[Any]:

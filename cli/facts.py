@@ -1,4 +1,4 @@
-"""``textkeep facts``: rebuilds the text of Spoken Facts, or the sentences that align an adaptor, from their sources."""
+"""``textkeep facts``: rebuilds the text of Spoken Facts, and other texts of this package, from their sources."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .alignment_text import alignment_sentences
+from .fact_choices import choice_rows
+from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
 
@@ -37,10 +39,15 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("textkeep facts", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "output", type=Path, help="folder for train, validation and test.jsonl; a file with --alignment"
+        "output", type=Path, help="folder for train, validation and test.jsonl; a file with one of the next options"
     )
-    parser.add_argument("--alignment", type=int, metavar="N", help="write N sentences for adaptor alignment instead")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the alignment sentences (default: 0)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--alignment", type=int, metavar="N", help="write N sentences for adaptor alignment instead")
+    instead.add_argument(
+        "--choices", action="store_true", help="write multiple choice of the general questions instead"
+    )
+    instead.add_argument("--prose", type=int, metavar="N", help="write N plain sentences of WordNet instead")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
     parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
     parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data files (default: the asset wordnet)")
     return parser
@@ -63,6 +70,11 @@ def main(argv: list[str]) -> int:
     from .assets import locate
 
     arguments = _parser().parse_args(argv)
+    if arguments.choices:
+        return _told(arguments.output, choice_rows(_general_questions()), "multiple choice questions")
+    if arguments.prose is not None:
+        prose = prose_rows(arguments.wordnet or locate("wordnet"), arguments.prose, arguments.seed)
+        return _told(arguments.output, prose, "sentences")
     facts = read_facts(arguments.sources or locate("fact-sources"))
     splits = split_facts(facts)
     if arguments.alignment is None:
@@ -78,6 +90,16 @@ def main(argv: list[str]) -> int:
         | ({"spoken": sentence.spoken} if sentence.spoken else {})
         for number, sentence in enumerate(sentences)
     )
-    write_lines(arguments.output, rows_of_text)
-    print(f"{arguments.output}: {len(sentences)} sentences")
+    return _told(arguments.output, list(rows_of_text), "sentences")
+
+
+def _told(output: Path, rows: list[dict[str, Any]], what: str) -> int:
+    write_lines(output, rows)
+    print(f"{output}: {len(rows)} {what}")
     return 0
+
+
+def _general_questions() -> list[dict[str, Any]]:
+    """The held-out general questions that ship with the package."""
+    path = Path(__file__).parents[1] / "datamodules" / "spoken_facts" / "general.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

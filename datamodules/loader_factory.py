@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .bad_examples import BadExampleError, BadExamples
 from .batch import Batch
@@ -72,6 +73,11 @@ class LoaderFactory:
         front_end = reader.front_end
         self._training = LengthEstimator(front_end, prompt, reader.max_seconds, reader.augment)
         self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
+
+    def asking(self, prompt_options: Mapping[str, Any]) -> LoaderFactory:
+        """The same factory with other words around the questions."""
+        prompt = ChatPrompt(self.prompt.tokenizer, **prompt_options)
+        return LoaderFactory(self.reader, self.plain_reader, prompt, self.options, self.bad, self.on_skip, self.barrier)
 
     def train(
         self,

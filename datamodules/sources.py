@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+
+import platformdirs
 
 from .bad_examples import BadExamples
 from .example import Example
@@ -13,6 +16,8 @@ from .source import Source, without_duplicates
 
 EMBEDDED = "spoken-facts/"
 """Prefix of the splits of the embedded data set."""
+ASSET = "asset:"
+"""Prefix of the sets that ``textkeep assets`` fetches."""
 _FOLDER = Path(__file__).parent / "spoken_facts"
 
 Sources = str | Source | list[str | Source] | None
@@ -61,13 +66,15 @@ class Splits:
 
 
 def as_source(source: str | Source) -> Source:
-    """The source that a text names: a split of the embedded set, or the path of a manifest or a .txt file.
+    """The source that a text names: a split of the embedded set, a fetched set, or the path of a manifest or .txt file.
 
     Raises:
-        FileNotFoundError: If the embedded set has no such split.
+        FileNotFoundError: If the embedded set has no such split, or the asset was not fetched.
     """
     if isinstance(source, Source):
         return source
+    if source.startswith(ASSET):
+        return Manifest(str(_asset_manifest(source.removeprefix(ASSET))))
     if source.endswith(".txt"):
         return PlainText(source)
     if not source.startswith(EMBEDDED):
@@ -79,6 +86,14 @@ def as_source(source: str | Source) -> Source:
     manifest = Manifest(str(path))
     manifest.name = source
     return manifest
+
+
+def _asset_manifest(name: str) -> Path:
+    home = Path(os.environ.get("TEXTKEEP_HOME") or platformdirs.user_cache_dir("textkeep"))
+    path = home / "tools" / name / "manifest.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"{ASSET}{name}: no such set here ({path}): run `textkeep assets {name}`")
+    return path
 
 
 def read_sources(sources: Sources, bad: BadExamples, answers_required: bool = True) -> list[Example]:

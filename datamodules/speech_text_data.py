@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
-from .audio import MAX_SECONDS
+from .audio import MAX_SECONDS, read_waveform
 from .augment import Augment
 from .bad_examples import BadExampleError, BadExamples, OnBadExample
 from .batch import Batch
+from .evaluation_sets import EvaluationSets
 from .example import Example, Modality
 from .feature_cache import FeatureCache
 from .front_end import Encode, SpeechFrontEnd
@@ -81,6 +83,7 @@ class SpeechTextData(L.LightningDataModule):
         speed_perturb: Speeds of which one is drawn per training clip and epoch, such as [0.9, 1.0, 1.1].
         noise_snr_db: Range of the signal-to-noise ratio of white noise added to training clips.
         probes: Fixed examples for measuring importance, by name.
+        sets: Further sources that callbacks score (EvaluationSuite), by name.
 
     Raises:
         ValueError: If arguments contradict each other.
@@ -112,6 +115,7 @@ class SpeechTextData(L.LightningDataModule):
         speed_perturb: list[float] | None = None,
         noise_snr_db: tuple[float, float] | None = None,
         probes: dict[str, Probe] | None = None,
+        sets: dict[str, Sources] | None = None,
     ) -> None:
         super().__init__()
         if train_modalities not in _MODALITIES:
@@ -128,6 +132,7 @@ class SpeechTextData(L.LightningDataModule):
         self.bad = BadExamples(on_bad_example)
         self.probes = probes or {}
         self._probe_set = ProbeSet(self.probes, self.bad)
+        self._sets = EvaluationSets(sets or {}, self.bad)
         self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
         self.replay = replay
         self._replayed: list[Example] | None = None
@@ -203,14 +208,31 @@ class SpeechTextData(L.LightningDataModule):
         """Left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
         return self._evaluation(split or self._eval_split(), answers=False)
 
+    def evaluation_set(self, name: str) -> list[Example]:
+        """Examples of one of ``sets``, a manifest or ``spoken-facts/SPLIT``; answers may be missing. Read once."""
+        return self._sets.read(name)
+
     def loader(
-        self, examples: list[Example], modality: Modality, answers: bool = True, twins: bool = False
+        self,
+        examples: list[Example],
+        modality: Modality,
+        answers: bool = True,
+        twins: bool = False,
+        speech_instruction: str | None = None,
     ) -> BatchLoader:
         """A loader of any examples in one modality (a hearing test with other clips); each on one rank only.
 
-        With ``twins``, batches of speech hold the same questions as text (``batch.twin``).
+        With ``twins``, batches of speech hold the same questions as text (``batch.twin``). ``speech_instruction`` takes
+        the place of the configured one.
         """
-        return self.factory(examples if modality == "speech" else []).loader(examples, modality, answers, twins)
+        factory = self.factory(examples if modality == "speech" else [])
+        if speech_instruction is not None:
+            factory = factory.asking({**self.prompt_options, "speech_instruction": speech_instruction})
+        return factory.loader(examples, modality, answers, twins)
+
+    def waveform(self, example: Example, sampling_rate: int) -> Tensor:
+        """An example's clip, (samples,), for a model of another kind (a recogniser)."""
+        return read_waveform(example, sampling_rate, self.max_seconds)
 
     def training_texts(self) -> BatchLoader:
         """The training examples as text, each on one rank only: the text rows and text twins of training batches."""

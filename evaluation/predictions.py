@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ class Prediction:
         shuffled_loss: The same loss with another item's clip in the place of this one's (speech only).
         source: Data set the item comes from.
         category: The item's category in its data set, "" if it has none.
+        exact: Whether the response equals a gold answer after SQuAD's normalisation.
+        f1: SQuAD's token F1 of the response.
+        choices: The options of multiple choice.
+        scores: Log-likelihood of each option in nats.
+        transcript: What a recogniser heard, where one stood in between.
+        figures: What else an evaluation counts of an item (word errors, instructions followed).
     """
 
     id: str
@@ -41,9 +47,15 @@ class Prediction:
     shuffled_loss: float | None = None
     source: str = ""
     category: str = ""
+    exact: bool | None = None
+    f1: float | None = None
+    choices: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    transcript: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
-_FIELDS = {field.name for field in fields(Prediction)}
+_FIELDS = {entry.name for entry in fields(Prediction)}
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
@@ -65,7 +77,8 @@ def _record(values: Mapping[str, Any], location: str) -> Prediction:
     known = {key: value for key, value in values.items() if key in _FIELDS}
     if missing := {"id", "modality"} - known.keys():
         raise ValueError(f"{location}: a prediction needs {', '.join(sorted(missing))}")
-    return Prediction(**{**known, "answers": tuple(known.get("answers", ()))})
+    listed = {key: tuple(known.get(key, ())) for key in ("answers", "choices", "scores")}
+    return Prediction(**{**known, **listed})
 
 
 def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:

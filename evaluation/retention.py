@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ class RetentionSummary:
     """Metrics of one evaluation.
 
     Attributes:
-        values: ``<modality>_accuracy`` (share of items with a gold answer in the response), ``<modality>_answer_loss``
-            (nats per answer token), ``hearing_gap`` (nats per answer token), and, where step 0 is known,
-            ``<modality>_accuracy_change``, ``<modality>_loss_change`` and ``<modality>_accuracy_kept`` (ratio).
-        intervals: 95 % intervals of the same keys: Wilson for accuracies, bootstrap over items for the rest.
+        values: ``<modality>_accuracy`` (share of items with a gold answer in the response), ``<modality>_exact`` and
+            ``<modality>_f1`` (SQuAD's), ``<modality>_answer_loss`` (nats per answer token), ``hearing_gap`` (nats per
+            answer token), and, where step 0 is known, ``<modality>_accuracy_change``, ``<modality>_loss_change`` and
+            ``<modality>_accuracy_kept`` (ratio).
+        intervals: 95 % intervals of the same keys: Wilson for shares of items, bootstrap over items for the rest.
         items: Number of items behind the figures.
     """
 
@@ -33,6 +34,10 @@ class RetentionSummary:
         """Takes an estimate with its limits."""
         self.values[key] = interval.estimate
         self.intervals[key] = (interval.low, interval.high)
+
+    def interval(self, key: str) -> Interval:
+        """An estimate with its limits."""
+        return Interval(self.values[key], *self.intervals[key])
 
 
 def paired(records: Sequence[Prediction]) -> dict[str, list[Prediction]]:
@@ -70,6 +75,12 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
     scored = [r.correct for r in rows if r.correct is not None]
     if scored:
         summary.add(f"{modality}_accuracy", wilson_interval(sum(scored), len(scored)))
+    exact = [r.exact for r in rows if r.exact is not None]
+    if exact:
+        summary.add(f"{modality}_exact", wilson_interval(sum(exact), len(exact)))
+    overlap = [r.f1 for r in rows if r.f1 is not None]
+    if overlap:
+        summary.add(f"{modality}_f1", bootstrap_ratio(overlap, [1.0] * len(overlap)))
     losses = [(r.loss * r.tokens, r.tokens) for r in rows if r.loss is not None and r.tokens]
     if losses:
         summary.add(f"{modality}_answer_loss", _ratio(losses))
@@ -106,21 +117,30 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     return bootstrap_ratio([top for top, _ in pairs], [bottom for _, bottom in pairs])
 
 
+Summarize = Callable[[Sequence[Prediction], Sequence[Prediction]], RetentionSummary]
+
+
 def store_evaluation(
-    folder: Path | None, stage: str, step: int, records: Sequence[Prediction], seconds: float
+    folder: Path | None,
+    stage: str,
+    step: int,
+    records: Sequence[Prediction],
+    seconds: float,
+    summarize: Summarize = summarize,
 ) -> RetentionSummary:
     """Summarises an evaluation against step 0's and writes both records and summary, atomically.
 
     Args:
         folder: Gets ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl`` in the place of any earlier
             line of that step; nothing is written or read when it is None.
-        stage: Prefix of the metric keys in the summary, ``val`` or ``test``.
+        stage: Prefix of the metric keys in the summary, ``val``, ``test``, or one of these and the name of a set.
         step: Optimiser steps taken.
         records: Predictions of all items.
         seconds: Time the evaluation took.
+        summarize: Makes the metrics of the records and of step 0's.
     """
     if folder is None:
-        return summarize(records)
+        return summarize(records, ())
     start = folder / "step=000000.jsonl"
     summary = summarize(records, read_predictions(start) if step and start.is_file() else ())
     write_predictions(folder / f"step={step:06d}.jsonl", records)

@@ -204,6 +204,19 @@ class SpeechLLM(LightningModule):
         with self.tuning.reading(batch.audio_mask):
             return greedy_answers(self.llm, self.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], length)
 
+    @staticmethod
+    def find_pretrained(source: str) -> str:
+        """A hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load a model of their own."""
+        return resolve_pretrained(source)
+
+    @torch.no_grad()
+    def generate_untouched(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
+        """Greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
+        with self.reference.active() as llm:
+            embeds = llm.get_input_embeddings()(batch.input_ids)
+            length = max_new_tokens or self.max_new_tokens
+            return greedy_answers(llm, self.tokenizer, embeds, batch.attention_mask, length)
+
     # ------------------------------------------------------------------ steps
 
     def on_fit_start(self) -> None:

@@ -138,6 +138,29 @@ FACTS = (
 WORDNET = Package(
     "apt-get", "wordnet-base", "1:3.0-37", "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752", 6.5
 )
+RECORDED = (
+    Package(
+        "apt-get",
+        "asterisk-core-sounds-en",
+        "1.6.1-1",
+        "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
+        0.02,
+    ),
+    Package(
+        "apt-get",
+        "asterisk-core-sounds-en-wav",
+        "1.6.1-1",
+        "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+        18.3,
+    ),
+    Package(
+        "apt-get",
+        "pocketsphinx-testdata",
+        "0.8+5prealpha+1-15",
+        "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
+        1.8,
+    ),
+)
 
 CATALOGUE = {
     asset.name: asset
@@ -206,6 +229,15 @@ CATALOGUE = {
             (WORDNET,),
             ".builders:build_wordnet",
             29,
+        ),
+        Asset(
+            "recorded-speech",
+            "tools",
+            "recorded English with its words: 500 telephone prompts, 12 other clips",
+            "CC-BY-SA-3.0 (Allison Smith, Digium); BSD-2-Clause",
+            RECORDED,
+            ".recorded_speech:build_recorded_speech",
+            22,
         ),
     )
 }

@@ -78,12 +78,12 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def listen(jobs: Sequence[Job], folder: Path, source: str) -> dict[str, tuple[str, float]]:
     """Transcript and word error rate of every clip, by id."""
-    from .verify import Transcriber, TranscriptStore, WordErrorRate, transcribe_clips
+    from .verify import TranscriptStore, WordErrorRate, load_transcriber, transcribe_clips
 
     store, rate = TranscriptStore(folder / ".transcripts.jsonl"), WordErrorRate()
     if any(job.clip not in store.transcripts for job in jobs):
         with _progress("listening", len(jobs)) as advance:
-            transcribe_clips([job.clip for job in jobs], folder, Transcriber(source), store, advance)
+            transcribe_clips([job.clip for job in jobs], folder, load_transcriber(source), store, advance)
     heard = {job.id: store.transcripts[job.clip] for job in jobs}
     return {job.id: (heard[job.id], rate(job.text, heard[job.id])) for job in jobs}
 

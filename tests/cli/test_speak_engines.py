@@ -109,7 +109,7 @@ def test_kokoro_is_understood_by_whisper(tmp_path: Path) -> None:
         pytest.skip(str(error))
     from textkeep.cli.speak.clips import to_mono_16k
     from textkeep.cli.speak.kokoro import KokoroEngine
-    from textkeep.cli.speak.verify import Transcriber
+    from textkeep.cli.speak.verify import load_transcriber
 
     engine = KokoroEngine()
     assert len(engine.voices) == 28
@@ -117,7 +117,7 @@ def test_kokoro_is_understood_by_whisper(tmp_path: Path) -> None:
         to_mono_16k(*engine.synthesize("What is the capital of France?", v)) for v in ("af_heart", "bm_george")
     ]
     assert all(math.isclose(np.abs(waveform).max(), 0.7, rel_tol=1e-3) for waveform in waveforms)
-    heard = Transcriber("asset:whisper-tiny.en")(waveforms)
+    heard = load_transcriber("asset:whisper-tiny.en")(waveforms)
     assert [WordErrorRate()("What is the capital of France?", text) for text in heard] == [0, 0]
     slow, _ = engine.synthesize("What is the capital of France?", "af_heart", rate=0.8)
     plain, _ = engine.synthesize("What is the capital of France?", "af_heart")

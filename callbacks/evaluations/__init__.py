@@ -1,0 +1,1 @@
+"""What the evaluation suite can measure; each is a class named in YAML."""

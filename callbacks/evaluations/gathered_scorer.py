@@ -1,0 +1,51 @@
+"""Asks a model questions on all ranks, and gives every rank all that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+from typing_extensions import override
+
+from ..item_scorer import ItemScorer
+
+Value = TypeVar("Value")
+
+
+class GatheredScorer(ItemScorer):
+    """The ranks share the items out among themselves; every rank must call the same methods in the same order.
+
+    Args:
+        trainer: Its data module makes the batches.
+        pl_module: The model.
+        max_new_tokens: Longest response; None leaves it to the model.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None) -> None:
+        super().__init__(trainer, pl_module, max_new_tokens)
+        self.rank, self.world_size = trainer.global_rank, trainer.world_size
+
+    @override
+    def responses(self, *args: Any, **options: Any) -> dict[str, str]:
+        return self.gathered(super().responses(*args, **options))
+
+    @override
+    def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
+        return self.gathered(super().losses(examples, modality))
+
+    @contextmanager
+    def reading_text(self) -> Generator[Any, None, None]:
+        """The bare LLM as it reads text without any speech, in the trainer's precision."""
+        with self.precision.val_step_context(), self.model.tuning.reading(torch.zeros(1, 1, dtype=torch.bool)):
+            yield self.model.llm
+
+    def gathered(self, mine: dict[str, Value]) -> dict[str, Value]:
+        """All ranks' entries, on every rank."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return mine
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+        return {key: value for part in parts for key, value in part.items()}

@@ -1,0 +1,85 @@
+"""Perplexity of plain text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, read_lines
+from ...evaluation.text_loss import text_losses
+from .evaluation import Evaluation, Measured
+from .gathered_scorer import GatheredScorer
+
+EMBEDDED = "spoken-facts/"
+_FOLDER = Path(__file__).parents[2] / "datamodules" / "spoken_facts"
+
+
+class PlainText(Evaluation):
+    """Loss on text without any chat format: what fine-tuning on answers did to the language model itself.
+
+    Args:
+        source: A text file (paragraphs between empty lines), a JSONL file with ``text`` (and ``id``) a line, or
+            ``spoken-facts/prose``, sentences of WordNet.
+        limit: Most texts.
+        batch_size: Texts at once.
+    """
+
+    def __init__(self, source: str = "spoken-facts/prose", limit: int | None = None, batch_size: int = 16) -> None:
+        self.source = source
+        self.limit = limit
+        self.batch_size = batch_size
+
+    @override
+    def measure(self, scorer: GatheredScorer, name: str) -> Measured:
+        texts = dict(list(_read(self.source).items())[: self.limit])
+        mine = list(texts)[scorer.rank :: scorer.world_size]
+        with scorer.reading_text() as llm:
+            found = text_losses(llm, scorer.model.tokenizer, [texts[key] for key in mine], self.batch_size)
+        losses = scorer.gathered(dict(zip(mine, found, strict=True)))
+        return Measured(
+            [
+                Prediction(key, "text", loss=losses[key][0] / max(losses[key][1], 1), tokens=losses[key][1])
+                for key in texts
+            ]
+        )
+
+    @override
+    def summarize(self, records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:
+        summary = RetentionSummary(items=len(records))
+        pairs = [(r.loss * r.tokens, r.tokens) for r in records if r.loss is not None]
+        loss = bootstrap_ratio([total for total, _ in pairs], [tokens for _, tokens in pairs])
+        summary.add("loss", loss)
+        summary.values["perplexity"] = math.exp(loss.estimate)
+        summary.intervals["perplexity"] = (math.exp(loss.low), math.exp(min(loss.high, 700.0)))
+        before = {record.id: record.loss for record in baseline}
+        changes = [
+            ((record.loss - earlier) * record.tokens, record.tokens)
+            for record in records
+            if record.loss is not None and (earlier := before.get(record.id)) is not None
+        ]
+        if changes:
+            summary.add("loss_change", bootstrap_ratio([c for c, _ in changes], [tokens for _, tokens in changes]))
+        return summary
+
+
+def _read(source: str) -> dict[str, str]:
+    """Texts by id."""
+    embedded = source.startswith(EMBEDDED)
+    path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl" if embedded else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"PlainText: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
+    if path.suffix == ".jsonl":
+        rows = read_lines(path)
+        if missing := next((number for number, row in rows if not isinstance(row.get("text"), str)), None):
+            raise ValueError(f'{path}:{missing}: "text" is missing; allowed: {{"id": …, "text": …}}')
+        texts = {str(row.get("id", number)): row["text"].strip() for number, row in rows}
+    else:
+        paragraphs = path.read_text(encoding="utf-8").split("\n\n")
+        texts = {str(number): text.strip() for number, text in enumerate(paragraphs, start=1)}
+    texts = {key: text for key, text in texts.items() if text}
+    if not texts:
+        raise ValueError(f"PlainText: {source} holds no text")
+    return texts

@@ -1,0 +1,49 @@
+"""What callbacks that score a model have in common: they leave no trace, know the step, and write to one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+
+
+@contextmanager
+def undisturbed(pl_module: LightningModule) -> Generator[None, None, None]:
+    """Eval mode, no gradients and no inference tensors (a cache filled here may be trained on later); all put back."""
+    modes = [(module, module.training) for module in pl_module.modules()]
+    with isolate_rng(), torch.inference_mode(False), torch.no_grad():
+        pl_module.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
+    """The optimizer step of the weights at hand.
+
+    Args:
+        trainer: Counts the steps of a fit.
+        loaded_step: That of the checkpoint that was loaded to be validated or tested, if a callback was told it.
+    """
+    if trainer.state.fn == TrainerFn.FITTING:
+        return trainer.global_step
+    if loaded_step is not None:
+        return loaded_step
+    # A checkpoint saved without callback states tells callbacks nothing, but its name does.
+    named = re.search(r"step=(\d+)", str(trainer.ckpt_path or ""))
+    return int(named.group(1)) if named else trainer.global_step
+
+
+def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
+    """Where records go; nowhere in a trial run (``fast_dev_run``)."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    return Path(trainer.default_root_dir, "evaluation", *(["test"] if stage == "test" else []))

@@ -1,0 +1,44 @@
+"""Word errors of what was heard against what was said."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class WordErrors(NamedTuple):
+    """Errors of one transcript.
+
+    Attributes:
+        errors: Substitutions, deletions and insertions.
+        words: Words of the reference.
+    """
+
+    errors: int
+    words: int
+
+
+@cache
+def _normaliser() -> Any:
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    return EnglishTextNormalizer({})
+
+
+def word_errors(said: str, heard: str) -> WordErrors:
+    """Word errors after Whisper's normalisation of English (case, punctuation, numbers, contractions).
+
+    The word error rate of several clips is the sum of errors over the sum of words, which weighs each word the same.
+
+    Args:
+        said: The reference.
+        heard: The transcript.
+    """
+    import jiwer
+
+    reference, hypothesis = _normaliser()(said).strip(), _normaliser()(heard).strip()
+    if not reference:
+        return WordErrors(len(hypothesis.split()), 0)
+    measured = jiwer.process_words(reference, hypothesis)
+    errors = measured.substitutions + measured.deletions + measured.insertions
+    return WordErrors(errors, measured.hits + measured.substitutions + measured.deletions)

@@ -1,0 +1,1 @@
+"""Tasks for lm-eval that need no network: they read what ships with the package."""

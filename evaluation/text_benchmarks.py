@@ -1,0 +1,170 @@
+"""Text benchmarks through lm-eval, on a model that is already in memory."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .predictions import Prediction
+
+TASKS = Path(__file__).parent / "tasks"
+"""Tasks that ship with the package, found by name like lm-eval's own."""
+
+_PER_ITEM = ("acc", "exact_match")
+
+
+@dataclass
+class BenchmarkScores:
+    """What lm-eval found.
+
+    Attributes:
+        values: ``<task>/<metric>`` (a filter other than ``none`` is added to the metric: ``exact_match,strict``).
+        errors: Standard errors of the same keys, as lm-eval estimates them; where it gives none, the key is missing.
+        records: One an item of tasks that score items as right or wrong.
+        versions: Of the tasks.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    records: list[Prediction] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % normal intervals, infinite where no standard error is known."""
+        spread = {key: 1.96 * self.errors.get(key, float("inf")) for key in self.values}
+        return {key: (value - spread[key], value + spread[key]) for key, value in self.values.items()}
+
+
+def run_benchmarks(
+    llm: Any,
+    tokenizer: Any,
+    tasks: Sequence[str],
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    batch_size: int = 8,
+    apply_chat_template: bool = False,
+) -> BenchmarkScores:
+    """Scores a language model, adapters in it included, without writing it to disk.
+
+    Args:
+        llm: Any Hugging Face causal LM.
+        tokenizer: Its tokenizer; it is not changed.
+        tasks: Names of lm-eval's tasks or groups, of tasks in :data:`TASKS`, or paths of task YAML files. Data that
+            lm-eval's own tasks take from the Hugging Face hub are downloaded unless they are in the cache or
+            ``HF_HUB_OFFLINE=1``; a line says so.
+        limit: Most items a task.
+        num_fewshot: Examples in the prompt; None takes the task's own number.
+        batch_size: Sequences at once.
+        apply_chat_template: Put the prompts into the model's chat format.
+
+    Raises:
+        ValueError: If a task is unknown or its data cannot be had.
+        ImportError: If lm-eval is not installed.
+    """
+    try:
+        import lm_eval
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise ImportError(f"text benchmarks need lm-eval: pip install 'textkeep[lm-eval]' ({error})") from error
+    with _quiet():
+        manager = TaskManager(include_path=str(TASKS))
+        for task in tasks:
+            _known(task, manager)
+        _tell_downloads(tasks)
+        wrapped = HFLM(
+            pretrained=llm,
+            tokenizer=copy.deepcopy(tokenizer),
+            backend="causal",
+            batch_size=batch_size,
+            max_length=getattr(llm.config, "max_position_embeddings", None),
+        )
+        try:
+            found: Any = lm_eval.simple_evaluate(
+                model=wrapped,
+                tasks=list(tasks),
+                num_fewshot=num_fewshot,
+                limit=limit,
+                bootstrap_iters=1000,
+                apply_chat_template=apply_chat_template,
+                task_manager=manager,
+            )
+        except (ConnectionError, FileNotFoundError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be had: {reason}") from error
+    return _scores(found)
+
+
+def _known(task: str, manager: Any) -> None:
+    if task in manager.all_tasks or (task.endswith((".yaml", ".yml")) and Path(task).is_file()):
+        return
+    from difflib import get_close_matches
+
+    near = ", ".join(get_close_matches(task, manager.all_tasks, n=3)) or "lm-eval ls tasks shows all"
+    raise ValueError(
+        f"text benchmarks: no task {task!r} ({near}); allowed: a task or group of lm-eval, a task YAML file"
+    )
+
+
+def _tell_downloads(tasks: Sequence[str]) -> None:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    local = {path.stem for path in TASKS.glob("*.yaml")}
+    far = [task for task in tasks if task not in local and not task.endswith((".yaml", ".yml"))]
+    if far and not HF_HUB_OFFLINE:
+        where = "the Hugging Face hub (HF_HUB_OFFLINE=1 forbids it)"
+        print(f"{', '.join(far)}: data that are not in the cache come from {where}", flush=True)
+
+
+def _scores(found: Mapping[str, Any]) -> BenchmarkScores:
+    scores = BenchmarkScores(versions={task: str(version) for task, version in found.get("versions", {}).items()})
+    for task, metrics in found["results"].items():
+        for key, value in metrics.items():
+            metric, _, which = key.partition(",")
+            if not isinstance(value, int | float) or not which:
+                continue
+            name = f"{task}/{metric.removesuffix('_stderr')}" + ("" if which == "none" else f",{which}")
+            (scores.errors if metric.endswith("_stderr") else scores.values)[name] = float(value)
+    for task, samples in found.get("samples", {}).items():
+        scores.records += [record for sample in samples if (record := _record(task, sample)) is not None]
+    return scores
+
+
+def _record(task: str, sample: Mapping[str, Any]) -> Prediction | None:
+    metric = next((name for name in _PER_ITEM if isinstance(sample.get(name), int | float)), None)
+    if metric is None or sample[metric] not in (0, 1):
+        return None
+    responses = sample.get("filtered_resps") or [None]
+    text = responses[0] if len(responses) == 1 and isinstance(responses[0], str) else None
+    pairs = [response for response in responses if isinstance(response, list | tuple)]  # (log-likelihood, is greedy)
+    which = "" if sample.get("filter", "none") == "none" else f",{sample['filter']}"
+    return Prediction(
+        id=f"{task}{which}/{sample['doc_id']}",
+        modality="text",
+        answers=(str(sample["target"]),),
+        prediction=text,
+        correct=bool(sample[metric]),
+        source=task,
+        category=task,
+        scores=tuple(float(pair[0]) for pair in pairs),
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval's notices say nothing about the run, and its bars fill a log file; on a terminal the bars stay."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

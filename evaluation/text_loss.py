@@ -1,0 +1,46 @@
+"""How well a language model predicts plain text, without any chat format around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+
+@torch.no_grad()
+def text_losses(llm: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 8) -> list[tuple[float, int]]:
+    """Summed cross-entropy in nats and number of tokens of each text.
+
+    Every token is predicted, the first one from the beginning-of-sequence token (the end-of-sequence token where a
+    model has none, as lm-eval does it). A text that is longer than the model's context is scored in pieces.
+
+    Args:
+        llm: Any Hugging Face causal LM, in eval mode.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        batch_size: Pieces at once.
+    """
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    window = int(getattr(llm.config, "max_position_embeddings", 2048)) - 1
+    pieces: list[tuple[int, torch.Tensor]] = []
+    for index, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        pieces += [(index, torch.tensor([start, *ids[at : at + window]])) for at in range(0, len(ids), window)]
+    pieces.sort(key=lambda piece: len(piece[1]))
+    totals, counts = [0.0] * len(texts), [0] * len(texts)
+    device = next(llm.parameters()).device
+    for at in range(0, len(pieces), batch_size):
+        batch = pieces[at : at + batch_size]
+        ids = pad_sequence([piece for _, piece in batch], batch_first=True, padding_value=start).to(device)
+        lengths = torch.tensor([len(piece) for _, piece in batch], device=device)
+        mask = torch.arange(ids.shape[1], device=device)[None, :] < lengths[:, None]
+        logits = llm(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :-1]
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+        sums = (losses.view(len(batch), -1).double() * mask[:, 1:]).sum(dim=1).tolist()
+        for (index, piece), total in zip(batch, sums, strict=True):
+            totals[index] += total
+            counts[index] += len(piece) - 1
+    return list(zip(totals, counts, strict=True))
