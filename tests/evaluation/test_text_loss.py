@@ -34,10 +34,10 @@ def test_losses_are_those_of_single_tokens(llm: Any, tiny_tokenizer: Any) -> Non
     for text, (total, tokens) in zip(TEXTS, text_losses(llm, tiny_tokenizer, TEXTS, batch_size=2), strict=True):
         expected, count = oracle(llm, tiny_tokenizer, text, window)
         assert tokens == count
-        assert total == pytest.approx(expected, rel=1e-5)
+        assert total == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_text_does_not_depend_on_its_neighbours(llm: Any, tiny_tokenizer: Any) -> None:
     together = text_losses(llm, tiny_tokenizer, TEXTS, batch_size=8)
     alone = [text_losses(llm, tiny_tokenizer, [text])[0] for text in TEXTS]
-    assert [total for total, _ in together] == pytest.approx([total for total, _ in alone], rel=1e-5)
+    assert [total for total, _ in together] == pytest.approx([total for total, _ in alone], rel=1e-4)
