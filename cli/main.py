@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "report": Verb(".report:main", "one HTML page about one or several runs"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
     "dashboard": Verb(".dashboard:main", "save a W&B workspace that shows a project's runs"),
+    "study": Verb(".study:main", "run arms, seeds and grids of a plan, here or on SLURM"),
     "benchmark": Verb(".benchmark:main", "text benchmarks of lm-eval on a run's LLM, without an export"),
     "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance"),
     "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it"),

@@ -1,4 +1,4 @@
-"""``textkeep report RUN…``: one self-contained HTML page about one or several runs."""
+"""``textkeep report RUN…`` or ``STUDY_DIR``: one self-contained HTML page about one or several runs, or a study."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(prog="textkeep report", description=__doc__, allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory; the first is the reference")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory, the first is the reference; or one study's"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, help=f"the page to write (default: {REPORT_FILE} in the first run directory)"
     )
     arguments = parser.parse_args(argv)
 
+    from .study_data import is_study
+
+    if len(arguments.runs) == 1 and is_study(arguments.runs[0]):
+        from .study_page import report_study
+
+        return report_study(arguments.runs[0], arguments.output)
     from .page import Page
     from .run_data import load_runs
 

@@ -1,0 +1,162 @@
+"""``textkeep study STUDY.yaml``: arms, seeds and grids, run one after another or as a SLURM array; resumable."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ..errors import INTERRUPTED, CommandError
+from ..importance.output import print_table, write_json
+from .child import StudyInterrupted
+from .jobs import Job, chooses, first_jobs, fit_command, test_command
+from .local import run_locally
+from .progress import Progress, duration
+from .selection import later_jobs
+from .slurm import run_on_slurm
+from .spec import STUDY_FILE, UNTOUCHED, Study, read_study
+from .state import StateStore
+
+SELECTION_FILE = "selection.json"
+
+
+def main(argv: list[str]) -> int:
+    """Runs what is left of a study.
+
+    Args:
+        argv: The words after ``textkeep study``.
+
+    Returns:
+        0 if every run is finished, 1 if some failed, 130 after an interruption.
+    """
+    arguments = _parser().parse_args(argv)
+    study = read_study(arguments.study)
+    if arguments.local:
+        study = _on_this_machine(study)
+    if arguments.dry_run:
+        return _show(study)
+    study.directory.mkdir(parents=True, exist_ok=True)
+    store = StateStore(study.directory)
+    with _alone(study), _terminable():
+        _keep_plan(study, arguments.study)
+        try:
+            jobs = _run(study, store)
+        except StudyInterrupted:
+            print(f"interrupted; textkeep study {arguments.study} goes on from here", flush=True)
+            return INTERRUPTED
+    return _conclude(study, jobs, store)
+
+
+def _run(study: Study, store: StateStore) -> list[Job]:
+    """Both stages: the grids, then the other seeds of what was chosen."""
+    first = first_jobs(study)
+    more = sum(len(arm.seeds) - 1 for arm in study.arms if chooses(study, arm))
+    _execute(study, first, store, more)
+    later, chosen = later_jobs(study, store)
+    if chosen:
+        write_json(chosen, study.directory / SELECTION_FILE)
+        for arm, found in chosen.items():
+            print(f"{arm}: {found['chosen'] or 'no point of its grid finished'}", flush=True)
+    _execute(study, later, store, 0)
+    return [*first, *later]
+
+
+def _execute(study: Study, jobs: Sequence[Job], store: StateStore, more: int) -> None:
+    finished = [job for job in jobs if store.read(job.name).status == "finished"]
+    left = [job for job in jobs if job not in finished]
+    if not left:
+        return
+    if finished:
+        print(f"{len(finished)} of {len(jobs)} runs were finished before", flush=True)
+    progress = Progress(len(jobs) + more, len(finished))
+    if study.slurm is None:
+        run_locally(study, left, store, progress)
+    else:
+        run_on_slurm(study, left, store, progress, study.slurm)
+
+
+def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
+    states = {job.name: store.read(job.name) for job in jobs}
+    failed = [state for state in states.values() if state.status != "finished"]
+    total = sum(state.seconds for state in states.values())
+    print(f"{len(states) - len(failed)} of {len(states)} runs finished, {duration(total)} of computing")
+    for state in failed:
+        print(f"failed: {state.job}: {state.error}; log: {state.log}")
+    print(f"textkeep report {study.directory} compares them", flush=True)
+    return 1 if failed else 0
+
+
+def _show(study: Study) -> int:
+    """What would run."""
+    store = StateStore(study.directory)
+    jobs = first_jobs(study)
+    print_table(
+        f"{study.directory}: runs that are certain",
+        ("run", "state", "directory"),
+        [(job.name, store.read(job.name).status, str(job.directory)) for job in jobs],
+    )
+    trained = next(job for job in jobs if job.arm != UNTOUCHED)
+    print(" ".join(fit_command(study, trained, resume=False)))
+    if study.test:
+        print(" ".join(test_command(study, trained)))
+    return 0
+
+
+def _on_this_machine(study: Study) -> Study:
+    from dataclasses import replace
+
+    return replace(study, slurm=None)
+
+
+def _keep_plan(study: Study, path: Path) -> None:
+    """Leaves a copy of the plan; another plan in the same directory must not mix with it.
+
+    Raises:
+        CommandError: If the directory belongs to another study.
+    """
+    kept = study.directory / STUDY_FILE
+    if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
+        print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
+    elif not kept.is_file() and any(entry.name != ".lock" for entry in study.directory.iterdir()):
+        raise CommandError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
+    temporary = kept.with_name(f".{kept.name}.tmp")
+    temporary.write_text(study.text, encoding="utf-8")
+    temporary.replace(kept)
+
+
+@contextmanager
+def _alone(study: Study) -> Iterator[None]:
+    """One process a study."""
+    with (study.directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(f"study: another process runs {study.directory}") from None
+        yield
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: the child saves a checkpoint."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan (docs/studies.md)")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run")
+    parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
+    return parser

@@ -1,0 +1,22 @@
+"""A study on this machine: one run after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .child import run_job
+from .jobs import Job
+from .progress import Progress
+from .spec import Study
+from .state import StateStore
+
+
+def run_locally(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
+    """Runs jobs in their order; one that fails does not stop the others.
+
+    Raises:
+        StudyInterrupted: If this process was asked to stop.
+    """
+    for job in jobs:
+        progress.begin(job, resumed=store.read(job.name).attempts > 0)
+        progress.end(run_job(study, job, store, progress.tick))

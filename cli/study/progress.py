@@ -1,0 +1,100 @@
+"""How far a study is, and how long it will take."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .jobs import Job
+from .state import JobState
+
+
+def duration(seconds: float) -> str:
+    """A time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def part_done(run: Path) -> float | None:
+    """The part of a run's steps that are behind it; None if it is not known."""
+    try:
+        planned = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"]
+        with (run / "metrics.csv").open(newline="", encoding="utf-8") as lines:
+            steps = [int(float(row["step"])) for row in csv.DictReader(lines) if row.get("step")]
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return None
+    return min(1.0, max(steps) / planned) if steps and isinstance(planned, int) and planned > 0 else None
+
+
+class Progress:
+    """A line at the start and at the end of each run, and on a terminal a line that moves.
+
+    Args:
+        total: Runs in all, as far as it is known.
+        done: Runs that were finished before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done = total, done
+        self._times: list[float] = []
+        self._job: Job | None = None
+        self._started = 0.0
+        self._status: Any = None
+        self._told = 0.0
+
+    def begin(self, job: Job, resumed: bool) -> None:
+        """A run starts."""
+        self._job, self._started = job, time.monotonic()
+        print(f"[{self.done + 1}/{self.total}] {job.name}: {'continuing' if resumed else 'running'}", flush=True)
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            self._status = Console().status("")
+            self._status.start()
+
+    def tick(self) -> None:
+        """Time passes."""
+        if self._status is None or self._job is None or time.monotonic() - self._told < 2:
+            return
+        self._told = time.monotonic()
+        part = part_done(self._job.directory)
+        known = "" if part is None else f"{part:.0%} of its steps, "
+        self._status.update(f"{self._job.name}: {known}{self.left(part)}")
+
+    def end(self, state: JobState) -> None:
+        """A run has ended."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+        taken = time.monotonic() - self._started
+        self.done += 1
+        if state.status == "finished":
+            self._times.append(taken)
+            print(f"    finished in {duration(taken)}; {self.left()}", flush=True)
+        else:
+            print(f"    failed after {duration(taken)}: {state.error}; log: {state.log}", flush=True)
+
+    def told(self, job: Job, state: JobState) -> None:
+        """A run elsewhere has ended."""
+        self._job, self._started = job, time.monotonic() - state.seconds
+        print(f"[{self.done + 1}/{self.total}] {job.name}", flush=True)
+        self.end(state)
+
+    def left(self, part: float | None = None) -> str:
+        """Time left, from the runs of this session, or from the part done of the current one."""
+        remaining = self.total - self.done
+        if self._times:
+            mean = sum(self._times) / len(self._times)
+            gone = 0.0 if self._job is None or part is None else part * mean
+            return f"about {duration(max(0.0, remaining * mean - gone))} left"
+        if part:
+            mean = (time.monotonic() - self._started) / part
+            return f"about {duration(mean * (remaining - part))} left"
+        return f"{remaining} runs left" if remaining else "none left"

@@ -1,0 +1,57 @@
+"""Which point of an arm's grid goes on with the other seeds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from .jobs import Job, chooses, job_of, points
+from .spec import Arm, Study
+from .state import StateStore
+
+
+def last_value(run: Path, metric: str) -> float | None:
+    """The last value of a metric in a run's ``metrics.csv``; None if it was never logged or is no number."""
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as lines:
+        found = [float(row[metric]) for row in csv.DictReader(lines) if row.get(metric)]
+    return found[-1] if found and math.isfinite(found[-1]) else None
+
+
+def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:
+    """The finished points of an arm's grid with the metric of its first seed, best first; the first of equals wins."""
+    if study.selection is None:
+        return []
+    scored = []
+    for point in points(arm):
+        job = job_of(study, arm, point, arm.seeds[0])
+        value = last_value(job.directory, study.selection.metric)
+        if store.read(job.name).status == "finished" and value is not None:
+            scored.append((point, value))
+    sign = -1 if study.selection.mode == "max" else 1
+    return sorted(scored, key=lambda entry: sign * entry[1])
+
+
+def later_jobs(study: Study, store: StateStore) -> tuple[list[Job], dict[str, Any]]:
+    """The other seeds of the chosen points.
+
+    Returns:
+        The jobs, and for each arm with a grid what was chosen and what every point reached.
+    """
+    jobs: list[Job] = []
+    chosen: dict[str, Any] = {}
+    for arm in study.arms:
+        if not chooses(study, arm):
+            continue
+        scored = scored_points(study, arm, store)
+        chosen[arm.name] = {
+            "chosen": scored[0][0] if scored else None,
+            "points": [{"point": point, "value": value} for point, value in scored],
+        }
+        if scored:
+            jobs += [job_of(study, arm, scored[0][0], seed) for seed in arm.seeds[1:]]
+    return jobs, chosen

@@ -1,0 +1,67 @@
+"""What became of each run, in a file of its own: a study that stopped is continued from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import CommandError
+from ..importance.output import write_json
+
+Status = Literal["pending", "running", "finished", "failed", "interrupted"]
+
+
+@dataclass
+class JobState:
+    """A run's state.
+
+    Attributes:
+        job: Its name.
+        status: ``running`` in the file of a process that is gone means interrupted.
+        directory: The run's.
+        attempts: How often it was started.
+        seconds: Time of all attempts.
+        fitted: Whether training is finished (the test may still be missing).
+        error: Why it failed.
+        log: File with everything that it printed.
+    """
+
+    job: str
+    status: Status = "pending"
+    directory: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    fitted: bool = False
+    error: str = ""
+    log: str = ""
+
+
+class StateStore:
+    """The states of a study's runs.
+
+    Args:
+        directory: Of the study.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.folder = directory / "state"
+
+    def read(self, job: str) -> JobState:
+        """A run's state; pending if it never started.
+
+        Raises:
+            CommandError: If its file is damaged.
+        """
+        path = self.folder / f"{job}.json"
+        if not path.is_file():
+            return JobState(job)
+        try:
+            return JobState(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise CommandError(f"study: {path} is damaged ({error}); removing it runs {job} again") from error
+
+    def write(self, state: JobState) -> None:
+        """Keeps a state, atomically."""
+        write_json(asdict(state), self.folder / f"{state.job}.json")
