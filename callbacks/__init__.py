@@ -15,7 +15,7 @@ _PUBLIC = {
     "ImportanceTracker": "importance_tracker",
     "InstructionFollowing": "evaluations.instruction_following",
     "LogProgress": "log_progress",
-    "PlainText": "evaluations.plain_text",
+    "PlainTextLoss": "evaluations.plain_text_loss",
     "PredictionWriter": "prediction_writer",
     "Refusals": "evaluations.refusals",
     "ResilientWandbLogger": "wandb_logger",

@@ -24,7 +24,7 @@ def test_the_plan_of_the_document_is_one(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_classes_and_overlays_of_the_document_exist() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| ", EVALUATION, re.MULTILINE)) - {"correct"} >= {"Cascade", "PlainText"}
+    assert set(re.findall(r"^\| `(\w+)` \| ", EVALUATION, re.MULTILINE)) - {"correct"} >= {"Cascade", "PlainTextLoss"}
     named = re.findall(r"^\| `([A-Z]\w+)` \| ", EVALUATION, re.MULTILINE)
     assert set(named) <= set(callbacks.__all__)
     assert all((ROOT / name).is_file() for name in re.findall(r"configs/[\w/]+\.yaml", EVALUATION))

@@ -25,8 +25,9 @@ def frontier(data: StudyData) -> go.Figure | None:
     for index, arm in enumerate(arm for arm in data.arms if arm is not start):
         if not arm.scores.get(text) or not arm.scores.get(speech):
             continue
-        kept = hierarchical_bootstrap(*common_items(arm.scores[text], start.scores[text]))
-        heard = hierarchical_bootstrap(*common_items(arm.scores[speech]))
+        after, before = common_items(arm.scores[text], start.scores[text])
+        kept = hierarchical_bootstrap(after, before)
+        heard = hierarchical_bootstrap(common_items(arm.scores[speech])[0])
         drawn.add_scatter(
             x=[100 * kept.estimate],
             y=[100 * heard.estimate],

@@ -18,7 +18,7 @@ from textkeep.callbacks import (
     ChoicesByLikelihood,
     EvaluationSuite,
     InstructionFollowing,
-    PlainText,
+    PlainTextLoss,
     Refusals,
     SpeechRecognition,
     TextBenchmarks,
@@ -139,7 +139,7 @@ def test_the_suite_scores_at_the_start_every_so_many_steps_and_at_the_end(run: A
     )
     evaluations = {
         "choices": ChoicesByLikelihood("choices"),
-        "prose": PlainText(limit=6),
+        "prose": PlainTextLoss(limit=6),
         "refusals": Refusals(str(harmful), max_new_tokens=2),
         "hearing": SpeechRecognition("choices", max_new_tokens=2),
     }
@@ -156,7 +156,7 @@ def test_the_suite_scores_at_the_start_every_so_many_steps_and_at_the_end(run: A
         assert read_predictions(folder / "evaluation" / name / "step=000005.jsonl")
     assert "val/prose/loss_change" in lines_of(folder, "prose")[-1]
     assert lines_of(folder, "prose")[-1]["val/prose/loss_change"] != 0
-    trainer = make_trainer(folder, [EvaluationSuite({"prose": PlainText(limit=3)})])
+    trainer = make_trainer(folder, [EvaluationSuite({"prose": PlainTextLoss(limit=3)})])
     trainer.test(model, data, verbose=False)
     assert (folder / "evaluation" / "test" / "prose" / "summary.jsonl").is_file()
 
@@ -169,7 +169,9 @@ def test_training_with_the_suite_is_bit_identical(tmp_path: Path, tiny_llm_dir: 
     states = []
     for name in ("without", "with"):
         model, data = make_model(tiny_llm_dir, tiny_whisper_dir), make_data(tmp_path / "data")
-        suite = EvaluationSuite({"choices": ChoicesByLikelihood(limit=2), "prose": PlainText(limit=2)}, every_n_steps=1)
+        suite = EvaluationSuite(
+            {"choices": ChoicesByLikelihood(limit=2), "prose": PlainTextLoss(limit=2)}, every_n_steps=1
+        )
         trainer = make_trainer(tmp_path / name, [suite] if name == "with" else [], max_steps=3, limit_val_batches=0)
         trainer.fit(model, data)
         states.append({key: value.clone() for key, value in model.state_dict().items()})
@@ -180,8 +182,8 @@ def test_training_with_the_suite_is_bit_identical(tmp_path: Path, tiny_llm_dir: 
     ("build", "message"),
     [
         (lambda: EvaluationSuite({}), "names fit for a folder"),
-        (lambda: EvaluationSuite({"a/b": PlainText()}), "names fit for a folder"),
-        (lambda: EvaluationSuite({"a": PlainText()}, every_n_steps=0), "every_n_steps"),
+        (lambda: EvaluationSuite({"a/b": PlainTextLoss()}), "names fit for a folder"),
+        (lambda: EvaluationSuite({"a": PlainTextLoss()}, every_n_steps=0), "every_n_steps"),
         (lambda: ChoicesByLikelihood(normalisation="words"), "allowed: none, bytes"),  # type: ignore[arg-type]
         (lambda: Refusals("x", max_new_tokens=0), "at least 1"),
     ],
@@ -195,7 +197,7 @@ def test_a_set_that_is_not_there_is_named(run: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl.*or a name of data.sets \(choices\)"):
         Refusals("nowhere.jsonl").measure(scorer_of(run), "x")
     with pytest.raises(FileNotFoundError, match="no file nowhere"):
-        PlainText("nowhere.txt").measure(scorer_of(run), "x")
+        PlainTextLoss("nowhere.txt").measure(scorer_of(run), "x")
 
 
 def test_a_line_without_options_is_named(run: Any, tmp_path: Path) -> None:

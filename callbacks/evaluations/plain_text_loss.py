@@ -17,7 +17,7 @@ EMBEDDED = "spoken-facts/"
 _FOLDER = Path(__file__).parents[2] / "datamodules" / "spoken_facts"
 
 
-class PlainText(Evaluation):
+class PlainTextLoss(Evaluation):
     """Loss on text without any chat format: what fine-tuning on answers did to the language model itself.
 
     Args:
@@ -70,7 +70,7 @@ def _read(source: str) -> dict[str, str]:
     embedded = source.startswith(EMBEDDED)
     path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl" if embedded else Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"PlainText: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
+        raise FileNotFoundError(f"PlainTextLoss: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
     if path.suffix == ".jsonl":
         rows = read_lines(path)
         if missing := next((number for number, row in rows if not isinstance(row.get("text"), str)), None):
@@ -81,5 +81,5 @@ def _read(source: str) -> dict[str, str]:
         texts = {str(number): text.strip() for number, text in enumerate(paragraphs, start=1)}
     texts = {key: text for key, text in texts.items() if text}
     if not texts:
-        raise ValueError(f"PlainText: {source} holds no text")
+        raise ValueError(f"PlainTextLoss: {source} holds no text")
     return texts
