@@ -1,27 +1,32 @@
 """Speed, memory and error of the importance estimators, beside other ways to get them, in one run.
 
-    python -m benchmarks.importance                    # CPU, one thread, about three minutes
+    pip install -c constraints.txt -e ".[bench]"       # BackPACK and Torch-Pruning; without them they are left out
+    python -m benchmarks.importance                    # CPU, one thread, about ten minutes
     python -m benchmarks.importance --device cuda      # cost ratios, then 1B and 8B shapes in bfloat16
 
-Times are CPU time (process time, one thread) or CUDA events; every method runs in turn within a round, and the ratio
-to a plain forward + backward on the same data is taken within the round, so that a busy machine disturbs all alike.
-Medians over rounds.
+Times are CPU time (process time, one thread) or CUDA events. Every method runs in turn within a round, with the plain
+forward + backward three times among them; a ratio is taken within its round, so that a busy machine disturbs all
+alike. Medians over rounds. Memory is of the tensors alive at once, without the model; errors are against a per-example
+loop in float64.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import statistics
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 if importlib.util.find_spec("textkeep") is None:  # a checkout that is not installed
@@ -30,18 +35,20 @@ if importlib.util.find_spec("textkeep") is None:  # a checkout that is not insta
     sys.modules["textkeep"] = package
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.importance_models import RIVALS, Batch, batches, build, plain  # noqa: E402
+from benchmarks.importance_models import Batch, batches, build, plain  # noqa: E402
+from benchmarks.importance_rivals import RIVALS, loop  # noqa: E402
+from benchmarks.live_memory import peak_mib  # noqa: E402
 from textkeep.importance import probe  # noqa: E402
 
 DEFAULT = ("taylor", "fisher", "signed_taylor")
-OURS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+Plan = tuple[tuple[str, ...], dict[str, Any]]
+OURS: dict[str, Plan] = {
     "signed_taylor": (("signed_taylor",), {"vectors": False}),
     "fisher (matrix)": (("fisher",), {"vectors": False}),
     "fisher (+rows, columns)": (("fisher",), {}),
-    "taylor (+rows, columns)": (("taylor",), {}),
     "taylor (every weight)": (("taylor",), {"vectors": False, "keep_maps": ("taylor",)}),
     "fisher (every weight)": (("fisher",), {"vectors": False, "keep_maps": ("fisher",)}),
-    "taylor+fisher+signed (+rows, columns)": (DEFAULT, {}),
+    "all three (+rows, columns)": (DEFAULT, {}),
 }
 
 
@@ -65,69 +72,84 @@ def stopwatch(device: str) -> Callable[[Callable[[], Any]], float]:
     return {"cpu": cpu, "cuda": cuda}[device]
 
 
+def methods_on(model: nn.Module, data: list[Batch]) -> dict[str, Callable[[], Any]]:
+    """Every method as a function without arguments."""
+    ours = {name: partial(probe, model, data, e, **options) for name, (e, options) in OURS.items()}
+    return {"plain": partial(plain, model, data), **ours, **{n: partial(r, model, data) for n, r in RIVALS.items()}}
+
+
+def runnable(methods: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """Those that run here, after a warm-up; a rival may not be installed or not support the device."""
+    kept = {}
+    for name, work in methods.items():
+        try:
+            work()
+            kept[name] = work
+        except (ImportError, RuntimeError, NotImplementedError) as error:
+            print(f"  {name} does not run here: {str(error).splitlines()[0]}")
+    return kept
+
+
 def cost_ratios(device: str, lengths: Sequence[int], rounds: int, rows: int) -> list[dict[str, Any]]:
-    """Time of every method over a plain pass, and the error of its totals against the per-example loop."""
+    """Time of every method over a plain pass, for each length."""
     model = build("small", device, torch.float32)
     clock = stopwatch(device)
     results = []
     for length in lengths:
-        data = batches(2048, rows, length, 2, device)
-        methods: dict[str, Callable[[], Any]] = {"plain": lambda data=data: plain(model, data)}  # type: ignore[misc]
-        for name, (estimators, options) in OURS.items():
-            methods[name] = lambda e=estimators, o=options, d=data: probe(model, d, e, **o)  # type: ignore[misc]
-        for name, rival in RIVALS.items():
-            methods[name] = lambda r=rival, d=data: r(model, d)  # type: ignore[misc]
-        for name in list(methods):  # a warm-up; a rival may not support the device
-            try:
-                methods[name]()
-            except (RuntimeError, NotImplementedError) as error:
-                print(f"  {name} does not run here: {str(error).splitlines()[0]}")
-                del methods[name]
+        methods = runnable(methods_on(model, batches(2048, rows, length, 2, device)))
+        work_of_plain = methods.pop("plain")
         ratios: dict[str, list[float]] = {name: [] for name in methods}
         for _ in range(rounds):
-            unit = clock(methods["plain"])
-            for name, work in methods.items():
-                ratios[name].append(clock(work) / unit if name != "plain" else 1.0)
+            units, seconds = [clock(work_of_plain)], {}
+            for position, (name, work) in enumerate(methods.items(), start=1):
+                seconds[name] = clock(work)
+                if position in (len(methods) // 2, len(methods)):
+                    units.append(clock(work_of_plain))
+            for name, value in seconds.items():
+                ratios[name].append(value / statistics.median(units))
         row = {name: statistics.median(values) for name, values in ratios.items()}
-        results.append(
-            {"length": length, "ratios": row, "errors": errors(model, data), "peaks": peaks(device, methods)}
-        )
+        results.append({"length": length, "ratios": row, "all": ratios})
         print(f"  T={length:4d}  " + "  ".join(f"{name} {value:.2f}" for name, value in row.items()), flush=True)
     return results
 
 
-def errors(model: torch.nn.Module, data: list[Batch]) -> dict[str, float]:
-    """Largest relative error of a matrix's Taylor and Fisher totals against the per-example loop."""
-    truth = RIVALS["loop"](model, data)
-    count = sum(len(batch["labels"]) for batch in data)
-    snapshot = probe(model, data, ("taylor", "fisher"))
+def memory(device: str, rows: int, length: int) -> dict[str, dict[str, float]]:
+    """MiB of tensors alive at once of every method, and how many of them are a result that stays: the map."""
+    model = build("small", device, torch.float32)
+    data = batches(2048, rows, length, 1, device)
+    resting = [*model.parameters(), *model.buffers(), *(t for batch in data for t in batch.values())]
+    found = {}
+    for name, work in runnable(methods_on(model, data)).items():
+        maps = OURS[name][1].get("keep_maps", ()) if name in OURS else ()
+        entries = sum(m.numel() for m in model.model.layers.parameters() if m.dim() == 2)
+        found[name] = {"peak_mib": peak_mib(work, resting), "kept_mib": len(maps) * entries * 4 / 2**20}
+    largest = max(p.numel() * p.element_size() for p in model.parameters()) / 2**20
+    print(f"  tensors alive at once at T={length}, MiB (a result that stays in brackets); largest matrix {largest:.1f}")
+    for name, row in found.items():
+        print(f"    {name:28s} {row['peak_mib']:8.1f}  ({row['kept_mib']:.1f})", flush=True)
+    return found
+
+
+def errors(device: str, rows: int, length: int) -> dict[str, float]:
+    """Largest relative error of a matrix total against the per-example loop in float64."""
+    model = build("small", device, torch.float32)
+    data = batches(2048, rows, length, 1, device)
+    truth = loop(copy.deepcopy(model).double(), data)
+    snapshot = probe(model, data, ("taylor", "fisher"), keep_maps=("taylor", "fisher"))
     names = [m.name for m in snapshot.table]
 
-    def worst(found: dict[str, Sequence[float]]) -> list[float]:
-        return [max(abs(found[n][k] / float(truth[n][k]) - 1) for n in names) for k in range(2)]
+    def worst(estimator: str, found: Mapping[str, Any]) -> float:
+        return max(abs(float(found[name]) / float(truth[estimator][name]) - 1) for name in names)
 
-    taylor, fisher = snapshot.matrices("taylor"), snapshot.matrices("fisher")
-    ours = worst({n: (taylor[n] * count, fisher[n] * count) for n in names})
-    batch = worst({n: v.tolist() for n, v in RIVALS["batch_gradient"](model, data).items()})
-    return {
-        "ours taylor": ours[0],
-        "ours fisher": ours[1],
-        "batch_gradient taylor": batch[0],
-        "batch_gradient fisher": batch[1],
-    }
-
-
-def peaks(device: str, methods: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Peak memory above the resident model, MiB; CUDA only."""
-    found = {}
-    for name, work in methods.items() if device == "cuda" else ():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        resting = torch.cuda.memory_allocated()
-        work()
-        torch.cuda.synchronize()
-        found[name] = (torch.cuda.max_memory_allocated() - resting) / 2**20
-    return found
+    ours = {e: {n: v * rows for n, v in snapshot.matrices(e).items()} for e in ("taylor", "fisher")}
+    maps = {e: {n: m.double().sum() * rows for n, m in snapshot.parameters(e).items()} for e in ("taylor", "fisher")}
+    found = {"ours": ours, "ours, sum of every weight": maps}
+    rivals = runnable({name: partial(rival, model, data) for name, rival in RIVALS.items()})
+    found |= {name: work() for name, work in rivals.items()}
+    rows_of = {f"{name}, {e}": worst(e, totals[e]) for name, totals in found.items() for e in totals}
+    for label, value in rows_of.items():
+        print(f"  largest relative error of a matrix total, {label}: {value:.2g}", flush=True)
+    return rows_of
 
 
 def large(name: str, device: str, rows: int, length: int, checkpointing: bool) -> dict[str, Any]:
@@ -140,9 +162,7 @@ def large(name: str, device: str, rows: int, length: int, checkpointing: bool) -
     clock = stopwatch(device)
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
     row: dict[str, Any] = {"model": name, "rows": rows, "length": length, "weights_gib": weights, "methods": {}}
-    plans: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-        k: OURS[k] for k in ("signed_taylor", "fisher (matrix)", "taylor+fisher+signed (+rows, columns)")
-    }
+    plans = {k: OURS[k] for k in ("signed_taylor", "fisher (matrix)", "all three (+rows, columns)")}
     for label, (estimators, options) in plans.items():
         probe(model, data, estimators, **options)
         torch.cuda.reset_peak_memory_stats()
@@ -180,9 +200,9 @@ def main(argv: list[str] | None = None) -> int:
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} thread"
     print(f"{name}, torch {torch.__version__}; time over a plain forward + backward, medians of {options.rounds}")
     result: dict[str, Any] = {"device": name, "torch": torch.__version__, "ratios": [], "large": []}
+    result["errors"] = errors(options.device, options.rows, 64)
+    result["memory"] = memory(options.device, options.rows, 128)
     result["ratios"] = cost_ratios(options.device, options.lengths, options.rounds, options.rows)
-    for label, value in result["ratios"][-1]["errors"].items():
-        print(f"  largest relative error, {label}: {value:.2g}")
     for shape in options.large if options.device == "cuda" else ():
         free = torch.cuda.mem_get_info()[0] / 2**30
         if {"1b": 12, "8b": 30}.get(shape, 0) > free:

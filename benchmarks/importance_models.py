@@ -1,14 +1,11 @@
-"""Models, data and rival methods for the importance benchmark."""
+"""Models and data of the importance benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 Batch = dict[str, Any]
@@ -29,14 +26,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def build(name: str, device: str, dtype: torch.dtype) -> LlamaForCausalLM:
-    """A Llama with random weights, made on the device."""
+def build(name: str, device: str, dtype: torch.dtype, **changes: int) -> LlamaForCausalLM:
+    """A Llama with random weights, made on the device; ``changes`` to its configuration."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            return LlamaForCausalLM(LlamaConfig(**CONFIGS[name], max_position_embeddings=4096)).eval()
+            return LlamaForCausalLM(LlamaConfig(**{**CONFIGS[name], **changes}, max_position_embeddings=4096)).eval()
     finally:
         torch.set_default_dtype(before)
 
@@ -60,58 +57,3 @@ def plain(model: nn.Module, data: list[Batch]) -> None:
     for batch in data:
         model(**batch, use_cache=False).loss.backward()
         model.zero_grad(set_to_none=True)
-
-
-def loop(model: nn.Module, data: list[Batch]) -> dict[str, Tensor]:
-    """Per-example loop: one backward for each example; sum of |theta g| and g^2 of every weight."""
-    sums = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in model.named_parameters()}
-    for batch in data:
-        for row in range(len(batch["labels"])):
-            model(**{k: v[row : row + 1] for k, v in batch.items()}, use_cache=False).loss.backward()
-            for name, parameter in model.named_parameters():
-                gradient = parameter.grad
-                assert gradient is not None
-                sums[name][0].add_((parameter.detach() * gradient).abs_())
-                sums[name][1].addcmul_(gradient, gradient)
-            model.zero_grad(set_to_none=True)
-    return {n: torch.stack([a.sum(), b.sum()]) for n, (a, b) in sums.items()}
-
-
-def vectorised(model: nn.Module, data: list[Batch]) -> dict[str, Tensor]:
-    """``torch.func.vmap(grad)``: all per-example gradients of a batch at once."""
-    weights = {n: p.detach() for n, p in model.named_parameters()}
-
-    def loss(values: Mapping[str, Tensor], ids: Tensor, labels: Tensor) -> Tensor:
-        logits = functional_call(model, dict(values), (), {"input_ids": ids[None], "use_cache": False}).logits[0]
-        return F.cross_entropy(logits[:-1], labels[1:])
-
-    per_example = vmap(grad(loss), in_dims=(None, 0, 0))
-    sums: dict[str, Tensor] = {}
-    for batch in data:
-        gradients = per_example(weights, batch["input_ids"], batch["labels"])
-        for name, g in gradients.items():
-            both = torch.stack([(g * weights[name]).abs().sum(), g.square().sum()])
-            sums[name] = sums[name] + both if name in sums else both
-    return sums
-
-
-def batch_gradient(model: nn.Module, data: list[Batch]) -> dict[str, Tensor]:
-    """What Torch-Pruning's Taylor and many EWC scripts compute: the batch mean's gradient, |theta g| and g^2."""
-    sums: dict[str, Tensor] = {}
-    for batch in data:
-        model(**batch, use_cache=False).loss.backward()
-        rows = len(batch["labels"])
-        for name, parameter in model.named_parameters():
-            gradient = parameter.grad
-            assert gradient is not None
-            both = torch.stack([(gradient * parameter.detach()).abs().sum(), gradient.square().sum()]) * rows
-            sums[name] = sums[name] + both if name in sums else both
-        model.zero_grad(set_to_none=True)
-    return sums
-
-
-RIVALS: dict[str, Callable[[nn.Module, list[Batch]], Any]] = {
-    "loop": loop,
-    "vmap": vectorised,
-    "batch_gradient": batch_gradient,
-}

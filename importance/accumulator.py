@@ -65,11 +65,12 @@ class Accumulator:
         self._active: tuple[str, ...] = ()
         self._scale = 1.0
         self._rows = 0
-        self._spans: list[tuple[int, int]] = []
+        self._length = 0
+        self._spans: list[tuple[int, int]] | None = None
 
-    def begin(self, batch: int, spans: list[tuple[int, int]]) -> None:
-        """Opens a batch of ``batch`` examples whose content lies in ``spans``."""
-        self._rows, self._spans = batch, spans
+    def begin(self, batch: int, length: int, spans: list[tuple[int, int]] | None = None) -> None:
+        """Opens a batch of ``batch`` examples of ``length`` positions, with gradients in ``spans`` only."""
+        self._rows, self._length, self._spans = batch, length, spans
         for parts in self.examples.values():
             parts.append(self._zeros(batch))
         self._testing = self._testing and self.check is None
@@ -103,8 +104,7 @@ class Accumulator:
         a, b = self._by_example(site, a), self._by_example(site, b)
         if y is not None and site.tied is None and "signed_taylor" in self._active:
             self._signed_rows(index, self._by_example(site, y), b)
-        spans = self._spans if a.shape[1] == max(stop for _, stop in self._spans) else None
-        factors = DenseFactors(a.to(b.dtype), b, spans if a.device.type == "cpu" else None)
+        factors = DenseFactors(a.to(b.dtype), b, self._spans if a.shape[1] == self._length else None)
         if site.tied is not None:
             self._tied[index] = factors
         else:

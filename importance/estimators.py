@@ -47,7 +47,7 @@ class BlockEstimator(Finish, Protocol):
 class Taylor:
     """``|theta g_i|``: first-order change of the loss when a weight is removed.
 
-    Molchanov et al. 2019 (arXiv 1906.10771), eq. 8, per weight and without the square.
+    The first-order score of Molchanov et al. 2019 (arXiv 1906.10771), per weight and without the square.
     """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
@@ -65,7 +65,11 @@ class Taylor:
 
 
 class Fisher:
-    """``g_i^2``: diagonal of the Fisher information; empirical or true depends on where the labels come from."""
+    """``g_i^2``: diagonal of the Fisher information; empirical or true depends on where the labels come from.
+
+    Kunstner et al. 2019 (arXiv 1905.12558) on the difference; van de Ven 2025 (arXiv 2502.11756) on why the square is
+    taken per example.
+    """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
         """See :class:`BlockEstimator`."""
@@ -83,7 +87,10 @@ class Fisher:
 
 
 class TaylorBatch:
-    """``|theta sum_i g_i|``: the sum of the gradients is all that is kept, so opposite examples cancel."""
+    """``|theta sum_i g_i|``: the sum of the gradients is all that is kept, so opposite examples cancel.
+
+    Zhang et al. 2024 (Linguistic Regions, arXiv 2402.14700).
+    """
 
     def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
         """See :class:`Finish`."""

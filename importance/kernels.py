@@ -176,7 +176,10 @@ def score_norms(factors: Factors, tally: Tally, scale: float = 1.0) -> Tensor:
 
 
 def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> bool:
-    """Whether T(I+O) < IO: then Gram matrices need fewer operations than forming the gradients (twice with vectors)."""
+    """Whether T(I+O) < IO: then Gram matrices need fewer operations than forming the gradients (twice with vectors).
+
+    Counted in operations; the rule 2T^2 < IO of mixed ghost clipping (Bu et al. 2022, arXiv 2210.00038) counts memory.
+    """
     height, width = shape
     return factors.length * (height + width) * (2 if vectors else 1) < height * width
 

@@ -70,7 +70,9 @@ class AnswerLoss:
     @staticmethod
     @torch.no_grad()
     def sampled_targets(logits: Tensor, targets: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Targets drawn from the model's own prediction at the answer positions (true Fisher).
+        """Targets drawn from the model's own prediction at the answer positions: ``E_y~p g(y)^2`` is the true Fisher.
+
+        Kunstner et al. 2019 (arXiv 1905.12558).
 
         Drawn on the CPU, from one stream an example: the same for every batching, rank and device.
 

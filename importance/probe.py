@@ -205,7 +205,9 @@ class _Measurement:
             raise ValueError("importance: include=embeddings needs input_ids: inputs_embeds bypass the embedding")
         mask = batch.get("attention_mask")
         mask = torch.ones_like(labels) if mask is None else mask
-        self.accumulator.begin(len(labels), _spans(mask) if labels.device.type == "cpu" else [(0, labels.shape[1])])
+        # on an accelerator examples go through together, and asking for positions would wait for it
+        spans = _spans(mask, labels) if labels.device.type == "cpu" else None
+        self.accumulator.begin(labels.shape[0], labels.shape[1], spans)
         ids, keys = _identities(batch, labels, mask)
         with torch.set_grad_enabled(gradients):
             with self.norms.collecting(mask if counted else torch.zeros_like(mask)):
@@ -240,11 +242,13 @@ class _Measurement:
         return {k: v.to(self._device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def _spans(mask: Tensor) -> list[tuple[int, int]]:
-    """First and last + 1 content position of each example."""
-    content = mask.bool().cpu()
-    positions = [row.nonzero().flatten() for row in content]
-    return [(int(p[0]), int(p[-1]) + 1) if len(p) else (0, content.shape[1]) for p in positions]
+def _spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
+    """First and last + 1 position of each example that can have a gradient: content, before the last answer token."""
+    spans = []
+    for content, supervised in zip(mask.bool(), labels != IGNORED, strict=True):
+        places, answers = content.nonzero().flatten(), supervised.nonzero().flatten()
+        spans.append((int(places[0]), int(answers[-1])) if len(places) and len(answers) else (0, len(content)))
+    return spans
 
 
 def _identities(batch: Mapping[str, Any], labels: Tensor, mask: Tensor) -> tuple[list[str], list[str]]:

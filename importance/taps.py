@@ -1,5 +1,7 @@
 """Taps: identities in the graph that hand (input, output gradient) of a module to a sink during the backward pass.
 
+From the two every score of an example follows, as its weight gradient is their product (Goodfellow 2015, 1510.01799).
+
 The weights stay frozen, so no ``p.grad`` is made, no reducer or scaler sees the pass, and activation checkpointing
 works: what a tap keeps goes through ``save_for_backward``, whose hooks recompute it.
 """

@@ -44,6 +44,17 @@ def test_each_form_alone_against_the_loop(estimators: tuple[str, ...], length: i
         assert_equal_to_loop(probe(model, batches, estimators, include=include), model, batches)
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_positions_after_the_last_answer_and_beyond_all_content(left: bool) -> None:
+    """They have no gradient and are left out of the products; the head sees fewer positions than the blocks."""
+    model = tiny_llama(tied=True)
+    batch = make_batch(3, length=14, seed=3, padded=True, left=left)
+    batch["labels"][:, 11:] = -100
+    batch = {k: F.pad(v, (1, 2), value=-100 if k == "labels" else 0) for k, v in batch.items() if k != "ids"}
+    snapshot = probe(model, [batch], ("taylor", "fisher", "taylor_batch"), include=("embeddings",))
+    assert_equal_to_loop(snapshot, model, [batch])
+
+
 def test_signed_scores_of_a_tied_embedding_without_vectors() -> None:
     model = tiny_llama(tied=True)
     lean = probe(model, [make_batch(3, seed=3)], "signed_taylor", include=("embeddings", "norms"), vectors=False)

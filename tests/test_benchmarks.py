@@ -1,0 +1,62 @@
+"""What the benchmarks compare with computes what its name says, and their memory figures count what is there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.importance_memory import PLANS, Plan, memory_sum, table
+from benchmarks.importance_models import batches, build
+from benchmarks.importance_rivals import RIVALS
+from benchmarks.live_memory import peak_mib
+from textkeep.importance import probe
+
+SIZES = {  # no grouped heads: Torch-Pruning's tracing of a Llama with them did not end
+    "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 4,
+}  # fmt: skip
+NEEDS = {"BackPACK": "backpack", "Torch-Pruning": "torch_pruning"}
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("name", RIVALS)
+def test_rivals_against_ours(name: str) -> None:
+    pytest.importorskip(NEEDS.get(name, "torch"))
+    model = build("small", "cpu", torch.float64, **SIZES)
+    # four rows: a mean over a power of two scales gradients without rounding, also in RMSNorm's float32
+    data = batches(61, 4, 9, 2, "cpu")
+    ours = probe(model, data, ("taylor", "fisher"))
+    for estimator, totals in RIVALS[name](model, data).items():
+        for matrix, value in ours.matrices(estimator).items():
+            off = abs(float(totals[matrix]) / (8 * value) - 1)
+            assert off > 0.05 if name == "Torch-Pruning" else off < 1e-8  # the batch's gradient is another quantity
+
+
+def test_live_memory_counts_tensors_while_they_live() -> None:
+    weight = torch.ones(256, 1024)  # 1 MiB, at rest
+
+    def work() -> torch.Tensor:
+        kept = weight * 2  # 1 MiB
+        assert (weight.view(-1) + kept.view(-1)).sum() > 0  # another, for a moment
+        return (kept * 3)[:1]  # and another: two at once
+
+    assert peak_mib(work, [weight]) == pytest.approx(2.0, abs=0.01)
+
+
+def test_live_memory_sees_the_backward_pass() -> None:
+    weight = torch.ones(256, 1024, requires_grad=True)
+
+    def work() -> None:
+        (weight * weight).sum().backward()
+
+    assert peak_mib(work, [weight]) > 2.0
+
+
+def test_the_memory_sum_has_what_can_be_counted_by_hand() -> None:
+    small = Plan("", "small", maps=("taylor",), maps_on_cpu=True)
+    entries = 3 * (4 * 512 * 512 + 3 * 512 * 1376)
+    sums = memory_sum(small, torch.float32)
+    assert sums["CPU"] * 2**30 == 4 * entries
+    assert sums["weights"] * 2**30 == 4 * (entries + 2 * 2048 * 512 + 7 * 512)
+    assert memory_sum(Plan("", "small", checkpointing=False))["activations"] > memory_sum(small)["activations"]
+    assert len(list(table())) == 2 + len(PLANS)
