@@ -63,6 +63,11 @@ def read_batches(
     source, modality, count = source or arguments.data, modality or arguments.modality, count or arguments.examples
     if modality == "speech" and subject.listener is None:
         raise CommandError(f"importance: {subject.name} cannot listen; allowed: --modality text, or a TextKeep run")
+    if modality == "speech" and _gated(subject):
+        raise CommandError(
+            f"importance: the adapters of {subject.name} act behind a speech gate, which is shut here; allowed: "
+            "--modality text (the LLM as written questions meet it), or ImportanceTracker during the run"
+        )
     data = SpeechTextData(**subject.prompts)
     data.connect(subject.front_end)
     choice = Probe(source, modality, skip + count, arguments.seed, arguments.batch_size)
@@ -100,8 +105,13 @@ def modalities(subject: Subject, source: str) -> list[Modality]:
     from ...datamodules.sources import read_sources
 
     examples = read_sources(source, BadExamples("raise"))
-    ways: list[Modality] = ["text", "speech"] if subject.listener is not None else ["text"]
+    ways: list[Modality] = ["text", "speech"] if subject.listener is not None and not _gated(subject) else ["text"]
     return [way for way in ways if any(example.has(way) for example in examples)]
+
+
+def _gated(subject: Subject) -> bool:
+    """Whether adapters act on speech only: they are off in the bare LLM that these commands measure."""
+    return getattr(subject.listener.tuning, "gate", None) is not None
 
 
 def _as_mapping(subject: Subject, batch: Any) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from textkeep.cli.errors import CommandError
+from textkeep.cli.importance.examples import read_batches
+from textkeep.cli.importance.subject import Subject
 from textkeep.lightning_modules import LoRA, SpeechGate, SpeechLLM, SpeechPositions, SpeechTurns
 from textkeep.lightning_modules.adapters import adapter_layers
 from textkeep.lightning_modules.answer_loss import answer_logits
@@ -174,3 +178,10 @@ def test_a_new_gate_is_one_method() -> None:
             return (torch.arange(length) == 0).expand(len(audio_mask), -1)
 
     assert FirstPosition().measuring_speech() is None
+
+
+def test_the_importance_command_does_not_measure_speech_behind_a_shut_gate(gated: SpeechLLM) -> None:
+    subject = Subject("run", gated.llm, gated.front_end, gated)
+    arguments = argparse.Namespace(data="spoken-facts/test", modality="speech", examples=1, seed=0, batch_size=1)
+    with pytest.raises(CommandError, match="act behind a speech gate, which is shut here"):
+        read_batches(subject, arguments)
