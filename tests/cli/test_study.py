@@ -247,7 +247,7 @@ def real_plan(tiny_settings: dict[str, Any], tmp_path: Path) -> Path:
     settings = copy.deepcopy(tiny_settings)
     settings["trainer"] |= {"callbacks": [{"class_path": "Retention"}], "max_steps": 150, "enable_progress_bar": False}
     settings["trainer"] |= {"check_val_every_n_epoch": None, "val_check_interval": 50}
-    settings["data"]["tokens_per_batch"] = 60
+    settings["data"]["tokens_per_batch"] = 80
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(settings))
     arms = {
         "full": None,

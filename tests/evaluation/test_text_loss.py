@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from textkeep.evaluation.text_loss import text_losses
 
-TEXTS = ["What is the capital of France?", "Paris.", "The capital of France is Paris. " * 60]
+TEXTS = ["What is the capital of France?", "Paris.", "The capital of France is Paris. " * 90]
 
 
 @pytest.fixture(scope="module")

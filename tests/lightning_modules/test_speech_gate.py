@@ -31,7 +31,8 @@ def gated(request: pytest.FixtureRequest, tiny_llm_dir: Path, tiny_whisper_dir: 
 
 @pytest.fixture
 def base(tiny_llm_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llm_dir)
+    # Frozen, as it is under LoRA: torch multiplies by a weight that wants a gradient in another order.
+    return AutoModelForCausalLM.from_pretrained(tiny_llm_dir).requires_grad_(False)
 
 
 @pytest.mark.parametrize("train", [False, True])
