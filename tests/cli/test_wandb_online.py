@@ -125,7 +125,11 @@ def test_rows_arrive_while_it_trains_and_a_killed_job_goes_on_in_the_same_run(
     saved = max(int(path.stem.removeprefix("step=")) for path in (run / "checkpoints").glob("step=*.ckpt"))
     assert saved > max(more)
     assert abs(saved - max(steps)) <= 2
-    assert set(range(steps[0], max(steps))) <= set(steps)  # nothing is missing; steps after a checkpoint come twice
+    # Steps after a checkpoint come twice. Rows that were on their way when the process was killed are lost, where the
+    # run goes on from a checkpoint after them: one gap, no longer than a transmission.
+    missing = sorted(set(range(steps[0], max(steps))) - set(steps))
+    assert missing == list(range(missing[0], missing[-1] + 1)) if missing else True
+    assert len(missing) <= 30
     assert [row["_step"] for row in one.history] == list(range(len(one.history)))
     keys = {key for row in one.history for key in row if not key.startswith("_")}
     layers = {f"importance/heldout_text/{e}/layer_0{i}" for e in ("taylor", "fisher", "signed_taylor") for i in (0, 1)}
