@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .alignment_text import alignment_sentences
 from .fact_choices import choice_rows
+from .fact_opposites import opposite_facts, split_opposites
 from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--choices", action="store_true", help="write multiple choice of the general questions instead"
     )
+    instead.add_argument(
+        "--opposites", type=int, metavar="N", help="write N questions on opposites, in three splits, instead"
+    )
     instead.add_argument("--prose", type=int, metavar="N", help="write N plain sentences of WordNet instead")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
     parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
@@ -75,14 +79,12 @@ def main(argv: list[str]) -> int:
     if arguments.prose is not None:
         prose = prose_rows(arguments.wordnet or locate("wordnet"), arguments.prose, arguments.seed)
         return _told(arguments.output, prose, "sentences")
+    if arguments.opposites is not None:
+        opposites = opposite_facts(arguments.wordnet or locate("wordnet"), arguments.opposites)
+        return _write_splits(arguments.output, split_opposites(opposites))
     facts = read_facts(arguments.sources or locate("fact-sources"))
-    splits = split_facts(facts)
     if arguments.alignment is None:
-        for split, rows in splits.items():
-            write_lines(arguments.output / f"{split}.jsonl", (fact_row(fact, split, held) for fact, held in rows))
-            heldout = sum(held for _, held in rows)
-            print(f"{arguments.output / split}.jsonl: {len(rows)} questions, {heldout} on held-out entities")
-        return 0
+        return _write_splits(arguments.output, split_facts(facts))
     sentences = alignment_sentences(facts, arguments.wordnet or locate("wordnet"), arguments.alignment, arguments.seed)
     rows_of_text = (
         {"id": f"align-{number:06d}", "question": sentence.text, "answers": [sentence.text], "target": sentence.text}
@@ -91,6 +93,14 @@ def main(argv: list[str]) -> int:
         for number, sentence in enumerate(sentences)
     )
     return _told(arguments.output, list(rows_of_text), "sentences")
+
+
+def _write_splits(folder: Path, splits: Mapping[str, Sequence[tuple[Fact, bool]]]) -> int:
+    for split, rows in splits.items():
+        write_lines(folder / f"{split}.jsonl", (fact_row(fact, split, held) for fact, held in rows))
+        heldout = sum(held for _, held in rows)
+        print(f"{folder / split}.jsonl: {len(rows)} questions, {heldout} on held-out entities")
+    return 0
 
 
 def _told(output: Path, rows: list[dict[str, Any]], what: str) -> int:
