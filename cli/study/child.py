@@ -40,7 +40,10 @@ def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] 
     """
     state = store.read(job.name)
     log = study.directory / "logs" / f"{job.name}.log"
-    state.status, state.directory, state.log, state.error = "running", str(job.directory), str(log), ""
+    state.status, state.error = "running", ""
+    state.directory, state.log = (str(path.relative_to(study.directory)) for path in (job.directory, log))
+    if study.test and newest_checkpoint(job.directory) is None:
+        state.fitted = False  # the test needs the checkpoint, and that stayed on another machine
     state.attempts += 1
     store.write(state)
     started, before = time.monotonic(), state.seconds

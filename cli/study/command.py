@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from ..errors import INTERRUPTED, CommandError
 from ..importance.output import print_table, write_json
+from .archive import SELECTION_FILE, pack, unpack
 from .child import StudyInterrupted
 from .jobs import Job, chooses, first_jobs, fit_command, test_command
 from .local import run_locally
@@ -21,8 +23,6 @@ from .selection import later_jobs
 from .slurm import run_on_slurm
 from .spec import STUDY_FILE, UNTOUCHED, Study, read_study
 from .state import StateStore
-
-SELECTION_FILE = "selection.json"
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +35,11 @@ def main(argv: list[str]) -> int:
         0 if every run is finished, 1 if some failed, 130 after an interruption.
     """
     arguments = _parser().parse_args(argv)
-    study = read_study(arguments.study)
+    if arguments.unpack:
+        return _unpack(arguments.study, arguments.unpack)
+    study = _given(arguments.study, check_files=not arguments.pack)
+    if arguments.pack:
+        return _pack(study, arguments.pack)
     if arguments.local:
         study = _on_this_machine(study)
     if arguments.dry_run:
@@ -50,6 +54,27 @@ def main(argv: list[str]) -> int:
             print(f"interrupted; textkeep study {arguments.study} goes on from here", flush=True)
             return INTERRUPTED
     return _conclude(study, jobs, store)
+
+
+def _given(path: Path, check_files: bool) -> Study:
+    """The study of a plan, or of a study's directory, wherever that has been moved to."""
+    if path.is_dir():
+        return replace(read_study(path / STUDY_FILE, check_files), directory=path)
+    return read_study(path, check_files)
+
+
+def _pack(study: Study, archive: Path) -> int:
+    packed = pack(study, archive)
+    print(f"{archive}: {len(packed)} finished runs, {archive.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _unpack(path: Path, archive: Path) -> int:
+    """Into the directory that a plan names, or into the one that was named itself."""
+    directory = read_study(path, check_files=False).directory if path.is_file() else path
+    unpack(archive, directory)
+    print(f"{directory}: unpacked; textkeep study {path} goes on from here, textkeep report {directory} compares")
+    return 0
 
 
 def _run(study: Study, store: StateStore) -> list[Job]:
@@ -73,7 +98,7 @@ def _execute(study: Study, jobs: Sequence[Job], store: StateStore, more: int) ->
         return
     if finished:
         print(f"{len(finished)} of {len(jobs)} runs were finished before", flush=True)
-    progress = Progress(len(jobs) + more, len(finished))
+    progress = Progress(len(jobs) + more, len(finished), study.directory)
     if study.slurm is None:
         run_locally(study, left, store, progress)
     else:
@@ -86,7 +111,7 @@ def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
     total = sum(state.seconds for state in states.values())
     print(f"{len(states) - len(failed)} of {len(states)} runs finished, {duration(total)} of computing")
     for state in failed:
-        print(f"failed: {state.job}: {state.error}; log: {state.log}")
+        print(f"failed: {state.job}: {state.error}; log: {study.directory / state.log}")
     print(f"textkeep report {study.directory} compares them", flush=True)
     return 1 if failed else 0
 
@@ -108,8 +133,6 @@ def _show(study: Study) -> int:
 
 
 def _on_this_machine(study: Study) -> Study:
-    from dataclasses import replace
-
     return replace(study, slurm=None)
 
 
@@ -156,7 +179,14 @@ def _terminable() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan (docs/studies.md)")
+    parser.add_argument(
+        "study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
+    packing = parser.add_mutually_exclusive_group()
+    packing.add_argument(
+        "--pack", type=Path, metavar="FILE.tar.xz", help="write the finished runs to one small file, without weights"
+    )
+    packing.add_argument("--unpack", type=Path, metavar="FILE.tar.xz", help="make the study's directory from it")
     return parser

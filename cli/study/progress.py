@@ -39,10 +39,11 @@ class Progress:
     Args:
         total: Runs in all, as far as it is known.
         done: Runs that were finished before.
+        directory: Of the study, to which the states' paths are relative.
     """
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done = total, done
+    def __init__(self, total: int, done: int, directory: Path = Path()) -> None:
+        self.total, self.done, self.directory = total, done, directory
         self._times: list[float] = []
         self._job: Job | None = None
         self._started = 0.0
@@ -79,7 +80,8 @@ class Progress:
             self._times.append(taken)
             print(f"    finished in {duration(taken)}; {self.left()}", flush=True)
         else:
-            print(f"    failed after {duration(taken)}: {state.error}; log: {state.log}", flush=True)
+            log = self.directory / state.log
+            print(f"    failed after {duration(taken)}: {state.error}; log: {log}", flush=True)
 
     def told(self, job: Job, state: JobState) -> None:
         """A run elsewhere has ended."""

@@ -73,7 +73,7 @@ def run_on_slurm(
             state = store.read(job.name)
             if state.status not in ("finished", "failed"):  # the task died before it could say so
                 state.status, state.error = "failed", f"task {task.job_id} ended as {task.state}"
-                state.log = str(task.paths.stderr)
+                state.log = str(Path(task.paths.stderr).resolve().relative_to(study.directory.resolve()))
                 store.write(state)
             progress.told(job, state)
         waiting = still

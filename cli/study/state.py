@@ -20,12 +20,12 @@ class JobState:
     Attributes:
         job: Its name.
         status: ``running`` in the file of a process that is gone means interrupted.
-        directory: The run's.
+        directory: The run's, relative to the study's: a study may be moved.
         attempts: How often it was started.
         seconds: Time of all attempts.
         fitted: Whether training is finished (the test may still be missing).
         error: Why it failed.
-        log: File with everything that it printed.
+        log: File with everything that it printed, relative to the study's directory.
     """
 
     job: str
