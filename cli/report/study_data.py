@@ -112,7 +112,7 @@ def load_study(path: Path) -> StudyData:
                 notes.append(f"{arm.name}: no point of its grid is finished")
         for point in shown:
             jobs = [job_of(study, arm, point, seed) for seed in arm.seeds]
-            done = {job.seed: job.directory for job in jobs if store.read(job.name).status == "finished"}
+            done = {job.seed: job.directory for job in jobs if store.read(job.name).done(job.test)}
             several = len(shown) > 1
             arms.append(ArmResult(variant_name(arm.name, point) if several else arm.name, done, len(jobs)))
     for result in arms:

@@ -42,7 +42,7 @@ def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] 
     log = study.directory / "logs" / f"{job.name}.log"
     state.status, state.error = "running", ""
     state.directory, state.log = (str(path.relative_to(study.directory)) for path in (job.directory, log))
-    if study.test and newest_checkpoint(job.directory) is None:
+    if job.test and newest_checkpoint(job.directory) is None:
         state.fitted = False  # the test needs the checkpoint, and that stayed on another machine
     state.attempts += 1
     store.write(state)
@@ -58,7 +58,7 @@ def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] 
                 state.fitted = True
                 store.write(state)
         else:
-            state.status = "finished"
+            state.status, state.tested = "finished", job.test
     except StudyInterrupted:
         state.status = "interrupted"
         raise
@@ -79,7 +79,7 @@ def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
         if not resume:  # an attempt that left no checkpoint left nothing
             shutil.rmtree(job.directory, ignore_errors=True)
         commands.append(fit_command(study, job, resume))
-    return [*commands, test_command(study, job)] if study.test else commands
+    return [*commands, test_command(study, job)] if job.test else commands
 
 
 def _run(command: Sequence[str], log: Path, tick: Callable[[], None]) -> int:

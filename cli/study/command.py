@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..errors import INTERRUPTED, CommandError
 from ..importance.output import print_table, write_json
-from .archive import SELECTION_FILE, pack, unpack
+from ..run_directory import CHECKPOINTS
+from .archive import SELECTION_FILE, pack, planned_jobs, unpack
 from .child import StudyInterrupted
-from .jobs import Job, chooses, first_jobs, fit_command, test_command
+from .jobs import Job, arm_jobs, chooses, first_jobs, fit_command, run_count, test_command, untouched_job
 from .local import run_locally
 from .progress import Progress, duration
-from .selection import later_jobs
+from .selection import choose
 from .slurm import run_on_slurm
-from .spec import STUDY_FILE, UNTOUCHED, Study, read_study
+from .spec import STUDY_FILE, UNTOUCHED, Arm, Study, read_study
 from .state import StateStore
 
 
@@ -78,31 +81,47 @@ def _unpack(path: Path, archive: Path) -> int:
 
 
 def _run(study: Study, store: StateStore) -> list[Job]:
-    """Both stages: the grids, then the other seeds of what was chosen."""
-    first = first_jobs(study)
-    more = sum(len(arm.seeds) - 1 for arm in study.arms if chooses(study, arm))
-    _execute(study, first, store, more)
-    later, chosen = later_jobs(study, store)
-    if chosen:
-        write_json(chosen, study.directory / SELECTION_FILE)
-        for arm, found in chosen.items():
-            print(f"{arm}: {found['chosen'] or 'no point of its grid finished'}", flush=True)
-    _execute(study, later, store, 0)
-    return [*first, *later]
+    """Here arm after arm, so that a study which is stopped has whole arms; on a cluster all arms at once."""
+    progress = Progress(run_count(study), study.directory)
+    before = sum(store.read(job.name).status == "finished" for job in planned_jobs(study))
+    if before:
+        print(f"{before} runs were finished before", flush=True)
+    jobs = [untouched_job(study)] if study.untouched else []
+    _execute(study, jobs, store, progress)
+    chosen: dict[str, Any] = {}
+    for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
+        first = [job for arm in arms for job in arm_jobs(study, arm)]
+        _execute(study, first, store, progress)
+        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store, chosen)]
+        _execute(study, later, store, progress)
+        if not study.keep_checkpoints:
+            _discard_checkpoints([*later, *first], store)
+        jobs += [*first, *later]
+    return jobs
 
 
-def _execute(study: Study, jobs: Sequence[Job], store: StateStore, more: int) -> None:
-    finished = [job for job in jobs if store.read(job.name).status == "finished"]
-    left = [job for job in jobs if job not in finished]
-    if not left:
-        return
-    if finished:
-        print(f"{len(finished)} of {len(jobs)} runs were finished before", flush=True)
-    progress = Progress(len(jobs) + more, len(finished), study.directory)
-    if study.slurm is None:
+def _chosen(study: Study, arm: Arm, store: StateStore, chosen: dict[str, Any]) -> list[Job]:
+    """The runs of the point that an arm's grid gives; written down in the study's directory."""
+    jobs, chosen[arm.name] = choose(study, arm, store)
+    write_json(chosen, study.directory / SELECTION_FILE)
+    print(f"{arm.name}: {chosen[arm.name]['chosen'] or 'no point of its grid finished'}", flush=True)
+    return jobs
+
+
+def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
+    left = [job for job in jobs if not store.read(job.name).done(job.test)]
+    progress.skip(len(jobs) - len(left))
+    if left and study.slurm is None:
         run_locally(study, left, store, progress)
-    else:
-        run_on_slurm(study, left, store, progress, study.slurm)
+    elif left:
+        run_on_slurm(study, left, store, progress, study.slurm or {})
+
+
+def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:
+    """Of the runs with which nothing is left to do."""
+    for job in jobs:
+        if store.read(job.name).done(job.test):
+            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
 
 
 def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
@@ -179,9 +198,7 @@ def _terminable() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory"
-    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory")
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
     packing = parser.add_mutually_exclusive_group()

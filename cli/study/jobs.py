@@ -24,12 +24,14 @@ class Job:
         point: Dotted setting -> value.
         seed: Of everything random.
         directory: The run's.
+        test: Whether it is scored on the test questions; those of a grid are not before one is chosen.
     """
 
     arm: str
     point: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     directory: Path = Path()
+    test: bool = True
 
     @property
     def variant(self) -> str:
@@ -64,10 +66,10 @@ def points(arm: Arm) -> list[dict[str, Any]]:
     return [dict(zip(arm.grid, values, strict=True)) for values in itertools.product(*arm.grid.values())]
 
 
-def job_of(study: Study, arm: Arm, point: Mapping[str, Any], seed: int) -> Job:
+def job_of(study: Study, arm: Arm, point: Mapping[str, Any], seed: int, test: bool = True) -> Job:
     """A run of an arm."""
     folder = study.directory / "runs" / variant_name(arm.name, point) / f"seed={seed}"
-    return Job(arm.name, dict(point), seed, folder)
+    return Job(arm.name, dict(point), seed, folder, test and study.test)
 
 
 def untouched_job(study: Study) -> Job:
@@ -76,12 +78,22 @@ def untouched_job(study: Study) -> Job:
 
 
 def first_jobs(study: Study) -> list[Job]:
-    """What can run at once: without a selection everything, else the grids with each arm's first seed."""
+    """What can run at once: without a selection everything, else the grids with each arm's first seed, untested."""
     jobs = [untouched_job(study)] if study.untouched else []
-    for arm in study.arms:
-        seeds = arm.seeds[:1] if chooses(study, arm) else arm.seeds
-        jobs += [job_of(study, arm, point, seed) for point in points(arm) for seed in seeds]
-    return jobs
+    return jobs + [job for arm in study.arms for job in arm_jobs(study, arm)]
+
+
+def run_count(study: Study) -> int:
+    """How many runs there are to be; the point of a grid that is chosen goes on to the test, and counts again."""
+    sizes = [(len(points(arm)), len(arm.seeds), chooses(study, arm)) for arm in study.arms]
+    return study.untouched + sum(made + seeds if choosing else made * seeds for made, seeds, choosing in sizes)
+
+
+def arm_jobs(study: Study, arm: Arm) -> list[Job]:
+    """An arm's part of :func:`first_jobs`."""
+    choosing = chooses(study, arm)
+    seeds = arm.seeds[:1] if choosing else arm.seeds
+    return [job_of(study, arm, point, seed, test=not choosing) for point in points(arm) for seed in seeds]
 
 
 def chooses(study: Study, arm: Arm) -> bool:

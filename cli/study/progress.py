@@ -37,18 +37,22 @@ class Progress:
     """A line at the start and at the end of each run, and on a terminal a line that moves.
 
     Args:
-        total: Runs in all, as far as it is known.
-        done: Runs that were finished before.
+        total: Runs in all.
         directory: Of the study, to which the states' paths are relative.
     """
 
-    def __init__(self, total: int, done: int, directory: Path = Path()) -> None:
-        self.total, self.done, self.directory = total, done, directory
+    def __init__(self, total: int, directory: Path = Path()) -> None:
+        self.total, self.directory = total, directory
+        self.done = 0
         self._times: list[float] = []
         self._job: Job | None = None
         self._started = 0.0
         self._status: Any = None
         self._told = 0.0
+
+    def skip(self, finished: int) -> None:
+        """Runs that were finished before."""
+        self.done += finished
 
     def begin(self, job: Job, resumed: bool) -> None:
         """A run starts."""

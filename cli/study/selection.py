@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .jobs import Job, chooses, job_of, points
+from .jobs import Job, job_of, points
 from .spec import Arm, Study
 from .state import StateStore
 
@@ -36,22 +36,15 @@ def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[
     return sorted(scored, key=lambda entry: sign * entry[1])
 
 
-def later_jobs(study: Study, store: StateStore) -> tuple[list[Job], dict[str, Any]]:
-    """The other seeds of the chosen points.
+def choose(study: Study, arm: Arm, store: StateStore) -> tuple[list[Job], dict[str, Any]]:
+    """Chooses an arm's point.
 
     Returns:
-        The jobs, and for each arm with a grid what was chosen and what every point reached.
+        All seeds of it, to be tested; and what was chosen and what every point reached.
     """
-    jobs: list[Job] = []
-    chosen: dict[str, Any] = {}
-    for arm in study.arms:
-        if not chooses(study, arm):
-            continue
-        scored = scored_points(study, arm, store)
-        chosen[arm.name] = {
-            "chosen": scored[0][0] if scored else None,
-            "points": [{"point": point, "value": value} for point, value in scored],
-        }
-        if scored:
-            jobs += [job_of(study, arm, scored[0][0], seed) for seed in arm.seeds[1:]]
-    return jobs, chosen
+    scored = scored_points(study, arm, store)
+    record = {
+        "chosen": scored[0][0] if scored else None,
+        "points": [{"point": point, "value": value} for point, value in scored],
+    }
+    return [job_of(study, arm, scored[0][0], seed) for seed in arm.seeds] if scored else [], record

@@ -21,7 +21,7 @@ UNTOUCHED = "untouched"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _KEYS = (
     *("directory", "configs", "set", "seeds", "arms", "reference", "untouched", "selection"),
-    *("test", "test_configs", "test_set", "slurm"),
+    *("test", "test_configs", "test_set", "keep_checkpoints", "slurm"),
 )
 _ARM_KEYS = ("configs", "set", "seeds", "grid")
 
@@ -75,6 +75,7 @@ class Study:
         test: Whether each finished run is scored on the test questions.
         test_configs: YAML files that the test adds to a run's config.
         test_settings: Dotted setting -> value, that the test adds.
+        keep_checkpoints: Whether checkpoints stay after the test; they are what makes a study large.
         slurm: Parameters of the SLURM jobs; None runs on this machine.
         text: The plan as it was written.
     """
@@ -89,6 +90,7 @@ class Study:
     test: bool
     test_configs: tuple[str, ...]
     test_settings: Settings
+    keep_checkpoints: bool
     slurm: Settings | None
     text: str
 
@@ -138,6 +140,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         test=reader.flag(plan.get("test", True), "test"),
         test_configs=reader.files(plan.get("test_configs"), "test_configs"),
         test_settings=reader.mapping(plan.get("test_set") or {}, "test_set"),
+        keep_checkpoints=reader.flag(plan.get("keep_checkpoints", True), "keep_checkpoints"),
         slurm=None if slurm is None else reader.mapping(slurm, "slurm"),
         text=text,
     )

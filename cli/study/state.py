@@ -24,6 +24,7 @@ class JobState:
         attempts: How often it was started.
         seconds: Time of all attempts.
         fitted: Whether training is finished (the test may still be missing).
+        tested: Whether it was scored on the test questions.
         error: Why it failed.
         log: File with everything that it printed, relative to the study's directory.
     """
@@ -34,8 +35,13 @@ class JobState:
     attempts: int = 0
     seconds: float = 0.0
     fitted: bool = False
+    tested: bool = False
     error: str = ""
     log: str = ""
+
+    def done(self, test: bool) -> bool:
+        """Whether nothing is left to do, of the training and, if there is to be one, of the test."""
+        return self.status == "finished" and (self.tested or not test)
 
 
 class StateStore:

@@ -70,13 +70,35 @@ def test_arms_seeds_and_grids_run_and_the_best_point_goes_on(
     assert json.loads((tmp_path / "s/selection.json").read_text())["full"]["chosen"] == {"model.lr": 0.3}
     assert (tmp_path / "s/runs/full,lr=0.3/seed=1/evaluation/test/step=000004.jsonl").is_file()
     assert (tmp_path / "s/runs/untouched-test/evaluation/test").is_dir()
+    # The test questions are for what was chosen on validation: one run of the grid comes back for them.
+    assert {name for name, state in found.items() if not state["tested"]} == {
+        "full,lr=0.1,seed=0",
+        "full,lr=0.2,seed=0",
+    }
+    assert not (tmp_path / "s/runs/full,lr=0.2/seed=0/evaluation/test").exists()
     out = capsys.readouterr().out
-    assert "[1/6] untouched: running" in out
+    assert "[1/7] untouched: running" in out
+    assert "[5/7] full,lr=0.3,seed=0: continuing" in out
+    assert out.index("full,lr=0.3,seed=1: running") < out.index("plain,seed=5: running")  # whole arms first
     assert "6 of 6 runs finished" in out
     # Again: nothing is left to do.
+    before = states(tmp_path / "s")
     assert main(["study", str(path)]) == 0
     assert "running" not in capsys.readouterr().out
-    assert all(state["attempts"] == 1 for state in states(tmp_path / "s").values())
+    assert states(tmp_path / "s") == before
+
+
+def test_checkpoints_go_when_nothing_is_left_to_do_with_them(plan: Any, tmp_path: Path) -> None:
+    arms = {"full": GRID, "bad": {"set": {"model.broken": True}}, "plain": None}
+    selection = {"metric": "val/speech_accuracy", "mode": "max"}
+    path = plan(arms=arms, selection=selection, untouched=False, keep_checkpoints=False)
+    assert main(["study", str(path)]) == 1
+    assert {state["tested"] for name, state in states(tmp_path / "s").items() if "lr=0.3" in name} == {True}
+    assert not list((tmp_path / "s").rglob("*.ckpt"))
+    # What was measured stays, and a second start has only the failed run to do.
+    assert (tmp_path / "s/runs/full,lr=0.2/seed=0/metrics.csv").is_file()
+    assert main(["study", str(path)]) == 1
+    assert {name: state["attempts"] for name, state in states(tmp_path / "s").items()}["plain,seed=0"] == 1
 
 
 def test_a_failed_arm_does_not_stop_the_rest_and_is_tried_again(

@@ -64,10 +64,10 @@ def test_a_packed_study_is_continued_elsewhere_without_its_checkpoints(
     capsys.readouterr()
     assert main(["study", "plan.yaml"]) == 1
     out = capsys.readouterr().out
-    assert "3 of 4 runs were finished before" in out
+    assert "3 runs were finished before" in out
     assert "full,lr=0.3,seed=1: running" in out  # chosen by the metrics of runs without a checkpoint
     assert "log: s/logs/bad,seed=0.log" in out
-    assert json.loads(Path("s/state/full,lr=0.3,seed=0.json").read_text())["attempts"] == 1
+    assert json.loads(Path("s/state/full,lr=0.3,seed=0.json").read_text())["attempts"] == 2  # trained, then tested
     assert main(["report", "s"]) == 0
 
 
@@ -164,9 +164,9 @@ def test_nothing_is_overwritten_and_nothing_empty_is_packed(here: Path, capsys: 
 def test_a_run_whose_test_is_missing_is_trained_again_where_its_checkpoint_is_not(here: Path) -> None:
     write_plan(here, [0])
     main(["study", "plan.yaml"])
-    state = Path("s/state/full,lr=0.1,seed=0.json")
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"status": "failed"}))
-    run = Path("s/runs/full,lr=0.1/seed=0")
+    state = Path("s/state/full,lr=0.3,seed=0.json")
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"status": "failed", "tested": False}))
+    run = Path("s/runs/full,lr=0.3/seed=0")
     for path in run.rglob("*.ckpt"):
         path.unlink()
     main(["study", "plan.yaml"])

@@ -53,7 +53,7 @@ def study(tmp_path: Path) -> Path:
         write_predictions(run / "evaluation/test/step=000030.jsonl", records(arm, 0, rng))
         prose = [Prediction(f"p{i}", "text", loss=3 + 0.1 * i + (arm == "full"), tokens=9) for i in range(10)]
         write_predictions(run / "evaluation/test/prose/step=000030.jsonl", prose)
-        store.write(JobState(job, "finished"))
+        store.write(JobState(job, "finished", tested=True))
     store.write(JobState("lora,lr=2,seed=1", "failed", error="it burnt"))
     return folder
 
