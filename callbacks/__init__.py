@@ -27,6 +27,7 @@ _PUBLIC = {
     "SubspaceOverlap": "subspace_overlap",
     "TextBenchmarks": "evaluations.text_benchmarks",
     "TuningImportance": "tuning_importance",
+    "WeightChange": "weight_change",
 }
 
 __all__ = sorted(_PUBLIC)

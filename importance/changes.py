@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,22 +14,47 @@ from .state import unwrap
 from .weights import base_module, effective_weight, is_lora, is_transposed
 
 
+@dataclass(frozen=True)
+class MatrixChange:
+    """How far one matrix moved.
+
+    Attributes:
+        name: Parameter name.
+        layer: Decoder block, ``None`` outside.
+        kind: ``q k v o gate up down`` or the path inside the block.
+        norm: Frobenius norm of the change.
+        base_norm: Frobenius norm of the matrix before.
+        rank: Of the adapters that made the change; ``None`` without.
+    """
+
+    name: str
+    layer: int | None
+    kind: str
+    norm: float
+    base_norm: float
+    rank: int | None = None
+
+
 class Changes(Mapping[str, Tensor]):
     """Parameter name -> change (O, I) in float32 on the CPU, formed when asked for.
 
     An adapter's part is taken from the adapter itself: as a difference of two float32 weights most of its digits would
-    be lost.
+    be lost. (Not of DoRA's, which rescales the rows of the whole weight.)
 
     Args:
         base: The model before.
         tuned: The model after; LoRA adapters may still be on it.
         include: As of the snapshot that the changes are set against.
+        switched_off_too: Count adapters that are switched off as well: a gate opens them for speech alone.
 
     Raises:
         ValueError: If a matrix of the tuned model is missing in the base, or has another shape.
     """
 
-    def __init__(self, base: nn.Module, tuned: nn.Module, include: Collection[str] = ()) -> None:
+    def __init__(
+        self, base: nn.Module, tuned: nn.Module, include: Collection[str] = (), switched_off_too: bool = False
+    ) -> None:
+        self._switched_off_too = switched_off_too
         before = {site.name: site for site in find_sites(unwrap(base), include).sites}
         self._pairs: dict[str, tuple[Site, Site]] = {}
         for site in find_sites(unwrap(tuned), include).sites:
@@ -41,8 +67,10 @@ class Changes(Mapping[str, Tensor]):
         before, after = self._pairs[name]
         if after.parameter is not None or isinstance(after.module, nn.Embedding):
             return after.weight().float().cpu() - before.weight().float().cpu()
+        if _rescales(after.module):
+            return effective_weight(after.module, self._switched_off_too).float().cpu() - before.weight().float().cpu()
         stored = effective_weight(base_module(after.module)).float().cpu() - before.weight().float().cpu()
-        adapter = _adapter(after.module)
+        adapter = _adapter(after.module, self._switched_off_too)
         return stored if adapter is None else stored + adapter.float().cpu()
 
     def __iter__(self) -> Iterator[str]:
@@ -55,28 +83,43 @@ class Changes(Mapping[str, Tensor]):
 
     def ranks(self) -> dict[str, int]:
         """Parameter name -> rank of its adapters, for the matrices that have one."""
-        found = {name: _rank(after.module) for name, (_, after) in self._pairs.items()}
+        found = {name: _rank(after.module, self._switched_off_too) for name, (_, after) in self._pairs.items()}
         return {name: rank for name, rank in found.items() if rank}
 
+    def norms(self) -> list[MatrixChange]:
+        """How far each matrix moved, one formed after the other."""
+        ranks = self.ranks()
+        found = []
+        for name, (before, after) in self._pairs.items():
+            size, start = (float(part.double().norm()) for part in (self[name], before.weight().cpu()))
+            found.append(MatrixChange(name, after.layer, after.kind, size, start, ranks.get(name)))
+        return found
 
-def _active(module: nn.Module) -> list[str]:
+
+def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
     """Names of the adapters that act."""
     adapter: Any = module
-    if not is_lora(module) or adapter.disable_adapters or adapter.merged:
+    if not is_lora(module) or (adapter.disable_adapters and not switched_off_too) or adapter.merged:
         return []
     return [name for name in adapter.active_adapters if name in adapter.lora_A]
 
 
-@torch.no_grad()
-def _adapter(module: nn.Module) -> Tensor | None:
+def _rescales(module: nn.Module) -> bool:
+    """Whether the adapters have learned the lengths of the weight's rows (DoRA)."""
     adapter: Any = module
-    parts = [adapter.get_delta_weight(name).detach() for name in _active(module)]
+    return is_lora(module) and len(adapter.lora_magnitude_vector) > 0
+
+
+@torch.no_grad()
+def _adapter(module: nn.Module, switched_off_too: bool) -> Tensor | None:
+    adapter: Any = module
+    parts = [adapter.get_delta_weight(name).detach() for name in _active(module, switched_off_too)]
     if not parts:
         return None
     total = torch.stack(parts).sum(0)
     return total.T if is_transposed(base_module(module)) else total
 
 
-def _rank(module: nn.Module) -> int:
+def _rank(module: nn.Module, switched_off_too: bool) -> int:
     adapter: Any = module
-    return sum(int(adapter.lora_A[name].weight.shape[0]) for name in _active(module))
+    return sum(int(adapter.lora_A[name].weight.shape[0]) for name in _active(module, switched_off_too))
