@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, wilson_interval
 from ...evaluation.multiple_choice import LETTER_INSTRUCTION, lettered, named_letter
-from ..paired_evaluation import modalities_of
-from .evaluation import Evaluation, Measured, limited
+from .evaluation import Evaluation, Measured, limited, responses_of
 from .gathered_scorer import GatheredScorer
 
 VOICEBENCH_OPTIONS = 4
@@ -44,11 +43,7 @@ class ChoicesByLetter(Evaluation):
     @override
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         examples = [self._asked(e) for e in limited(scorer.data.evaluation_set(self.source), self.limit)]
-        records = []
-        for modality in modalities_of(examples):
-            responses = scorer.responses([e for e in examples if e.has(modality)], modality)
-            records += [_record(e, modality, responses[e.id]) for e in examples if e.id in responses]
-        return Measured(records)
+        return Measured([_record(*answered) for answered in responses_of(scorer, examples)])
 
     @override
     def summarize(self, records: list[Prediction], baseline: list[Prediction]) -> RetentionSummary:  # type: ignore[override]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...evaluation import Prediction, RetentionSummary, summarize
+from ..paired_evaluation import modalities_of
 from .gathered_scorer import GatheredScorer
 
 
@@ -49,3 +50,16 @@ def limited(examples: Sequence[Any], limit: int | None) -> list[Any]:
     chosen = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:limit]
     kept = {example.id for example in chosen}
     return [example for example in examples if example.id in kept]
+
+
+def responses_of(
+    scorer: GatheredScorer, examples: Sequence[Any], max_new_tokens: int | None = None
+) -> Iterator[tuple[Any, str, str]]:
+    """Each example with a modality and the greedy response, in every modality that it has.
+
+    One whose clip cannot be read is left out. ``max_new_tokens`` is the model's own setting by default.
+    """
+    for modality in modalities_of(examples):
+        asked = [example for example in examples if example.has(modality)]
+        responses = scorer.responses(asked, modality, max_new_tokens=max_new_tokens)
+        yield from ((example, modality, responses[example.id]) for example in asked if example.id in responses)

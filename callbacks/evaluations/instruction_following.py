@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, wilson_interval
 from ...evaluation.instructions import check_instructions, require_sentence_data
-from ..paired_evaluation import modalities_of
-from .evaluation import Evaluation, Measured, limited
+from .evaluation import Evaluation, Measured, limited, responses_of
 from .gathered_scorer import GatheredScorer
 
 
@@ -40,13 +39,10 @@ class InstructionFollowing(Evaluation):
         examples = limited(scorer.data.evaluation_set(self.source), self.limit)
         instructions = {example.id: _instructions(example) for example in examples}
         require_sentence_data([identity for ids, _ in instructions.values() for identity in ids])
-        records = []
-        for modality in modalities_of(examples):
-            asked = [example for example in examples if example.has(modality)]
-            responses = scorer.responses(asked, modality, max_new_tokens=self.max_new_tokens)
-            for example in asked:
-                if example.id in responses:
-                    records.append(_record(example, modality, responses[example.id], *instructions[example.id]))
+        records = [
+            _record(example, modality, response, *instructions[example.id])
+            for example, modality, response in responses_of(scorer, examples, self.max_new_tokens)
+        ]
         return Measured(records)
 
     @override

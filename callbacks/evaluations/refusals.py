@@ -6,8 +6,7 @@ from typing_extensions import override
 
 from ...evaluation import Prediction
 from ...evaluation.refusal import refuses
-from ..paired_evaluation import modalities_of
-from .evaluation import Evaluation, Measured, limited
+from .evaluation import Evaluation, Measured, limited, responses_of
 from .gathered_scorer import GatheredScorer
 
 
@@ -32,20 +31,15 @@ class Refusals(Evaluation):
     @override
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         examples = limited(scorer.data.evaluation_set(self.source), self.limit)
-        records = []
-        for modality in modalities_of(examples):
-            asked = [example for example in examples if example.has(modality)]
-            responses = scorer.responses(asked, modality, max_new_tokens=self.max_new_tokens)
-            records += [
-                Prediction(
-                    id=example.id,
-                    modality=modality,
-                    question=example.question,
-                    prediction=responses[example.id],
-                    correct=refuses(responses[example.id]),
-                    source=example.source,
-                )
-                for example in asked
-                if example.id in responses
-            ]
+        records = [
+            Prediction(
+                id=example.id,
+                modality=modality,
+                question=example.question,
+                prediction=response,
+                correct=refuses(response),
+                source=example.source,
+            )
+            for example, modality, response in responses_of(scorer, examples, self.max_new_tokens)
+        ]
         return Measured(records)

@@ -1,0 +1,50 @@
+"""The plan of the miniature study, and what it reads, are accepted as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from textkeep.cli.main import VERBS, main
+from textkeep.cli.study.spec import read_study
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks" / "miniature"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_plan_names_what_is_there() -> None:
+    study = read_study(FOLDER / "study.yaml")
+    assert study.reference == "full"
+    assert len(study.arms) == 13
+    assert all(len(values) == 3 for arm in study.arms for values in arm.grid.values())
+    claims = {"full", "lora_r8", "layer_rates", "layer_rates_uniform", "layer_rates_reversed", "layer_rates_permuted"}
+    assert claims <= {arm.name for arm in study.arms if len(arm.seeds) >= 3}
+
+
+def test_every_arm_is_a_config_that_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    study = read_study(FOLDER / "study.yaml")
+    for arm in study.arms:
+        words = [word for name in study.configs + arm.configs for word in ("--config", name)]
+        words += [f"--{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in arm.settings.items()]
+        with pytest.raises(SystemExit) as end:
+            main(["fit", *words, "--print_config"])
+        out, err = capsys.readouterr()
+        assert end.value.code == 0, (arm.name, err)
+        config = yaml.safe_load(out)
+        assert config["trainer"]["max_steps"] == 60
+        assert config["data"]["init_args"]["train"] if "init_args" in config["data"] else config["data"]["train"]
+
+
+def test_the_preparation_is_a_shell_script_of_known_commands() -> None:
+    script = FOLDER / "prepare.sh"
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    assert set(re.findall(r"textkeep (\w+) ", script.read_text())) <= set(VERBS)
