@@ -30,7 +30,8 @@ def kinds(runs: Sequence[RunData]) -> dict[str, Figure]:
                         x=list(line["kinds"]),
                         y=[100 * share for share in line["kinds"].values()],
                         name=label(name),
-                        marker={"color": colour(index), "opacity": 0.4 if faded else 1.0},
+                        marker={"color": colour(index)},
+                        opacity=0.4 if faded else 1.0,  # the trace's: the legend shows it too
                         hovertemplate=f"{label(name)}<br>%{{x}}: %{{y:.3g}} %<extra></extra>",
                     )
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def write_run(
     for part in parts:
         writers[part]()
     return folder
+
+
+def write_removal(run: Path) -> dict[str, float]:
+    """A removal test beside a run's snapshots; returns the increases of the loss that it tells."""
+    increases = {"none": 0.0, "top": 3.0, "random": 0.5, "bottom": 0.01}
+    common = {"data": "text", "perplexity": 9.0, "loss": 2.0}
+    rows = [
+        {**common, "removed": removed, "increase": up, "low": up - 0.1, "high": up + 0.2}
+        for removed, up in increases.items()
+    ]
+    test = {"rows": rows, "estimator": "taylor", "fraction": 0.03, "scope": "matrix", "ordered": {"text": True}}
+    (run / "importance/removal.json").write_text(json.dumps(test))
+    return increases
 
 
 def _config(folder: Path, seed: int, last: int) -> None:

@@ -22,7 +22,7 @@ from textkeep.cli.report.structure_figures import concentration, kinds, removals
 from textkeep.importance import Snapshot
 from textkeep.importance.summary import SummaryFile
 
-from .report_run import write_run
+from .report_run import write_removal, write_run
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,7 @@ def test_structure_figures_show_kinds_and_concentration(run: RunData) -> None:
 def test_a_removal_test_beside_the_snapshots_is_shown(folder: Path, run: RunData, tmp_path: Path) -> None:
     assert removals([run]) == {}
     tested = Path(shutil.copytree(folder, tmp_path / "tested"))
-    increases = {"none": 0.0, "top": 3.0, "random": 0.5, "bottom": 0.01}
-    common = {"data": "text", "perplexity": 9.0, "loss": 2.0}
-    rows = [
-        {**common, "removed": removed, "increase": up, "low": up - 0.1, "high": up + 0.2}
-        for removed, up in increases.items()
-    ]
-    test = {"rows": rows, "estimator": "taylor", "fraction": 0.03, "scope": "matrix", "ordered": {"text": True}}
-    (tested / "importance/removal.json").write_text(json.dumps(test))
+    write_removal(tested)
     found = removals([RunData.load(tested)])
     drawn = found["3 % of the weights off, by taylor, chosen per matrix"]["data"]
     assert [(bar["name"], bar["y"]) for bar in drawn] == [("top", [3.0]), ("random", [0.5]), ("bottom", [0.01])]
@@ -163,5 +156,5 @@ def test_a_flipped_question_shows_both_modalities(run: RunData) -> None:
             assert kinds_of.get(right, "same") == kind
     assert main(["report", str(run.path)]) == 0
     text = (run.path / "report.html").read_text(encoding="utf-8")
-    assert text.count('<td class="lost">') == sum(list(q.kinds.values()).count("lost") for q in found)
+    assert text.count('<td class="lost" ') == sum(list(q.kinds.values()).count("lost") for q in found)
     assert 'data-steps="0 10 20"' in text

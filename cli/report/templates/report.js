@@ -69,16 +69,23 @@ const following = {
   },
 };
 
-function draw(canvas) {
+// The figure that a place shows now: that of the selections, at the slider's step.
+function shown(canvas) {
   const found = figures[canvas.id][choice(canvas)];
-  if (!found) {
+  if (!found) return null;
+  const figure = structuredClone(found);
+  if (canvas.dataset.follows) following[canvas.dataset.follows](figure, chosenStep(canvas));
+  return figure;
+}
+
+function draw(canvas) {
+  const figure = shown(canvas);
+  if (!figure) {
     Plotly.purge(canvas);
     canvas.innerHTML = '<p class="none">Not measured.</p>';
     return;
   }
   canvas.querySelector(".none")?.remove();
-  const figure = structuredClone(found);
-  if (canvas.dataset.follows) following[canvas.dataset.follows](figure, chosenStep(canvas));
   const options = {
     responsive: true,
     displaylogo: false,
@@ -92,27 +99,59 @@ function drawAll() {
   document.querySelectorAll(".canvas").forEach(draw);
 }
 
-// The numbers of a figure as CSV: one line a point, or a cell of a heat map.
-function table(canvas) {
-  const rows = [["series", "x", "y", "value", "low", "high"]];
-  for (const trace of figures[canvas.id][choice(canvas)]?.data ?? []) {
-    if (trace.z) {
-      trace.z.forEach((row, i) => row.forEach((value, j) => rows.push(["", trace.x[j], trace.y[i], value, "", ""])));
-    } else if (trace.hoverinfo !== "skip") {
-      const bars = trace.error_y;
-      trace.x.forEach((x, i) => rows.push([trace.name ?? "", x, "", trace.y[i],
-        bars ? trace.y[i] - bars.arrayminus[i] : "", bars ? trace.y[i] + bars.array[i] : ""]));
-    }
+// Names stand escaped in a figure, for Plotly reads tags in them.
+const plain = (text) => new DOMParser().parseFromString(text, "text/html").documentElement.textContent;
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+// The numbers of a figure: one row a point with its limits, or a row a cell of a heat map.
+function numbers(figure) {
+  const [across, up] = ["xaxis", "yaxis"].map((axis) => figure.layout[axis]?.title?.text || axis[0]);
+  const map = figure.data.find((trace) => trace.z);
+  if (map) {
+    const cells = map.z.flatMap((row, i) => row.map((value, j) => [map.x[j], map.y[i], value]));
+    return [[across, up, map.colorbar?.title?.text ?? "value"], ...cells];
   }
-  const cell = (value) => /[",\n]/.test(`${value}`) ? `"${`${value}`.replaceAll('"', '""')}"` : value ?? "";
-  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+  const wide = figure.data.some((trace) => trace.error_x), noted = figure.data.some((trace) => trace.customdata);
+  const short = (value) => Number(value.toPrecision(6));
+  const limits = (bars, value, i) => (bars ? [short(value - bars.arrayminus[i]), short(value + bars.array[i])] : ["", ""]);
+  const rows = figure.data.flatMap((trace) => trace.x.map((x, i) => [
+    plain(trace.name ?? ""), x, ...(wide ? limits(trace.error_x, x, i) : []),
+    trace.y[i], ...limits(trace.error_y, trace.y[i], i), ...(noted ? [trace.customdata?.[i] ?? ""] : []),
+  ]));
+  const left = wide ? [`${across}, low`, `${across}, high`] : [];
+  return [["series", across, ...left, up, "low", "high", ...(noted ? ["point"] : [])], ...rows];
+}
+
+function table(canvas) {
+  const figure = shown(canvas);
+  const cell = (value) => (/[",\n]/.test(`${value}`) ? `"${`${value}`.replaceAll('"', '""')}"` : value ?? "");
+  return (figure ? numbers(figure) : []).map((row) => row.map(cell).join(",")).join("\n") + "\n";
+}
+
+// A figure for a paper or a slide: light, with its title, and of one size, whatever the screen is.
+function picture(canvas) {
+  const root = document.documentElement.dataset;
+  root.print = "true";
+  const figure = shown(canvas);
+  const data = tinted(figure.data), layout = themed(figure.layout);
+  delete root.print;
+  const title = canvas.getAttribute("aria-label");
+  const where = [document.querySelector("h1").textContent, ...choice(canvas).split("|")].filter(Boolean).join(", ");
+  const keys = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  const text = `<b>${escaped(title)}</b><br><span style="font-size:12px">${escaped(where)}</span>`;
+  Object.assign(layout, {
+    title: { text, x: 0.02, xanchor: "left", y: 0.96, yanchor: "top", font: { size: 16 } },
+    margin: { ...layout.margin, t: 80 + 20 * Math.ceil(keys / 3) }, font: { ...layout.font, size: 13 }, paper_bgcolor: "#ffffff",
+  });
+  return { data, layout };
 }
 
 function save(button) {
   const canvas = document.getElementById(button.dataset.plot);
-  const name = [canvas.id, ...choice(canvas).split("|")].filter(Boolean).join("-");
+  const name = [canvas.id, ...choice(canvas).split("|")].filter(Boolean).join("-").replaceAll(/[^\w.-]+/g, "-");
+  if (!shown(canvas)) return;
   if (button.dataset.save === "png") {
-    Plotly.downloadImage(canvas, { format: "png", scale: 2, filename: name });
+    Plotly.downloadImage(picture(canvas), { format: "png", width: 900, height: 520, scale: 2, filename: name });
     return;
   }
   const place = URL.createObjectURL(new Blob([table(canvas)], { type: "text/csv" }));
