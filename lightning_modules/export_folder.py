@@ -20,9 +20,10 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+from lightning.pytorch import LightningModule
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
@@ -31,6 +32,8 @@ from .adaptor_file import save_adaptor
 
 if TYPE_CHECKING:
     from .speech_llm import SpeechLLM
+
+Model = TypeVar("Model", bound=LightningModule)
 
 FORMAT = "textkeep-export-1"
 MANIFEST = "textkeep.json"
@@ -148,11 +151,11 @@ def _replace(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def load_export(kind: type[SpeechLLM], folder: Path) -> SpeechLLM:
+def load_export(kind: type[Model], folder: Path) -> Model:
     """The model of an export, with its weights, on the CPU.
 
     Args:
-        kind: ``SpeechLLM``.
+        kind: ``SpeechLLM``, or a subclass.
         folder: Of the export.
 
     Raises:
@@ -164,11 +167,11 @@ def load_export(kind: type[SpeechLLM], folder: Path) -> SpeechLLM:
     model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
     tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
     config = {**model_settings, "llm": str(folder), "adaptor_weights": str(folder / ADAPTOR), "tuning": tuning}
-    model: SpeechLLM = instantiate_module(kind, config)
+    model: Any = instantiate_module(kind, config)
     model.configure_model()
     if (folder / ENCODER).is_file():
         model.encoder.load_state_dict(load_file(folder / ENCODER))
     if (folder / ADAPTER).is_dir():
         weights = load_file(folder / ADAPTER / "adapter_model.safetensors")
         set_peft_model_state_dict(model.llm, {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})
-    return model
+    return cast(Model, model)

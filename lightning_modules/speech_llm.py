@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -17,12 +16,10 @@ from .adaptor_file import load_adaptor
 from .adaptor_start import start_at_embedding_norm
 from .adaptors import Adaptor
 from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
-from .checkpoints import find_checkpoint
 from .combination import check_combination
 from .encoders import SpeechEncoder
-from .export_folder import is_export, load_export
 from .front_end import FrontEnd
-from .frozen_state import check_frozen, drop_frozen, frozen_hash, frozen_names
+from .frozen_state import frozen_hash, frozen_names
 from .generation import greedy_answers
 from .item_divergences import ItemDivergences, item_divergences
 from .modality_losses import ModalityLosses
@@ -33,10 +30,11 @@ from .ranks import share_rank_zero
 from .reference import ReferenceLLM
 from .shared_logits import SharedLogits
 from .token_normalizer import TokenNormalizer
+from .trained_parts import TrainedParts
 from .tuning import FullFineTuning, Tuning
 
 
-class SpeechLLM(LightningModule):
+class SpeechLLM(TrainedParts):
     """Speech encoder, adaptor and LLM (LLaMA-Omni's stage 1, arXiv 2409.06666), trained on answers.
 
     The LLM is kept whole, as transformers loads it, and fed ``inputs_embeds``: text through its own embedding table,
@@ -94,9 +92,7 @@ class SpeechLLM(LightningModule):
         if adaptor_weights is not None:
             resolve_pretrained(adaptor_weights)  # a missing asset is an error before anything is loaded
         self.llm: Any = None
-        self.strict_loading = False  # frozen weights are not in checkpoints; check_frozen() is stricter
         self._normalizer = TokenNormalizer()
-        self._frozen_hash: str | None = None
         self._eval_losses = ModalityLosses()
         self._shared = SharedLogits()
         check_combination(self.tuning, self._objectives())
@@ -296,33 +292,3 @@ class SpeechLLM(LightningModule):
         multipliers = self.tuning.multipliers(self.llm)
         if multipliers is not None:
             scale_layers(self.optimizers(use_pl_optimizer=False), self.lr_schedulers(), multipliers)  # type: ignore[arg-type]
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what was not trained; adds what the tuning knows."""
-        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
-        checkpoint["tuning"] = self.tuning.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model."""
-        own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
-        self.tuning.adopt(self.llm, own)
-        check_frozen(checkpoint, self, self.tuning.kept(self.llm))
-        self.tuning.load_state_dict(checkpoint.get("tuning", {}))
-
-    @classmethod
-    def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> SpeechLLM:
-        """Loads a run directory's last checkpoint, a checkpoint file or an export, in eval mode.
-
-        Raises:
-            FileNotFoundError: If there is no checkpoint.
-            ValueError: If the frozen weights are not those it was trained with.
-        """
-        if is_export(run_or_checkpoint):
-            return load_export(cls, Path(run_or_checkpoint)).to(map_location).eval()
-        path = find_checkpoint(run_or_checkpoint)
-        with warnings.catch_warnings():  # what is missing is frozen, and check_frozen() has compared it
-            warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")
-            model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
-        return model.eval()
