@@ -134,7 +134,8 @@ class EVA(AdapterStart):
     """
 
     moves = False
-    #: Passes over the data after which peft's incremental SVD is given up; it takes a handful.
+    #: Passes over the data after which peft's incremental SVD is given up; it takes a handful. All examples are one
+    #: batch, since peft calls directions converged when one more batch leaves them: few different ones never did.
     MAX_PASSES = 50
 
     def __init__(self, probe: str = "speech") -> None:
@@ -147,10 +148,10 @@ class EVA(AdapterStart):
 
         device = next(model.llm.parameters()).device
         with torch.no_grad():
-            data = [_inputs(model, batch.to(device)) for batch in _probe_batches(model, self.probe)]
+            data = [_joined([_inputs(model, batch.to(device)) for batch in _probe_batches(model, self.probe)])]
         ranks = {f"llm.{name}.base_layer": layer.r[TRAINED] for name, layer in layers.items()}
-        if min(int(inputs["attention_mask"].sum()) for inputs in data) < max(ranks.values()):
-            raise ValueError(f"EVA: a batch of probe {self.probe!r} has fewer positions than the rank; take more")
+        if int(data[0]["attention_mask"].sum()) < max(ranks.values()):
+            raise ValueError(f"EVA: probe {self.probe!r} has fewer positions than the rank; take more examples")
         config = LoraConfig(
             r=max(ranks.values()),
             rank_pattern={name.replace(".", r"\."): rank for name, rank in ranks.items()},
@@ -163,7 +164,7 @@ class EVA(AdapterStart):
         def forward(bare: nn.Module, inputs: dict[str, Tensor]) -> None:
             nonlocal calls
             calls += 1
-            if calls > self.MAX_PASSES * len(data):
+            if calls > self.MAX_PASSES:
                 raise RuntimeError(f"EVA: the directions still move after {self.MAX_PASSES} passes over the probe")
             bare(**inputs)
 
@@ -199,6 +200,15 @@ class _Bare(nn.Module):
 def _inputs(model: SpeechLLM, batch: Any) -> dict[str, Tensor]:
     inputs = model.embed(batch)
     return {name: inputs[name] for name in ("inputs_embeds", "attention_mask")}
+
+
+def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Right-padded batches as one: inputs_embeds (N, T, H), attention_mask (N, T)."""
+    length = max(inputs["attention_mask"].shape[1] for inputs in batches)
+    missing = [length - inputs["attention_mask"].shape[1] for inputs in batches]
+    embeds = [nn.functional.pad(i["inputs_embeds"], (0, 0, 0, more)) for i, more in zip(batches, missing, strict=True)]
+    masks = [nn.functional.pad(i["attention_mask"], (0, more)) for i, more in zip(batches, missing, strict=True)]
+    return {"inputs_embeds": torch.cat(embeds), "attention_mask": torch.cat(masks)}
 
 
 def _probe_batches(model: SpeechLLM, name: str) -> list[Any]:

@@ -14,6 +14,7 @@ from textkeep.importance import probe
 from textkeep.lightning_modules import EVA, ImportanceRanks, LoRA, OLoRA, PiSSA, SpeechLLM, SpeechTurns
 from textkeep.lightning_modules.adapters import adapter_layers, merge_adapters
 from textkeep.lightning_modules.frozen_state import check_frozen, drop_frozen
+from textkeep.lightning_modules.tuning import adapter_starts
 from textkeep.lightning_modules.tuning.adapter_starts import AdapterStart
 from textkeep.lightning_modules.tuning.layer_ranks import apportion
 
@@ -97,6 +98,27 @@ def test_what_moved_the_weight_keeps_the_untouched_model_and_travels_in_checkpoi
     torch.testing.assert_close(again.llm.eval()(ids).logits, tuned, rtol=1e-4, atol=1e-4)
 
 
+def test_eva_reads_all_examples_in_each_pass(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches in turns kept peft's directions of SmolLM2 moving for ever."""
+    passes: list[torch.Size] = []
+    forward = adapter_starts._Bare.forward
+
+    def counted(bare: adapter_starts._Bare, **inputs: torch.Tensor) -> object:
+        passes.append(inputs["attention_mask"].shape)
+        return forward(bare, **inputs)
+
+    monkeypatch.setattr(adapter_starts._Bare, "forward", counted)
+    probes = {"heard": Probe(str(tmp_path / "data/val.jsonl"), "speech", examples=6, batch_size=2)}
+    data = make_data(tmp_path / "data", probes=probes)
+    make_trainer(tmp_path / "run", [], max_steps=0, limit_val_batches=0).fit(
+        build(LoRA(r=3, start=EVA("heard")), *folders), data
+    )
+    assert 3 <= len(passes) <= 10
+    assert {shape[0] for shape in passes} == {6}
+
+
 def test_only_the_adapters_that_learn_take_dropout(folders: tuple[Path, Path]) -> None:
     model = build(LoRA(r=3, start=PiSSA(), dropout=0.5), *folders)
     layer = next(iter(adapter_layers(model.llm).values()))
@@ -104,33 +126,39 @@ def test_only_the_adapters_that_learn_take_dropout(folders: tuple[Path, Path]) -
     assert isinstance(layer.lora_dropout["initial"], torch.nn.Identity)
 
 
-def test_eva_begins_as_the_principal_directions_of_the_inputs(folders: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [6, 1])
+def test_eva_begins_as_the_principal_directions_of_the_inputs(
+    folders: tuple[Path, Path], tmp_path: Path, batch_size: int
+) -> None:
     model = build(LoRA(r=3, start=EVA("heard")), *folders)
     source = str(tmp_path / "data/val.jsonl")
-    data = make_data(tmp_path / "data", probes={"heard": Probe(source, "speech", examples=6, batch_size=6)})
+    data = make_data(tmp_path / "data", probes={"heard": Probe(source, "speech", examples=6, batch_size=batch_size)})
     base = AutoModelForCausalLM.from_pretrained(folders[0])
     ids = torch.tensor([[5, 6, 7]])
-    seen: dict[str, torch.Tensor] = {}
+    seen: dict[str, list[torch.Tensor]] = {}
 
     make_trainer(tmp_path / "run", [], max_steps=0, limit_val_batches=0).fit(model, data)
-    batch = data.probe_batches("heard")[0]
-    hooks = [
-        base.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: seen.__setitem__(name, args[0][batch.attention_mask.bool()])
-        )
-        for name in adapter_layers(model.llm)
-    ]
-    with torch.no_grad():
-        inputs = model.embed(batch)
-        base(inputs_embeds=inputs["inputs_embeds"], attention_mask=inputs["attention_mask"])
-    for hook in hooks:
-        hook.remove()
+    assert len(data.probe_batches("heard")) == 6 // batch_size
+    for batch in data.probe_batches("heard"):
+        mask = batch.attention_mask.bool()
+        hooks = [
+            base.get_submodule(name).register_forward_hook(
+                lambda module, args, output, name=name, mask=mask: seen.setdefault(name, []).append(args[0][mask])
+            )
+            for name in adapter_layers(model.llm)
+        ]
+        with torch.no_grad():
+            inputs = model.embed(batch)
+            base(inputs_embeds=inputs["inputs_embeds"], attention_mask=inputs["attention_mask"])
+        for hook in hooks:
+            hook.remove()
     assert len(seen) == 14
     for name, layer in adapter_layers(model.llm).items():
         a = layer.lora_A["default"].weight.detach()
         torch.testing.assert_close(a @ a.T, torch.eye(3), rtol=1e-3, atol=1e-3)
         assert not layer.lora_B["default"].weight.any()
-        centred = (seen[name] - seen[name].mean(0)).double()
+        inputs = torch.cat(seen[name])
+        centred = (inputs - inputs.mean(0)).double()
         s = torch.linalg.svdvals(centred)
         kept = (centred @ a.double().T).square().sum() / centred.square().sum()
         best = s[:3].square().sum() / s.square().sum()
