@@ -1,5 +1,6 @@
 """TextKeep: what a model's answers are worth. Scores of answers, intervals and paired tests, per-item records."""
 
+from .correlation import correlation
 from .divergences import (
     FORGETTING,
     MISALIGNMENT,
@@ -13,7 +14,7 @@ from .predictions import Prediction, read_lines, read_predictions, write_lines, 
 from .question_answering import exact_match, qa_match, token_f1
 from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
 from .seeds_and_items import Estimate, common_items, hierarchical_bootstrap
-from .statistics import Interval, bootstrap_ratio, paired_bootstrap, wilson_interval
+from .statistics import Interval, bootstrap_ratio, mean_interval, paired_bootstrap, wilson_interval
 
 __all__ = [
     "FORGETTING",
@@ -27,11 +28,13 @@ __all__ = [
     "RetentionSummary",
     "bootstrap_ratio",
     "common_items",
+    "correlation",
     "exact_match",
     "forget_after",
     "hierarchical_bootstrap",
     "holm",
     "mcnemar",
+    "mean_interval",
     "paired_bootstrap",
     "qa_match",
     "read_divergences",

@@ -124,3 +124,23 @@ def paired_bootstrap(
         raise ValueError(f"paired_bootstrap: paired items expected, got {len(before)} and {len(after)}")
     differences = [float(a) - float(b) for b, a in zip(before, after, strict=True)]
     return bootstrap_ratio(differences, [1.0] * len(differences), confidence, resamples, seed)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
+
+    Args:
+        values: One value a run; from a single one nothing is known of the spread.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: If there is no value.
+    """
+    if not len(values):
+        raise ValueError("mean_interval: at least one value expected, got none")
+    found = np.asarray(values, dtype=np.float64)
+    mean = float(found.mean())
+    if len(found) < 2:
+        return Interval(mean, float("-inf"), float("inf"))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
+    return Interval(mean, mean - half, mean + half)

@@ -1,4 +1,4 @@
-"""Figures of a study: text kept against speech gained, and profiles of importance by arm."""
+"""Figures of a study's scores and profiles: text kept against speech gained, and shares of importance by arm."""
 
 from __future__ import annotations
 
@@ -8,31 +8,40 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ...evaluation import common_items, hierarchical_bootstrap
-from ..study.spec import UNTOUCHED
 from .figure_style import NEUTRAL, colour, label
-from .study_data import MAIN, Measure, StudyData
+from .study_choice import blank, one_of
+from .study_data import StudyData
+from .study_run import MAIN, Measure, Pair
 
-HEIGHT = 460
+SPEECH = Measure(MAIN, "speech")
 
 
 def frontier(data: StudyData) -> go.Figure | None:
-    """One point an arm: change of text accuracy since the untouched LLM, and speech accuracy, with intervals."""
-    text, speech = Measure(MAIN, "text"), Measure(MAIN, "speech")
-    start = data.arm(UNTOUCHED)
-    if start is None or not start.scores.get(text):
+    """One point an arm: change of a text measure since the untouched LLM, and speech accuracy, with intervals.
+
+    A choice among the text measures; to the right is always better.
+    """
+    measures = [measure for measure in data.measures if measure.modality == "text"]
+    options = {measure.label: _frontier(data, measure) for measure in measures}
+    return one_of({name: figure for name, figure in options.items() if figure is not None})
+
+
+def _frontier(data: StudyData, text: Measure) -> go.Figure | None:
+    start = data.untouched
+    if start is None or text not in start.scores:
         return None
-    drawn = go.Figure()
-    for index, arm in enumerate(arm for arm in data.arms if arm is not start):
-        if not arm.scores.get(text) or not arm.scores.get(speech):
+    drawn = blank(f"{text.label}: change since the untouched LLM, {text.unit}", "spoken questions right, %")
+    for index, arm in enumerate(data.trained):
+        if not arm.scores.get(text) or not arm.scores.get(SPEECH):
             continue
-        after, before = common_items(arm.scores[text], start.scores[text])
+        after, before = common_items(arm.scores[text], [start.scores[text]])
         kept = hierarchical_bootstrap(after, before)
-        heard = hierarchical_bootstrap(common_items(arm.scores[speech])[0])
+        heard = hierarchical_bootstrap(common_items(arm.scores[SPEECH])[0])
         drawn.add_scatter(
-            x=[100 * kept.estimate],
+            x=[text.scale * kept.estimate],
             y=[100 * heard.estimate],
-            error_x=_bars(kept),
-            error_y=_bars(heard),
+            error_x=_bars(kept, text.scale),
+            error_y=_bars(heard, 100),
             mode="markers+text",
             text=[label(arm.name)],
             textposition="top right",
@@ -41,47 +50,35 @@ def frontier(data: StudyData) -> go.Figure | None:
         )
     if not drawn.data:
         return None
-    drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot"})
-    drawn.update_layout(
-        template="plotly_white",
-        height=HEIGHT,
-        xaxis_title="written questions: change since the untouched LLM, points",
-        yaxis_title="spoken questions right, %",
-        showlegend=False,
-    )
-    return drawn
+    direction = "reversed" if text.better < 0 else True
+    drawn.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, autorange=direction)
+    return drawn.update_layout(showlegend=False)
 
 
-def _bars(found: Any) -> dict[str, Any]:
-    """Error bars in percent."""
+def _bars(found: Any, scale: float) -> dict[str, Any]:
+    """Error bars in the unit of the axis."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [100 * (found.high - found.estimate)],
-        "arrayminus": [100 * (found.estimate - found.low)],
+        "array": [scale * (found.high - found.estimate)],
+        "arrayminus": [scale * (found.estimate - found.low)],
         "thickness": 1.2,
         "width": 4,
     }
 
 
-def profiles(data: StudyData) -> dict[str, go.Figure]:
-    """Layer shares by arm, mean over seeds, with the untouched LLM's; one figure a probe and estimator."""
-    lines = [line for arm in data.arms for line in arm.importance]
-    figures = {}
-    for probe, estimator in dict.fromkeys((line["probe"], line["estimator"]) for line in lines):
-        drawn = go.Figure()
-        first = [
-            x for arm in data.arms for x in arm.first_importance if (x["probe"], x["estimator"]) == (probe, estimator)
-        ]
-        _profile(drawn, "untouched", first[:1], NEUTRAL, "dot")
-        for index, arm in enumerate(arm for arm in data.arms if arm.name != UNTOUCHED):
-            own = [x for x in arm.importance if (x["probe"], x["estimator"]) == (probe, estimator)]
-            _profile(drawn, arm.name, own, colour(index), "solid")
-        drawn.update_layout(
-            template="plotly_white", height=HEIGHT, xaxis_title="decoder layer", yaxis_title="share of importance"
-        )
-        figures[f"{probe}, {estimator}"] = drawn
-    return figures
+def profiles(data: StudyData) -> go.Figure | None:
+    """Layer shares at the end by arm, mean over seeds, with the untouched LLM's; a choice of probe and estimator."""
+    return one_of({", ".join(pair): _profiles(data, pair) for pair in data.pairs})
+
+
+def _profiles(data: StudyData, pair: Pair) -> go.Figure:
+    drawn = blank("decoder layer", "share of importance")
+    starts = [run.first[pair] for arm in data.trained for run in arm.runs.values() if pair in run.first]
+    _profile(drawn, "untouched", starts[:1], NEUTRAL, "dot")
+    for index, arm in enumerate(data.trained):
+        _profile(drawn, arm.name, [r.last[pair] for r in arm.runs.values() if pair in r.last], colour(index), "solid")
+    return drawn
 
 
 def _profile(drawn: go.Figure, name: str, lines: list[dict[str, Any]], shade: str, dash: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,62 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..importance.output import print_table, write_json
+from ..study.spec import UNTOUCHED
+from .comparison import Table
+from .study_correlation import correlation_figure, correlation_table
 from .study_data import StudyData, load_study
 from .study_figures import frontier, profiles
-from .study_tables import as_markdown, study_tables
+from .study_grid import grid_table, missing_table
+from .study_heat_maps import change_by_arm, change_by_kind, importance_by_arm, importance_by_kind
+from .study_overlap import overlap_table
+from .study_removal import removal_table
+from .study_shift import shift_figure, shift_table
+from .study_tables import as_markdown, difference_table, scores_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, MARKDOWN, NUMBERS = "report.html", "tables.md", "tables.json"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its heading.
+
+    Attributes:
+        title: Above it.
+        drawn: Plotly's.
+        note: Below it.
+    """
+
+    title: str
+    drawn: Any
+    note: str = ""
+
+
+def study_parts(data: StudyData) -> list[Table | Figure]:
+    """What the study's runs give, in the order of the page."""
+    return [part for part in _parts(data) if part is not None and getattr(part, "drawn", part) is not None]
+
+
+def _parts(data: StudyData) -> Iterator[Table | Figure | None]:
+    yield scores_table(data)
+    yield Figure("Text kept against speech gained", frontier(data), "95 % bootstrap intervals over seeds and items.")
+    yield difference_table(data, data.study.reference)
+    yield difference_table(data, UNTOUCHED)
+    yield shift_table(data)
+    yield Figure("Shift against its null", shift_figure(data), "Rings: single runs; the bar: what chance gives.")
+    yield Figure("Profile of importance", profiles(data), "At the end of the runs, mean over seeds.")
+    note = "Share at the end less share at the start, mean over seeds."
+    yield Figure("Change of importance by layer and arm", importance_by_arm(data), note)
+    yield Figure("Change of importance by layer and kind of matrix", importance_by_kind(data), note)
+    yield correlation_table(data)
+    yield Figure("Shift and text lost", correlation_figure(data), "One point a run.")
+    note = "Frobenius norm of the change over that of the weights before, mean over seeds; blank: did not move."
+    yield Figure("Change of the weights by layer and arm", change_by_arm(data), note)
+    yield Figure("Change of the weights by layer and kind of matrix", change_by_kind(data), note)
+    yield overlap_table(data)
+    yield removal_table(data)
+    yield grid_table(data)
+    yield missing_table(data)
 
 
 def report_study(path: Path, output: Path | None) -> int:
@@ -32,9 +83,10 @@ def report_study(path: Path, output: Path | None) -> int:
     from .command import write_page
 
     data = load_study(path)
-    tables = study_tables(data)
+    parts = study_parts(data)
+    tables = [part for part in parts if isinstance(part, Table)]
     page = output or path / PAGE
-    write_page(_page(data, tables), page)
+    write_page(_page(data, parts), page)
     write_page(as_markdown(tables), page.with_name(MARKDOWN))
     write_json([asdict(table) for table in tables], page.with_name(NUMBERS))
     for table in tables:
@@ -45,19 +97,17 @@ def report_study(path: Path, output: Path | None) -> int:
     return 0
 
 
-def _page(data: StudyData, tables: list[Any]) -> str:
-    figures = [("Text kept against speech gained", frontier(data))]
-    figures += [(f"Profile of importance: {name}", figure) for name, figure in profiles(data).items()]
-    drawn = [(title, figure) for title, figure in figures if figure is not None]
-    parts = [
-        (title, Markup(figure.to_html(full_html=False, include_plotlyjs=index == 0)))
-        for index, (title, figure) in enumerate(drawn)
-    ]
+def _page(data: StudyData, parts: list[Table | Figure]) -> str:
+    figures = [part for part in parts if isinstance(part, Figure)]
+    drawn = {
+        figure.title: Markup(figure.drawn.to_html(full_html=False, include_plotlyjs=figure is figures[0]))
+        for figure in figures
+    }
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("study.html.jinja").render(
         name=data.study.directory.resolve().name,
-        tables=tables,
-        figures=parts,
+        parts=parts,
+        figures=drawn,
         notes=data.notes,
         plan=data.study.text,
         made=datetime.now(UTC),

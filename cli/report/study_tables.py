@@ -1,15 +1,14 @@
-"""Tables of a study: scores in the paper's layout, differences with tests, shift of importance."""
+"""Tables of a study's scores: in the paper's layout, and differences with tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
-from typing import Any
+from math import isfinite
 
 from ...evaluation import Estimate, common_items, hierarchical_bootstrap, holm, mcnemar
-from ..study.spec import UNTOUCHED
 from .comparison import Table
-from .study_data import ArmResult, Measure, StudyData
+from .study_data import ArmResult, StudyData
+from .study_run import Measure
 
 DASH = "-"
 
@@ -38,10 +37,14 @@ def _score(arm: ArmResult, measure: Measure) -> str:
 
 
 def _shown(measure: Measure, found: Estimate, signed: bool) -> str:
-    scale = 100.0 if measure.kind == "accuracy" else 1.0
-    value, low, high = (part * scale for part in found[:3])
-    sign = "+" if signed else ""
-    return f"{value:{sign}.3g} [{low:.3g}, {high:.3g}]"
+    return interval([part * measure.scale for part in found[:3]], signed)
+
+
+def interval(found: Sequence[float], signed: bool = False) -> str:
+    """``+0.4 [0.1, 0.7]`` of value, low and high; the value alone where nothing is known of its spread."""
+    value, low, high = found[:3]
+    shown = f"{value:{'+' if signed else ''}.3g}"
+    return f"{shown} [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else shown
 
 
 def difference_table(data: StudyData, against: str) -> Table | None:
@@ -82,66 +85,6 @@ def compare(runs: Sequence[dict[str, float]], reference: Sequence[dict[str, floa
     if measure.kind == "accuracy" and len(ours) == len(theirs) == 1:
         return found._replace(p_value=mcnemar([bool(x) for x in theirs[0]], [bool(x) for x in ours[0]]).p_value)
     return found
-
-
-def importance_table(data: StudyData) -> Table | None:
-    """The shift of the layer shares by probe, beside its null, the total and the loss; means over seeds."""
-    rows = []
-    for arm in data.arms:
-        for probe, estimator in dict.fromkeys((line["probe"], line["estimator"]) for line in arm.importance):
-            lines = [x for x in arm.importance if (x["probe"], x["estimator"]) == (probe, estimator) and x.get("shift")]
-            if lines:
-                rows.append([arm.name, probe, estimator, *_shift_cells([line["shift"] for line in lines])])
-    if not rows:
-        return None
-    head = ["arm", "probe", "estimator", "JS distance", "null (95 %)", "runs beyond it", "total, ratio", "loss, change"]
-    note = "Last measurement against the first. Null: what random halves of the probe's examples differ by."
-    return Table("Shift of importance", head, rows, note)
-
-
-def _shift_cells(shifts: Sequence[dict[str, Any]]) -> list[str]:
-    distances = [shift["metrics"]["js"] for shift in shifts]
-    nulls = [distance["null_p95"] for distance in distances if distance["null_p95"] is not None]
-    beyond = sum(d["null_p95"] is not None and d["low"] is not None and d["low"] > d["null_p95"] for d in distances)
-    ratios = [shift["total_after"] / shift["total_before"] for shift in shifts if shift["total_before"]]
-    values = [distance["value"] for distance in distances]
-    return [
-        f"{fmean(values):.3g} ({min(values):.2g} to {max(values):.2g})",
-        f"{fmean(nulls):.2g}" if nulls else DASH,
-        f"{beyond} of {len(distances)}",
-        f"{fmean(ratios):.3g}" if ratios else DASH,
-        f"{fmean(shift['loss_after'] - shift['loss_before'] for shift in shifts):+.3g}",
-    ]
-
-
-def grid_table(data: StudyData) -> Table | None:
-    """What every point of a grid reached, and which was taken."""
-    rows = [
-        [
-            arm,
-            ", ".join(f"{key} = {setting}" for key, setting in point.items()),
-            f"{value:.4g}",
-            "" if place else "taken",
-        ]
-        for arm, scored in data.grids.items()
-        for place, (point, value) in enumerate(scored)
-    ]
-    if not rows or data.study.selection is None:
-        return None
-    head = ["arm", "point", data.study.selection.metric, ""]
-    return Table("Points of the grids", head, rows, "Of each arm's first seed, on validation.")
-
-
-def study_tables(data: StudyData) -> list[Table]:
-    """All tables that the study's runs give."""
-    found = [
-        scores_table(data),
-        difference_table(data, data.study.reference),
-        difference_table(data, UNTOUCHED),
-        importance_table(data),
-        grid_table(data),
-    ]
-    return [table for table in found if table is not None]
 
 
 def as_markdown(tables: Sequence[Table]) -> str:

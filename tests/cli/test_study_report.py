@@ -10,52 +10,30 @@ import pytest
 import yaml
 
 from textkeep.cli.main import main
-from textkeep.cli.report.study_data import Measure, load_study
-from textkeep.cli.report.study_tables import compare, difference_table, scores_table, study_tables
-from textkeep.cli.study.state import JobState, StateStore
-from textkeep.evaluation import Prediction, hierarchical_bootstrap, mcnemar, write_predictions
+from textkeep.cli.report.comparison import Table
+from textkeep.cli.report.study_data import load_study
+from textkeep.cli.report.study_page import study_parts
+from textkeep.cli.report.study_run import Measure
+from textkeep.cli.report.study_tables import compare, difference_table, scores_table
+from textkeep.evaluation import hierarchical_bootstrap, mcnemar
 
-from .report_run import write_run
+from .study_runs import ITEMS, write_study
 
-ITEMS = 60
-SHARES = {"untouched": (0.6, 0.05), "full": (0.4, 0.5), "lora": (0.58, 0.55)}
-
-
-def records(arm: str, seed: int, rng: np.random.Generator) -> list[Prediction]:
-    text, speech = SHARES[arm]
-    easy = np.random.default_rng(7).random(ITEMS)
-    found = []
-    for modality, share in (("text", text), ("speech", speech)):
-        for i in range(ITEMS):
-            right = easy[i] + 0.15 * rng.standard_normal() < share
-            found.append(Prediction(f"q{i}", modality, prediction="x", correct=bool(right)))
-    return found
+FIGURES = [
+    "Text kept against speech gained",
+    "Shift against its null",
+    "Profile of importance",
+    "Change of importance by layer and arm",
+    "Change of importance by layer and kind of matrix",
+    "Shift and text lost",
+    "Change of the weights by layer and arm",
+    "Change of the weights by layer and kind of matrix",
+]
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """A finished study: two arms with two seeds each, the untouched LLM, a further set; one run of lora is missing."""
-    folder = tmp_path / "s"
-    plan = {"configs": ["gone.yaml"], "seeds": [0, 1], "arms": {"full": None, "lora": {"grid": {"m.lr": [1, 2]}}}}
-    plan["selection"] = {"metric": "val/speech_accuracy"}
-    folder.mkdir()
-    (folder / "study.yaml").write_text(yaml.safe_dump(plan))
-    store, rng = StateStore(folder), np.random.default_rng(0)
-    runs = {"full,seed=0": "full/seed=0", "full,seed=1": "full/seed=1"}
-    runs |= {"lora,lr=1,seed=0": "lora,lr=1/seed=0", "lora,lr=2,seed=0": "lora,lr=2/seed=0"}
-    for job, place in {"untouched": "untouched-test", **runs}.items():
-        run = folder / "runs" / place
-        if job != "untouched":
-            write_run(run, steps=(0, 30), layers=4, parts=("config", "importance"), seed=int(job[-1]))
-            rate = 0.5 if "lr=2" in job else 0.4
-            (run / "metrics.csv").write_text(f"step,val/speech_accuracy\n1,0.1\n2,{rate}\n")
-        arm = job.split(",")[0]
-        write_predictions(run / "evaluation/test/step=000030.jsonl", records(arm, 0, rng))
-        prose = [Prediction(f"p{i}", "text", loss=3 + 0.1 * i + (arm == "full"), tokens=9) for i in range(10)]
-        write_predictions(run / "evaluation/test/prose/step=000030.jsonl", prose)
-        store.write(JobState(job, "finished", tested=True))
-    store.write(JobState("lora,lr=2,seed=1", "failed", error="it burnt"))
-    return folder
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study") / "s")
 
 
 def test_the_scores_are_those_of_the_records_with_bootstrap_intervals(study: Path) -> None:
@@ -63,7 +41,7 @@ def test_the_scores_are_those_of_the_records_with_bootstrap_intervals(study: Pat
     assert [arm.name for arm in data.arms] == ["untouched", "full", "lora"]
     assert data.notes == ["lora: 1 of 2 runs are finished"]
     assert list(data.arms[2].runs) == [0]
-    assert data.arms[2].runs[0].parent.name == "lora,lr=2"  # the better point of the grid
+    assert data.arms[2].runs[0].directory.parent.name == "lora,lr=2"  # the better point of the grid
     table = scores_table(data)
     assert table.head == ["arm", "seeds", "T2T", "S2T", "prose loss"]
     full = data.arms[1].scores[Measure("", "text")]
@@ -71,7 +49,7 @@ def test_the_scores_are_those_of_the_records_with_bootstrap_intervals(study: Pat
     expected = hierarchical_bootstrap(matrix)
     value, low, high = (100 * part for part in expected[:3])
     assert table.rows[1][:3] == ["full", "2", f"{value:.3g} [{low:.3g}, {high:.3g}]"]
-    assert table.rows[1][4].startswith("4.45 [")
+    assert table.rows[1][4].startswith("4.48 [")
 
 
 def test_differences_are_paired_and_adjusted(study: Path) -> None:
@@ -80,7 +58,7 @@ def test_differences_are_paired_and_adjusted(study: Path) -> None:
     assert table is not None
     rows = {(row[0], row[1]): row for row in table.rows}
     assert set(rows) == {(arm, label) for arm in ("full", "lora") for label in ("T2T", "S2T", "prose loss")}
-    assert rows["full", "prose loss"][2].startswith("+1 [1, 1]")
+    assert rows["full", "prose loss"][2].startswith("+1.03 [1.02, 1.04]")
     assert float(rows["full", "T2T"][3]) < 0.05
     assert all(float(row[4]) >= float(row[3]) for row in table.rows)
     assert difference_table(data, "no such arm") is None
@@ -103,21 +81,25 @@ def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.
         "Differences to full",
         "Differences to untouched",
         "Shift of importance",
+        "Shift and text lost, over runs",
+        "Change and importance inside the matrices",
+        "Removal test",
         "Points of the grids",
+        "Runs that are missing",
     ]
     assert [table["title"] for table in json.loads((study / "tables.json").read_text())] == titles
     for title in titles:
         assert f"<h2>{title}</h2>" in page
         assert f"**{title}**" in text
-    assert "Text kept against speech gained" in page
-    assert "Profile of importance: heldout_text, taylor" in page
+    for title in FIGURES:
+        assert f"<h2>{title}</h2>" in page
     assert "lora: 1 of 2 runs are finished" in page
     assert "| lora | m.lr = 2 | 0.5 | taken |" in text
     assert "Scores by arm" in capsys.readouterr().out
 
 
 def test_every_row_is_as_wide_as_its_head(study: Path) -> None:
-    for table in study_tables(load_study(study)):
+    for table in (part for part in study_parts(load_study(study)) if isinstance(part, Table)):
         assert {len(row) for row in table.rows} == {len(table.head)}, table.title
         assert asdict(table)["note"]
 

@@ -1,0 +1,47 @@
+"""Which points of the grids were run, what they reached and which was taken; which runs are missing."""
+
+from __future__ import annotations
+
+from ..study.jobs import chooses, job_of, points
+from ..study.spec import UNTOUCHED
+from .comparison import Table
+from .study_data import StudyData
+from .study_tables import DASH
+
+
+def grid_table(data: StudyData) -> Table | None:
+    """Every planned point with its metric, in the plan's order; None where nothing is chosen."""
+    selection = data.study.selection
+    if selection is None:
+        return None
+    states = {job.name: state for job, state in data.states}
+    rows = []
+    for arm in data.study.arms:
+        if not chooses(data.study, arm):
+            continue
+        scored = data.grids.get(arm.name, [])
+        for point in points(arm):
+            job = job_of(data.study, arm, point, arm.seeds[0])
+            value = next((value for known, value in scored if known == point), None)
+            if scored and point == scored[0][0]:
+                mark = "taken"
+            elif value is None:
+                mark = states[job.name].status if states[job.name].status != "finished" else "metric missing"
+            else:
+                mark = ""
+            settings = ", ".join(f"{key} = {setting}" for key, setting in point.items())
+            rows.append([arm.name, settings, DASH if value is None else f"{value:.4g}", mark])
+    head = ["arm", "point", f"{selection.metric} ({selection.mode})", ""]
+    note = "Of each arm's first seed, on validation, at the end of the run; the best goes on with the other seeds."
+    return Table("Points of the grids", head, rows, note) if rows else None
+
+
+def missing_table(data: StudyData) -> Table | None:
+    """Runs that the plan asks for and that are not finished; None if there is none."""
+    rows = [
+        [job.name, state.status, state.error or DASH]
+        for job, state in data.states
+        if state.status != "finished" and not (job.arm == UNTOUCHED and data.untouched)
+    ]
+    note = "textkeep study runs what is left of its plan."
+    return Table("Runs that are missing", ["run", "state", "error"], rows, note) if rows else None
