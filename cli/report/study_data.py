@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CommandError
 from ..study.archive import planned_jobs
-from ..study.jobs import Job, chooses, points, untouched_job, variant_name
+from ..study.jobs import Job, chooses, points, variant_name
 from ..study.selection import scored_points
 from ..study.spec import STUDY_FILE, UNTOUCHED, Arm, Study, read_study
 from ..study.state import JobState, StateStore
@@ -112,11 +112,13 @@ def load_study(path: Path) -> StudyData:
     }
     untouched = {0: done[UNTOUCHED]} if UNTOUCHED in done else {}
     data = StudyData(study, [ArmResult(UNTOUCHED, untouched, 1)] if study.untouched else [], [], [], {})
+    complete = [run for name, run in done.items() if states[name].done(jobs[name].test)]
     for arm in study.arms:
-        data.arms += _arm_results(data, arm, store, done)
+        data.arms += _arm_results(data, arm, store, complete)
     data.runs = [run for run in done.values() if run.arm != UNTOUCHED]
-    asked = {name: job for name, job in jobs.items() if states[name].status != "pending" or _is_asked(data, job)}
-    data.states = [(job, states[name]) for name, job in asked.items()]
+    for name, job in jobs.items():
+        if states[name].status != "pending" or _is_asked(data, job):
+            data.states.append((replace(job, test=job.test and _is_chosen(data, job)), states[name]))
     data.notes += [
         f"{arm.name}: {len(arm.runs)} of {arm.planned} runs are finished"
         for arm in data.arms
@@ -127,7 +129,7 @@ def load_study(path: Path) -> StudyData:
     return data
 
 
-def _arm_results(data: StudyData, arm: Arm, store: StateStore, done: dict[str, RunResult]) -> list[ArmResult]:
+def _arm_results(data: StudyData, arm: Arm, store: StateStore, complete: list[RunResult]) -> list[ArmResult]:
     """An arm at its chosen point, or at all points where none is chosen."""
     shown = points(arm)
     if chooses(data.study, arm):
@@ -138,17 +140,21 @@ def _arm_results(data: StudyData, arm: Arm, store: StateStore, done: dict[str, R
     found = []
     for point in shown:
         variant = variant_name(arm.name, point)
-        runs = {run.seed: run for run in done.values() if (run.arm, run.variant) == (arm.name, variant)}
+        runs = {run.seed: run for run in complete if (run.arm, run.variant) == (arm.name, variant)}
         found.append(ArmResult(variant if len(shown) > 1 else arm.name, runs, len(arm.seeds)))
     return found
 
 
 def _is_asked(data: StudyData, job: Job) -> bool:
     """Whether the plan asks for a run as far as it has come: not for other seeds at points that were not chosen."""
-    if job == untouched_job(data.study):
-        return True
-    arm = next(arm for arm in data.study.arms if arm.name == job.arm)
-    if not chooses(data.study, arm) or job.seed == arm.seeds[0]:
+    first = next((arm.seeds[0] for arm in data.study.arms if arm.name == job.arm), job.seed)
+    return job.seed == first or _is_chosen(data, job)
+
+
+def _is_chosen(data: StudyData, job: Job) -> bool:
+    """Whether a run goes on to the test: its point was chosen, or none is."""
+    arm = next((arm for arm in data.study.arms if arm.name == job.arm), None)
+    if arm is None or not chooses(data.study, arm):
         return True
     chosen = data.grids[arm.name][:1]
     return bool(chosen) and chosen[0][0] == job.point

@@ -39,9 +39,9 @@ def grid_table(data: StudyData) -> Table | None:
 def missing_table(data: StudyData) -> Table | None:
     """Runs that the plan asks for and that are not finished; None if there is none."""
     rows = [
-        [job.name, state.status, state.error or DASH]
+        [job.name, "not tested" if state.status == "finished" else state.status, state.error or DASH]
         for job, state in data.states
-        if state.status != "finished" and not (job.arm == UNTOUCHED and data.untouched)
+        if not state.done(job.test) and not (job.arm == UNTOUCHED and data.untouched)
     ]
     note = "textkeep study runs what is left of its plan."
     return Table("Runs that are missing", ["run", "state", "error"], rows, note) if rows else None

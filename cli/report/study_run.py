@@ -64,7 +64,9 @@ class RunResult:
         variant: Arm and point.
         seed: Of everything random.
         directory: The run's.
-        scores: Measure -> item -> score, on the test questions or, without a test, on those of validation.
+        tested: Whether it was scored on the test questions.
+        scores: Measure -> item -> score, on the test questions or, without a test, on those of validation. Further sets
+            have the same items in both; those that only the fit scored count too.
         first: First importance summary line of each probe and estimator: of the untouched LLM.
         last: Last summary line of each.
         change: What :class:`WeightChange` wrote, if it was there.
@@ -75,6 +77,7 @@ class RunResult:
     variant: str
     seed: int
     directory: Path
+    tested: bool = False
     scores: dict[Measure, dict[str, float]] = field(default_factory=dict)
     first: dict[Pair, dict[str, Any]] = field(default_factory=dict)
     last: dict[Pair, dict[str, Any]] = field(default_factory=dict)
@@ -88,6 +91,8 @@ class RunResult:
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
         """By how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
+        if measure.set == MAIN and self.tested != untouched.tested:
+            return None  # other questions, whatever their ids
         ours, before = self.scores.get(measure, {}), untouched.scores.get(measure, {})
         shared = sorted(set(ours) & set(before))
         if not shared:
@@ -97,11 +102,13 @@ class RunResult:
 
 def read_run(run: RunResult) -> RunResult:
     """Fills in what lies in a run's directory; what is missing stays empty."""
-    folder = run.directory / "evaluation" / "test"
-    folder = folder if folder.is_dir() else run.directory / "evaluation"
-    sets = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    for place in (folder, *sets):
-        run.scores |= _measured(MAIN if place == folder else place.name, _last_records(place))
+    fitted = run.directory / "evaluation"
+    run.tested = (fitted / "test").is_dir()
+    main = fitted / "test" if run.tested else fitted
+    run.scores = _measured(MAIN, _last_records(main))
+    for folder in dict.fromkeys((fitted, main)):
+        for place in sorted(path for path in folder.glob("*/") if path.is_dir() and path.name != "test"):
+            run.scores |= _measured(place.name, _last_records(place))
     summary = run.directory / "importance" / "summary.jsonl"
     if summary.is_file():
         for line in sorted((row for _, row in read_lines(summary)), key=lambda row: row["step"]):

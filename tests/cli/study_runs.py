@@ -33,10 +33,12 @@ def write_study(folder: Path) -> Path:
         run, arm = folder / "runs" / place, job.split(",")[0]
         if job != "untouched":
             _train(run, arm, 0.5 if "lr=2" in job else 0.4, number)
-        write_predictions(run / "evaluation/test/step=000030.jsonl", _records(arm, rng))
+        tested = job != "lora,lr=1,seed=0"  # a point that was not chosen meets the test questions never
+        scored = run / ("evaluation/test" if tested else "evaluation")
+        write_predictions(scored / "step=000030.jsonl", _records(arm, rng))
         prose = [Prediction(f"p{i}", "text", loss=3 + 0.1 * i + _worse(arm, number), tokens=9) for i in range(10)]
-        write_predictions(run / "evaluation/test/prose/step=000030.jsonl", prose)
-        store.write(JobState(job, "finished"))
+        write_predictions(scored / "prose/step=000030.jsonl", prose)
+        store.write(JobState(job, "finished", tested=tested))
     store.write(JobState("lora,lr=2,seed=1", "failed", error="it burnt"))
     return folder
 

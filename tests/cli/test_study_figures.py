@@ -78,12 +78,13 @@ def test_correlations_are_over_all_runs_those_not_chosen_too(data: StudyData, fo
     assert row[3].startswith(f"{stats.spearmanr(x, y).statistic:+.3g} [")
     assert row[4].startswith(f"{stats.pearsonr(x, y).statistic:+.3g} [")
     assert row[5].startswith(f"{correlation(x, y, groups=['full', 'full', 'lora', 'lora']).estimate:+.3g} [")
+    assert next(r[2] for r in table.rows if r[1].startswith("T2T")) == "3"  # validation questions are others
     assert {r[1].split(" lost")[0] for r in table.rows if "gained" not in r[1]} == {"T2T", "prose loss"}
     drawn = correlation_figure(data)
     assert drawn is not None
     assert len(drawn.layout.updatemenus[0].buttons) == len(table.rows)
     shown = [trace for trace in drawn.data if trace.visible]
-    assert [(trace.name, len(trace.x)) for trace in shown] == [("full", 2), ("lora", 2)]
+    assert [(trace.name, len(trace.x)) for trace in shown] == [("full", 2), ("lora", 1)]
 
 
 def test_every_point_of_a_grid_is_listed_and_every_missing_run_is_named(data: StudyData) -> None:
