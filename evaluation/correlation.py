@@ -52,6 +52,8 @@ def correlation(
     if len(places) < _FEWEST:
         return _NOTHING
     x, y = x[places], y[places]
+    if any(np.ptp(side) <= 1e-12 * np.abs(side).max() for side in (x, y)):  # ranks of rounding errors mean nothing
+        return _NOTHING
     member = np.array([[names[i] == names[j] for j in places] for i in places], dtype=np.float64)
     centre = np.eye(len(places)) - member / member.sum(axis=1, keepdims=True)
     estimate = float(_correlations(x[None], y[None], ranks, centre)[0])
