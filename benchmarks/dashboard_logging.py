@@ -61,7 +61,7 @@ def main() -> None:
     from textkeep.importance.summary import metric_values
 
     with tempfile.TemporaryDirectory() as folder:
-        loggers = [RunCSVLogger(folder), ResilientWandbLogger(folder), TensorBoardLogger(folder)]
+        loggers = [RunCSVLogger(folder), ResilientWandbLogger(folder), TensorBoardLogger(folder, max_queue=1000)]
         scalars: dict[str, list[float]] = {type(logger).__name__: [] for logger in loggers}
         pictures: dict[str, list[float]] = {name: [] for name in scalars}
         generator, history = np.random.default_rng(0), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing_extensions import override
 from .wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
 
 RUN_FILE = "wandb_run.json"
+MANY_NAMES = 32
+"""From here on new names are defined in the background: each is a round trip to the process of W&B."""
 
 
 class ResilientWandbLogger(WandbLogger):
@@ -72,6 +75,8 @@ class ResilientWandbLogger(WandbLogger):
         self._offline_because = ""
         self._lost = False
         self._defined: set[str] = set()
+        self._told_of_entity = False
+        self._defining: threading.Thread | None = None
         self._init_timeout = init_timeout
         self._finish_timeout = finish_timeout
 
@@ -102,7 +107,8 @@ class ResilientWandbLogger(WandbLogger):
     def log_heat_map_table(self, key: str, rows: Sequence[Sequence[Any]], title: str, step: int) -> None:
         """Logs a table and the Vega heat map of it.
 
-        The chart is a preset of the entity, made once by ``textkeep dashboard``; without it the table is there alone.
+        The chart is a preset of the entity, made once by ``textkeep dashboard``. Where no entity is known (offline,
+        without ``entity`` and ``WANDB_ENTITY``) the table is logged alone, with a line about it.
 
         Args:
             key: Name of the chart; the table is ``<key>_table``.
@@ -114,17 +120,41 @@ class ResilientWandbLogger(WandbLogger):
 
         table = wandb.Table(columns=list(HEAT_MAP_FIELDS), data=[list(row) for row in rows])
         entity = getattr(self.experiment, "entity", None) or self._wandb_init.get("entity")
-        preset = f"{entity}/{HEAT_MAP_CHART}" if entity else HEAT_MAP_CHART
-        chart = wandb.plot_table(preset, table, {name: name for name in HEAT_MAP_FIELDS}, {"title": title})
+        if not entity:
+            if not self._told_of_entity:
+                rank_zero_info(
+                    "W&B: no entity is known, so heat maps are tables without a chart; WANDB_ENTITY names one"
+                )
+            self._told_of_entity = True
+            self.log_metrics({f"{key}_table": table}, step)
+            return
+        fields = {name: name for name in HEAT_MAP_FIELDS}
+        chart = wandb.plot_table(f"{entity}/{HEAT_MAP_CHART}", table, fields, {"title": title})
         self.log_metrics({key: chart}, step)
+
+    @override
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._wait_for_names()
+        super().finalize(status)
 
     def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
         run = self.experiment
-        for name in metrics.keys() - self._defined:
-            # An unescaped dot would mean a nested value.
-            run.define_metric(name.replace(".", r"\."), step_metric=STEP_METRIC, step_sync=True)
-        self._defined |= metrics.keys()
+        self._wait_for_names()
+        fresh = [name for name in metrics if name not in self._defined]
+        if len(fresh) < MANY_NAMES:
+            _define(run, fresh)
         super().log_metrics(metrics, step)
+        if len(fresh) >= MANY_NAMES:
+            # After the row: `*` has given it its step already. Not a daemon: the interpreter waits for it.
+            self._defining = threading.Thread(target=_define_if_alive, args=(run, fresh))
+            self._defining.start()
+        self._defined.update(fresh)
+
+    def _wait_for_names(self) -> None:
+        if self._defining is not None:
+            self._defining.join()
+            self._defining = None
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Does something with the run; when W&B's process is gone, again with an offline run of the same id."""
@@ -194,6 +224,20 @@ class ResilientWandbLogger(WandbLogger):
         temporary = self._folder / f"{RUN_FILE}.tmp"
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         temporary.replace(self._folder / RUN_FILE)
+
+
+def _define(run: Any, names: Sequence[str]) -> None:
+    """Tells W&B that metrics are drawn over the optimizer step."""
+    for name in names:
+        # An unescaped dot would mean a nested value.
+        run.define_metric(name.replace(".", r"\."), step_metric=STEP_METRIC, step_sync=True)
+
+
+def _define_if_alive(run: Any, names: Sequence[str]) -> None:
+    import wandb
+
+    with suppress(wandb.Error, OSError):  # its process was lost, or the run ended: the next call finds out
+        _define(run, names)
 
 
 def _one_line(error: Exception) -> str:

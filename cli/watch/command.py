@@ -63,13 +63,14 @@ def _follow(console: object, view: RunView, estimator: str | None, every: float)
     from rich.console import Console
     from rich.live import Live
 
+    from .fitting import fitted
     from .frame import frame
 
     assert isinstance(console, Console)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(frame(view, estimator, console.width), refresh=True)
+                live.update(fitted(view, estimator, console), refresh=True)
                 time.sleep(every)
                 view.refresh()
         except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ROWS = 4
-"""Lines of a layer profile; each has eight heights."""
+"""Lines of a layer profile where there is room; each has eight heights."""
 
 NARROW = 78
 STATES = {"running": "green", "finished": "cyan", "quiet": "yellow"}
@@ -33,25 +33,52 @@ SCORES = (
 OTHERS = ("train/loss", "val/text_ce", "val/speech_ce", "forgetting/kl", "misalignment/kl")
 
 
-def frame(view: RunView, estimator: str | None, width: int) -> RenderableType:
+def frame(
+    view: RunView, estimator: str | None, width: int, rows: int = ROWS, losses: bool = True, scores: bool = True
+) -> RenderableType:
     """What the terminal shows.
 
     Args:
         view: The run.
         estimator: Whose profiles; ``None`` for the first measured.
         width: Columns of the terminal.
+        rows: Lines of a layer profile; 0 for one line a probe.
+        losses: Show the panel of the losses.
+        scores: Show the panel of the scores.
     """
     parts: list[RenderableType] = [_header(view, width)]
     across = max(1, width // NARROW)
     each = width // across
-    parts.append(_side_by_side([_losses(view, each), _scores(view)], across))
+    panels = [*([_losses(view, each)] if losses else []), *([_scores(view)] if scores else [])]
+    parts.append(_side_by_side(panels, across))
     chosen = estimator or next(iter(view.estimators), None)
     if chosen is None:
         parts.append(Text("importance: not measured yet (callback ImportanceTracker)", style="dim"))
+        return Group(*parts)
+    probes = dict.fromkeys(line["probe"] for line in view.importance if line["estimator"] == chosen)
+    profiles = [view.profile(probe, chosen) for probe in probes]
+    if rows:
+        parts.append(_side_by_side([_profile(lines, each, rows) for lines in profiles], across))
     else:
-        probes = dict.fromkeys(line["probe"] for line in view.importance if line["estimator"] == chosen)
-        parts.append(_side_by_side([_profile(view.profile(probe, chosen), each) for probe in probes], across))
+        parts.append(_one_line_each(profiles, width))
     return Group(*parts)
+
+
+def _one_line_each(profiles: Sequence[list[dict[str, Any]]], width: int) -> RenderableType:
+    """A line a probe: its name, its layers as a curve, its shift."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="crop")
+    table.add_column(no_wrap=True)
+    for lines in profiles:
+        shares = list(lines[-1]["shares"].values())
+        curve = sparkline(shares, max(8, min(len(shares), width - 52)))
+        js = ((lines[-1].get("shift") or {}).get("metrics") or {}).get("js")
+        null = f" (null {js['null_p95']:.2g})" if js and js["null_p95"] is not None else ""
+        shift = f"JS {js['value']:.2g}{null}" if js and len(lines) > 1 else "measured once"
+        table.add_row(lines[-1]["probe"], Text(curve, style="cyan"), shift)
+    last = profiles[0][-1]
+    return Panel(table, title=f"layers, {last['estimator']}, step {last['step']}", title_align="left")
 
 
 def _side_by_side(panels: Sequence[RenderableType], across: int) -> Table:
@@ -107,13 +134,13 @@ def _limits(row: dict[str, Any], key: str, scale: float) -> str:
     return "" if low is None or high is None else f" [{scale * low:.3g}, {scale * high:.3g}]"
 
 
-def _profile(lines: Sequence[dict[str, Any]], width: int) -> RenderableType:
+def _profile(lines: Sequence[dict[str, Any]], width: int, rows: int) -> RenderableType:
     """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
     first, last = lines[0], lines[-1]
     shares, start = list(last["shares"].values()), list(first["shares"].values())
     cells = max(1, min(3, (width - 6) // max(len(shares), 1)))
     top = max([*shares, *start]) or 1.0
-    body = [Text(row, style="cyan") for row in bars([share / top for share in shares], ROWS, cells)]
+    body = [Text(row, style="cyan") for row in bars([share / top for share in shares], rows, cells)]
     if len(lines) > 1:
         body.append(Text(bars([share / top for share in start], 1, cells)[0] + f"  step {first['step']}", style="dim"))
     peak = shares.index(max(shares))

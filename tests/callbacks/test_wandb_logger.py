@@ -25,15 +25,26 @@ for step in range(3):
 import wandb
 wandb.finish()
 """
+HEAT_MAPS = PROGRAM.replace(
+    "import wandb\n",
+    """
+many = {f"importance/text/fisher/layer_{i:02d}": 0.1 for i in range(40)}
+logger.log_metrics(many, step=3)
+for probe in ("text", "speech"):
+    logger.log_heat_map_table(f"importance_media/{probe}/shares", [(0, 1, "taylor", 2.5)], "Shares", 3)
+logger.finalize("success")
+import wandb
+""",
+)
 
 
-def log(folder: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
+def log(folder: Path, program: str = PROGRAM, **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
     """Logs three steps in a child process; its result and the seconds it took."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     home = {"HOME": str(folder.parent), "WANDB_ERROR_REPORTING": "false", "OMP_NUM_THREADS": "1"}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder)],
+        [sys.executable, "-c", program, str(folder)],
         env={**clean, **home, **environment},
         capture_output=True,
         text=True,
@@ -105,3 +116,29 @@ def test_the_only_glob_is_over_the_global_step(tmp_path: Path) -> None:
     text = json.dumps(metrics)
     assert text.count('"*"') == 1
     assert "trainer/global_step" in text
+
+
+def records(folder: Path) -> str:
+    """What W&B's own reader tells of the one run below a directory."""
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    return subprocess.run([wandb, "leet", "inspect", "--json", path], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("entity", ["", "a-team"])
+def test_heat_maps_have_a_chart_where_an_entity_is_known(tmp_path: Path, entity: str) -> None:
+    done, _ = log(tmp_path / "run", HEAT_MAPS, **({"WANDB_ENTITY": entity} if entity else {}))
+    assert done.returncode == 0, done.stderr
+    text = records(tmp_path / "run")
+    assert "importance_media/speech/shares_table" in text
+    assert ("a-team/textkeep_heat_map" in text) == bool(entity)
+    assert ("textkeep_heat_map" in text) == bool(entity)
+    assert done.stderr.count("W&B: no entity is known") == (0 if entity else 1)
+
+
+def test_many_new_names_are_all_defined_by_their_exact_names(tmp_path: Path) -> None:
+    log(tmp_path / "run", HEAT_MAPS)
+    text = records(tmp_path / "run")
+    defined = [line for line in text.splitlines() if "metric" in line.lower() and "step_metric" in line.lower()]
+    for i in range(40):
+        assert any(f"importance/text/fisher/layer_{i:02d}" in line for line in defined), i

@@ -22,7 +22,10 @@ from textkeep.cli.report.structure_figures import concentration, kinds, removals
 from textkeep.importance import Snapshot
 from textkeep.importance.summary import SummaryFile
 
-from .report_run import write_removal, write_run
+from .report_run import KINDS, write_removal, write_run
+from .test_report import figures_of
+
+PROBES = ("indomain_text", "heldout_text", "speech")
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +99,24 @@ def test_a_removal_test_beside_the_snapshots_is_shown(folder: Path, run: RunData
 def test_a_large_run_stays_under_five_megabytes(tmp_path: Path) -> None:
     steps = tuple(range(0, 500, 10))
     large = write_run(
-        tmp_path / "large", steps=steps[:3], items=100, layers=32, parts=("config", "metrics", "evaluation")
-    )
+        tmp_path / "large", steps=(0, steps[-1]), items=100, layers=32
+    )  # the structure needs the snapshots of both ends
+    write_removal(large)
     shares = {f"layer_{i:02d}": 1 / (i + 3.7) for i in range(32)}
     estimate = {"value": 0.123456, "low": 0.1, "high": 0.2, "null": 0.05, "null_p95": 0.0789}
     names = ("js", "wasserstein", "centre_move", "peak_move", "log_total_ratio", "spearman")
     ends = {"total_before": 1.0, "total_after": 2.0, "loss_before": 1.0, "loss_after": 2.0}
     peaks = {"peak_before": "layer_00", "peak_after": "layer_01"}
     shift = {"metrics": dict.fromkeys(names, estimate), "layers": dict.fromkeys(shares, estimate), **ends, **peaks}
-    line = {"loss": 1.0, "total": 1.0, "shares": shares, "kinds": {"q": 1.0}, "shift": shift}
-    pairs = [(probe, estimator) for probe in "abc" for estimator in ("taylor", "fisher", "signed_taylor")]
+    line = {"loss": 1.0, "total": 1.0, "shares": shares, "kinds": dict.fromkeys(KINDS, 1 / 7), "shift": shift}
+    pairs = [(probe, estimator) for probe in PROBES for estimator in ("taylor", "fisher", "signed_taylor")]
     lines = [{"step": s, "probe": p, "estimator": e, **line} for s in steps for p, e in pairs]
     SummaryFile(large / "importance/summary.jsonl").write(lines)
     assert main(["report", str(large)]) == 0
     assert 2e6 < (large / "report.html").stat().st_size < 5e6
+    found = figures_of(large / "report.html")
+    assert {"frontier", "heat-0", "profile", "ratio", "shift", "kinds", "gini", "removal", "training"} <= set(found)
+    assert set(found["gini"]) == {f"{probe}|{estimator}" for probe in PROBES for estimator in ("taylor", "fisher")}
 
 
 def spoken(folder: Path, seconds: float = 1.0) -> str:

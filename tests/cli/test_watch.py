@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from textkeep.cli.main import main
+from textkeep.cli.watch.fitting import fitted
 from textkeep.cli.watch.frame import bars, frame, sparkline
 from textkeep.cli.watch.run_view import MetricsTail, RunView
 
@@ -53,6 +54,37 @@ def test_a_frame_tells_progress_losses_scores_and_shift(run: Path) -> None:
         assert f"{probe}, taylor, step 20" in text
         assert f"{probe}, fisher, step 20" in shown(view, estimator="fisher")
     assert all(len(row) <= 60 for row in shown(view, width=60).splitlines())
+
+
+def fits(view: RunView, width: int, height: int) -> str:
+    console = Console(width=width, height=height, record=True, file=io.StringIO())
+    console.print(fitted(view, None, console))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("layers", [4, 30, 80])
+def test_a_small_terminal_gets_all_that_matters(tmp_path: Path, layers: int) -> None:
+    view = RunView(write_run(tmp_path / "full", steps=(0, 10, 20), items=12, layers=layers))
+    view.refresh()
+    text = fits(view, 80, 24)
+    assert len(text.splitlines()) <= 24
+    for words in ("step 20 of 20", "train/loss", "speech accuracy", "hearing gap", "text loss"):
+        assert words in text
+    for probe in ("indomain_text", "heldout_text", "speech"):
+        js = view.profile(probe, "taylor")[-1]["shift"]["metrics"]["js"]
+        assert re.search(rf"{probe} .*JS {js['value']:.2g} \(null {js['null_p95']:.2g}\)", text)
+
+
+def test_less_is_shown_the_fewer_rows_there_are(run: Path) -> None:
+    view = RunView(run)
+    view.refresh()
+    heights = (60, 38, 24, 18, 9)
+    shown = [fits(view, 80, height) for height in heights]
+    assert all(len(text.splitlines()) <= height for text, height in zip(shown, heights, strict=True))
+    assert ["peak in layer" in text for text in shown] == [True, True, False, False, False]
+    assert ["train/loss" in text for text in shown] == [True, True, True, False, False]
+    assert ["text accuracy" in text for text in shown] == [True, True, True, True, False]
+    assert all("step 20 of 20" in text and "heldout_text" in text for text in shown)
 
 
 def test_it_follows_a_run_that_goes_on(run: Path) -> None:

@@ -69,6 +69,8 @@ const following = {
   },
 };
 
+const keys = (data) => data.filter((trace) => trace.name && trace.showlegend !== false).length;
+
 // The figure that a place shows now: that of the selections, at the slider's step.
 function shown(canvas) {
   const found = figures[canvas.id][choice(canvas)];
@@ -86,6 +88,9 @@ function draw(canvas) {
     return;
   }
   canvas.querySelector(".none")?.remove();
+  // On a phone a legend takes a line a name: the place grows with it.
+  const narrow = window.innerWidth <= 600 && !document.documentElement.dataset.print;
+  canvas.style.height = narrow ? `${320 + 16 * Math.max(0, keys(figure.data) - 2)}px` : "";
   const options = {
     responsive: true,
     displaylogo: false,
@@ -137,11 +142,10 @@ function picture(canvas) {
   delete root.print;
   const title = canvas.getAttribute("aria-label");
   const where = [document.querySelector("h1").textContent, ...choice(canvas).split("|")].filter(Boolean).join(", ");
-  const keys = data.filter((trace) => trace.name && trace.showlegend !== false).length;
   const text = `<b>${escaped(title)}</b><br><span style="font-size:12px">${escaped(where)}</span>`;
   Object.assign(layout, {
     title: { text, x: 0.02, xanchor: "left", y: 0.96, yanchor: "top", font: { size: 16 } },
-    margin: { ...layout.margin, t: 80 + 20 * Math.ceil(keys / 3) }, font: { ...layout.font, size: 13 }, paper_bgcolor: "#ffffff",
+    margin: { ...layout.margin, t: 80 + 20 * Math.ceil(keys(data) / 3) }, font: { ...layout.font, size: 13 }, paper_bgcolor: "#ffffff",
   });
   return { data, layout };
 }
