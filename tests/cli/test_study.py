@@ -122,8 +122,9 @@ def test_a_failed_arm_does_not_stop_the_rest_and_is_tried_again(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_goes_on_from_the_checkpoint(plan: Any, tmp_path: Path, number: signal.Signals) -> None:
     path = plan(arms={"full": {"set": {"seconds": 0.5}}, "later": None}, untouched=False)
-    program = (
-        "import sys; from textkeep.cli.study import jobs; jobs.PROGRAM = (sys.executable, sys.argv[1]);"
+    program = (  # a shell that starts the tests in its background has SIGINT ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from textkeep.cli.study import jobs; jobs.PROGRAM = (sys.executable, sys.argv[1]);"
         "from textkeep.cli.main import main; sys.exit(main(['study', sys.argv[2]]))"
     )
     words = [sys.executable, "-c", program, str(CHILD), str(path)]
