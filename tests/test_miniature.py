@@ -41,7 +41,9 @@ def test_every_arm_is_a_config_that_the_command_line_takes(capsys: pytest.Captur
         assert end.value.code == 0, (arm.name, err)
         config = yaml.safe_load(out)
         assert config["trainer"]["max_steps"] == 60
-        assert config["data"]["init_args"]["train"] if "init_args" in config["data"] else config["data"]["train"]
+        read = config["data"].get("init_args", config["data"])["train"]
+        assert len(read) == 2, arm.name
+        assert all(str(source).startswith(("spoken-facts/", "data/miniature/")) for source in read)
 
 
 def test_the_preparation_is_a_shell_script_of_known_commands() -> None:
