@@ -175,17 +175,20 @@ def test_a_trial_run_leaves_nothing(tmp_path: Path, tiny_llm_dir: Path, tiny_whi
 
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from textkeep.lightning_modules import LoRA;"
-        "from tests.callbacks.test_weight_change import fit;"
-        "run, llm, whisper = map(Path, sys.argv[1:4]);"
-        "fit(run, llm, whisper, LoRA(r=4), devices=2, strategy='ddp')"
+    script = tmp_path / "fit.py"  # Lightning starts the second process with the same command: a file, not `-c`
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom textkeep.lightning_modules import LoRA\n"
+        "from tests.callbacks.test_weight_change import fit\n"
+        "run, llm, whisper, processes = *map(Path, sys.argv[1:4]), int(sys.argv[4])\n"
+        "fit(run, llm, whisper, LoRA(r=4), devices=processes, strategy='ddp' if processes > 1 else 'auto')\n"
     )
-    run = tmp_path / "run"
-    tmp_path.joinpath("data").mkdir()
-    words = [sys.executable, "-c", program, str(run), str(tiny_llm_dir), str(tiny_whisper_dir)]
-    done = subprocess.run(words, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = result(run)
-    assert len(found["matrices"]) == 14
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for processes in (1, 2):
+        run = tmp_path / str(processes) / "run"
+        run.parent.mkdir()
+        words = [sys.executable, str(script), str(run), str(tiny_llm_dir), str(tiny_whisper_dir), str(processes)]
+        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+    found = result(tmp_path / "2/run")
     assert found["relative"] > 0
+    assert [m["name"] for m in found["matrices"]] == [m["name"] for m in result(tmp_path / "1/run")["matrices"]]
