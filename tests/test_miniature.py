@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from textkeep.cli.assets.catalogue import CATALOGUE
 from textkeep.cli.main import VERBS, main
 from textkeep.cli.study.spec import read_study
 
@@ -49,4 +50,8 @@ def test_every_arm_is_a_config_that_the_command_line_takes(capsys: pytest.Captur
 def test_the_preparation_is_a_shell_script_of_known_commands() -> None:
     script = FOLDER / "prepare.sh"
     subprocess.run(["sh", "-n", str(script)], check=True)
-    assert set(re.findall(r"textkeep (\w+) ", script.read_text())) <= set(VERBS)
+    text = script.read_text()
+    assert set(re.findall(r"textkeep (\w+) ", text)) <= set(VERBS)
+    fetched = re.search(r"^textkeep assets (.+)$", text, re.MULTILINE)
+    assert fetched is not None
+    assert set(fetched[1].split()) <= set(CATALOGUE)

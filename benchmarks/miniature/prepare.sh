@@ -6,15 +6,15 @@
 #   sh benchmarks/miniature/prepare.sh
 set -eu
 into=data/miniature
-textkeep assets flite kokoro wordnet smollm2-135m-instruct whisper-tiny.en spoken-facts-adaptor
+textkeep assets flite kokoro wordnet smollm2-135m-instruct whisper-tiny.en
 test -d $into/text || textkeep facts $into/text --opposites 800
 test -f $into/spoken/test.jsonl || textkeep speak $into/text/train.jsonl $into/text/validation.jsonl \
     $into/text/test.jsonl $into/spoken --voices flite:kal16,flite:rms,flite:slt \
     --heldout-voices flite:awb,kokoro:af_kore,kokoro:am_puck,kokoro:bm_fable
 test -f $into/own_facts.jsonl || textkeep rewrite spoken-facts/train --llm asset:smollm2-135m-instruct \
-    --copy-clips --max-new-tokens 40 -o $into/own_facts.jsonl
+    --copy-clips --max-new-tokens 40 --batch-size 64 -o $into/own_facts.jsonl
 test -f $into/own_opposites.jsonl || textkeep rewrite $into/spoken/train.jsonl --llm asset:smollm2-135m-instruct \
-    --copy-clips --max-new-tokens 40 -o $into/own_opposites.jsonl
+    --copy-clips --max-new-tokens 40 --batch-size 64 -o $into/own_opposites.jsonl
 if ! test -f $into/prose.txt; then  # the first 400 are the sentences on which the runs are scored
     textkeep facts $into/prose.jsonl --prose 2400
     sed -e '1,400d' -e 's/.*"text": "\(.*\)", "source".*/\1\n/' $into/prose.jsonl > $into/prose.txt.tmp

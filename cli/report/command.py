@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, help=f"the page to write (default: {REPORT_FILE} in the first run directory)"
     )
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="a study's figures as SVG files too")
     arguments = parser.parse_args(argv)
 
     from .study_data import is_study
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> int:
     if len(arguments.runs) == 1 and is_study(arguments.runs[0]):
         from .study_page import report_study
 
-        return report_study(arguments.runs[0], arguments.output)
+        return report_study(arguments.runs[0], arguments.output, arguments.figures)
+    if arguments.figures:
+        parser.error("--figures: only of a study (allowed: its directory; a page about runs has buttons for figures)")
     from .page import Page
     from .run_data import load_runs
 

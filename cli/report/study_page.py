@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ..importance.output import print_table, write_json
 from ..study.spec import UNTOUCHED
 from .comparison import Table
+from .figure_files import write_figures
 from .study_correlation import correlation_figure, correlation_table
 from .study_data import StudyData, load_study
 from .study_figures import frontier, profiles
@@ -70,15 +71,19 @@ def _parts(data: StudyData) -> Iterator[Table | Figure | None]:
     yield missing_table(data)
 
 
-def report_study(path: Path, output: Path | None) -> int:
+def report_study(path: Path, output: Path | None, images: Path | None = None) -> int:
     """Writes the page, and the tables beside it as Markdown and JSON.
 
     Args:
         path: Directory of a study.
         output: The page; default ``report.html`` in the study's directory.
+        images: Folder for the figures as SVG files.
 
     Returns:
         The exit code.
+
+    Raises:
+        CommandError: If figures are asked for and there is nothing to draw them with.
     """
     from .command import write_page
 
@@ -93,6 +98,9 @@ def report_study(path: Path, output: Path | None) -> int:
         print_table(table.title, table.head, table.rows)
     for note in data.notes:
         print(note)
+    if images:
+        drawn = {part.title: part.drawn for part in parts if isinstance(part, Figure)}
+        print(f"figures: {len(write_figures(drawn, images))} in {images}")
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB); tables: {page.with_name(MARKDOWN)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from scipy import stats
 
 from textkeep.cli.main import main
+from textkeep.cli.report.figure_files import alternatives
 from textkeep.cli.report.study_correlation import correlation_figure, correlation_table
 from textkeep.cli.report.study_data import StudyData, load_study
 from textkeep.cli.report.study_figures import frontier, profiles
@@ -190,3 +192,43 @@ def test_a_packed_study_gives_the_same_tables_and_figures(
         assert first is not None
         assert second is not None
         assert first.to_json() == second.to_json()
+
+
+def test_alternatives_of_a_menu_are_figures_of_their_own(data: StudyData) -> None:
+    figure = profiles(data)
+    found = dict(alternatives(figure))
+    assert list(found) == [", ".join(pair) for pair in data.pairs]
+    assert sum(len(one.data) for one in found.values()) == len(figure.data)
+    last = list(found.values())[-1]
+    assert all(trace.visible for trace in last.data)
+    assert np.array_equal(last.data[-1].y, figure.data[-1].y)
+    assert not last.layout.updatemenus
+    assert [name for name, _ in alternatives(last)] == [""]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
+def test_figures_are_written_as_files(folder: Path, tmp_path: Path) -> None:
+    assert main(["report", str(folder), "-o", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures")]) == 0
+    files = {file.name: file.read_text() for file in (tmp_path / "figures").iterdir()}
+    assert {"shift-against-its-null.heldout-text-taylor.svg", "text-kept-against-speech-gained.t2t.svg"} <= set(files)
+    assert all(text.lstrip().startswith("<svg") for text in files.values())
+
+
+def test_figures_of_runs_that_are_no_study_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path), "--figures", str(tmp_path / "figures")])
+    assert "--figures: only of a study" in capsys.readouterr().err
+
+
+def test_without_a_browser_figures_are_refused_in_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("\nKaleido requires Google Chrome.\n")
+
+    monkeypatch.setattr("plotly.io.write_images", fail)
+    assert main(["report", str(folder), "-o", str(tmp_path / "page.html"), "--figures", str(tmp_path / "f")]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Kaleido requires Google Chrome. (allowed: kaleido and a Chrome or Chromium" in line
+    assert list((tmp_path / "f").iterdir()) == []
