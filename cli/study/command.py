@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shutil
 import signal
 import sys
@@ -12,17 +11,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from ..errors import INTERRUPTED, CommandError
-from ..importance.output import print_table, write_json
+from ..importance.output import print_table
 from ..run_directory import CHECKPOINTS
-from .archive import SELECTION_FILE, pack, planned_jobs, unpack
+from .archive import pack, planned_jobs, unpack
 from .child import StudyInterrupted
 from .jobs import Job, arm_jobs, chooses, first_jobs, fit_command, run_count, test_command, untouched_job
 from .local import run_locally
 from .progress import Progress, duration
 from .selection import choose
+from .sharing import alone, part_of, record_choice
 from .slurm import run_on_slurm
 from .spec import STUDY_FILE, UNTOUCHED, Arm, Study, read_study
 from .state import StateStore
@@ -45,11 +44,13 @@ def main(argv: list[str]) -> int:
         return _pack(study, arguments.pack)
     if arguments.local:
         study = _on_this_machine(study)
+    if arguments.arms:
+        study = part_of(study, arguments.arms)
     if arguments.dry_run:
         return _show(study)
     study.directory.mkdir(parents=True, exist_ok=True)
     store = StateStore(study.directory)
-    with _alone(study), _terminable():
+    with alone(study), _terminable():
         _keep_plan(study, arguments.study)
         try:
             jobs = _run(study, store)
@@ -88,11 +89,10 @@ def _run(study: Study, store: StateStore) -> list[Job]:
         print(f"{before} runs were finished before", flush=True)
     jobs = [untouched_job(study)] if study.untouched else []
     _execute(study, jobs, store, progress)
-    chosen: dict[str, Any] = {}
     for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
         first = [job for arm in arms for job in arm_jobs(study, arm)]
         _execute(study, first, store, progress)
-        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store, chosen)]
+        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
         _execute(study, later, store, progress)
         if not study.keep_checkpoints:
             _discard_checkpoints([*later, *first], store)
@@ -100,11 +100,11 @@ def _run(study: Study, store: StateStore) -> list[Job]:
     return jobs
 
 
-def _chosen(study: Study, arm: Arm, store: StateStore, chosen: dict[str, Any]) -> list[Job]:
+def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
     """The runs of the point that an arm's grid gives; written down in the study's directory."""
-    jobs, chosen[arm.name] = choose(study, arm, store)
-    write_json(chosen, study.directory / SELECTION_FILE)
-    print(f"{arm.name}: {chosen[arm.name]['chosen'] or 'no point of its grid finished'}", flush=True)
+    jobs, choice = choose(study, arm, store)
+    record_choice(study.directory, arm.name, choice)
+    print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)
     return jobs
 
 
@@ -144,10 +144,10 @@ def _show(study: Study) -> int:
         ("run", "state", "directory"),
         [(job.name, store.read(job.name).status, str(job.directory)) for job in jobs],
     )
-    trained = next(job for job in jobs if job.arm != UNTOUCHED)
-    print(" ".join(fit_command(study, trained, resume=False)))
-    if study.test:
-        print(" ".join(test_command(study, trained)))
+    for trained in [job for job in jobs if job.arm != UNTOUCHED][:1]:
+        print(" ".join(fit_command(study, trained, resume=False)))
+        if study.test:
+            print(" ".join(test_command(study, trained)))
     return 0
 
 
@@ -164,22 +164,11 @@ def _keep_plan(study: Study, path: Path) -> None:
     kept = study.directory / STUDY_FILE
     if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
         print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
-    elif not kept.is_file() and any(entry.name != ".lock" for entry in study.directory.iterdir()):
+    elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
         raise CommandError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
     temporary = kept.with_name(f".{kept.name}.tmp")
     temporary.write_text(study.text, encoding="utf-8")
     temporary.replace(kept)
-
-
-@contextmanager
-def _alone(study: Study) -> Iterator[None]:
-    """One process a study."""
-    with (study.directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CommandError(f"study: another process runs {study.directory}") from None
-        yield
 
 
 @contextmanager
@@ -201,6 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory")
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
+    parser.add_argument(
+        "--arms", nargs="+", metavar="ARM", help="only these arms, or untouched; other processes may run the others"
+    )
     packing = parser.add_mutually_exclusive_group()
     packing.add_argument(
         "--pack", type=Path, metavar="FILE.tar.xz", help="write the finished runs to one small file, without weights"

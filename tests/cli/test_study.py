@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
 import os
 import signal
@@ -161,15 +162,32 @@ def test_what_a_killed_attempt_left_without_a_checkpoint_is_thrown_away(plan: An
     assert (left / "checkpoints/step=000004.ckpt").is_file()
 
 
-def test_two_processes_do_not_run_one_study(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import fcntl
-
-    path = plan()
+def test_two_processes_do_not_run_one_arm(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = plan(arms={"full": None, "lora": None})
     (tmp_path / "s").mkdir()
-    with (tmp_path / "s/.lock").open("w") as lock:
+    with (tmp_path / "s/.lock.full").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["study", str(path)]) == 2
-    assert "another process runs s" in capsys.readouterr().err
+        assert "another process runs full of s" in capsys.readouterr().err
+        assert main(["study", str(path), "--arms", "lora", "untouched"]) == 0
+    assert set(states(tmp_path / "s")) == {"untouched", "lora,seed=0"}
+    assert "2 of 2 runs finished" in capsys.readouterr().out
+
+
+def test_processes_at_arms_of_their_own_leave_one_selection(plan: Any, tmp_path: Path) -> None:
+    selection = {"metric": "val/speech_accuracy", "mode": "max"}
+    path = plan(arms={"full": GRID, "lora": GRID}, selection=selection)
+    for arm in ("lora", "full"):
+        assert main(["study", str(path), "--arms", arm]) == 0
+    assert set(json.loads((tmp_path / "s/selection.json").read_text())) == {"full", "lora"}
+    assert not any(name.startswith("untouched") for name in states(tmp_path / "s"))
+
+
+def test_an_unknown_arm_is_refused(plan: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = plan()
+    assert main(["study", str(path), "--arms", "fll"]) == 2
+    assert "study: --arms: 'fll' (allowed: untouched, full)" in capsys.readouterr().err
+    assert main(["study", str(path), "--arms", "untouched", "--dry-run"]) == 0
 
 
 def test_a_directory_with_something_else_is_refused(
