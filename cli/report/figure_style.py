@@ -24,6 +24,16 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def marker(index: int, size: int) -> dict[str, Any]:
+    """Of the arm with this index: where colours repeat, another shape."""
+    return {"color": colour(index), "size": size, "symbol": ("circle", "diamond", "square")[index // len(COLOURS) % 3]}
+
+
+def line(index: int) -> dict[str, Any]:
+    """Of the arm with this index: where colours repeat, another dash."""
+    return {"color": colour(index), "dash": ("solid", "dash", "dashdot")[index // len(COLOURS) % 3]}
+
+
 def label(name: str) -> str:
     """A name as it may stand in a figure: Plotly would read tags in it."""
     return html.escape(name)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from ...evaluation import Interval, correlation
 from .comparison import Table
-from .figure_style import NEUTRAL, colour, label
+from .figure_style import NEUTRAL, label, marker
 from .study_choice import blank, one_of
 from .study_data import StudyData
 from .study_run import Pair, RunResult
@@ -110,7 +110,7 @@ def _scatter(relation: Relation, arms: list[str]) -> go.Figure:
             hovertemplate="%{text}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
             mode="markers",
             name=label(arm),
-            marker={"color": colour(arms.index(arm)), "size": 9},
+            marker=marker(arms.index(arm), 9),
         )
     drawn.update_yaxes(zeroline=True, zerolinecolor=NEUTRAL)
     return drawn

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ...evaluation import common_items, hierarchical_bootstrap
-from .figure_style import NEUTRAL, colour, label
+from .figure_style import NEUTRAL, label, line, marker
 from .study_choice import blank, one_of
 from .study_data import StudyData
 from .study_run import MAIN, Measure, Pair
@@ -46,7 +46,7 @@ def _frontier(data: StudyData, text: Measure) -> go.Figure | None:
             text=[label(arm.name)],
             textposition="top right",
             name=label(arm.name),
-            marker={"color": colour(index), "size": 11},
+            marker=marker(index, 11),
         )
     if not drawn.data:
         return None
@@ -75,16 +75,15 @@ def profiles(data: StudyData) -> go.Figure | None:
 def _profiles(data: StudyData, pair: Pair) -> go.Figure:
     drawn = blank("decoder layer", "share of importance")
     starts = [run.first[pair] for arm in data.trained for run in arm.runs.values() if pair in run.first]
-    _profile(drawn, "untouched", starts[:1], NEUTRAL, "dot")
+    _profile(drawn, "untouched", starts[:1], {"color": NEUTRAL, "dash": "dot"})
     for index, arm in enumerate(data.trained):
-        _profile(drawn, arm.name, [r.last[pair] for r in arm.runs.values() if pair in r.last], colour(index), "solid")
+        _profile(drawn, arm.name, [r.last[pair] for r in arm.runs.values() if pair in r.last], line(index))
     return drawn
 
 
-def _profile(drawn: go.Figure, name: str, lines: list[dict[str, Any]], shade: str, dash: str) -> None:
+def _profile(drawn: go.Figure, name: str, lines: list[dict[str, Any]], style: dict[str, Any]) -> None:
     if not lines:
         return
     layers = list(lines[0]["shares"])
     shares = [fmean(line["shares"][layer] for line in lines) for layer in layers]
-    style = {"color": shade, "dash": dash}
     drawn.add_scatter(x=list(range(len(layers))), y=shares, mode="lines+markers", name=label(name), line=style)

@@ -20,7 +20,7 @@ from .study_data import StudyData, load_study
 from .study_figures import frontier, profiles
 from .study_grid import grid_table, missing_table
 from .study_heat_maps import change_by_arm, change_by_kind, importance_by_arm, importance_by_kind
-from .study_overlap import overlap_table
+from .study_overlap import overlap_figure, overlap_table
 from .study_removal import removal_table
 from .study_shift import shift_figure, shift_table
 from .study_tables import as_markdown, difference_table, scores_table
@@ -66,6 +66,8 @@ def _parts(data: StudyData) -> Iterator[Table | Figure | None]:
     yield Figure("Change of the weights by layer and arm", change_by_arm(data), note)
     yield Figure("Change of the weights by layer and kind of matrix", change_by_kind(data), note)
     yield overlap_table(data)
+    note = "Bars: 95 % of shuffled lines stay below; crosses: random adapters of the same rank."
+    yield Figure("Where the weights moved against where they were important", overlap_figure(data), note)
     yield removal_table(data)
     yield grid_table(data)
     yield missing_table(data)

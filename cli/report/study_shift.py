@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ...evaluation import mean_interval
 from .comparison import Table
-from .figure_style import NEUTRAL, colour, label
+from .figure_style import NEUTRAL, colour, label, marker
 from .study_choice import blank, one_of
 from .study_data import StudyData
 from .study_run import Pair
@@ -91,10 +91,14 @@ def _strip(arms: Sequence[tuple[int, str, Sequence[dict[str, Any]]]]) -> go.Figu
         values = [value_of("js")(shift) for shift in shifts]
         mean, low, high = mean_interval(values)
         bars = {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]}
-        marks = {"color": colour(index), "size": 11}
         shown = label(name)
         drawn.add_scatter(
-            x=[shown], y=[mean], error_y=bars if len(values) > 1 else None, mode="markers", marker=marks, name=shown
+            x=[shown],
+            y=[mean],
+            error_y=bars if len(values) > 1 else None,
+            mode="markers",
+            marker=marker(index, 11),
+            name=shown,
         )
         small = {"color": colour(index), "size": 6, "symbol": "circle-open"}
         drawn.add_scatter(x=[shown] * len(values), y=values, mode="markers", marker=small, name=f"{shown}, runs")

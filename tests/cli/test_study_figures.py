@@ -18,7 +18,7 @@ from textkeep.cli.report.study_data import StudyData, load_study
 from textkeep.cli.report.study_figures import frontier, profiles
 from textkeep.cli.report.study_grid import grid_table, missing_table
 from textkeep.cli.report.study_heat_maps import change_by_arm, change_by_kind, importance_by_arm, importance_by_kind
-from textkeep.cli.report.study_overlap import overlap_table
+from textkeep.cli.report.study_overlap import overlap_figure, overlap_table
 from textkeep.cli.report.study_removal import removal_table
 from textkeep.cli.report.study_shift import shift_figure, shift_table
 from textkeep.evaluation import correlation
@@ -169,6 +169,11 @@ def test_overlap_stands_beside_shuffles_and_random_adapters(data: StudyData, fol
     low, high = rows["lora", "columns"][6].split("[")[1].rstrip("]").split(",")
     assert float(low) < 0 < float(high)  # nothing there
     assert rows["full", "rows"][5:] == ["-", "-"]
+    drawn = dict(alternatives(overlap_figure(data)))["heldout_text, rows"]
+    points = {trace.name: dict(zip(trace.x, trace.y, strict=True)) for trace in drawn.data}
+    assert points["lora"]["lora"] == pytest.approx(np.mean(actual))
+    assert points["random adapters"] == pytest.approx({"lora": np.mean([m["rows"]["random_median"] for m in lora])})
+    assert set(points["shuffled lines, 95 %"]) == {"full", "lora"}
 
 
 def test_removal_tests_of_the_runs_are_shown(data: StudyData) -> None:

@@ -28,6 +28,7 @@ FIGURES = [
     "Shift and text lost",
     "Change of the weights by layer and arm",
     "Change of the weights by layer and kind of matrix",
+    "Where the weights moved against where they were important",
 ]
 
 
