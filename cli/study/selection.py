@@ -23,14 +23,14 @@ def last_value(run: Path, metric: str) -> float | None:
 
 
 def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:
-    """The finished points of an arm's grid with the metric of its first seed, best first; the first of equals wins."""
+    """The trained points of an arm's grid with the metric of its first seed, best first; the first of equals wins."""
     if study.selection is None:
         return []
     scored = []
     for point in points(arm):
         job = job_of(study, arm, point, arm.seeds[0])
         value = last_value(job.directory, study.selection.metric)
-        if store.read(job.name).status == "finished" and value is not None:
+        if store.read(job.name).fitted and value is not None:  # also while the one that was taken is being tested
             scored.append((point, value))
     sign = -1 if study.selection.mode == "max" else 1
     return sorted(scored, key=lambda entry: sign * entry[1])

@@ -38,7 +38,7 @@ def write_study(folder: Path) -> Path:
         write_predictions(scored / "step=000030.jsonl", _records(arm, rng))
         prose = [Prediction(f"p{i}", "text", loss=3 + 0.1 * i + _worse(arm, number), tokens=9) for i in range(10)]
         write_predictions(scored / "prose/step=000030.jsonl", prose)
-        store.write(JobState(job, "finished", tested=tested))
+        store.write(JobState(job, "finished", fitted=True, tested=tested))
     store.write(JobState("lora,lr=2,seed=1", "failed", error="it burnt"))
     return folder
 

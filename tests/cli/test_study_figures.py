@@ -237,3 +237,12 @@ def test_without_a_browser_figures_are_refused_in_one_line(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "Kaleido requires Google Chrome. (allowed: kaleido and a Chrome or Chromium" in line
     assert list((tmp_path / "f").iterdir()) == []
+
+
+def test_the_point_that_is_being_tested_stays_the_one_that_was_taken(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "s")
+    state = folder / "state/lora,lr=2,seed=0.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "status": "running", "tested": False}))
+    data = load_study(folder)
+    assert [point["m.lr"] for point, _ in data.grids["lora"]] == [2, 1]
+    assert "lora: 0 of 2 runs are finished" in data.notes
