@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the miniature study needs before it starts, in data/miniature: a second set of spoken questions, the untouched
-# LLM's own answers, its Fisher information on text. Run at the root of the repository; what is there stays.
+# LLM's own answers, its Fisher information on text, and long text that nobody trains on. Run at the root of the repository; what is there stays.
 # On 2 CPU cores: about 15 minutes of speaking, half an hour of answering, a few of measuring.
 #
 #   sh benchmarks/miniature/prepare.sh
@@ -20,5 +20,6 @@ if ! test -f $into/prose.txt; then  # the first 400 are the sentences on which t
     sed -e '1,400d' -e 's/.*"text": "\(.*\)", "source".*/\1\n/' $into/prose.jsonl > $into/prose.txt.tmp
     mv $into/prose.txt.tmp $into/prose.txt
 fi
+test -f $into/manual.txt || python benchmarks/miniature/manual_text.py $into/manual.txt
 test -d $into/fisher || textkeep importance probe asset:smollm2-135m-instruct --data $into/prose.txt \
     --examples 64 --estimators fisher --maps -o $into/fisher

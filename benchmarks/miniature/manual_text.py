@@ -1,0 +1,33 @@
+"""Paragraphs of Python's own language reference, for the miniature study: long text, far from questions and answers.
+
+    python benchmarks/miniature/manual_text.py data/miniature/manual.txt
+
+They come with every Python (``pydoc_data``, PSF licence). The study's figures are of CPython 3.11.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from pathlib import Path
+from pydoc_data.topics import topics
+
+ITEMS = 120
+CHARACTERS = range(300, 701)
+
+
+def paragraphs() -> list[str]:
+    """Paragraphs of prose, without code and tables, in an order that has nothing to do with their subject."""
+    blocks = (" ".join(block.split()) for text in topics.values() for block in re.split(r"\n\s*\n", text))
+    prose = {b for b in blocks if len(b) in CHARACTERS and sum(c.isalpha() or c in " ,." for c in b) > 0.95 * len(b)}
+    found = sorted(prose)
+    random.Random(0).shuffle(found)
+    return found[:ITEMS]
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("\n\n".join(paragraphs()) + "\n", encoding="utf-8")
+    temporary.replace(path)
