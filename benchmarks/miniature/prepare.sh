@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the miniature study needs before it starts, in data/miniature: a second set of spoken questions, the untouched
-# LLM's own answers, its Fisher information on text, and long text that nobody trains on. Run at the root of the repository; what is there stays.
+# LLM's own answers, its Fisher information on text, and long text that nobody trains on. Run at the root of the
+# repository; what is there stays.
 # On 2 CPU cores: about 15 minutes of speaking, half an hour of answering, a few of measuring.
 #
 #   sh benchmarks/miniature/prepare.sh
