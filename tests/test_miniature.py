@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.miniature.manual_text import CHARACTERS, ITEMS, paragraphs
 from textkeep.cli.assets.catalogue import CATALOGUE
 from textkeep.cli.main import VERBS, main
 from textkeep.cli.study.spec import read_study
@@ -55,3 +56,24 @@ def test_the_preparation_is_a_shell_script_of_known_commands() -> None:
     fetched = re.search(r"^textkeep assets (.+)$", text, re.MULTILINE)
     assert fetched is not None
     assert set(fetched[1].split()) <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", ["test.yaml", "hearing.yaml"])
+def test_its_tests_are_configs_that_the_command_line_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        word
+        for config in (*read_study(FOLDER / "study.yaml").configs, str(FOLDER / name))
+        for word in ("--config", config)
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(["test", *words, "--print_config"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0, err
+    assert "Retention" in yaml.safe_load(out)["trainer"]["callbacks"][0]["class_path"]
+
+
+def test_the_long_text_is_prose_of_one_length_and_always_the_same() -> None:
+    found = paragraphs()
+    assert len(set(found)) == ITEMS
+    assert all(len(text) in CHARACTERS and "\n" not in text for text in found)
+    assert found == paragraphs()
