@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import yaml
 
 from textkeep.cli.main import main
 from textkeep.cli.study import jobs
+from textkeep.cli.study.command import _keep_plan
 from textkeep.cli.study.jobs import fit_command, job_of, points, variant_name
 from textkeep.cli.study.jobs import test_command as command_of_test
 from textkeep.cli.study.progress import Progress, duration
 from textkeep.cli.study.slurm import run_on_slurm
-from textkeep.cli.study.spec import read_study
+from textkeep.cli.study.spec import STUDY_FILE, read_study
 from textkeep.cli.study.state import StateStore
 
 from .conftest import child_environment, command
@@ -181,6 +184,17 @@ def test_processes_at_arms_of_their_own_leave_one_selection(plan: Any, tmp_path:
         assert main(["study", str(path), "--arms", arm]) == 0
     assert set(json.loads((tmp_path / "s/selection.json").read_text())) == {"full", "lora"}
     assert not any(name.startswith("untouched") for name in states(tmp_path / "s"))
+
+
+def test_processes_that_start_at_once_leave_one_plan(plan: Any, tmp_path: Path) -> None:
+    path = plan()
+    study = read_study(path)
+    study.directory.mkdir()
+    (study.directory / STUDY_FILE).write_text("directory: s\n")
+    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("fork")) as processes:
+        for kept in [processes.submit(_keep_plan, study, path) for _ in range(400)]:
+            kept.result()  # would raise what the process raised
+    assert (study.directory / STUDY_FILE).read_text() == path.read_text()
 
 
 def test_an_unknown_arm_is_refused(plan: Any, capsys: pytest.CaptureFixture[str]) -> None:
