@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .fact_opposites import opposite_facts, split_opposites
 from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
+from .replacing import replacing
 
 
 def fact_row(fact: Fact, split: str, heldout: bool) -> dict[str, Any]:
@@ -27,14 +27,8 @@ def fact_row(fact: Fact, split: str, heldout: bool) -> dict[str, Any]:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines to a temporary name beside ``path``, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _parser() -> argparse.ArgumentParser:

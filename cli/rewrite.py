@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from .errors import CommandError
 from .facts import write_lines
 from .importance.output import progress_bars
 from .importance.subject import add_model_options, load_subject, positive
+from .replacing import replacing
 from .rewrite_part import Answer, PartFile
 
 KEEP = ("all", "correct")
@@ -133,10 +133,8 @@ def _copy(clips: dict[str, tuple[Path, str]], root: Path, kept: set[str]) -> Non
         target = root / name
         if identity not in kept or target.exists():
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        shutil.copyfile(clip, temporary)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            shutil.copyfile(clip, temporary)
 
 
 def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFile) -> None:

@@ -58,8 +58,13 @@ def test_the_preparation_is_a_shell_script_of_known_commands() -> None:
     assert set(fetched[1].split()) <= set(CATALOGUE)
 
 
-@pytest.mark.parametrize("name", ["test.yaml", "hearing.yaml"])
-def test_its_tests_are_configs_that_the_command_line_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "callback"),
+    [("test.yaml", "Retention"), ("hearing.yaml", "Retention"), ("cascade.yaml", "EvaluationSuite")],
+)
+def test_its_tests_are_configs_that_the_command_line_takes(
+    name: str, callback: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
         word
         for config in (*read_study(FOLDER / "study.yaml").configs, str(FOLDER / name))
@@ -69,7 +74,7 @@ def test_its_tests_are_configs_that_the_command_line_takes(name: str, capsys: py
         main(["test", *words, "--print_config"])
     out, err = capsys.readouterr()
     assert end.value.code == 0, err
-    assert "Retention" in yaml.safe_load(out)["trainer"]["callbacks"][0]["class_path"]
+    assert callback in yaml.safe_load(out)["trainer"]["callbacks"][0]["class_path"]
 
 
 def test_the_long_text_is_prose_of_one_length_and_always_the_same() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..replacing import replacing
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
@@ -27,10 +28,8 @@ def drawing(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, floa
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     try:
         yield axes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix or '.png'}")
-        figure.savefig(temporary, dpi=130)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=130, format=path.suffix[1:] or "png")
     finally:
         pyplot.close(figure)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
+
+from ..replacing import replacing
 
 REPORT_FILE = "report.html"
 
@@ -59,13 +59,5 @@ def write_page(text: str, output: Path) -> None:
     """
     if output.is_dir():
         raise ValueError(f"-o {output}: is a directory; allowed: the name of an HTML file")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, output)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..replacing import replacing
 from .engine import SpeechEngine, Waveform, make_engine
 from .plan import Job
 
@@ -69,12 +70,8 @@ def write_clip(path: Path, waveform: Waveform) -> None:
 
     container, subtype = ENCODINGS[path.suffix[1:]]
     options = {"compression_level": OPUS_COMPRESSION} if subtype == "OPUS" else {}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         soundfile.write(temporary, waveform, SAMPLING_RATE, format=container, subtype=subtype, **options)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def recall_losers(folder: Path, jobs: Sequence[Job]) -> None:

@@ -11,6 +11,7 @@ from lzma import LZMAError
 from pathlib import Path
 
 from ..errors import CommandError
+from ..replacing import replacing
 from .jobs import Job, job_of, points, untouched_job
 from .spec import STUDY_FILE, Study
 from .state import StateStore
@@ -51,15 +52,9 @@ def pack(study: Study, archive: Path) -> list[Job]:
     files = [study.directory / STUDY_FILE, study.directory / SELECTION_FILE, *states]
     files = [path for path in files if path.is_file()] + [path for job in finished for path in _files(job.directory)]
     root = Path(study.directory.resolve().name)
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
-    try:
-        with tarfile.open(temporary, "w:xz") as made:
-            for path in sorted(files):
-                _add(made, root / path.relative_to(study.directory), _content(path))
-        temporary.replace(archive)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(archive) as temporary, tarfile.open(temporary, "w:xz") as made:
+        for path in sorted(files):
+            _add(made, root / path.relative_to(study.directory), _content(path))
     return finished
 
 

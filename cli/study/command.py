@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import sys
@@ -15,6 +14,7 @@ from types import FrameType
 
 from ..errors import INTERRUPTED, CommandError
 from ..importance.output import print_table
+from ..replacing import replacing
 from ..run_directory import CHECKPOINTS
 from .archive import pack, planned_jobs, unpack
 from .child import StudyInterrupted
@@ -167,9 +167,8 @@ def _keep_plan(study: Study, path: Path) -> None:
         print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
     elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
         raise CommandError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
-    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")  # other processes may start now too
-    temporary.write_text(study.text, encoding="utf-8")
-    temporary.replace(kept)
+    with replacing(kept) as temporary:
+        temporary.write_text(study.text, encoding="utf-8")
 
 
 @contextmanager
