@@ -15,6 +15,7 @@ from ..importance.output import print_table, write_json
 from ..study.spec import UNTOUCHED
 from .comparison import Table
 from .figure_files import write_figures
+from .study_contrasts import contrast_table
 from .study_correlation import correlation_figure, correlation_table
 from .study_data import StudyData, load_study
 from .study_figures import frontier, profiles
@@ -54,6 +55,7 @@ def _parts(data: StudyData) -> Iterator[Table | Figure | None]:
     yield Figure("Text kept against speech gained", frontier(data), "95 % bootstrap intervals over seeds and items.")
     yield difference_table(data, data.study.reference)
     yield difference_table(data, UNTOUCHED)
+    yield contrast_table(data)
     yield shift_table(data)
     yield Figure("Shift against its null", shift_figure(data), "Rings: single runs; the bar: what chance gives.")
     yield Figure("Profile of importance", profiles(data), "At the end of the runs, mean over seeds.")

@@ -33,10 +33,11 @@ def _score(arm: ArmResult, measure: Measure) -> str:
     if not runs:
         return DASH
     (matrix,) = common_items(runs)
-    return _shown(measure, hierarchical_bootstrap(matrix), signed=False)
+    return shown(measure, hierarchical_bootstrap(matrix), signed=False)
 
 
-def _shown(measure: Measure, found: Estimate, signed: bool) -> str:
+def shown(measure: Measure, found: Estimate, signed: bool) -> str:
+    """An estimate in the measure's unit, with its interval."""
     return interval([part * measure.scale for part in found[:3]], signed)
 
 
@@ -65,7 +66,7 @@ def difference_table(data: StudyData, against: str) -> Table | None:
         found = [compare(arm.scores[measure], reference.scores[measure], measure) for arm in others]
         adjusted = holm([result.p_value for result in found])
         for arm, result, p in zip(others, found, adjusted, strict=True):
-            cells = [arm.name, measure.label, _shown(measure, result, signed=True)]
+            cells = [arm.name, measure.label, shown(measure, result, signed=True)]
             rows.append([*cells, f"{result.p_value:.2g}", f"{p:.2g}"])
     if not rows:
         return None

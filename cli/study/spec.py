@@ -20,8 +20,8 @@ UNTOUCHED = "untouched"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _KEYS = (
-    *("directory", "configs", "set", "seeds", "arms", "reference", "untouched", "selection"),
-    *("test", "test_configs", "test_set", "keep_checkpoints", "slurm"),
+    *("directory", "configs", "set", "seeds", "arms", "reference", "contrasts", "untouched"),
+    *("selection", "test", "test_configs", "test_set", "keep_checkpoints", "slurm"),
 )
 _ARM_KEYS = ("configs", "set", "seeds", "grid")
 
@@ -70,6 +70,7 @@ class Study:
         settings: Dotted setting -> value, of every arm.
         arms: In the order in which they run.
         reference: Name of the arm with which the others are compared.
+        contrasts: Pairs of arms that are compared seed by seed too.
         untouched: Whether the LLM before training is scored on the test questions.
         selection: How the point of a grid is chosen; None runs all points with all seeds.
         test: Whether each finished run is scored on the test questions.
@@ -85,6 +86,7 @@ class Study:
     settings: Settings
     arms: tuple[Arm, ...]
     reference: str
+    contrasts: tuple[tuple[str, str], ...]
     untouched: bool
     selection: Selection | None
     test: bool
@@ -135,6 +137,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         settings=reader.mapping(plan.get("set") or {}, "set"),
         arms=arms,
         reference=reference,
+        contrasts=tuple(reader.contrast(pair, given) for pair in reader.listed(plan.get("contrasts"), "contrasts")),
         untouched=reader.flag(plan.get("untouched", True), "untouched"),
         selection=reader.selection(plan.get("selection"), arms),
         test=reader.flag(plan.get("test", True), "test"),
@@ -177,6 +180,17 @@ class _Reader:
         if not valid or not value or len(set(value)) < len(value):
             raise self.error(key, value, "a list of different whole numbers")
         return tuple(value)
+
+    def listed(self, value: Any, key: str) -> list[Any]:
+        if value is not None and not isinstance(value, list):
+            raise self.error(key, value, "a list")
+        return value or []
+
+    def contrast(self, value: Any, arms: Mapping[str, Any]) -> tuple[str, str]:
+        pair = isinstance(value, list) and len(value) == 2 and value[0] != value[1]
+        if not pair or not all(isinstance(name, str) and name in arms for name in value):
+            raise self.error("contrasts", value, f"pairs of the arms {', '.join(arms)}")
+        return value[0], value[1]
 
     def flag(self, value: Any, key: str) -> bool:
         if not isinstance(value, bool):
