@@ -95,7 +95,9 @@ def _shown(found: Interval) -> str:
 
 def correlation_figure(data: StudyData) -> go.Figure | None:
     """A scatter of each relation, one colour an arm."""
-    arms = list(dict.fromkeys(run.arm for run in data.runs))
+    ran = [run.arm for run in data.runs]
+    # The arms of the other figures first: one that is not tested yet does not change their colours.
+    arms = list(dict.fromkeys([*(arm.name for arm in data.trained if arm.name in ran), *ran]))
     return one_of({f"{r.loss} against {r.shift}": _scatter(r, arms) for r in relations(data)})
 
 

@@ -42,17 +42,14 @@ def _frontier(data: StudyData, text: Measure) -> go.Figure | None:
             y=[100 * heard.estimate],
             error_x=_bars(kept, text.scale),
             error_y=_bars(heard, 100),
-            mode="markers+text",
-            text=[label(arm.name)],
-            textposition="top right",
+            mode="markers",
             name=label(arm.name),
             marker=marker(index, 11),
         )
     if not drawn.data:
         return None
     direction = "reversed" if text.better < 0 else True
-    drawn.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, autorange=direction)
-    return drawn.update_layout(showlegend=False)
+    return drawn.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, autorange=direction)
 
 
 def _bars(found: Any, scale: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A picture of what a command shows in a terminal, for the documents.
 
-    python docs/images/terminal_picture.py docs/images/leet.png "wandb leet run runs/quickstart/wandb/latest-run"
+    python docs/images/terminal_picture.py docs/images/leet.png "wandb leet run RUN/wandb/latest-run"
 
 Runs the command in tmux, waits, presses keys if asked to, and draws the screen with its colours; Chromium turns it into
 a PNG. Needs tmux and chromium.

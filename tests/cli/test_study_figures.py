@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def test_every_point_of_a_grid_is_listed_and_every_missing_run_is_named(data: St
     ]
     assert missing is not None
     assert sorted(missing.rows) == [["lora,lr=2,seed=1", "failed", "it burnt"], ["lora,lr=3,seed=0", "pending", "-"]]
+
+
+def test_an_arm_that_is_not_tested_yet_does_not_change_the_colours_of_the_others(data: StudyData) -> None:
+    early = replace(data.runs[0], arm="early", variant="early")
+    whole, part = correlation_figure(data), correlation_figure(replace(data, runs=[early, *data.runs]))
+    assert whole is not None
+    assert part is not None
+    before, after = ({trace.name: trace.marker.color for trace in drawn.data} for drawn in (whole, part))
+    assert before == {name: after[name] for name in before}
+    assert after["early"] not in before.values()
 
 
 def test_the_frontier_offers_all_text_measures_with_better_to_the_right(data: StudyData) -> None:
