@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _RESAMPLES = 9999
+_ROUNDING = 1e-12  # of sums, beside the largest score
 _BATCH_ELEMENTS = 4_000_000  # resampled weights held at once: bounds the memory to about 100 MB
 
 
@@ -77,7 +78,8 @@ def hierarchical_bootstrap(
         parts.append(sum(sign * mean for sign, mean in zip(signs, drawn, strict=False)))
     samples = np.concatenate(parts)
     low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    zero = _ROUNDING * max(np.abs(side).max() for side in sides)  # a tie stays one in whatever order it was summed
+    tail = min(int((samples <= zero).sum()), int((samples >= -zero).sum()))
     return Estimate(estimate, float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1)))
 
 

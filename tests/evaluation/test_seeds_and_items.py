@@ -70,6 +70,15 @@ def test_it_is_repeatable_and_refuses_unmatched_items() -> None:
         hierarchical_bootstrap([])
 
 
+def test_a_tie_is_one_whatever_the_rounding_of_its_sums() -> None:
+    rng = np.random.default_rng(3)
+    after, before = (rng.integers(0, 2, (3, 40)).astype(float) for _ in range(2))
+    exact, rounded = hierarchical_bootstrap(after, before), hierarchical_bootstrap(after * 0.1, before * 0.1)
+    assert exact.p_value == rounded.p_value
+    same = hierarchical_bootstrap(after * 0.1, (after * 0.1)[[2, 0, 1]])
+    assert same.p_value == 1.0
+
+
 def test_common_items_puts_them_in_one_order() -> None:
     ours, theirs = common_items([{"b": 1.0, "a": 0.0}, {"a": 1.0, "b": 0.0, "c": 1.0}], [{"b": 0.5, "a": 0.25}])
     assert ours.tolist() == [[0.0, 1.0], [1.0, 0.0]]
