@@ -95,7 +95,7 @@ def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.
     for title in FIGURES:
         assert f"<h2>{title}</h2>" in page
     assert "lora: 1 of 2 runs are finished" in page
-    assert "| lora | m.lr = 2 | 0.5 | taken |" in text
+    assert "| lora | m.lr = 2 | 0.5 | taken | +0.18 [0.18, 0.18] |" in text
     assert "Scores by arm" in capsys.readouterr().out
 
 
