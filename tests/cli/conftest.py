@@ -15,6 +15,10 @@ import pytest
 import soundfile
 import yaml
 
+from textkeep.cli.study import jobs
+
+from .study_children import CHILD
+
 Textkeep = Callable[..., subprocess.CompletedProcess[str]]
 
 QUESTIONS = {"France": "Paris", "Japan": "Tokyo", "Peru": "Lima", "Kenya": "Nairobi", "Italy": "Rome", "Cuba": "Havana"}
@@ -88,3 +92,18 @@ def textkeep(tmp_path: Path) -> Textkeep:
         )
 
     return run
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a plan into a folder of its own, which is made the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, str(CHILD)))
+    (tmp_path / "base.yaml").write_text("trainer: {}\n")
+
+    def write(**settings: Any) -> Path:
+        whole = {"directory": "s", "configs": ["base.yaml"], "arms": {"full": None}, **settings}
+        (tmp_path / "plan.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
+        return tmp_path / "plan.yaml"
+
+    return write
