@@ -10,16 +10,15 @@ from .bad_examples import BadExamples
 from .batch import Batch
 from .example import Example, Modality
 from .loader_factory import LoaderFactory
-from .source import Source
-from .sources import read_sources
+from .sources import SourceName, read_sources
 
 
 @dataclass
 class Probe:
     """A fixed choice of examples, which depends on nothing but this: source, modality, number and seed."""
 
-    source: str | Source
-    """A manifest, ``spoken-facts/SPLIT``, or a source."""
+    source: SourceName
+    """A manifest, ``spoken-facts/SPLIT``, a .txt file, or a source."""
     modality: Modality = "text"
     """"speech" or "text"."""
     examples: int = 32

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from .bad_examples import BadExamples
 from .example import Example
-from .source import Source
-from .sources import read_sources
+from .sources import SourceName, read_sources
 
 KIND = "replay"
 """Of batches: replayed text never shares one with the training examples."""
@@ -17,7 +16,7 @@ KIND = "replay"
 class Replay:
     """Text beside the training examples: questions read instead of heard, or plain text."""
 
-    source: str | Source
+    source: SourceName
     """A manifest (its questions as text), ``spoken-facts/SPLIT``, a .txt file, or a source (``PlainText``)."""
     ratio: float = 0.05
     """Share of replayed examples among all examples of an epoch; other ones are drawn in each epoch."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import platformdirs
+from jsonargparse.typing import Path_fr
 
 from .bad_examples import BadExamples
 from .example import Example
@@ -20,7 +21,9 @@ ASSET = "asset:"
 """Prefix of the sets that ``textkeep assets`` fetches."""
 _FOLDER = Path(__file__).parent / "spoken_facts"
 
-Sources = str | Source | list[str | Source] | None
+SourceName = str | Source | Path_fr
+"""One source. The path type keeps jsonargparse from opening a named text file and taking its content for the name."""
+Sources = SourceName | list[SourceName] | None
 _STAGES: dict[str | None, tuple[str, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -65,7 +68,7 @@ class Splits:
         return self._read[split]
 
 
-def as_source(source: str | Source) -> Source:
+def as_source(source: SourceName) -> Source:
     """The source that a text names: a split of the embedded set, a fetched set, or the path of a manifest or .txt file.
 
     Raises:
@@ -73,6 +76,7 @@ def as_source(source: str | Source) -> Source:
     """
     if isinstance(source, Source):
         return source
+    source = str(source)
     if source.startswith(ASSET):
         return Manifest(str(_asset_manifest(source.removeprefix(ASSET))))
     if source.endswith(".txt"):
@@ -123,5 +127,5 @@ def limited(examples: list[Example], limit: int | None) -> list[Example]:
     return [examples[i] for i in sorted(ranked[:limit])]
 
 
-def _named(source: str | Source) -> str:
-    return source if isinstance(source, str) else source.name
+def _named(source: SourceName) -> str:
+    return source.name if isinstance(source, Source) else str(source)

@@ -89,6 +89,24 @@ def test_callbacks_can_be_appended(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(callbacks) == len(yaml.safe_load(BASE.read_text())["trainer"]["callbacks"]) + 1
 
 
+def test_a_text_file_is_named_and_not_read_into_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """jsonargparse takes a file for a config where a class is allowed, and prose is a YAML string."""
+    prose = tmp_path / "prose.txt"
+    prose.write_text("They needed rugs.\n\nShe grew up with him.\n")
+    name = str(prose)
+    extra = tmp_path / "extra.yaml"
+    source = {"source": name}
+    given = {"train": name, "val": [name], "replay": source, "probes": {"p": source}, "sets": {"s": name}}
+    extra.write_text(yaml.safe_dump({"data": given}))
+    keys = ("data.train", "data.replay.source", "data.probes.p.source", "data.sets.s")
+    for option in [["--config", str(extra)], *([f"--{key}", name] for key in keys)]:
+        with pytest.raises(SystemExit):
+            main(["fit", *layers(BASE), *option, "--print_config"])
+        out = capsys.readouterr().out
+        assert name in out
+        assert "rugs" not in out
+
+
 def arguments(owner: type) -> set[str]:
     """What a class can be built with; ``**options`` are those of its parent."""
     found = inspect.signature(owner).parameters.values()
