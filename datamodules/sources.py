@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 from jsonargparse.typing import Path_fr
@@ -21,8 +22,12 @@ ASSET = "asset:"
 """Prefix of the sets that ``textkeep assets`` fetches."""
 _FOLDER = Path(__file__).parent / "spoken_facts"
 
-SourceName = str | Source | Path_fr
-"""One source. The path type keeps jsonargparse from opening a named text file and taking its content for the name."""
+if TYPE_CHECKING:
+    SourceName = str | Path | Source
+else:
+    # A path type, so that jsonargparse does not open a named text file as a config and take its content for the name;
+    # its own one, which comes last and refuses what is no path: pathlib's takes anything.
+    SourceName = str | Source | Path_fr
 Sources = SourceName | list[SourceName] | None
 _STAGES: dict[str | None, tuple[str, ...]] = {
     "fit": ("train", "val"),
