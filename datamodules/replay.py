@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from .bad_examples import BadExamples
 from .example import Example
 from .sources import SourceName, read_sources
+from .token_budget_sampler import TokenBudgetSampler
 
 KIND = "replay"
 """Of batches: replayed text never shares one with the training examples."""
@@ -36,3 +40,16 @@ class Replay:
         if not examples:
             raise ValueError(f"replay.source: {self.source} has no text")
         return examples
+
+    def announce(self, sampler: TokenBudgetSampler, kinds: Iterable[str], pool: int) -> dict[str, float]:
+        """Say how much text is replayed in an epoch, and return it as metrics.
+
+        Args:
+            sampler: Of training.
+            kinds: Of the other rows.
+            pool: Number of examples that the replayed ones are drawn from.
+        """
+        rows = sampler.rows(KIND)
+        share = rows / (rows + sum(sampler.rows(kind) for kind in kinds))
+        rank_zero_info(f"replay: about {rows} examples an epoch ({share:.1%} of all), drawn from {pool}")
+        return {"data/replay_examples": rows, "data/replay_share": share}

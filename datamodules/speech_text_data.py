@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from .audio import MAX_SECONDS, read_waveform
@@ -25,7 +24,7 @@ from .loading import BatchLoader
 from .pairs import matched
 from .probes import Probe, ProbeSet
 from .prompts import SPEECH_INSTRUCTION, ChatPrompt
-from .replay import KIND, Replay
+from .replay import Replay
 from .rows import RowReader
 from .sources import Sources, Splits
 
@@ -184,7 +183,8 @@ class SpeechTextData(L.LightningDataModule):
         epoch = trainer.current_epoch if trainer else 0
         replay, ratio = self._replay_examples(), self.replay.ratio if self.replay else 0.0
         loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio)
-        self._tell_replay(loader)
+        if self.replay:
+            self._log(self.replay.announce(loader.position.sampler, modalities, len(replay)))
         self._train_loader = weakref.ref(loader)
         return loader
 
@@ -283,20 +283,6 @@ class SpeechTextData(L.LightningDataModule):
             self._replayed = self.replay.read(self.bad) if self.replay else []
         return self._replayed
 
-    def _tell_replay(self, loader: BatchLoader) -> None:
-        """Say, and log, how much text is replayed in an epoch."""
-        if self.replay is None:
-            return
-        sampler = loader.position.sampler
-        rows = sampler.rows(KIND)
-        share = rows / (rows + sum(sampler.rows(m) for m in _MODALITIES[self.train_modalities]))
-        rank_zero_info(
-            f"replay: about {rows} examples an epoch ({share:.1%} of all), drawn from {len(self._replay_examples())}"
-        )
-        if self.trainer is not None:
-            for logger in self.trainer.loggers:
-                logger.log_metrics({"data/replay_examples": rows, "data/replay_share": share}, self.trainer.global_step)
-
     def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
         return self.factory(self.examples(split)).evaluation(self.examples(split), answers)
 
@@ -308,6 +294,9 @@ class SpeechTextData(L.LightningDataModule):
         """Count what a worker left out, and log the count of this rank (rank zero's loggers write)."""
         for error in errors:
             self.bad.report(error)
+        self._log({"data/skipped": float(self.bad.counts.total())})
+
+    def _log(self, metrics: dict[str, float]) -> None:
         if self.trainer is not None:
             for logger in self.trainer.loggers:
-                logger.log_metrics({"data/skipped": float(self.bad.counts.total())}, self.trainer.global_step)
+                logger.log_metrics(metrics, self.trainer.global_step)

@@ -2,7 +2,8 @@
 
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS
 from .metrics import METRICS
-from .probe import ProbeOptions, probe
+from .options import ProbeOptions
+from .probe import probe
 from .shift import Estimate, Shift, compare
 from .snapshot import Matrix, Snapshot
 from .state import undisturbed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from .collectives import Ranks, is_sharded
 from .conservation import check_conservation, conservation_errors, equal_pairs
 from .estimators import ESTIMATORS
 from .masks import Selection, scope_groups
+from .options import ProbeOptions
+from .record import Record
 from .sites import SiteTable
 from .snapshot import Matrix, Snapshot
 from .storage import versions
-
-if TYPE_CHECKING:
-    from .probe import ProbeOptions, Record
 
 MASKING = "loss on labels != -100 only; padded positions excluded"
 CHECK = "self-test"  # signed scores of the first batch, kept beside the estimators' until the self-test is done
@@ -177,12 +176,6 @@ def _host(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def settings_of(options: ProbeOptions) -> dict[str, Any]:
-    """The options that change the numbers, as JSON."""
-    settings = {k: v for k, v in asdict(options).items() if k not in ("maps_on_cpu", "self_test", "distributed")}
-    return {**settings, "autocast": str(options.autocast) if options.autocast else None}
-
-
 def _meta(
     model: nn.Module,
     table: SiteTable,
@@ -201,7 +194,7 @@ def _meta(
             "dtype": str(table.sites[0].stored.dtype),
         },
         "estimators": list(snapshot.estimators),
-        "options": settings_of(options),
+        "options": options.recorded(),
         "probe": {
             "fingerprint": fingerprint,
             "ids": record.ids,

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -18,76 +17,12 @@ from .collectives import Ranks, is_sharded
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .finish import build_snapshot
 from .losses import IGNORED, AnswerLoss
-from .masks import SCOPES
+from .options import ProbeOptions
+from .record import Record, identities
 from .sites import SiteTable, find_sites
 from .snapshot import Snapshot
 from .state import differentiable_embeddings, frozen, undisturbed, unwrap
 from .taps import Taps
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Settings of a measurement; all but the last three change the numbers and must agree in a comparison.
-
-    Attributes:
-        include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
-        vectors: Keep row and column sums.
-        draws: Label draws of ``fisher_sampled``.
-        seed: Of those draws; each example has its own stream.
-        autocast: Compute type of the forward pass, ``None`` for the weights' own.
-        top_fraction: Keep a mask of the top fraction of single weights.
-        top_scope: What competes: ``matrix``, ``layer`` or ``global``.
-        keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
-        maps_on_cpu: Keep those on the CPU.
-        self_test: Check the conservation identities: on all examples with ``signed_taylor``, else on the first batch,
-            where that costs about one per cent of the pass. Without a backward pass there is nothing to check.
-        distributed: Share the examples with the other ranks of the process group, if there is one.
-    """
-
-    include: tuple[str, ...] = ()
-    vectors: bool = True
-    draws: int = 4
-    seed: int = 0
-    autocast: torch.dtype | None = None
-    top_fraction: float | None = None
-    top_scope: str = "matrix"
-    keep_maps: tuple[str, ...] = ()
-    maps_on_cpu: bool = False
-    self_test: bool = True
-    distributed: bool = True
-
-    def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"importance: draws={self.draws} must be at least 1")
-        if self.top_fraction is not None and not 0 < self.top_fraction <= 1:
-            raise ValueError(f"importance: top_fraction={self.top_fraction} must lie in (0, 1]")
-        if self.top_scope not in SCOPES:
-            raise ValueError(f"importance: top_scope={self.top_scope!r} is unknown; allowed: {', '.join(SCOPES)}")
-        checked([*self.keep_maps, "magnitude"])
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> ProbeOptions:
-        """Options from keyword arguments; lists become tuples.
-
-        Raises:
-            ValueError: For an unknown option or a value that is not allowed.
-        """
-        names = [f.name for f in fields(cls)]
-        unknown = sorted(set(given) - set(names))
-        if unknown:
-            raise ValueError(f"importance: unknown option {', '.join(unknown)}; allowed: {', '.join(names)}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | set) else v for k, v in given.items()}
-        return cls(**values)
-
-
-@dataclass
-class Record:
-    """What is kept of the examples of this rank beside their scores."""
-
-    losses: list[float] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
 
 
 def probe(
@@ -208,7 +143,7 @@ class _Measurement:
         # on an accelerator examples go through together, and asking for positions would wait for it
         spans = _spans(mask, labels) if labels.device.type == "cpu" else None
         self.accumulator.begin(labels.shape[0], labels.shape[1], spans)
-        ids, keys = _identities(batch, labels, mask)
+        ids, keys = identities(batch, labels, mask)
         with torch.set_grad_enabled(gradients):
             with self.norms.collecting(mask if counted else torch.zeros_like(mask)):
                 logits, targets = self._loss.forward(batch)
@@ -249,22 +184,6 @@ def _spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
         places, answers = content.nonzero().flatten(), supervised.nonzero().flatten()
         spans.append((int(places[0]), int(answers[-1])) if len(places) and len(answers) else (0, len(content)))
     return spans
-
-
-def _identities(batch: Mapping[str, Any], labels: Tensor, mask: Tensor) -> tuple[list[str], list[str]]:
-    """Ids of the examples, and hashes of id, answer tokens and (where given) input ids: the probe's fingerprint."""
-    inputs = batch.get("input_ids")
-    given = batch.get("ids")
-    ids, keys = [], []
-    for row in range(len(labels)):
-        digest = hashlib.sha256(str(labels[row][labels[row] != IGNORED].tolist()).encode())
-        if inputs is not None:
-            digest.update(str(inputs[row][mask[row].bool()].tolist()).encode())
-        label = str(given[row]) if given is not None else digest.hexdigest()[:16]
-        digest.update(label.encode())
-        ids.append(label)
-        keys.append(digest.hexdigest())
-    return ids, keys
 
 
 def _seed(seed: int, draw: int, key: str) -> int:

@@ -1,0 +1,72 @@
+"""Settings of a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from .estimators import checked
+from .masks import SCOPES
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Settings of a measurement; all but the last three change the numbers and must agree in a comparison.
+
+    Attributes:
+        include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
+        vectors: Keep row and column sums.
+        draws: Label draws of ``fisher_sampled``.
+        seed: Of those draws; each example has its own stream.
+        autocast: Compute type of the forward pass, ``None`` for the weights' own.
+        top_fraction: Keep a mask of the top fraction of single weights.
+        top_scope: What competes: ``matrix``, ``layer`` or ``global``.
+        keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
+        maps_on_cpu: Keep those on the CPU.
+        self_test: Check the conservation identities: on all examples with ``signed_taylor``, else on the first batch,
+            where that costs about one per cent of the pass. Without a backward pass there is nothing to check.
+        distributed: Share the examples with the other ranks of the process group, if there is one.
+    """
+
+    include: tuple[str, ...] = ()
+    vectors: bool = True
+    draws: int = 4
+    seed: int = 0
+    autocast: torch.dtype | None = None
+    top_fraction: float | None = None
+    top_scope: str = "matrix"
+    keep_maps: tuple[str, ...] = ()
+    maps_on_cpu: bool = False
+    self_test: bool = True
+    distributed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"importance: draws={self.draws} must be at least 1")
+        if self.top_fraction is not None and not 0 < self.top_fraction <= 1:
+            raise ValueError(f"importance: top_fraction={self.top_fraction} must lie in (0, 1]")
+        if self.top_scope not in SCOPES:
+            raise ValueError(f"importance: top_scope={self.top_scope!r} is unknown; allowed: {', '.join(SCOPES)}")
+        checked([*self.keep_maps, "magnitude"])
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> ProbeOptions:
+        """Options from keyword arguments; lists become tuples.
+
+        Raises:
+            ValueError: For an unknown option or a value that is not allowed.
+        """
+        names = [f.name for f in fields(cls)]
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise ValueError(f"importance: unknown option {', '.join(unknown)}; allowed: {', '.join(names)}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | set) else v for k, v in given.items()}
+        return cls(**values)
+
+    def recorded(self) -> dict[str, Any]:
+        """The options that change the numbers, as JSON."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("maps_on_cpu", "self_test", "distributed")}
+        return {**values, "autocast": str(self.autocast) if self.autocast else None}
