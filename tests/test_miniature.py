@@ -26,9 +26,10 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_plan_names_what_is_there() -> None:
     study = read_study(FOLDER / "study.yaml")
     assert study.reference == "full"
-    assert len(study.arms) == 13
+    assert len(study.arms) == 14
     assert all(len(values) >= 3 for arm in study.arms for values in arm.grid.values())
-    claims = {"full", "lora_r8", "layer_rates", "layer_rates_uniform", "layer_rates_reversed", "layer_rates_permuted"}
+    rates = {"layer_rates", "layer_rates_uniform", "layer_rates_reversed", "layer_rates_permuted"}
+    claims = rates | {"full", "lora_r8", "ewc", "l2sp", "distillation"}
     assert claims <= {arm.name for arm in study.arms if len(arm.seeds) >= 3}
 
 
