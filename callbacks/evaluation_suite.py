@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
@@ -91,6 +92,16 @@ class EvaluationSuite(Callback):
     @override
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.measure(trainer, pl_module, "test")
+
+    def would_lose(self, trainer: Trainer) -> str | None:
+        """Records of this step: which items a set has is known only when it is scored."""
+        folder = evaluation_folder(trainer, "test")
+        if folder is None or trainer.state.fn != TrainerFn.TESTING:
+            return None
+        files = [
+            folder / name / f"step={measured_step(trainer, self._loaded_step):06d}.jsonl" for name in self.evaluations
+        ]
+        return next((f"{path} holds the records of an earlier one" for path in files if path.is_file()), None)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         """Runs all evaluations, writes their records and logs their figures.

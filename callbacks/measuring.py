@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
+
+from ..evaluation import read_lines
+
+
+@runtime_checkable
+class KeepsRecords(Protocol):
+    """A callback that writes a file of answers in a validation, test or prediction."""
+
+    def would_lose(self, trainer: Trainer) -> str | None:
+        """What of an earlier one would be gone afterwards, in words; None if nothing. Asked before anything is run."""
+        ...
 
 
 @contextmanager
@@ -47,3 +59,22 @@ def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     return Path(trainer.default_root_dir, "evaluation", *(["test"] if stage == "test" else []))
+
+
+def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:
+    """Whether a file of records holds other questions than those that are going to take its place.
+
+    Args:
+        path: The file, which need not be there.
+        ids: Of the items that are going to be asked.
+        modalities: In which they are going to be asked.
+
+    Returns:
+        What would be lost, in words; None if nothing.
+    """
+    if not path.is_file():
+        return None
+    rows = [row for _, row in read_lines(path)]
+    lost = [row for row in rows if row.get("id") not in ids or row.get("modality") not in (None, *modalities)]
+    held = len({row.get("id") for row in rows})
+    return f"{path} holds {held} questions of an earlier one, and {len(ids)} would be asked" if lost else None

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from ..evaluation import MODALITIES, RetentionSummary, forget_after
-from .measuring import evaluation_folder, measured_step, undisturbed
+from .measuring import evaluation_folder, lost_records, measured_step, undisturbed
 
 Stage = Literal["val", "test"]
 
@@ -137,6 +138,15 @@ class PairedEvaluation(Callback, ABC):
             logger.log_metrics(metrics, step=step)
         self._measured = (stage, step)
         return metrics
+
+    def would_lose(self, trainer: Trainer) -> str | None:
+        """Records of this step about other questions than those of the data module; the same ones can be had again."""
+        folder = self._folder(trainer, "test" if trainer.state.fn == TrainerFn.TESTING else "val")
+        if folder is None or trainer.state.fn not in (TrainerFn.TESTING, TrainerFn.VALIDATING):
+            return None
+        examples = trainer.datamodule.eval_pairs()  # type: ignore[attr-defined]
+        path = folder / f"step={measured_step(trainer, self._loaded_step):06d}.jsonl"
+        return lost_records(path, {example.id for example in self._choose(examples)}, modalities_of(examples))
 
     @staticmethod
     def _offer(pl_module: LightningModule, metrics: dict[str, float]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .listener import load_listener
+from .replacing import add_overwrite_option, check_output
+
 
 def main(argv: list[str]) -> int:
     """Writes ``OUT`` (safetensors) from the last checkpoint of ``RUN``.
@@ -20,14 +23,15 @@ def main(argv: list[str]) -> int:
         description="Save a run's adaptor as safetensors, for `model.adaptor_weights` of another run.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", help="run directory or checkpoint")
+    parser.add_argument("run", type=Path, help="run directory or checkpoint")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the safetensors file to make")
+    add_overwrite_option(parser)
     args = parser.parse_args(argv)
+    check_output("adaptor: -o", args.out, args.overwrite)
 
-    from ..lightning_modules import SpeechLLM
     from ..lightning_modules.adaptor_file import save_adaptor
 
-    model = SpeechLLM.from_run(args.run)
+    model = load_listener(args.run, "cpu", "adaptor")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder.fingerprint, model.llm_source)
     size = args.out.stat().st_size / 2**20

@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import CommandError
 from .importance.output import print_json, print_table, write_json
 from .importance.subject import PRECISIONS, load_subject, positive
+from .replacing import add_overwrite_option, check_output
 
 DEFAULT_TASKS = ("textkeep_general", "textkeep_general_sentences")
 
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_output("benchmark: -o", arguments.output, arguments.overwrite)
     import torch
 
     from ..evaluation.text_benchmarks import run_benchmarks
@@ -76,4 +78,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=PRECISIONS, default="float32", help="type of the weights (default: float32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-o", "--output", type=Path, help="also write the JSON to a file")
+    add_overwrite_option(parser)
     return parser

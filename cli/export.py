@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import CommandError
 from .listener import PROMPT_OPTIONS, load_listener, run_config
+from .replacing import add_overwrite_option, check_output
 from .reverting import add_revert_options, read_culprits
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
     from ..lightning_modules.export_folder import check_target, is_export, write_export
 
     check_target(arguments.out)
+    check_output("export: -o", arguments.out, arguments.overwrite, folder=True)
     if is_export(arguments.run):
         raise CommandError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
     model = load_listener(arguments.run, "cpu", "export")
@@ -79,4 +81,5 @@ def _parser() -> argparse.ArgumentParser:
         "--without-inserted", action="store_true", help="leave inserted layers out: gives the untouched LLM"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the LLM's weights (default: float32)")
+    add_overwrite_option(parser)
     return parser

@@ -14,7 +14,9 @@ from .fact_opposites import opposite_facts, split_opposites
 from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
-from .replacing import replacing
+from .replacing import add_overwrite_option, check_output, replacing
+
+SPLITS = ("train", "validation", "test")
 
 
 def fact_row(fact: Fact, split: str, heldout: bool) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
     parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
     parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data files (default: the asset wordnet)")
+    add_overwrite_option(parser)
     return parser
 
 
@@ -68,6 +71,7 @@ def main(argv: list[str]) -> int:
     from .assets import locate
 
     arguments = _parser().parse_args(argv)
+    _check_place(arguments)
     if arguments.choices:
         return _told(arguments.output, choice_rows(_general_questions()), "multiple choice questions")
     if arguments.prose is not None:
@@ -87,6 +91,14 @@ def main(argv: list[str]) -> int:
         for number, sentence in enumerate(sentences)
     )
     return _told(arguments.output, list(rows_of_text), "sentences")
+
+
+def _check_place(arguments: argparse.Namespace) -> None:
+    """Refuses an output that is taken: one file with most options, else the files of three splits."""
+    alone = arguments.choices or arguments.prose is not None or arguments.alignment is not None
+    output: Path = arguments.output
+    for path in [output] if alone else [output / f"{split}.jsonl" for split in SPLITS]:
+        check_output("facts:", path, arguments.overwrite)
 
 
 def _write_splits(folder: Path, splits: Mapping[str, Sequence[tuple[Fact, bool]]]) -> int:

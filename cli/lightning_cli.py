@@ -23,6 +23,7 @@ from .config_files import check_config_files
 from .errors import INTERRUPTED, TERMINATED, CommandError, one_line
 from .exported_model import take_export
 from .quiet import quieten
+from .replacing import OVERWRITE
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
 from .run_directory import (
@@ -74,6 +75,13 @@ class TextKeepCLI(LightningCLI):
         )
 
     @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand != "fit":  # a fit takes another directory
+            parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier one")
+        return parser
+
+    @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
 
@@ -96,7 +104,7 @@ class TextKeepCLI(LightningCLI):
         else:
             directory = self._choose(wanted, config.ckpt_path)
         self.state.directory = directory
-        self.state.callback = RunCallback(self._config_text(directory.path))
+        self.state.callback = RunCallback(self._config_text(directory.path), bool(config.get("overwrite")))
         config.trainer.default_root_dir = str(directory.path)
         if verb == "predict":
             config.trainer.logger = False  # answers are no metrics
@@ -129,6 +137,7 @@ class TextKeepCLI(LightningCLI):
         """The whole config as YAML, for a run in ``directory``."""
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.subcommand]
         dumped.pop("config", None)
+        dumped.pop("overwrite", None)
         dumped["trainer"]["default_root_dir"] = str(directory)
         return yaml.safe_dump(dumped, sort_keys=False)
 

@@ -20,7 +20,7 @@ from .errors import CommandError
 from .facts import write_lines
 from .importance.output import progress_bars
 from .importance.subject import add_model_options, load_subject, positive
-from .replacing import replacing
+from .replacing import add_overwrite_option, check_output, replacing
 from .rewrite_part import Answer, PartFile
 
 KEEP = ("all", "correct")
@@ -37,9 +37,11 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     output: Path = arguments.output
-    if output.exists() or output.suffix != ".jsonl":
-        fault = "exists" if output.exists() else "is no .jsonl file"
-        raise CommandError(f"rewrite: -o {output} {fault}; allowed: a new .jsonl file")
+    if output.suffix != ".jsonl":
+        raise CommandError(f"rewrite: -o {output} is no .jsonl file; allowed: a new .jsonl file")
+    check_output("rewrite: -o", output, arguments.overwrite)
+    if output.exists() and Path(arguments.manifest).exists() and output.samefile(arguments.manifest):
+        raise CommandError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
     examples = _read(arguments.manifest, arguments.limit)
     clips = _clips(examples, output, arguments.copy_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=positive, help="only so many questions, the first ones")
     add("--system", help="system prompt, if training uses one (data.system)")
     add("--text-instruction", default="", help="text after each question, if training uses one")
+    add_overwrite_option(parser)
     add_model_options(parser)
     return parser
 

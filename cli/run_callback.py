@@ -7,7 +7,12 @@ from pathlib import Path
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
+
+from ..callbacks.measuring import KeepsRecords
+from .errors import CommandError
+from .replacing import OVERWRITE
 
 
 class RunCallback(Callback):
@@ -15,14 +20,16 @@ class RunCallback(Callback):
 
     Args:
         config: Text of the run's ``config.yaml``.
+        overwrite: Whether a validation, test or prediction may replace the records of an earlier one.
 
     Attributes:
         began: Whether the run has come so far that its directory is worth keeping.
         interrupted: Whether it was ended by Ctrl-C.
     """
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, overwrite: bool = False) -> None:
         self.config = config
+        self.overwrite = overwrite
         self.began = False
         self.interrupted = False
 
@@ -43,6 +50,34 @@ class RunCallback(Callback):
         path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there
         path.write_text(self.config)
         run.save(str(path), base_path=run.dir, policy="now")
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._keep_records(trainer)
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._keep_records(trainer)
+
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._keep_records(trainer)
+
+    def _keep_records(self, trainer: Trainer) -> None:
+        """Refuses, before anything is measured, to replace what cannot be had again from the same questions.
+
+        Raises:
+            CommandError: With what is in the way.
+        """
+        if self.overwrite:
+            return
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, KeepsRecords) and (loss := callback.would_lose(trainer)):
+                raise CommandError(
+                    f"{loss}; allowed: the same questions, another --trainer.default_root_dir (with the file of the "
+                    f"checkpoint as --ckpt_path), or {OVERWRITE} to replace them"
+                )
 
     @override
     def on_train_batch_start(self, *args: object) -> None:

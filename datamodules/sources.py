@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 from jsonargparse.typing import Path_fr
+from lightning.pytorch.utilities import rank_zero_info
 
 from .bad_examples import BadExamples
 from .example import Example
@@ -42,13 +43,13 @@ class Splits:
     """The examples for training, validation, test and prediction, each read once.
 
     Args:
-        sources: By split ("train", "val", "test", "predict").
+        sources: By split ("train", "val", "test", "predict"); without one for "predict" it takes that of "test".
         bad: Is told of examples that cannot be used.
         eval_limit: Most examples of a split that is not for training, or None.
     """
 
     def __init__(self, sources: dict[str, Sources], bad: BadExamples, eval_limit: int | None = None) -> None:
-        self.sources = sources
+        self.sources = sources if sources["predict"] is not None else {**sources, "predict": sources["test"]}
         self.bad = bad
         self.eval_limit = eval_limit
         self._read: dict[str, list[Example]] = {}
@@ -69,7 +70,10 @@ class Splits:
         """Usable examples of a split; none if its source is not set."""
         if split not in self._read:
             examples = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
-            self._read[split] = examples if split == "train" else limited(examples, self.eval_limit)
+            chosen = examples if split == "train" else limited(examples, self.eval_limit)
+            if split in ("test", "predict") and len(chosen) < len(examples):
+                rank_zero_info(f"{split}: {len(chosen)} of {len(examples)} questions (data.eval_limit; null takes all)")
+            self._read[split] = chosen
         return self._read[split]
 
 

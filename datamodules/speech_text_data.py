@@ -63,7 +63,7 @@ class SpeechTextData(L.LightningDataModule):
         train: Source of training.
         val: Source of validation.
         test: Source of the test.
-        predict: Source of prediction.
+        predict: Source of prediction; by default that of the test.
         train_modalities: "both" trains each example in every modality that it has, as rows of different batches.
         replay: Text to rehearse in batches of its own (``{source: my/text.txt, ratio: 0.05}``).
         tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from .examples import add_data_options, read_batches
-from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .output import (
+    add_output_options,
+    check_outputs,
+    described,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    write_json,
+)
 from .subject import SUBJECT_HELP, add_model_options, load_subject, merged, positive
 
 
@@ -21,6 +29,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance.attribution import attribute
 
     base = load_subject(arguments.base, arguments.device, arguments.dtype)
@@ -82,8 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to begin with (default: 4)")
     parser.add_argument("--reverts", type=positive, default=3, help="top matrices to put back as a check (default: 3)")
     parser.add_argument("--show", type=positive, default=12, help="matrices to list (default: 12)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
+    add_output_options(parser)
     add_model_options(parser)
     return parser

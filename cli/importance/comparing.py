@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .output import picture, print_json, print_table, say, write_json
+from .output import add_output_options, check_outputs, print_json, print_table, say, write_json
 from .subject import positive
 
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance import Snapshot, compare
 
     before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
@@ -48,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("after", type=Path, metavar="B", help="snapshot of the same probe")
     parser.add_argument("--estimator", help="default: all that both have")
     parser.add_argument("--replicates", type=positive, default=1000, help="bootstrap samples (default: 1000)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
+    add_output_options(parser)
     return parser
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..replacing import replacing
+from ..replacing import add_overwrite_option, check_output, replacing
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -41,6 +41,30 @@ def picture(text: str) -> Path:
     if path.suffix not in PICTURES:
         raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
     return path
+
+
+def add_output_options(parser: argparse.ArgumentParser, output: str | None = "also write JSON here") -> None:
+    """``--json``, ``--plot``, ``-o`` and ``--overwrite``, common to the commands of ``textkeep importance``.
+
+    Args:
+        parser: Gets them.
+        output: What ``-o`` is; None leaves it out.
+    """
+    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    if output:
+        parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help=output)
+    add_overwrite_option(parser)
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuses places of :func:`add_output_options` that are taken, before hours of measuring.
+
+    Raises:
+        CommandError: With what is in the way.
+    """
+    check_output("importance: --plot", arguments.plot, arguments.overwrite)
+    check_output("importance: -o", getattr(arguments, "output", None), arguments.overwrite)
 
 
 def say(message: str) -> None:
@@ -78,7 +102,7 @@ def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[s
     from ...importance.storage import versions
 
     given = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items()}
-    for key in ("json", "plot", "output", "show"):
+    for key in ("json", "plot", "output", "show", "overwrite"):
         given.pop(key, None)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"command": command, "arguments": given, "versions": versions(), "made": made, **found.as_dict()}

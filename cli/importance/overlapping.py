@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .output import (
+    add_output_options,
+    check_outputs,
+    described,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    write_json,
+)
 from .subject import SUBJECT_HELP, add_model_options, find_matrix, load_subject, positive
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance import Snapshot
     from ...importance.changes import Changes
     from ...importance.overlap import OverlapTest, change_overlap
@@ -107,8 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shuffles", type=positive, default=1000, help="of rows and columns (default: 1000)")
     parser.add_argument("--draws", type=positive, default=20, help="random adapters, where LoRA (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of shuffles and random adapters (default: 0)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
+    add_output_options(parser)
     add_model_options(parser)
     return parser

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..errors import CommandError
+from ..replacing import check_output
 from .examples import add_data_options, read_batches
-from .output import picture, print_json, progress_bars, say
+from .output import add_output_options, print_json, progress_bars, say
 from .showing import print_snapshot, snapshot_summary
 from .subject import SUBJECT_HELP, add_model_options, load_subject
 
@@ -22,8 +23,10 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.output.exists() and not (arguments.output / "meta.json").is_file():
+    check_output("importance: --plot", arguments.plot, arguments.overwrite)
+    if arguments.output.is_dir() and not is_snapshot(arguments.output):
         raise CommandError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
+    check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
     from ...importance import probe
     from ...importance.estimators import ESTIMATORS, checked
     from ...importance.progress import counted
@@ -56,6 +59,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def is_snapshot(folder: Path) -> bool:
+    """Whether a folder may be replaced by a snapshot: it is one, or empty."""
+    return (folder / "meta.json").is_file() or not any(folder.iterdir())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance probe", description=__doc__, allow_abbrev=False)
     parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
@@ -69,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
     parser.add_argument("--step", type=int, default=0, help="optimizer step, for the record")
     parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    add_output_options(parser, None)
     add_model_options(parser)
     return parser

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from .examples import add_data_options, add_evaluation_options, evaluation_batches, modalities, read_batches
-from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .output import (
+    add_output_options,
+    check_outputs,
+    described,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    write_json,
+)
 from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject
 
 
@@ -21,6 +30,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance.removal import removal_test
 
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
@@ -81,8 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fraction", type=float, default=0.03, help="of the weights (default: 0.03, as in the paper)")
     parser.add_argument("--scope", choices=("matrix", "layer", "global"), default="matrix", help="what competes")
     parser.add_argument("--maps-on-cpu", action="store_true", help="keep the scores of all weights off the GPU")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON here")
+    add_output_options(parser)
     add_model_options(parser)
     return parser

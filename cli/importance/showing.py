@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CommandError
-from .output import picture, print_json, print_table, say
+from .output import add_output_options, check_outputs, print_json, print_table, say
 from .subject import find_matrix
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance import Snapshot
     from ...importance.structure import structure
 
@@ -73,8 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--estimator", help="default: the first of the snapshot")
     parser.add_argument("--group", choices=("layer", "kind", "matrix"), default="layer", help="default: layer")
     parser.add_argument("--structure", action="store_true", help="concentration on rows and columns instead of shares")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    add_output_options(parser, None)
     parser.add_argument("--matrix", help="draw the region of the top weights of this one: a part of its name")
     return parser
 

@@ -10,8 +10,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..replacing import check_output
 from .examples import add_data_options, add_evaluation_options, evaluation_batches, read_batches
-from .output import described, picture, print_json, print_table, progress_bars, say, write_json
+from .output import (
+    add_output_options,
+    check_outputs,
+    described,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+    write_json,
+)
 from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject, positive
 
 
@@ -25,9 +35,12 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
+    check_outputs(arguments)
     from ...importance.faithfulness import verify
 
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
+    output = arguments.output or _place(subject, arguments)
+    check_output("importance: verify:", output, arguments.overwrite)
     batches = read_batches(subject, arguments)
     evaluation = evaluation_batches(subject, arguments, arguments.evaluate)
     with progress_bars() as progress:
@@ -42,7 +55,6 @@ def main(argv: list[str]) -> int:
             progress=progress,
         )
     record = {"step": _step(subject), **described("verify", arguments, found)}
-    output = arguments.output or _place(subject, arguments)
     if output:
         write_json(record, output)
         say(f"written: {output}")
@@ -59,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def _place(subject: Subject, arguments: argparse.Namespace) -> Path | None:
-    """Where a run keeps its verifications; one file for each kind, a newer one replaces it."""
+    """Where a run keeps its verifications; one file for each kind."""
     if subject.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
@@ -119,10 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shrink", type=_amount, nargs="+", default=[0.1, 1.0], help="amounts; 1 removes (default: 0.1 1)"
     )
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.json", help="where to write JSON (default: a run's own folder)"
-    )
+    add_output_options(parser, "where to write JSON (default: a run's own folder)")
     add_model_options(parser)
     return parser

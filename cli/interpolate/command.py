@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CommandError
-from ..importance.output import print_json, print_table, write_json
+from ..importance.output import picture, print_json, print_table, write_json
 from ..listener import load_listener, whole_config
+from ..replacing import add_overwrite_option, check_output
 from ..reverting import add_revert_options, count, read_culprits
+
+FIGURES = "interpolation.json"
 
 TABLES = (
     ("accuracy", "scores", {"speech": "speech_accuracy", "text": "text_accuracy"}),
@@ -61,12 +64,14 @@ def main(argv: list[str]) -> int:
     if not config.get("data", {}).get("val" if arguments.split == "val" else "test"):
         where = f"{arguments.run}: its config.yaml names no data.{arguments.split}"
         raise CommandError(f"interpolate: {where}; allowed: a run directory of `textkeep fit`")
+    folder = arguments.out or arguments.run / "interpolation"
+    check_output("interpolate: -o", folder / FIGURES, arguments.overwrite)
+    check_output("interpolate: --plot", arguments.plot, arguments.overwrite)
     model = load_listener(arguments.run, arguments.device, "interpolate")
     from ...lightning_modules.edits import change_of
     from .scoring import EditScorer, summaries
 
     change = change_of(model)
-    folder = arguments.out or arguments.run / "interpolation"
     scorer = EditScorer(model, config, folder, arguments)
     scored: dict[str, Any] = {}
     for number, point in enumerate(points, start=1):
@@ -81,7 +86,7 @@ def main(argv: list[str]) -> int:
         "heldout": arguments.heldout,
         "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
     }
-    write_json(found, folder / "interpolation.json")
+    write_json(found, folder / FIGURES)
     if arguments.json:
         print_json(found)
         return 0
@@ -91,7 +96,7 @@ def main(argv: list[str]) -> int:
 
         plot(found, arguments.plot)
         print(f"picture: {arguments.plot}")
-    print(f"figures: {folder / 'interpolation.json'}")
+    print(f"figures: {folder / FIGURES}")
     return 0
 
 
@@ -153,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="also draw it")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also draw it")
     parser.add_argument("-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation)")
+    add_overwrite_option(parser)
     return parser

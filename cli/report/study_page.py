@@ -95,7 +95,7 @@ def report_study(path: Path, output: Path | None, images: Path | None = None) ->
     parts = study_parts(data)
     tables = [part for part in parts if isinstance(part, Table)]
     page = output or path / PAGE
-    write_page(_page(data, parts), page)
+    write_page(_page(data, parts), page, [path])
     write_page(as_markdown(tables), page.with_name(MARKDOWN))
     write_json([asdict(table) for table in tables], page.with_name(NUMBERS))
     for table in tables:

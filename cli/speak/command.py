@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..facts import write_lines
+from ..replacing import add_overwrite_option, check_output
 from .clips import ENCODINGS, REJECTED, make_clips, set_aside
 from .engine import parse_voices
+from .own_output import check_inputs, check_own, read_own
 from .plan import Cast, Job, plan, read_rows
 
 Row = dict[str, Any]
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max-wer", type=float, help="clips with a higher word error rate go to rejected.jsonl (needs --verify)")
     add("--retry", type=int, default=0, help="so many other voices may try what was rejected (default: 0)")
+    add_overwrite_option(parser)
     return parser
 
 
@@ -172,6 +175,10 @@ def main(argv: list[str]) -> int:
     options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
     manifests = read_rows(arguments.questions)
     folder: Path = arguments.output
+    check_output("speak:", folder, overwrite=True, folder=True)  # its own output is gone on with
+    check_inputs(folder, arguments.questions)
+    if not arguments.overwrite:
+        check_own(folder, manifests, cast, arguments.format)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     accepted, rejected = speak_rows([row for rows in manifests.values() for row in rows], folder, options)
     for name, rows in manifests.items():
@@ -179,6 +186,8 @@ def main(argv: list[str]) -> int:
         write_lines(folder / name, spoken)
         print(f"{folder / name}: {len(spoken)} of {len(rows)} questions")
     if options.max_wer is not None:
-        write_lines(folder / "rejected.jsonl", rejected.values())
+        asked = {str(row["id"]) for rows in manifests.values() for row in rows}
+        others = [row for row in read_own(folder / "rejected.jsonl") if str(row.get("id")) not in asked]
+        write_lines(folder / "rejected.jsonl", [*others, *rejected.values()])
     print("\n".join(summary(list(accepted.values()))))
     return 0

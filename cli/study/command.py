@@ -14,7 +14,7 @@ from types import FrameType
 
 from ..errors import INTERRUPTED, CommandError
 from ..importance.output import print_table
-from ..replacing import replacing
+from ..replacing import add_overwrite_option, check_output, replacing
 from ..run_directory import CHECKPOINTS
 from .archive import pack, planned_jobs, unpack
 from .child import StudyInterrupted
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         return _unpack(arguments.study, arguments.unpack)
     study = _given(arguments.study, check_files=not arguments.pack)
     if arguments.pack:
+        check_output("study: --pack", arguments.pack, arguments.overwrite)
         return _pack(study, arguments.pack)
     if arguments.local:
         study = _on_this_machine(study)
@@ -198,4 +199,5 @@ def _parser() -> argparse.ArgumentParser:
         "--pack", type=Path, metavar="FILE.tar.xz", help="write the finished runs to one small file, without weights"
     )
     packing.add_argument("--unpack", type=Path, metavar="FILE.tar.xz", help="make the study's directory from it")
+    add_overwrite_option(parser)
     return parser

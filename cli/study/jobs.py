@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..replacing import OVERWRITE
 from .spec import UNTOUCHED, Arm, Study
 
 PROGRAM = (sys.executable, "-m", "textkeep.cli.main")
@@ -117,14 +118,14 @@ def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
 
 
 def test_command(study: Study, job: Job) -> list[str]:
-    """``textkeep test`` for a finished job, or for the untouched LLM."""
+    """``textkeep test`` for a finished job, or for the untouched LLM; what an interrupted one left is replaced."""
     if job.arm == UNTOUCHED:
         wanted = job.directory.with_name(UNTOUCHED)
         settings = {**study.settings, **study.test_settings, "trainer.default_root_dir": str(wanted)}
-        return [*PROGRAM, "test", *_configs(study.configs + study.test_configs), *_options(settings)]
+        return [*PROGRAM, "test", *_configs(study.configs + study.test_configs), *_options(settings), OVERWRITE]
     settings = {**study.test_settings, "trainer.default_root_dir": str(job.directory)}
     configs = (str(job.directory / "config.yaml"), *study.test_configs)
-    return [*PROGRAM, "test", *_configs(configs), *_options(settings), "--ckpt_path", "last"]
+    return [*PROGRAM, "test", *_configs(configs), *_options(settings), OVERWRITE, "--ckpt_path", "last"]
 
 
 def _configs(names: tuple[str, ...]) -> list[str]:

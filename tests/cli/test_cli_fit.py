@@ -183,6 +183,16 @@ def test_two_processes_agree_on_the_directory_and_train(tiny_config: Path, textk
     rest = textkeep("fit", "--config", taken / "config.yaml", "--ckpt_path", "last", "--trainer.max_steps", "5")
     assert rest.returncode == 0, rest.stderr
     assert (taken / "checkpoints" / "step=000005.ckpt").is_file()
+
+    for devices in ("1", "2"):
+        words = ["--config", taken / "config.yaml", "--ckpt_path", "last", "--trainer.devices", devices, "--overwrite"]
+        done = textkeep("predict", *words)
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in (taken / "predictions.jsonl").read_text().splitlines()]
+        assert [(a["id"], a["modality"]) for a in answers] == [
+            (f"q{i}", m) for i in range(6) for m in ("speech", "text")
+        ]
+        assert not list(taken.glob("*.tmp"))
     assert len(history(taken)) == 5
 
 

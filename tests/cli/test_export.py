@@ -95,7 +95,10 @@ def test_an_export_is_replaced_whole_and_nothing_else_is(run: Path, tmp_path: Pa
     out = tmp_path / "out"
     assert main(["export", str(run), "-o", str(out)]) == 0
     (out / "stale.txt").write_text("of the older one")
-    assert main(["export", str(run), "-o", str(out), "--dtype", "bfloat16"]) == 0
+    words = ["export", str(run), "-o", str(out), "--dtype", "bfloat16"]
+    assert main(words) == 2
+    assert (out / "stale.txt").exists()
+    assert main([*words, "--overwrite"]) == 0
     assert not (out / "stale.txt").exists()
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

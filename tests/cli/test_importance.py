@@ -64,7 +64,7 @@ def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path,
     for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):
         argv = ["probe", str(model), *data(manifest), "-o", str(folder), "--top-fraction", "0.05", "--maps"]
         assert json.loads(run_main([*argv, "--json"]))["coverage"] > 0.99
-    assert "layer_01" in run_main(argv)
+    assert "layer_01" in run_main([*argv, "--overwrite"])
     snapshot = Snapshot.load(folders[0])
     assert len(snapshot.losses) == 5
     assert snapshot.meta["name"] == "facts"
@@ -99,7 +99,7 @@ def test_removal(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: R
     argv = ["removal", str(tiny_llm_dir), *data(manifest), "--evaluate-examples", "3"]
     argv += ["-o", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")]
     assert "facts, text: top > random > bottom" in run_main(argv)
-    shown = json.loads(run_main([*argv, "--json"]))
+    shown = json.loads(run_main([*argv, "--json", "--overwrite"]))
     stored = json.loads((tmp_path / "r.json").read_text())
     assert {**stored, "made": ""} == {**shown, "made": ""}
     assert [row["removed"] for row in stored["rows"]] == ["none", "top", "random", "bottom"]
@@ -115,7 +115,7 @@ def test_verify(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Ru
     assert [r["score"] for r in found["results"]] == ["taylor", "fisher", "signed_taylor", "magnitude", "random"]
     assert found["step"] is None  # not a run
     assert not list(tmp_path.glob("**/verification"))
-    assert "random: mean over 1000 random scores" in run_main([*argv, "--granularity", "head"])
+    assert "random: mean over 1000 random scores" in run_main([*argv, "--granularity", "head", "--overwrite"])
     assert (tmp_path / "v.png").exists()
 
 
@@ -138,7 +138,7 @@ def test_the_examples_evaluated_are_never_those_scored(
 def test_attribute(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     argv = ["attribute", str(tiny_llm_dir), str(tuned_dir), *data(manifest), "--plot", str(tmp_path / "a.png")]
     assert "completeness error" in run_main(argv)
-    found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "a.json")]))
+    found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "a.json"), "--overwrite"]))
     assert abs(found["completeness_error"]) < 0.05
     assert set(found["parameters"]) == {f"model.layers.1.mlp.{k}_proj.weight" for k in ("gate", "up", "down")}
     assert (tmp_path / "a.png").exists()

@@ -252,7 +252,7 @@ def test_flipped_items_are_listed_with_both_answers_and_escaped(run: Path) -> No
 
 def test_an_unwritable_place_gives_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(run), "-o", str(tmp_path)]) == 2
-    assert "is a directory; allowed: the name of an HTML file" in capsys.readouterr().err
+    assert "is a folder; allowed: the name of a file" in capsys.readouterr().err
 
 
 def test_settings_are_flattened() -> None:

@@ -188,7 +188,7 @@ def test_the_embedded_set_can_be_rewritten(llm: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"-o": "{folder}/train.jsonl"}, r"-o .*train\.jsonl exists; allowed: a new \.jsonl file"),
+        ({"-o": "{folder}/train.jsonl"}, r"-o .*train\.jsonl exists; allowed: a new name, or --overwrite"),
         ({"-o": "{folder}/x.json"}, r"x\.json is no \.jsonl file"),
         ({"manifest": "{folder}/text.txt"}, r"text\.txt has no written questions"),
         ({"--llm": "{folder}/nothing"}, r"nothing cannot be loaded"),
