@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 USAGE_ERROR = 2
@@ -23,6 +24,11 @@ EXPECTED: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
 TRIED_TYPES = "Does not validate against any of the Union subtypes"
 """How jsonargparse begins when a class in a config refuses its settings; the refusal is the cause."""
 
+REFUSAL = re.compile(
+    r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\s*(.+?)\s*(?=\n\s*- |\nGiven |\Z)", re.DOTALL
+)
+"""What it says of a class that cannot be made, among all the types that it tried."""
+
 
 class CommandError(ValueError):
     """Wrong use of a command; its text is shown to the user as it is."""
@@ -38,9 +44,15 @@ def one_line(error: BaseException) -> str:
 
     What a class says of its own settings is shown without the tree of types that jsonargparse tried it against.
     """
-    while str(error).startswith(TRIED_TYPES) and error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
+    while True:
+        text = str(error)
+        if refused := REFUSAL.findall(text):
+            name, reason = refused[-1]
+            text = reason if reason.startswith(name) else f"{name}: {reason}"
+        elif text.startswith(TRIED_TYPES) and error.__cause__ is not None:
+            error = error.__cause__
+            continue
+        return " ".join(text.split()) or type(error).__name__
 
 
 def complain(message: str) -> int:

@@ -20,7 +20,7 @@ from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
 from .config_files import check_config_files
-from .errors import INTERRUPTED, TERMINATED, CommandError, one_line
+from .errors import EXPECTED, INTERRUPTED, TERMINATED, CommandError, one_line
 from .exported_model import take_export
 from .quiet import quieten
 from .replacing import OVERWRITE
@@ -83,7 +83,14 @@ class TextKeepCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except EXPECTED:
+            raise
+        except Exception as error:  # a module that a config names may raise anything when it is imported
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}: {type(error).__name__}"
+            raise CommandError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
 
     @override
     def _parse_ckpt_path(self) -> None:

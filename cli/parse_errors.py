@@ -16,7 +16,8 @@ from importlib import import_module
 from typing import Any
 
 MOST_SHOWN = 40
-TYPE_NAMES = {"NoneType": "null", "PathLike": "path"}
+TYPE_NAMES = {"NoneType": "null", "PathLike": "path", "float": "number"}
+NUMBERS = {"float", "int"}
 
 
 def explain(message: str, roots: Mapping[str, type]) -> str:
@@ -29,7 +30,7 @@ def explain(message: str, roots: Mapping[str, type]) -> str:
     Returns:
         One line.
     """
-    for rule in (_bad_option, _bad_root_option, _bad_flag, _bad_class, _wrong_class, _missing, _bad_value):
+    for rule in RULES:
         if line := rule(message, roots):
             return line
     return " ".join(re.sub(r'Parser key "([^"]+)":', r"\1:", message).split())
@@ -105,13 +106,34 @@ def _bad_flag(message: str, roots: Mapping[str, type]) -> str | None:
     return _unknown_key(found[1].lstrip("-").split("=")[0].removesuffix("+"), roots)
 
 
+def _unset_class(message: str, roots: Mapping[str, type]) -> str | None:
+    """An option on the command line before the class that it is of."""
+    found = re.search(r"is abstract.*NestedArg\(key='([^']+)'", message, re.DOTALL)
+    key = _key(message)
+    return f"{key}.{found[1]}: no class is chosen yet; allowed: after --{key} CLASS" if found else None
+
+
+def _unimportable(message: str, roots: Mapping[str, type]) -> str | None:
+    """A class whose module is not there, or fails when it is imported: that reason, and no list of other classes."""
+    named = re.findall(r"class_path(?:=|': ?| )'([\w.]+)'", message)
+    if "No module named" in message:
+        named += re.findall(r"(?:Got|Given) value: ([A-Za-z_][\w.]*\.\w+)\s*$", message)
+    for path in reversed(named):
+        module = path.rpartition(".")[0]
+        try:
+            import_module(module) if module else None
+        except Exception as error:  # whatever a module does when it is imported
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return f"{_key(message)}: {path} cannot be imported: {reason}"
+    return None
+
+
 def _bad_class(message: str, roots: Mapping[str, type]) -> str | None:
     found = re.search(r"Expected a dot import path string: (\S+)|module '\S+' has no attribute '(\w+)'", message)
-    found = found or re.search(r"No module named '[^']+'.*? Got value: (\S+)|No module named '([^']+)'", message)
-    if not found:
+    if not found or NUMBERS & set(_expected(_innermost(message))):
         return None
     name = found[1] or found[2]
-    names = {c.__name__ for base in _classes(_hint(_key(message), roots)) for c in _concrete(base)}
+    names = {c.__name__ for base in _classes(_hint(message, roots)) for c in _concrete(base)}
     return f"{_key(message)}: no class '{name}'{allowed(name, names)}"
 
 
@@ -119,7 +141,7 @@ def _wrong_class(message: str, roots: Mapping[str, type]) -> str | None:
     found = re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message)
     if not found:
         return None
-    names = {c.__name__ for base in _classes(_hint(_key(message), roots)) for c in _concrete(base)}
+    names = {c.__name__ for base in _classes(_hint(message, roots)) for c in _concrete(base)}
     return f"{_key(message)}: {found[1]} is no {found[2]}{allowed(found[1], names)}"
 
 
@@ -127,29 +149,55 @@ def _missing(message: str, roots: Mapping[str, type]) -> str | None:
     found = re.search(r"the following arguments are required: (.+)", message)
     if not found:
         return None
+    if inside := re.search(r"given class_path '(?:[\w.]+\.)?(\w+)':\s*$", message[: found.start()]):
+        return f"{_key(message)}: {inside[1]} needs {found[1]}"
     keys = [re.sub(r"^(fit|validate|test|predict)\.", "", key) for key in found[1].split(", ")]
     return f"missing: {', '.join(keys)}"
 
 
 def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
-    last = message[message.rfind('Parser key "') :]
-    given = re.search(r"Giv?en value: (.*)|Got value: (.*)", last)
+    last = _innermost(message)
+    given = re.search(r"Given value: (.*)|Got value: (.*)", last)
     if not given:
         return None
     head = last[: given.start()]
     choices = re.findall(r"typing\.Literal\[([^\]]+)\]", head)
     values = [v.strip().strip("'") for choice in choices for v in choice.split(",")]
-    types = re.findall(r"(?:Expected an? |subclass of )(?:<class ')?([\w.]+)(?:'>)?", head)
-    names = [TYPE_NAMES.get(n, n) for t in types if (n := t.rsplit(".")[-1]) not in ("typing", "Literal")]
+    types = _expected(head)
+    if NUMBERS & set(types):  # a number may also be a tensor, or come from a file: nobody means that
+        types = [name for name in types if name not in ("dot", "path", "Tensor")]
+    names = [TYPE_NAMES.get(name, name) for name in types]
     wanted = list(dict.fromkeys([*values, *(n for n in names if not values or n == "null")]))
     if not wanted:
         return None
-    return f"{_key(message)}: {(given[1] or given[2]).strip()!r} does not fit; allowed: {', '.join(wanted)}"
+    value = (given[1] or given[2]).split(". Got value: ")[0].strip()  # what follows is the class around it
+    return f"{_key(message)}: {value!r} does not fit; allowed: {', '.join(wanted)}"
 
 
-def _hint(key: str, roots: Mapping[str, type]) -> Any:
-    """The annotation of ``model.encoder`` and its like, or None."""
-    root, _, name = key.partition(".")
+RULES = (
+    *(_bad_option, _bad_root_option, _bad_flag, _unset_class, _unimportable),
+    *(_bad_class, _wrong_class, _missing, _bad_value),
+)
+"""In the order in which they are tried."""
+
+
+def _innermost(message: str) -> str:
+    """What is said of the key that lies deepest."""
+    return message[max(message.rfind('Parser key "'), 0) :]
+
+
+def _expected(text: str) -> list[str]:
+    """The types that were tried."""
+    types = re.findall(r"(?:Expected an? |subclass of )(?:<class ')?([\w.]+)(?:'>)?", text)
+    return [name for t in types if (name := t.rsplit(".")[-1]) not in ("typing", "Literal")]
+
+
+def _hint(message: str, roots: Mapping[str, type]) -> Any:
+    """The annotation of the key in question: ``model.encoder``, or an argument of the class that stands around it."""
+    root, _, name = _key(message).partition(".")
+    around = re.findall(r"given class_path '([\w.]+)':\s*Parser key \"(\w+)\"", message)
+    if around and (owner := _imported(around[-1][0])) is not None:
+        return typing.get_type_hints(owner.__init__).get(around[-1][1])  # type: ignore[misc]
     if root not in roots:
         return None
     return typing.get_type_hints(roots[root].__init__).get(name.split(".")[0])  # type: ignore[misc]

@@ -103,7 +103,10 @@ class LoaderFactory:
         """
         views = [View(example, m) for example in examples for m in modalities if example.has(m)]
         if not views:
-            raise ValueError(f"train: none of the {len(examples)} examples has the modality {' or '.join(modalities)}")
+            fault = f"train: none of the {len(examples)} examples has the modality {' or '.join(modalities)}"
+            if any(example.has("text") for example in examples):
+                raise ValueError(f'{fault}, but text; allowed: "audio" in their lines, or --data.train_modalities text')
+            raise ValueError(fault)
         _warn_of_missing("train", len(examples), sum(any(example.has(m) for m in modalities) for example in examples))
         twins = self.reader.front_end.text_twins
         kept, lengths = self._training.measure(views, self.bad, self.options.tokens_per_batch, twins)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from .bad_examples import BadExampleError, BadExamples
 from .example import Audio, Example
+
+ALIASES = {
+    "id": ("qid", "question_id", "uid", "key", "index"),
+    "question": ("prompt", "text", "query", "instruction", "input"),
+    "answers": ("answer", "target_text", "response", "output", "label"),
+}
+"""What others call our keys."""
 
 
 class Source(ABC):
@@ -53,10 +61,11 @@ def build_example(
     """
     identity = record.get("id")
     if not isinstance(identity, str | int) or isinstance(identity, bool) or str(identity) == "":
-        raise BadExampleError("missing id", location, f'"id" is {identity!r}; allowed: a string that is not empty')
+        detail = f'"id" is {identity!r}{misnamed(record, "id")}; allowed: a string that is not empty'
+        raise BadExampleError("missing id", location, detail)
     question = record.get("question", "")
     if not isinstance(question, str) or (question_required and not question.strip()):
-        detail = f'"question" is {question!r}; allowed: text that is not empty'
+        detail = f'"question" is {question!r}{misnamed(record, "question")}; allowed: text that is not empty'
         raise BadExampleError("empty question", location, detail)
     answers = _answers(record, location, answers_required)
     target = record.get("target") or (answers[0] if answers else "")
@@ -78,6 +87,16 @@ def build_example(
     )
 
 
+def misnamed(record: Mapping[str, Any], wanted: str) -> str:
+    """Names the key that was probably meant to be ``wanted``, where that is not there."""
+    if wanted in record:
+        return ""
+    names = {str(key).lower().strip("\ufeff _"): str(key) for key in record if record[key]}
+    near = next((names[name] for name in (wanted, *ALIASES[wanted]) if name in names), None)
+    near = near or next((names[name] for name in get_close_matches(wanted, names, n=1)), None)
+    return "" if near is None else f'; there is "{near}", which should be named "{wanted}"'
+
+
 def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[str, ...]:
     """Accepted spellings, stripped; a single string counts as a list of one."""
     given = record.get("answers", record.get("target"))
@@ -86,7 +105,8 @@ def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[
     listed = [given] if isinstance(given, str) else given
     valid = isinstance(listed, list | tuple) and len(listed) > 0
     if not valid or not all(isinstance(answer, str) and answer.strip() for answer in listed):
-        detail = f'"answers" is {given!r}; allowed: a list of at least one text, none of them empty'
+        fault = f'"answers" is {given!r}{misnamed(record, "answers")}'
+        detail = f"{fault}; allowed: a list of at least one text, none of them empty"
         raise BadExampleError("empty answer", location, detail)
     return tuple(answer.strip() for answer in listed)
 

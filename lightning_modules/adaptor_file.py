@@ -11,6 +11,13 @@ from safetensors.torch import save_file
 
 from .adaptors import Adaptor
 
+REMEDIES = {
+    "adaptor": "that class as model.adaptor",
+    "stack": "that number as model.adaptor.init_args.stack",
+    "encoder": "the encoder that it was trained behind as model.encoder",
+}
+"""What lets an adaptor's file fit, by the entry of its header that differs."""
+
 
 def save_adaptor(
     path: Path, adaptor: Adaptor, encoder_fingerprint: str, llm: str, dtype: torch.dtype = torch.float16
@@ -57,7 +64,10 @@ def load_adaptor(path: Path, adaptor: Adaptor, encoder_fingerprint: str) -> None
     wanted = {"adaptor": type(adaptor).__name__, "stack": str(adaptor.stack), "encoder": encoder_fingerprint}
     for key, value in wanted.items():
         if header.get(key) != value:
-            raise ValueError(f"adaptor_weights: {path.name} was made for {key} {header.get(key)!r}, not {value!r}")
+            raise ValueError(
+                f"adaptor_weights: {path.name} was made for {key} {header.get(key)!r}, not {value!r}; allowed: "
+                f"{REMEDIES[key]}, or model.adaptor_weights: null to train a new adaptor"
+            )
     state = adaptor.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}

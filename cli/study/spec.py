@@ -117,6 +117,11 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         where = path if line is None else f"{path}:{line + 1}"
         raise CommandError(f"study: {where}: {getattr(error, 'problem', error)}") from error
     reader = _Reader(path, check_files)
+    if isinstance(plan, Mapping) and "arms" not in plan and {"trainer", "model", "data"} & plan.keys():
+        raise CommandError(
+            f"study: {path} is the config of a run; allowed: a plan whose configs: name it and whose arms: say what "
+            f"differs (docs/studies.md), or textkeep fit --config {path}"
+        )
     plan = reader.mapping(plan, "the file", _KEYS)
     seeds = reader.seeds(plan.get("seeds", [0]), "seeds")
     given = reader.mapping(plan.get("arms"), "arms")

@@ -81,6 +81,31 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"data": {"train": {"class_path": "HFDatase"}}},
         ("data.train: no class 'HFDatase' (did you mean 'HFDataset'?); allowed: HFDataset, LlamaOmniJSON, Manifest",),
     ),
+    "number": (
+        {"model": {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": "fast"}}}},
+        ("model.optimizer.lr: 'fast' does not fit; allowed: number",),
+    ),
+    "pair": (
+        {"model": {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1, "betas": 0.9}}}},
+        ("model.optimizer.betas: '0.9' does not fit; allowed: tuple",),
+    ),
+    "class inside a class": (
+        callback("EvaluationSuite", evaluations={"a": {"class_path": "PlainTextLos"}}),
+        ("trainer.callbacks.evaluations: no class 'PlainTextLos' (did you mean 'PlainTextLoss'?); allowed: Cascade",),
+    ),
+    "class without a module": (
+        callback("no_such_module.Mine"),
+        ("trainer.callbacks: no_such_module.Mine cannot be imported: No module named 'no_such_module'",),
+    ),
+    "optimizer without a module": (
+        {"model": {"optimizer": {"class_path": "no_such_module.Adam8bit", "init_args": {"lr": 0.1}}}},
+        ("model.optimizer: no_such_module.Adam8bit cannot be imported: No module named 'no_such_module'",),
+    ),
+    "class whose module fails": (
+        {"model": {"encoder": {"class_path": "failing_module.Mine"}}},
+        ("a class of the config cannot be imported: ", "failing_module.py:1: RuntimeError: no licence"),
+    ),
+    "callback's required option": (callback("Timer", duration=3), ("trainer.callbacks.duration: '3' does not fit",)),
     "nothing for a required key": ({"model": {"llm": None}}, ("missing: model.llm",)),
 }
 
@@ -91,6 +116,11 @@ ON_THE_LINE: dict[str, tuple[list[str], str]] = {
     "type": (["--trainer.max_steps", "many"], "trainer.max_steps: 'many' does not fit; allowed: int"),
     "class": (["--model.encoder", "Foo"], "model.encoder: no class 'Foo'; allowed: HFEncoder, WhisperEncoder"),
     "no value": (["--ckpt_path"], "argument --ckpt_path: expected one argument"),
+    "number": (["--model.optimizer.init_args.lr", "fast"], "model.optimizer.lr: 'fast' does not fit; allowed: number"),
+    "option before its class": (
+        ["--model.tuning.init_args.adaptor_lr", "1", "--model.tuning", "FullFineTuning"],
+        "model.tuning.adaptor_lr: no class is chosen yet; allowed: after --model.tuning CLASS",
+    ),
     "no file": (["--config", "nothere.yaml"], "nothere.yaml: no such config file"),
 }
 
@@ -110,8 +140,10 @@ def complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("case", IN_A_FILE)
 def test_a_wrong_setting_in_a_file(
-    case: str, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "failing_module.py").write_text("raise RuntimeError('no licence')")
     settings, wanted = IN_A_FILE[case]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump(settings))
@@ -152,6 +184,27 @@ def test_a_class_inside_a_class_that_refuses_its_settings_is_one_line(
     assert main(["fit", "--config", str(tiny_config), "--config", str(wrong)]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err == "textkeep: error: ImportanceRates: strength is 2.0, but must lie in [0, 1]"
+
+
+def test_a_class_that_refuses_among_others_is_one_line(
+    tiny_config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lightning.fabric.loggers import tensorboard
+
+    monkeypatch.setattr(tensorboard, "_TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr(tensorboard, "_TENSORBOARDX_AVAILABLE", False)
+    overlay = Path(__file__).parents[2] / "configs/logger/tensorboard.yaml"
+    assert main(["fit", "--config", str(tiny_config), "--config", str(overlay)]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("textkeep: error: TensorBoardLogger: Neither `tensorboard` nor `tensorboardX` is available.")
+
+
+def test_a_text_only_manifest_names_the_setting(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.jsonl").write_text('{"id": "a", "question": "Who?", "answers": ["x"]}\n')
+    assert main(["fit", "--config", str(tiny_config), "--data.train", str(tmp_path / "text.jsonl")]) == 2
+    assert "--data.train_modalities text" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_unknown_wording_is_shown_whole() -> None:

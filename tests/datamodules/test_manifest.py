@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,19 @@ def test_reading_is_fast(write_lines: Callable[..., Path], tmp_path: Path) -> No
     start = time.process_time()
     assert len(Manifest(str(path)).read(BadExamples())) == 5000
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ({"id": "a", "question": "Who?", "answer": "x"}, '"answers" is None; there is "answer", which should be named'),
+        ({"id": "a", "question": "Who?", "Answers": ["x"]}, 'there is "Answers", which should be named "answers"'),
+        ({"id": "a", "prompt": "Who?", "answers": ["x"]}, 'there is "prompt", which should be named "question"'),
+        ({"ID": "a", "question": "Who?", "answers": ["x"]}, 'there is "ID", which should be named "id"'),
+        ({"id": "a", "question": "Who?", "voice": "x"}, '"answers" is None; allowed'),
+        ({"id": "a", "question": "Who?", "answers": [], "answer": "x"}, '"answers" is []; allowed'),
+    ],
+)
+def test_a_key_of_another_name_is_named(write_lines: Callable[..., Path], line: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)):
+        Manifest(str(write_lines(line))).read(BadExamples())
