@@ -27,18 +27,22 @@ def main(argv: list[str]) -> int:
     check_output("benchmark: -o", arguments.output, arguments.overwrite)
     import torch
 
+    from ..datamodules import ChatPrompt
     from ..evaluation.text_benchmarks import run_benchmarks
+    from ..lightning_modules.generation import greedily, stop_ids
 
     try:
         subject = load_subject(arguments.model, arguments.device, arguments.dtype)
     except CommandError as error:
         raise CommandError(str(error).replace("importance:", "benchmark:", 1)) from error
     tuning = getattr(subject.listener, "tuning", None)
-    silent = torch.zeros(1, 1, dtype=torch.bool)
-    with torch.no_grad(), nullcontext() if tuning is None else tuning.reading(silent):
+    silent, tokenizer = torch.zeros(1, 1, dtype=torch.bool), subject.front_end.tokenizer
+    end_id = ChatPrompt(tokenizer, **subject.prompts).end_id if tokenizer.chat_template else None
+    greedy = greedily(subject.llm, tokenizer, stop_ids(subject.llm, tokenizer, end_id))
+    with torch.no_grad(), greedy, nullcontext() if tuning is None else tuning.reading(silent):
         scores = run_benchmarks(
             subject.llm,
-            subject.front_end.tokenizer,
+            tokenizer,
             arguments.tasks,
             arguments.limit,
             arguments.num_fewshot,

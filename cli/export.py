@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     reverted = read_culprits(arguments.revert, arguments.top, "export")
+    from ..datamodules import ChatPrompt
     from ..lightning_modules.checkpoints import find_checkpoint, read_settings
     from ..lightning_modules.export_folder import check_target, is_export, write_export
 
@@ -44,7 +45,9 @@ def main(argv: list[str]) -> int:
     }
     config = run_config(arguments.run)
     prompts = {key: config[key] for key in (*PROMPT_OPTIONS, "max_seconds") if config.get(key) is not None}
-    write_export(arguments.out, model, settings["model"], prompts, origin)
+    asked = {key: value for key, value in prompts.items() if key in PROMPT_OPTIONS}
+    end_id = ChatPrompt(model.tokenizer, **asked).end_id
+    write_export(arguments.out, model, settings["model"], prompts, origin, end_id)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file()) / 2**20
     print(f"{arguments.out}: step {settings['step']}, {size:.0f} MiB")
     return 0

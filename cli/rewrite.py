@@ -164,10 +164,10 @@ def _answers(examples: Sequence[Any], subject: Any, arguments: argparse.Namespac
     collator = Collator(subject.front_end, prompt, answers=False)
     batch = collator([Row(example, "text") for example in examples]).to(subject.llm.device)
     embeds = subject.llm.get_input_embeddings()(batch.input_ids)
-    written = greedy_tokens(subject.llm, tokenizer, embeds, batch.attention_mask, arguments.max_new_tokens)
-    texts = tokenizer.batch_decode(written.ids, skip_special_tokens=True)
-    for example, text, ended in zip(examples, texts, written.ended, strict=True):
-        yield Answer(example.id, example.question, text.strip(), ended)
+    longest = arguments.max_new_tokens
+    written = greedy_tokens(subject.llm, tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
+    for example, text, ended in zip(examples, written.texts, written.ended, strict=True):
+        yield Answer(example.id, example.question, text, ended)
 
 
 def _row(

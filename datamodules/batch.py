@@ -56,6 +56,7 @@ class Batch:
         twin: The same examples as text, in the same order and with the same answers, where a model asks for it; a row
             whose question is not known as text supervises nothing there. None for a text-only batch.
         skipped: Why examples were left out while this batch was made.
+        end_id: Token that ends an answer in the chat template: generation stops there. None leaves it to the LLM.
     """
 
     input_ids: Tensor
@@ -71,6 +72,7 @@ class Batch:
     encoded: bool = False
     twin: Batch | None = None
     skipped: list[BadExampleError] = field(default_factory=list)
+    end_id: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .bad_examples import BadExampleError
 from .batch import IGNORE_INDEX, Batch, Examples
+from .chat_template import refusals_at
 from .example import Example
 from .front_end import SpeechFrontEnd
 from .prompts import ChatPrompt
@@ -61,6 +62,9 @@ class Collator:
         Args:
             rows: At least one.
             skipped: Why examples were left out while the rows were read.
+
+        Raises:
+            BadExampleError: If the chat template refuses a row (one with a system prompt, where it takes none).
         """
         tokens = [self._tokens(row) for row in rows]
         spoken = [row for row in rows if row.features is not None]
@@ -80,6 +84,7 @@ class Collator:
             encoded=self.encoded,
             twin=self._twin(rows) if self.twins and spoken else None,
             skipped=list(skipped),
+            end_id=self.prompt.end_id,
         )
 
     def _twin(self, rows: Sequence[Row]) -> Batch:
@@ -96,18 +101,19 @@ class Collator:
             labels = ids.clone()
             labels[:1] = IGNORE_INDEX  # nothing stands before it
             return _Tokens(ids, labels, torch.zeros(len(ids), dtype=torch.bool))
-        if row.modality == "speech":
-            around = self.prompt.speech(example.system)
-            prompt = [*around.before, *[self.pad_id] * row.positions, *around.after]
-            start = len(around.before)
-        else:
-            prompt, start = self.prompt.text(example.question, example.system), 0
-        answer = self.prompt.answer(example.target) if self.answers else []
-        ids = torch.tensor(prompt + answer)
+        target, before = (example.target if self.answers else None), []
+        with refusals_at(example.location):
+            if row.modality == "speech":
+                before = self.prompt.speech(example.system).before
+                found = self.prompt.spoken_conversation(target, example.system)
+            else:
+                found = self.prompt.conversation(example.question, target, example.system)
+        start, shift = len(before), len(before) + row.positions
+        ids = torch.tensor([*before, *[self.pad_id] * row.positions, *found.ids])
         labels = ids.clone()
-        labels[: len(prompt)] = IGNORE_INDEX
+        labels[: shift + found.answer] = IGNORE_INDEX
         audio = torch.zeros(len(ids), dtype=torch.bool)
-        audio[start : start + row.positions] = True
+        audio[start:shift] = True
         return _Tokens(ids, labels, audio)
 
     def _pad(self, values: list[Tensor], fill: float) -> Tensor:

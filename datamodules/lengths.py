@@ -11,6 +11,7 @@ import torch
 from .audio import check_seconds, clip_seconds
 from .augment import Augment
 from .bad_examples import BadExampleError, BadExamples
+from .chat_template import refusals_at
 from .front_end import SpeechFrontEnd
 from .prompts import ChatPrompt
 from .rows import View
@@ -23,6 +24,13 @@ class Length(NamedTuple):
 
     own: int
     twin: int = 0
+
+
+class _Written(NamedTuple):
+    """A text to be counted, and how many tokens come on top of it (the audio's place counts as one)."""
+
+    text: str
+    more: int
 
 
 class LengthEstimator:
@@ -53,22 +61,29 @@ class LengthEstimator:
 
         Args:
             views: To measure.
-            bad: Is told of views whose clip is too long, whose header cannot be read, or that are over ``limit``.
+            bad: Is told of views that the chat template refuses, whose clip is too long, whose header cannot be read,
+                or that are over ``limit``.
             limit: Most positions of a view with its twin, or None.
             twins: Whether speech comes with its text twin.
 
         Raises:
             BadExampleError: If a view is bad and the policy is ``raise``.
         """
-        tokens = self._text_tokens(views)
-        beside = [0] * len(views)
-        if twins:
-            as_text = self._text_tokens([View(view.example, "text") for view in views])
-            beside = [n if view.modality == "speech" else 0 for n, view in zip(as_text, views, strict=True)]
-        kept, lengths = [], []
-        for view, count, twin in zip(views, tokens, beside, strict=True):
+        written: list[tuple[View, _Written, _Written | None]] = []
+        for view in views:
+            beside = View(view.example, "text") if twins and view.modality == "speech" else None
             try:
-                length = Length(count + (self._positions(view) if view.modality == "speech" else 0), twin)
+                with refusals_at(view.example.location):
+                    written.append((view, self._written(view), None if beside is None else self._written(beside)))
+            except BadExampleError as error:
+                bad.report(error)
+        tokens = self._count([own for _, own, _ in written])
+        beside_tokens = iter(self._count([twin for _, _, twin in written if twin is not None]))
+        kept, lengths = [], []
+        for (view, _, twin), count in zip(written, tokens, strict=True):
+            twin_count = 0 if twin is None else next(beside_tokens)
+            try:
+                length = Length(count + (self._positions(view) if view.modality == "speech" else 0), twin_count)
                 if limit is not None and sum(length) > limit:
                     detail = f"the example takes {sum(length)} positions; allowed: at most tokens_per_batch = {limit}"
                     raise BadExampleError("over the token budget", view.example.location, detail)
@@ -86,22 +101,24 @@ class LengthEstimator:
         # One more: the seconds of a manifest are rounded.
         return max(self._fewest, math.ceil(longest * self.front_end.positions_per_second) + 1)
 
-    def _text_tokens(self, views: Sequence[View]) -> list[int]:
-        """Ids of prompt and answer of each view; one call of the tokenizer for all."""
-        if not views:
+    def _written(self, view: View) -> _Written:
+        """The text of a view.
+
+        Raises:
+            TemplateRefusalError: If the chat template refuses it.
+        """
+        example, modality = view
+        if example.plain:
+            return _Written(example.target, len(self.prompt.plain("")))
+        if modality == "text":
+            # One more than it takes: a run goes on with the batches that it was begun with.
+            return _Written(self.prompt.conversation_text(example.question, example.target, example.system), 1)
+        before = self.prompt.speech(example.system).before
+        return _Written(self.prompt.spoken_text(example.target, example.system), len(before) - 1)
+
+    def _count(self, written: Sequence[_Written]) -> list[int]:
+        """Tokens of each; one call of the tokenizer for all."""
+        if not written:
             return []
-        texts, fixed = [], []
-        for example, modality in views:
-            answer = self.prompt.answer_text(example.target)
-            if example.plain:
-                texts.append(example.target)
-                fixed.append(len(self.prompt.plain("")))
-            elif modality == "text":
-                texts.append(self.prompt.render(example.question, example.system) + answer)
-                fixed.append(1)  # prompt and answer are tokenized apart: up to one token more
-            else:
-                around = self.prompt.speech(example.system)
-                texts.append(answer)
-                fixed.append(len(around.before) + len(around.after))
-        ids = self.front_end.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return [more + len(row) for more, row in zip(fixed, ids, strict=True)]
+        ids = self.prompt.tokenize([text for text, _ in written])
+        return [more + len(row) for (_, more), row in zip(written, ids, strict=True)]

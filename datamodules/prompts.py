@@ -1,10 +1,13 @@
-"""Prompts from the tokenizer's own chat template, with the place where the audio goes."""
+"""Prompts and answers as ids of the tokenizer's own chat template, with the place where the audio goes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .chat_template import ChatTemplate
+from .pieces import PieceTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
 SPEECH_INSTRUCTION = "\nPlease directly answer the questions in the user's speech."
 """LLaMA-Omni's text after the speech in the user turn (its template for Llama 3)."""
 
-_SENTINEL = "\u241eTEXTKEEP\u241e"
+_AUDIO = "\u241eAUDIO\u241e"
 _FIXED_DATE = "26 Jul 2024"  # Llama 3's template prints today's date unless told one: runs must not depend on the day
+_SYSTEMS = 1024
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,28 @@ class SpeechPrompt:
     after: list[int]
 
 
-class ChatPrompt:
-    """Renders questions by the tokenizer's chat template.
+class Conversation(NamedTuple):
+    """Ids of a question with its answer.
 
-    The template is rendered once per system prompt with a sentinel as the user's text and split there. The audio stands
-    at the very start of the user turn, directly after its header and before the instruction, where LLaMA-Omni puts it;
-    the text twin has the question in the same place.
+    Attributes:
+        ids: Of the question (of a spoken one: what follows the audio), the answer and the token that ends it.
+        answer: Index of the first id that is learned.
+    """
+
+    ids: list[int]
+    answer: int
+
+
+class ChatPrompt:
+    """Renders questions and answers by the tokenizer's chat template.
+
+    A conversation is tokenized whole, so its ids are the template's own; the answer begins at the first id that the
+    prompt alone does not have in its place. It ends with the first token that the vocabulary marks special
+    (:class:`ChatTemplate`), which is what the model learns to stop with.
+
+    The audio stands at the very start of the user turn, directly after its header and before the instruction, where
+    LLaMA-Omni puts it; the text twin has the question in the same place. The ids on both sides of it are those of a
+    text in which it is one special token, as in transformers' audio LLMs.
 
     Args:
         tokenizer: Its chat template decides everything but the user's text.
@@ -39,7 +59,8 @@ class ChatPrompt:
         template_options: More variables for the template (``{"enable_thinking": false}`` for Qwen 3).
 
     Raises:
-        ValueError: If the tokenizer has no chat template, or the template changes or repeats the user's text.
+        ValueError: If the tokenizer has no chat template or no end-of-sequence token, or the template changes or
+            repeats a text.
     """
 
     def __init__(
@@ -50,43 +71,68 @@ class ChatPrompt:
         system: str | None = None,
         template_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if not tokenizer.chat_template:
-            raise ValueError(
-                f"{tokenizer.name_or_path}: the tokenizer has no chat template (allowed: an instruction-tuned model)"
-            )
         self.tokenizer = tokenizer
         self.speech_instruction = speech_instruction
         self.text_instruction = text_instruction
         self.system = system
-        self.template_options = {"date_string": _FIXED_DATE, **(template_options or {})}
-        self._frames: dict[str | None, tuple[str, str]] = {}
+        self.template = ChatTemplate(tokenizer, {"date_string": _FIXED_DATE, **(template_options or {})}, system)
+        self.end_id = self.template.end_id
+        self._marker = _plainest_special(tokenizer)
+        self._marker_id = int(tokenizer.convert_tokens_to_ids(self._marker))
         self._speech: dict[str | None, SpeechPrompt] = {}
-        self._answer_lead, self._answer_end = self._answer_frame()
+        self.tokenize = PieceTokenizer(tokenizer, self._marker + self.conversation_text("Q", "A"))
+
+    def text(self, question: str, system: str | None = None) -> list[int]:
+        """Ids of a text question, up to and with the generation prompt: the template's own ids.
+
+        Raises:
+            TemplateRefusalError: If the template refuses it, as the other methods do.
+        """
+        return self._ids(self.template.prompt(question + self.text_instruction, self._system(system)))
+
+    def conversation(self, question: str, target: str | None, system: str | None = None) -> Conversation:
+        """Ids of a text question with its answer: the template's own ids; without a target, of the question alone."""
+        if target is None:
+            ids = self.text(question, system)
+            return Conversation(ids, len(ids))
+        rendered = self.template.conversation(question + self.text_instruction, target, self._system(system))
+        prompt, whole = self.tokenize(rendered)
+        return Conversation(whole, _shared(prompt, whole))
+
+    def conversation_text(self, question: str, target: str, system: str | None = None) -> str:
+        """What :meth:`conversation` makes ids of."""
+        return self.template.conversation(question + self.text_instruction, target, self._system(system)).whole
 
     def speech(self, system: str | None = None) -> SpeechPrompt:
         """Ids around the audio of a spoken question, up to and with the generation prompt."""
-        key = self.system if system is None else system
+        key = self._system(system)
         if key not in self._speech:
-            head, tail = self._frame(key)
-            self._speech[key] = SpeechPrompt(self._ids(head), self._ids(self.speech_instruction + tail))
+            if len(self._speech) >= _SYSTEMS:
+                self._speech.clear()
+            head, _, tail = self.template.prompt(_AUDIO + self.speech_instruction, key).partition(_AUDIO)
+            place = self._ids(head).count(self._marker_id)  # the head may hold the same token
+            before, after = self._split(self._ids(head + self._marker + tail), place)
+            self._speech[key] = SpeechPrompt(before, after)
         return self._speech[key]
 
-    def text(self, question: str, system: str | None = None) -> list[int]:
-        """Ids of a text question, up to and with the generation prompt: the template's own ids."""
-        return self._ids(self.render(question, system))
+    def spoken_conversation(self, target: str | None, system: str | None = None) -> Conversation:
+        """Ids of what follows the audio of a spoken question, with its answer if there is a target."""
+        prompt = self.speech(system).after
+        if target is None:
+            return Conversation(prompt, len(prompt))
+        ids = self._split(self._ids(self.spoken_text(target, system)))[1]
+        return Conversation(ids, _shared(prompt, ids))
 
-    def render(self, question: str, system: str | None = None) -> str:
-        """The prompt of a text question as a string."""
-        head, tail = self._frame(self.system if system is None else system)
-        return head + question + self.text_instruction + tail
+    def spoken_text(self, target: str, system: str | None = None) -> str:
+        """What :meth:`spoken_conversation` makes ids of: one token in the place of the audio, then the rest."""
+        question = _AUDIO + self.speech_instruction
+        whole = self.template.conversation(question, target, self._system(system)).whole
+        return self._marker + whole.partition(_AUDIO)[2]
 
     def answer(self, target: str) -> list[int]:
-        """Ids of an answer with the end of the turn: what is supervised."""
-        return self._ids(self.answer_text(target))
-
-    def answer_text(self, target: str) -> str:
-        """The answer with the end of its turn as a string."""
-        return self._answer_lead + target + self._answer_end
+        """Ids that are learned of an answer to a text question, the end of the turn included."""
+        ids, start = self.conversation("?", target)
+        return ids[start:]
 
     def plain(self, text: str) -> list[int]:
         """Ids of a text that is no conversation, as the tokenizer begins and ends one."""
@@ -96,54 +142,30 @@ class ChatPrompt:
         """Ids of a question alone (for CTC alignment)."""
         return self._ids(question)
 
-    def _frame(self, system: str | None) -> tuple[str, str]:
-        """What stands before and after the user's text, the generation prompt included."""
-        if system not in self._frames:
-            rendered = self._apply(self._messages(system), add_generation_prompt=True)
-            parts = rendered.split(_SENTINEL)
-            if len(parts) != 2:
-                raise ValueError(
-                    f"{self.tokenizer.name_or_path}: the chat template shows the user's text {len(parts) - 1} times "
-                    "(allowed: a template that shows it once, unchanged)"
-                )
-            self._frames[system] = (parts[0], parts[1])
-        return self._frames[system]
+    def _system(self, system: str | None) -> str | None:
+        return self.system if system is None else system
 
-    def _answer_frame(self) -> tuple[str, str]:
-        """Text between generation prompt and answer, and the end of turn after the answer.
-
-        Templates may print more after the end-of-turn token (a line feed): the model never has to say it, so the end is
-        cut after the first special token; where a template prints none, the end-of-sequence token is taken.
-        """
-        head, tail = self._frame(self.system)
-        prompt = head + _SENTINEL + tail
-        reply = {"role": "assistant", "content": _SENTINEL}
-        whole = self._apply([*self._messages(self.system), reply], add_generation_prompt=False)
-        before, _, after = whole.rpartition(_SENTINEL)
-        lead = before[len(prompt) :] if before.startswith(prompt) else ""
-        specials = {str(token) for token in self.tokenizer.all_special_tokens}
-        found = [(after.find(token), token) for token in specials if token and token in after]
-        if not found:
-            return lead, str(self.tokenizer.eos_token)
-        start, token = min(found, key=lambda pair: (pair[0], -len(pair[1])))
-        return lead, after[: start + len(token)]
-
-    def _messages(self, system: str | None) -> list[dict[str, str]]:
-        user = {"role": "user", "content": _SENTINEL}
-        return [user] if system is None else [{"role": "system", "content": system}, user]
-
-    def _apply(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **self.template_options
-            )
-        except TemplateError as error:
-            roles = [message["role"] for message in messages]
-            raise ValueError(f"{self.tokenizer.name_or_path}: the chat template refuses {roles}: {error}") from None
-        return str(rendered)
+    def _split(self, ids: list[int], place: int = 0) -> tuple[list[int], list[int]]:
+        """What stands before and after the token in the place of the audio."""
+        at = -1
+        for _ in range(place + 1):
+            at = ids.index(self._marker_id, at + 1)
+        return ids[:at], ids[at + 1 :]
 
     def _ids(self, text: str) -> list[int]:
-        # Templates print the beginning-of-sequence token themselves.
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+        return self.tokenize([text])[0] if text else []
+
+
+def _shared(prompt: list[int], whole: list[int]) -> int:
+    """How many ids both begin with: fewer than the prompt has where its end merges with the answer's beginning."""
+    if whole[: len(prompt)] == prompt:
+        return len(prompt)
+    return next(i for i, (ours, theirs) in enumerate(zip(prompt, whole, strict=False)) if ours != theirs)
+
+
+def _plainest_special(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A special token that takes no white space from its neighbours: it stands for the audio."""
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
+    if not added:
+        return str(tokenizer.eos_token)
+    return min(added, key=lambda token: (token.lstrip + token.rstrip + token.single_word, token.normalized)).content

@@ -244,6 +244,11 @@ class SpeechTextData(L.LightningDataModule):
         return self._probe_set.batches(name, self.factory)
 
     @property
+    def end_id(self) -> int:
+        """The token that ends an answer in the connected model's chat template."""
+        return self.factory().prompt.end_id
+
+    @property
     def skipped(self) -> dict[str, int]:
         """Examples left out so far on this rank: reason -> count."""
         return dict(self.bad.counts)

@@ -21,8 +21,10 @@ def start_at_embedding_norm(adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, 
         vocabulary: Number of token ids that have an embedding in use.
     """
     device = next(encoder.parameters()).device
-    ids = torch.arange(vocabulary, device=llm.device)
-    norm = llm.get_input_embeddings()(ids).float().norm(dim=-1).mean()
+    table = llm.get_input_embeddings()
+    # Gemma 3's text models have fewer rows than their tokenizer, which they share with the others, has tokens.
+    ids = torch.arange(min(vocabulary, table.weight.shape[0]), device=llm.device)
+    norm = table(ids).float().norm(dim=-1).mean()
     generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
     noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
     features = encoder.extractor()(noise)[None].to(device)

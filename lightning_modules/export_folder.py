@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from .adapters import adapter_layers, without_adapters
 from .adaptor_file import save_adaptor
+from .generation import stop_ids
 
 if TYPE_CHECKING:
     from .speech_llm import SpeechLLM
@@ -82,7 +83,12 @@ def check_target(folder: Path) -> None:
 
 
 def write_export(
-    folder: Path, model: SpeechLLM, settings: Mapping[str, Any], prompts: Mapping[str, Any], origin: Mapping[str, Any]
+    folder: Path,
+    model: SpeechLLM,
+    settings: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    end_id: int | None = None,
 ) -> None:
     """Writes a temporary folder beside the target and renames it.
 
@@ -92,6 +98,7 @@ def write_export(
         settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
         prompts: Prompt settings of the data module.
         origin: What it was made from, for people.
+        end_id: The token that ends an answer in the chat template: a stop for whoever generates with the folder.
 
     Raises:
         FileExistsError: If the target is there and is no export.
@@ -105,6 +112,7 @@ def write_export(
     try:
         os.chmod(temporary, 0o755)  # mkdtemp makes it private
         _write_parts(temporary, model)
+        _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
         kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
         adapted = bool(adapter_layers(model.llm))
         manifest = {
@@ -138,6 +146,14 @@ def _write_parts(folder: Path, model: SpeechLLM) -> None:
     if any(p.requires_grad for p in model.encoder.parameters()):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
         save_file(weights, folder / ENCODER, metadata={"format": "pt"})
+
+
+def _add_stops(folder: Path, stops: list[int]) -> None:
+    """Names all stops in ``generation_config.json``; how the LLM's makers sample stays as it is."""
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config["eos_token_id"] = stops[0] if len(stops) == 1 else stops
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _replace(temporary: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from .combination import check_combination
 from .encoders import SpeechEncoder
 from .front_end import FrontEnd
 from .frozen_state import frozen_hash, frozen_names
-from .generation import greedy_answers
+from .generation import greedily, greedy_answers, stop_ids
 from .item_divergences import ItemDivergences, item_divergences
 from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
@@ -32,6 +33,7 @@ from .shared_logits import SharedLogits
 from .token_normalizer import TokenNormalizer
 from .trained_parts import TrainedParts
 from .tuning import FullFineTuning, Tuning
+from .vocabulary import check_vocabulary
 
 
 class SpeechLLM(TrainedParts):
@@ -87,6 +89,11 @@ class SpeechLLM(TrainedParts):
         self.tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(llm))
         if self.tokenizer.chat_template is None:
             raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
+        if self.tokenizer.eos_token is None:
+            raise ValueError(
+                f"model.llm: the tokenizer of '{llm}' has no end-of-sequence token; "
+                "allowed: one with eos_token in its tokenizer_config.json"
+            )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if adaptor_weights is not None:
@@ -111,6 +118,7 @@ class SpeechLLM(TrainedParts):
             return
         path = resolve_pretrained(self.llm_source)
         self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=torch.get_default_dtype(), **self.tuning.loading())
+        check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
         self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
         if self.adaptor_weights is None:
@@ -196,9 +204,10 @@ class SpeechLLM(TrainedParts):
             max_new_tokens: Longest answer; default the module's own setting.
         """
         inputs = self.embed(batch)
+        embeds, mask = inputs["inputs_embeds"], inputs["attention_mask"]
         length = max_new_tokens or self.max_new_tokens
         with self.tuning.reading(batch.audio_mask):
-            return greedy_answers(self.llm, self.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], length)
+            return greedy_answers(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
 
     @staticmethod
     def find_pretrained(source: str) -> str:
@@ -211,7 +220,11 @@ class SpeechLLM(TrainedParts):
         with self.reference.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
             length = max_new_tokens or self.max_new_tokens
-            return greedy_answers(llm, self.tokenizer, embeds, batch.attention_mask, length)
+            return greedy_answers(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id)
+
+    def writing_greedily(self, end_id: int | None = None) -> AbstractContextManager[None]:
+        """Lets whoever calls the LLM's own ``generate`` meanwhile get greedy answers, which may end with ``end_id``."""
+        return greedily(self.llm, self.tokenizer, stop_ids(self.llm, self.tokenizer, end_id))
 
     # ------------------------------------------------------------------ steps
 

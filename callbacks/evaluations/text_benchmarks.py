@@ -46,7 +46,7 @@ class TextBenchmarks(Evaluation):
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         scores = BenchmarkScores()
         if scorer.rank == 0:
-            with scorer.reading_text() as llm:
+            with scorer.reading_text() as llm, scorer.model.writing_greedily(scorer.data.end_id):
                 scores = run_benchmarks(
                     llm,
                     scorer.model.tokenizer,

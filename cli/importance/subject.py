@@ -108,6 +108,7 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32", o
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ...lightning_modules.pretrained import resolve_pretrained
+    from ...lightning_modules.vocabulary import check_vocabulary
 
     source = resolve_pretrained(name)
     try:
@@ -118,6 +119,7 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32", o
         raise CommandError(
             f"{owner}: {name} cannot be loaded ({str(error).splitlines()[0]}); allowed: {allowed}"
         ) from error
+    check_vocabulary(llm, tokenizer, f"{owner}: {name}")
     return Subject(name, llm.to(where).eval(), TextFrontEnd(tokenizer))
 
 

@@ -82,8 +82,9 @@ def test_targets_are_the_greedy_answers_and_the_rest_stays(
     for identity, row in before.items():
         prompt = ChatPrompt(tokenizer).text(row["question"], row.get("system"))
         ids = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :]
-        ended = any(int(i) in model.generation_config.eos_token_id for i in ids)
-        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        ends = [at for at, i in enumerate(ids.tolist()) if i in model.generation_config.eos_token_id]
+        ended = bool(ends)
+        text = tokenizer.decode(ids[: ends[0] if ends else None], skip_special_tokens=True).strip()
         if not ended or not text:
             left_out += 1
             assert identity not in after

@@ -76,29 +76,92 @@ def test_unfit_templates_are_named(tiny_tokenizer: Any) -> None:
         ChatPrompt(with_template(tiny_tokenizer, None))
     with pytest.raises(ValueError, match="shows the user's text 0 times"):
         ChatPrompt(with_template(tiny_tokenizer, "hello"))
+    silent = "{{ messages[0]['content'] }}"
+    with pytest.raises(ValueError, match="shows the answer 0 times"):
+        ChatPrompt(with_template(tiny_tokenizer, silent))
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    refusing += "{{ messages[0]['content'] }}"
+    refusing += "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     ChatPrompt(with_template(tiny_tokenizer, refusing))
     with pytest.raises(ValueError, match=r"refuses \['system', 'user'\]: no system role"):
         ChatPrompt(with_template(tiny_tokenizer, refusing), system="S")
 
 
+def test_a_tokenizer_without_an_end_is_refused(tiny_tokenizer: Any) -> None:
+    import copy
+
+    endless = copy.deepcopy(tiny_tokenizer)
+    endless.eos_token = None
+    with pytest.raises(ValueError, match=r"no end-of-sequence token \(allowed: one with eos_token"):
+        ChatPrompt(endless)
+
+
 def test_the_prompt_does_not_depend_on_the_day(tiny_tokenizer: Any) -> None:
     template = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-    template += "{{ date_string }}{{ messages[0]['content'] }}"
+    template += "{{ date_string }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     dated = with_template(tiny_tokenizer, template)
     assert tiny_tokenizer.decode(ChatPrompt(dated).text("What?")) == "26 Jul 2024What?"
     chosen = ChatPrompt(dated, template_options={"date_string": "1 May 2020"})
     assert tiny_tokenizer.decode(chosen.text("What?")) == "1 May 2020What?"
 
 
+def answer_text(tokenizer: Any, template: str) -> str:
+    return str(tokenizer.decode(ChatPrompt(with_template(tokenizer, template)).answer("Paris")))
+
+
 def test_answers_of_templates_that_differ_from_their_generation_prompt(tiny_tokenizer: Any) -> None:
     # Llama 2 prints " answer </s>" after a prompt that ends without the blank; a bare one ends with nothing at all.
-    spaced = with_template(
-        tiny_tokenizer,
-        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
-        "{% else %} {{ m['content'] }} <|im_end|>{% endif %}{% endfor %}",
-    )
-    assert ChatPrompt(spaced).answer_text("Paris") == " Paris <|im_end|>"
-    bare = with_template(tiny_tokenizer, "{% for m in messages %}{{ m['content'] }}|{% endfor %}")
-    assert ChatPrompt(bare).answer_text("Paris") == "Paris<|im_end|>"
+    spaced = "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    spaced += "{% else %} {{ m['content'] }} <|im_end|>{% endif %}{% endfor %}"
+    assert answer_text(tiny_tokenizer, spaced) == " Paris <|im_end|>"
+    assert answer_text(tiny_tokenizer, "{% for m in messages %}{{ m['content'] }}|{% endfor %}") == "Paris<|im_end|>"
+
+
+def test_the_end_of_a_turn_is_found(tiny_tokenizer: Any) -> None:
+    turns = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ end }}\n{% endfor %}"
+    marked, unmarked = with_template(tiny_tokenizer, turns), with_template(tiny_tokenizer, turns)
+    marked.add_special_tokens({"additional_special_tokens": ["<end>", "<end>!"]})
+    unmarked.add_tokens(["<end>", "<user>"])
+    for tokenizer, end, expected in (
+        (marked, " <end> <|im_end|>", "<end>"),  # the first of two
+        (marked, "<end>!", "<end>!"),  # the longer of two
+        (marked, "", "<|im_end|>"),  # none: the end of the sequence
+        (unmarked, "<end>", "<end>"),  # added, though not marked special
+        (unmarked, "<end><|im_end|>", "<|im_end|>"),
+    ):
+        prompt = ChatPrompt(tokenizer, template_options={"end": end})
+        assert prompt.end_id == tokenizer.convert_tokens_to_ids(expected)
+        assert prompt.answer("Paris")[-1] == prompt.end_id
+    # Where only the next question ends a turn, its token is taken, but not one that begins a sequence.
+    roles = "{% for m in messages %}{{ {'user': opening, 'assistant': 'A: '}[m['role']] + m['content'] }}{% endfor %}"
+    for opening, expected in (("<end>", "<end>"), ("<|im_start|>", "<|im_end|>")):
+        prompt = ChatPrompt(with_template(marked, roles), template_options={"opening": opening})
+        assert prompt.end_id == marked.convert_tokens_to_ids(expected)
+
+
+def test_a_prompt_that_conversations_do_not_go_on_from_is_not_used(tiny_tokenizer: Any) -> None:
+    template = tiny_tokenizer.chat_template.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    prompt = ChatPrompt(with_template(tiny_tokenizer, template))
+    assert tiny_tokenizer.decode(prompt.text("What?")).endswith("<|im_start|>assistant\n")
+    assert tiny_tokenizer.decode(prompt.text(" What? ")).endswith(" What? <|im_end|>\n<|im_start|>assistant\n")
+    assert tiny_tokenizer.decode(prompt.answer("Paris")) == "Paris<|im_end|>"
+
+
+def test_templates_strip_what_they_strip(tiny_tokenizer: Any) -> None:
+    template = tiny_tokenizer.chat_template.replace("m['content']", "m['content'] | trim")
+    trimming = with_template(tiny_tokenizer, template)
+    assert ChatPrompt(trimming).answer(" Paris\n") == ChatPrompt(trimming).answer("Paris")
+    assert ChatPrompt(trimming).text(" What?") == ChatPrompt(trimming).text("What?")
+    assert ChatPrompt(tiny_tokenizer).answer(" Paris\n") != ChatPrompt(tiny_tokenizer).answer("Paris")
+
+
+def test_frames_of_many_system_prompts_do_not_pile_up(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from textkeep.datamodules import chat_template, prompts
+
+    monkeypatch.setattr(chat_template, "_FRAMES", 4)
+    monkeypatch.setattr(prompts, "_SYSTEMS", 4)
+    prompt = ChatPrompt(tiny_tokenizer)
+    for i in range(20):
+        assert prompt.text("What?", f"S{i}") == ChatPrompt(tiny_tokenizer, system=f"S{i}").text("What?")
+        assert prompt.speech(f"S{i}") == ChatPrompt(tiny_tokenizer, system=f"S{i}").speech()
+    assert len(prompt.template._frames) <= 4
+    assert len(prompt._speech) <= 4

@@ -1,0 +1,64 @@
+"""Ids of texts that are alike in most of their parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_KEPT = 4096
+_TRIED = "a b\n {0}a\n {0} b{0}{0}\n\nA\u4f60 1 "
+
+
+class PieceTokenizer:
+    """Tokenizes texts as the tokenizer does, but each piece of them only once.
+
+    A special token separates what stands before and after it: nothing merges across it. A conversation is therefore
+    tokenized in pieces that begin with one, and the pieces that all conversations share come from memory. A tokenizer
+    for which this does not hold gets its texts whole; so it does with tokens that take white space from before them.
+
+    Args:
+        tokenizer: Adds no special tokens of its own here: templates print the beginning of a sequence themselves.
+        sample: A text as they are going to be; the special tokens in it begin the pieces.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, sample: str) -> None:
+        self.tokenizer = tokenizer
+        self._memory: dict[str, list[int]] = {}
+        added = [
+            token for token in tokenizer.added_tokens_decoder.values() if token.special and token.content in sample
+        ]
+        plain = [t.content for t in added if t.content and not (t.lstrip or t.single_word or t.normalized)]
+        alternatives = "|".join(re.escape(text) for text in sorted(plain, key=len, reverse=True))
+        self._begin = re.compile(f"(?={alternatives})") if plain else None
+        tried = [sample, *map(_TRIED.format, plain)]
+        if self(tried) != self._whole(tried):
+            self._begin = None
+            self._memory.clear()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        if self._begin is None:
+            return self._whole(texts)
+        split = [[piece for piece in self._begin.split(text) if piece] for text in texts]
+        new = list({piece: None for pieces in split for piece in pieces if piece not in self._memory})
+        known = self._memory
+        if new:
+            found = dict(zip(new, self._whole(new), strict=True))
+            known = self._memory | found if len(found) > _KEPT else self._remembered(found)
+        return [[i for piece in pieces for i in known[piece]] for pieces in split]
+
+    def _remembered(self, found: dict[str, list[int]]) -> dict[str, list[int]]:
+        """What is known with what was found; when that is too much, the oldest half is forgotten for the next time."""
+        known = self._memory
+        known.update(found)
+        if len(known) > 2 * _KEPT:
+            self._memory = dict(list(known.items())[_KEPT:])
+        return known
+
+    def _whole(self, texts: Sequence[str]) -> list[list[int]]:
+        ids = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        return [list(row) for row in ids]

@@ -1,0 +1,130 @@
+"""Prompt and answer are the chat template's own ids, in the layouts and tokenizer builds of well-known LLMs."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from itertools import product
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken
+
+from textkeep.datamodules import ChatPrompt
+from textkeep.datamodules.prompts import SPEECH_INSTRUCTION
+
+from .layouts import LAYOUTS, Layout
+
+QUESTIONS = ["What is the capital of France?", " two  ", "1 + 1 = ?", "\u4f60\u597d", "a <b> c"]
+TARGETS = ["Paris", "Paris is it.\n\nYes.", "42", "\u4f60\u597d", "\U0001f389 ok", "'tis", "{{ x }}", "[x]"]
+EDGES = [" Paris", "\nParis", "\n\n 5", "Paris \n", "\t", "<b>Paris</b>", "a <|b|>\n"]
+"""Targets with ends that a template may strip, or that may merge with what stands beside them."""
+
+
+@cache
+def tokenizer_of(name: str) -> Any:
+    return LAYOUTS[name].tokenizer()
+
+
+def own_ids(tokenizer: Any, layout: Layout, *turns: tuple[str, str | None], generation: bool = False) -> list[int]:
+    """What transformers makes of the conversation."""
+    messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+    ids = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=generation, tokenize=True, return_dict=False, **layout.options
+    )
+    return list(ids)
+
+
+def shared(one: list[int], other: list[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_prompt_and_answer_are_the_templates_own_ids(name: str) -> None:
+    layout, tokenizer = LAYOUTS[name], tokenizer_of(name)
+    prompt = ChatPrompt(tokenizer, template_options=layout.options)
+    end = tokenizer.convert_tokens_to_ids(layout.end)
+    assert prompt.end_id == end
+    for system, question, target in product([None, "Be brief."][: 1 + layout.system], QUESTIONS, TARGETS + EDGES):
+        asked = [("system", system), ("user", question)]
+        whole = own_ids(tokenizer, layout, *asked, ("assistant", target))
+        ids, start = prompt.conversation(question, target, system)
+        following = whole if layout.prints_end else [*whole, end]
+        assert ids == following[: len(ids)], (system, question, target)
+        assert ids[-1] == end
+        assert end not in ids[start:-1]
+        said = prompt.text(question, system)
+        if not layout.opens_thought:
+            assert said == own_ids(tokenizer, layout, *asked, generation=True)
+        assert start == shared(said, ids)  # all that the prompt does not say is learned
+        learned = tokenizer.decode(ids[start:-1])
+        assert target.strip() in learned or "<unk>" in learned or "\ufffd" in learned
+        if target in TARGETS and "\ufffd" not in learned and "unigram" not in name:
+            assert learned.strip() == (layout.lead + target).strip()  # and nothing else
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_both_sides_of_the_audio_are_those_of_one_special_token(name: str) -> None:
+    layout, tokenizer = LAYOUTS[name], tokenizer_of(name)
+    with_audio = copy.deepcopy(tokenizer)
+    with_audio.add_special_tokens(
+        {"additional_special_tokens": [AddedToken("<|AUDIO|>", special=True, normalized=False)]}
+    )
+    audio = with_audio.convert_tokens_to_ids("<|AUDIO|>")
+    end = tokenizer.convert_tokens_to_ids(layout.end)
+    for instruction, system in product(
+        [SPEECH_INSTRUCTION, "", " Answer.", "\n\n", "5"], [None, "Be brief."][: 1 + layout.system]
+    ):
+        prompt = ChatPrompt(tokenizer, instruction, template_options=layout.options)
+        around = prompt.speech(system)
+        asked = [("system", system), ("user", f"<|AUDIO|>{instruction}")]
+        if not layout.opens_thought:
+            assert [*around.before, audio, *around.after] == own_ids(with_audio, layout, *asked, generation=True)
+        for target in TARGETS + EDGES:
+            whole = own_ids(with_audio, layout, *asked, ("assistant", target))
+            ids, start = prompt.spoken_conversation(target, system)
+            ours = [*around.before, audio, *ids]
+            assert ours == (whole if layout.prints_end else [*whole, end])[: len(ours)], (instruction, system, target)
+            assert ids[-1] == end
+            assert start == shared(around.after, ids)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_same_tokens_are_learned_in_writing_and_by_voice(name: str) -> None:
+    prompt = ChatPrompt(tokenizer_of(name), template_options=LAYOUTS[name].options)
+    for question, target in product(QUESTIONS, TARGETS + EDGES):
+        written, spoken = prompt.conversation(question, target), prompt.spoken_conversation(target)
+        assert written.ids[written.answer :] == spoken.ids[spoken.answer :], (question, target)
+        assert target not in TARGETS or prompt.answer(target) == written.ids[written.answer :]
+
+
+def test_pieces_are_only_used_where_they_change_nothing() -> None:
+    layout = LAYOUTS["phi-4"]
+    tokenizer = layout.tokenizer()
+    assert ChatPrompt(tokenizer).tokenize._begin is not None
+    eats = AddedToken("<|im_sep|>", lstrip=True, rstrip=True, special=True, normalized=False)
+    for token in (eats, AddedToken("<|im_sep|>", special=True, normalized=True)):
+        other = Layout(_EATEN, layout.build, layout.specials, layout.eos, layout.end).tokenizer()
+        other.add_special_tokens({"additional_special_tokens": [token]})
+        prompt = ChatPrompt(other)
+        whole = own_ids(other, layout, ("user", "What?"), ("assistant", "Paris"))
+        assert prompt.conversation("What?", "Paris").ids == whole[: len(prompt.conversation("What?", "Paris").ids)]
+
+
+_EATEN = LAYOUTS["phi-4"].template.replace("{{ m['role'] }}<|im_sep|>", "{{ m['role'] }} <|im_sep|>\n")
+
+
+def test_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from textkeep.datamodules import pieces
+
+    monkeypatch.setattr(pieces, "_KEPT", 8)
+    tokenizer = tokenizer_of("smollm2")
+    prompt, fresh = ChatPrompt(tokenizer), ChatPrompt(tokenizer)
+    for i in range(60):
+        assert prompt.text(f"What {i}?") == own_ids(
+            tokenizer, LAYOUTS["smollm2"], ("user", f"What {i}?"), generation=True
+        )
+    assert len(prompt.tokenize._memory) <= 16
+    many = [prompt.template.prompt(f"Why {i}?", None) for i in range(40)]
+    assert prompt.tokenize(many) == [fresh.text(f"Why {i}?") for i in range(40)]
+    assert len(prompt.tokenize._memory) <= 16
