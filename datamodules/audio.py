@@ -1,10 +1,9 @@
-"""Clips to waveforms: soundfile decodes (wav, flac, ogg, opus, mp3), torchaudio resamples."""
+"""Clips to waveforms: decoded, mixed to mono, resampled."""
 
 from __future__ import annotations
 
 import io
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import soundfile
@@ -13,9 +12,17 @@ from torch import Tensor
 
 from .bad_examples import BadExampleError
 from .example import Audio, AudioArray, Example
+from .resampling import resample
+from .sound_files import read_sound, sound_seconds
 
 MAX_SECONDS = 30.0
 """Default limit of a clip: what Whisper's position table holds."""
+
+_LOUDEST = 100.0
+"""Peak (full scale is 1) from which on samples were not scaled: floats that hold 16-bit numbers reach 32,767."""
+
+_FULL_SCALE = {torch.uint8: (128, 128.0), torch.int16: (0, 2.0**15), torch.int32: (0, 2.0**31)}
+"""Zero and full scale of PCM samples."""
 
 
 def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX_SECONDS) -> Tensor:
@@ -25,12 +32,16 @@ def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX
         BadExampleError: If the clip is missing, corrupt, empty or longer than ``max_seconds``; it names the manifest's
             line.
     """
-    waveform, rate = _decode(example)
-    check_seconds(example, len(waveform) / rate, max_seconds)
+    waveform, rate, seconds = _decode(example, max_seconds)
+    check_seconds(example, seconds, max_seconds)
     mono = waveform.mean(dim=1) if waveform.dim() == 2 else waveform
-    if mono.numel() == 0 or not torch.isfinite(mono).all():
-        raise _corrupt(example, "it has no samples" if mono.numel() == 0 else "some samples are not finite")
-    return mono if rate == sampling_rate else _resampler(rate, sampling_rate)(mono)
+    if mono.numel() == 0:
+        raise _corrupt(example, "it has no samples")
+    if not torch.isfinite(mono).all():
+        raise _corrupt(example, "some samples are not finite")
+    if (peak := float(mono.abs().max())) > _LOUDEST:
+        raise _corrupt(example, f"samples reach {peak:.4g}, so they are not scaled to [-1, 1]")
+    return resample(mono, rate, sampling_rate)
 
 
 def clip_seconds(example: Example) -> float:
@@ -46,9 +57,9 @@ def clip_seconds(example: Example) -> float:
             raise BadExampleError("wrong type", example.location, detail)
         return float(given)
     if isinstance(example.audio, AudioArray):
-        return len(example.audio.waveform) / example.audio.sampling_rate
+        return len(_in_memory(example, example.audio)) / example.audio.sampling_rate
     try:
-        return float(soundfile.info(_file(example.audio)).duration)
+        return sound_seconds(_file(example.audio))
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise _corrupt(example, str(error)) from None
 
@@ -60,8 +71,9 @@ def clip_bytes(example: Example) -> bytes:
         BadExampleError: If the file cannot be read.
     """
     if isinstance(example.audio, AudioArray):
-        rate = str(example.audio.sampling_rate).encode()
-        return rate + example.audio.waveform.contiguous().numpy().tobytes()
+        samples = example.audio.waveform
+        kind = f"{example.audio.sampling_rate}:{tuple(samples.shape)}:{samples.dtype}:".encode()
+        return kind + samples.contiguous().flatten().view(torch.uint8).numpy().tobytes()
     try:
         file = _file(example.audio)
         return file.getvalue() if isinstance(file, io.BytesIO) else Path(file).read_bytes()
@@ -76,14 +88,35 @@ def check_seconds(example: Example, seconds: float, max_seconds: float) -> None:
         raise BadExampleError("too long", example.location, detail)
 
 
-def _decode(example: Example) -> tuple[Tensor, int]:
+def _decode(example: Example, max_seconds: float) -> tuple[Tensor, int, float]:
+    """Samples, (samples,) or (samples, channels), rate, and seconds of the whole clip."""
     if isinstance(example.audio, AudioArray):
-        return example.audio.waveform.float(), example.audio.sampling_rate
+        samples, rate = _in_memory(example, example.audio), example.audio.sampling_rate
+        return samples, rate, len(samples) / rate
     try:
-        samples, rate = soundfile.read(_file(example.audio), dtype="float32", always_2d=False)
+        sound = read_sound(_file(example.audio), max_seconds)
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise _corrupt(example, str(error)) from None
-    return torch.from_numpy(samples), rate
+    return torch.from_numpy(sound.samples), sound.rate, sound.seconds
+
+
+def _in_memory(example: Example, audio: AudioArray) -> Tensor:
+    """An array's samples as float32 in [-1, 1].
+
+    Raises:
+        BadExampleError: If it is of another shape or type than a clip has, or has no rate.
+    """
+    samples = audio.waveform
+    if audio.sampling_rate < 1:
+        raise _corrupt(example, f"its sampling rate is {audio.sampling_rate}")
+    if samples.dim() not in (1, 2) or (samples.dim() == 2 and samples.shape[1] > max(samples.shape[0], 1)):
+        raise _corrupt(example, f"its shape is {tuple(samples.shape)}, not (samples,) or (samples, channels)")
+    if samples.dtype in _FULL_SCALE:
+        offset, scale = _FULL_SCALE[samples.dtype]
+        return (samples.double().sub(offset) / scale).float()
+    if not samples.is_floating_point():
+        raise _corrupt(example, f"its samples are {samples.dtype}, whose full scale is unknown")
+    return samples.float()
 
 
 def _file(audio: Audio | None) -> str | io.BytesIO:
@@ -96,13 +129,6 @@ def _file(audio: Audio | None) -> str | io.BytesIO:
 
 def _corrupt(example: Example, cause: str) -> BadExampleError:
     what = example.audio if isinstance(example.audio, Path) else "the clip"
-    detail = f"{what} cannot be decoded ({cause.rstrip('.')}); allowed: what soundfile reads (wav, flac, ogg, mp3)"
+    reason = cause.rstrip(".: ") or "its content is damaged"
+    detail = f"{what} cannot be decoded ({reason}); allowed: what soundfile reads (wav, flac, ogg, mp3)"
     return BadExampleError("corrupt clip", example.location, detail)
-
-
-@lru_cache(maxsize=16)
-def _resampler(source: int, target: int) -> torch.nn.Module:
-    """The resampling filter for a pair of rates, built once per process."""
-    from torchaudio.transforms import Resample
-
-    return Resample(source, target)

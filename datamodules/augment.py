@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from .resampling import resample
 
 
 class Augment:
@@ -43,7 +44,8 @@ class Augment:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         if self.speed:
             factor = self.speed[int(torch.randint(len(self.speed), (1,), generator=generator))]
-            waveform = waveform if factor == 1 else _speed(sampling_rate, factor)(waveform)[0]
+            # Played at a rate `factor` times as high, then brought back to the rate of the others.
+            waveform = resample(waveform, round(factor * sampling_rate), sampling_rate)
         if self.noise_snr_db is not None:
             from torchaudio.functional import add_noise
 
@@ -52,11 +54,3 @@ class Augment:
             noise = torch.randn(waveform.shape, generator=generator)
             waveform = add_noise(waveform[None], noise[None], ratio)[0]
         return waveform
-
-
-@lru_cache(maxsize=32)
-def _speed(sampling_rate: int, factor: float) -> torch.nn.Module:
-    """The resampling filter of a speed, built once per process."""
-    from torchaudio.transforms import Speed
-
-    return Speed(sampling_rate, factor)

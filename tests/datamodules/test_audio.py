@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,41 @@ def test_corrupt_and_unfit_clips_are_named(tmp_path: Path) -> None:
         clip_seconds(example(broken, seconds=-1))
 
 
+@pytest.mark.parametrize(
+    ("waveform", "rate", "cause"),
+    [
+        (torch.zeros(2, 8000), 16000, r"its shape is \(2, 8000\), not \(samples,\) or \(samples, channels\)"),
+        (torch.zeros(1, 1, 8000), 16000, "its shape is"),
+        (torch.zeros(8000, dtype=torch.int64), 16000, r"its samples are torch\.int64, whose full scale is unknown"),
+        (torch.zeros(8000), 0, "its sampling rate is 0"),
+        (torch.full((8000,), 9000.0), 16000, r"samples reach 9000, so they are not scaled to \[-1, 1\]"),
+        (torch.full((8000,), 1e300, dtype=torch.float64), 16000, "not finite"),
+    ],
+)
+def test_what_is_no_waveform_is_never_taken_for_one(waveform: torch.Tensor, rate: int, cause: str) -> None:
+    with pytest.raises(BadExampleError, match=cause):
+        read_waveform(example(AudioArray(waveform, rate)), 16000)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float16, torch.float64])
+def test_arrays_of_every_type_hold_the_same_sound(dtype: torch.dtype) -> None:
+    sound = torch.from_numpy(tone(0.5))
+    zero, scale = {torch.uint8: (128, 127), torch.int16: (0, 2**15), torch.int32: (0, 2**31)}.get(dtype, (0, 1))
+    given = (sound.double() * scale + zero).round() if scale > 1 else sound
+    heard = read_waveform(example(AudioArray(given.to(dtype), 16000)), 16000)
+    assert heard.dtype == torch.float32
+    assert float((heard - sound).abs().max()) < (0.01 if dtype == torch.uint8 else 1e-3)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_files_of_every_depth_hold_the_same_sound(tmp_path: Path, subtype: str, channels: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([tone(0.5)] * channels, axis=1), 16000, subtype=subtype)
+    heard = read_waveform(example(path), 16000)[:8000]
+    assert np.abs(heard.numpy() - tone(0.5)).max() < 0.03
+
+
 def test_seconds_come_from_the_manifest_or_the_header(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(1.5, 22050), 22050)
@@ -91,6 +127,18 @@ def test_speed_changes_the_length_and_noise_has_the_ratio() -> None:
     noise = Augment(noise_snr_db=(10.0, 10.0))(clip, 16000, "a", 0) - clip
     ratio = 10 * torch.log10(clip.pow(2).sum() / noise.pow(2).sum())
     assert float(ratio) == pytest.approx(10.0, abs=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.93333, 1.0001, 1.13])
+def test_an_odd_speed_costs_no_more_than_a_round_one(factor: float) -> None:
+    """A filter bank for 16001 : 16000 would hold 256 million weights."""
+    clip = torch.from_numpy(tone(1.0))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    changed = Augment([factor])(clip, 16000, "a", 0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+    assert len(changed) == pytest.approx(16000 / factor, abs=2)
+    expected = tone(1.1, frequency=440 * round(16000 * factor) / 16000)[: len(changed)]
+    assert np.abs(changed.numpy() - expected)[200:-200].max() < 2e-3
 
 
 def test_augmentation_refuses_what_cannot_be_meant() -> None:
