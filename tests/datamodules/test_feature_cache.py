@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,41 @@ def test_damaged_entries_are_computed_again(
     loader = make(path, folder, front_end, encoder).train_dataloader()
     assert encoder.calls == 6
     assert all(torch.equal(a, b.features) for a, b in zip(whole, loader, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_entry_that_was_changed_is_never_trained_on(
+    make_manifest: ManifestMaker, front_end: EnergyFrontEnd, tmp_path: Path, workers: int
+) -> None:
+    """One number of it, its length in the header, or all of it by another clip's: the file is as long as before."""
+    path, folder, encoder = make_manifest(4), tmp_path / "cache", Encoder()
+    whole = [b.features for b in make(path, folder, front_end, encoder).train_dataloader()]
+    entries = sorted(folder.rglob("*.safetensors"))
+    number, header, emptied, _ = (bytearray(entry.read_bytes()) for entry in entries)
+    number[-2] ^= 1
+    at = header.index(b'feature_length":"') + len(b'feature_length":"')
+    header[at] = ord("9")
+    emptied[-40:] = bytes(40)
+    for entry, content in zip(entries, (number, header, emptied), strict=False):
+        entry.write_bytes(content)
+    if workers:  # a worker has no encoder: it names the entry, and the next start computes it
+        with pytest.raises(ValueError, match=r"cache entry .* is missing or damaged; allowed: to start again"):
+            list(make(path, folder, front_end, encoder, num_workers=workers).train_dataloader())
+        for _ in range(2):
+            with contextlib.suppress(ValueError):
+                list(make(path, folder, front_end, encoder, num_workers=workers).train_dataloader())
+    again = [b.features for b in make(path, folder, front_end, encoder, num_workers=workers).train_dataloader()]
+    assert encoder.calls == 7
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_an_entry_can_be_read_by_whom_the_umask_lets(
+    make_manifest: ManifestMaker, front_end: EnergyFrontEnd, tmp_path: Path
+) -> None:
+    list(make(make_manifest(1), tmp_path / "cache", front_end, Encoder()).train_dataloader())
+    (tmp_path / "plain").touch()
+    (entry,) = (tmp_path / "cache").rglob("*.safetensors")
+    assert entry.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_worker_never_runs_the_encoder(
