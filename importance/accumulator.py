@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from .estimators import ESTIMATORS
-from .factors import DenseFactors, EmbeddingFactors, Factors, VectorFactors
+from .factors import DenseFactors, EmbeddingFactors, Factors, VectorFactors, together
 from .kernels import (
     Tally,
     Workspace,
     gram_is_cheaper,
+    row_gradients,
     score_entries,
     score_norms,
     score_signed_entries,
@@ -33,6 +34,8 @@ class Accumulator:
         maps: Estimators for which every single weight's score is kept.
         maps_on_cpu: Keep those on the CPU.
         self_test: Keep the signed scores of the first batch, also if they are not asked for.
+        calls: How often a forward pass uses each site; once by default. The gradients of several uses are added up
+            before anything is scored, so :meth:`flush` must follow each backward pass.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Accumulator:
         maps: Collection[str] = (),
         maps_on_cpu: bool = False,
         self_test: bool = False,
+        calls: Sequence[int] | None = None,
     ) -> None:
         self.sites = sites
         self.estimators = tuple(estimators)
@@ -61,6 +65,9 @@ class Accumulator:
             }
             for site in sites
         ]
+        self._several = {index for index, count in enumerate(calls or ()) if count > 1}
+        self._uses: dict[int, list[DenseFactors | VectorFactors]] = {}
+        self._sums: dict[tuple[int, str], Tensor] = {}  # signed row and column sums (B, n) of sites with several uses
         self._tied: dict[int, DenseFactors] = {}
         self._active: tuple[str, ...] = ()
         self._scale = 1.0
@@ -99,16 +106,17 @@ class Accumulator:
         """See :class:`~textkeep.importance.taps.Sink`."""
         site = self.sites[index]
         if site.parameter is not None:
-            self._score(index, VectorFactors(vector_gradients(site.module, site.parameter, a, b)))
+            vectors = VectorFactors(vector_gradients(site.module, site.parameter, a, b, self._rows))
+            self._use(index, vectors)
             return
         a, b = self._by_example(site, a), self._by_example(site, b)
         if y is not None and site.tied is None and "signed_taylor" in self._active:
             self._signed_rows(index, self._by_example(site, y), b)
-        factors = DenseFactors(a.to(b.dtype), b, self._spans if a.shape[1] == self._length else None)
+        factors = DenseFactors(a.to(b.dtype), b, self._spans if self._inside_spans(b) else None)
         if site.tied is not None:
             self._tied[index] = factors
         else:
-            self._score(index, factors, cheap_signed=True)
+            self._use(index, factors)
 
     def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
@@ -126,21 +134,40 @@ class Accumulator:
         product = self._by_example(site, _wide(a) * _wide(dx))
         columns = product.sum(1)
         self.examples["signed_taylor"][-1][:, index] += columns.sum(1, dtype=torch.float64) * self._scale
-        tally = self.tallies[index]["signed_taylor"]
-        if tally.columns is not None:
-            tally.columns += columns.abs().sum(0, dtype=torch.float64) * self._scale
-            if site.head_dim and site.kind == "o":
-                self._add_heads(index, columns, site.head_dim)
+        self._add_signed(index, "columns", columns)
 
     def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`."""
         site = self.sites[index]
         table: Any = site.tied if site.tied is not None else site.module
-        if table.padding_idx is not None:
-            e = e * (ids != table.padding_idx).unsqueeze(-1)
         if ids.shape[0] != self._rows:
             raise RuntimeError(f"importance: {site.name} was looked up with ids of shape {tuple(ids.shape)}")
+        e = row_gradients(table, ids, e)
+        if table.padding_idx is not None:
+            e = e * (ids != table.padding_idx).unsqueeze(-1)
         self._score(index, EmbeddingFactors(ids, e, site.shape[0], self._tied.pop(index, None)))
+
+    def first_signed(self) -> Tensor | None:
+        """Signed scores (M,) of the first example of the open batch, if there are any."""
+        if self.check is not None:
+            return self.check[0]
+        parts = self.examples.get("signed_taylor")
+        return parts[-1][0] if parts else None
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Scores the sites with several uses, now that the gradients of all are there."""
+        for index, parts in self._uses.items():
+            self._score(index, together(parts), cheap_signed=self.sites[index].parameter is None)
+        for (index, side), sums in self._sums.items():
+            self._tally_signed(index, side, sums)
+        self._uses, self._sums = {}, {}
+
+    def _use(self, index: int, factors: DenseFactors | VectorFactors) -> None:
+        if index in self._several:
+            self._uses.setdefault(index, []).append(factors)
+        else:
+            self._score(index, factors, cheap_signed=self.sites[index].parameter is None)
 
     def _score(self, index: int, factors: Factors, cheap_signed: bool = False) -> None:
         site, tallies = self.sites[index], self.tallies[index]
@@ -169,18 +196,35 @@ class Accumulator:
 
     def _signed_rows(self, index: int, y: Tensor, b: Tensor) -> None:
         """Row sums of ``W * G_i``: ``sum_t b_t (y_t - bias)``."""
-        site = self.sites[index]
-        bias = bias_of(site.module)
-        rows = (_wide(b) * (_wide(y) - bias if bias is not None else _wide(y))).sum(1)
-        tally = self.tallies[index]["signed_taylor"]
-        if tally.rows is not None:
-            tally.rows += rows.abs().sum(0, dtype=torch.float64) * self._scale
-            if site.head_dim and site.kind in ("q", "k", "v"):
-                self._add_heads(index, rows, site.head_dim)
+        bias = bias_of(self.sites[index].module)
+        self._add_signed(index, "rows", (_wide(b) * (_wide(y) - bias if bias is not None else _wide(y))).sum(1))
+
+    def _add_signed(self, index: int, side: str, sums: Tensor) -> None:
+        """Takes signed row or column sums (B, n) of the examples; those of several uses are added up first."""
+        if index in self._several:
+            known = self._sums.get((index, side))
+            self._sums[(index, side)] = sums if known is None else known + sums
+        else:
+            self._tally_signed(index, side, sums)
+
+    def _tally_signed(self, index: int, side: str, sums: Tensor) -> None:
+        site, tally = self.sites[index], self.tallies[index]["signed_taylor"]
+        total = tally.rows if side == "rows" else tally.columns
+        if total is None:
+            return
+        total += sums.abs().sum(0, dtype=torch.float64) * self._scale
+        if site.head_dim and site.kind in (("q", "k", "v") if side == "rows" else ("o",)):
+            self._add_heads(index, sums, site.head_dim)
 
     def _add_heads(self, index: int, sums: Tensor, head_dim: int) -> None:
         per_head = sums.unflatten(1, (-1, head_dim)).sum(2, dtype=torch.float64).abs().sum(0) * self._scale
         self.heads[index] = self.heads[index] + per_head if index in self.heads else per_head
+
+    def _inside_spans(self, b: Tensor) -> bool:
+        """Whether there is no gradient outside the spans: not so where positions see later ones."""
+        if self._spans is None or b.shape[1] != self._length:
+            return False
+        return not any(b[i, :start].any() or b[i, stop:].any() for i, (start, stop) in enumerate(self._spans))
 
     def _by_example(self, site: Site, tensor: Tensor) -> Tensor:
         """(B, T, features) of what a module saw, which may have merged or split the middle dimensions."""

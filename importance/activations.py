@@ -30,7 +30,11 @@ class InputNorms:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hooks in place while the context lasts."""
-        handles = [s.module.register_forward_pre_hook(self._hook(i)) for i, s in enumerate(self._sites)]
+        handles = [
+            module.register_forward_pre_hook(self._hook(i))
+            for i, site in enumerate(self._sites)
+            for module in (site.module, *site.shared)
+        ]
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ which gives the cross term of tied weights without another formula.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -200,3 +201,11 @@ class VectorFactors:
         """See :class:`Factors`."""
         square = self.g.double().square()
         return square.sum(1), square.sum().reshape(1) if vectors else None, square.sum(0) if vectors else None
+
+
+def together(uses: Sequence[DenseFactors | VectorFactors]) -> Factors:
+    """The factors of a weight that is used several times: ``G_i = sum_k B_ik^T A_ik`` is one longer product."""
+    dense = [use for use in uses if isinstance(use, DenseFactors)]
+    if dense:
+        return DenseFactors(torch.cat([use.a for use in dense], dim=1), torch.cat([use.b for use in dense], dim=1))
+    return VectorFactors(torch.stack([use.g for use in uses if isinstance(use, VectorFactors)]).sum(0))

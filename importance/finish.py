@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from .accumulator import Accumulator
 from .activations import InputNorms
 from .collectives import Ranks, is_sharded
-from .conservation import check_conservation, conservation_errors, equal_pairs
 from .estimators import ESTIMATORS
 from .masks import Selection, scope_groups
 from .options import ProbeOptions
 from .record import Record
+from .self_test import SelfTest
 from .sites import SiteTable
 from .snapshot import Matrix, Snapshot
 from .storage import versions
@@ -36,6 +37,7 @@ def build_snapshot(
     record: Record,
     options: ProbeOptions,
     ranks: Ranks,
+    test: SelfTest,
     header: dict[str, Any],
 ) -> Snapshot:
     """Gathers all ranks and assembles the snapshot.
@@ -44,19 +46,20 @@ def build_snapshot(
         ValueError: If no rank had an example.
         RuntimeError: If the self-test fails.
     """
+    if ranks.rank == 0:
+        tell_what_is_missing(type(model).__name__, table)
     examples, record = _gathered(accumulator, record, ranks)
     count = len(record.losses)
     if not count:
         raise ValueError(f"importance: probe {header['name']!r} has no examples")
     _sum_over_ranks(accumulator, norms, ranks)
     accumulator.complete(count)
-    pairs = equal_pairs(table.sites, table.blocks)
-    errors = {}
+    errors: dict[str, float] = {}
+    pairs: list[tuple[int, int]] = []
     signed = examples.pop(CHECK, examples.get("signed_taylor"))
     if signed is not None and options.self_test:
-        errors = conservation_errors(signed, table.sites, pairs)
-        check_conservation(errors, options.autocast or accumulator.coarsest)
-    twins = {second: table.sites[first].name for first, second in pairs} if errors else {}
+        errors, pairs = test.run(signed, options.autocast or accumulator.coarsest, ranks)
+    twins = {second: table.sites[first].name for first, second in pairs}
     snapshot = Snapshot(
         table=[
             Matrix(
@@ -76,6 +79,24 @@ def build_snapshot(
     _fill(snapshot, table, accumulator, norms, options, ranks, is_sharded(model))
     snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
     return snapshot
+
+
+def tell_what_is_missing(model: str, table: SiteTable) -> None:
+    """Warns of matrices that are not scored: layer shares leave them out."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in table.untapped.items():
+        reasons.setdefault(reason.partition(", shape")[0], []).append(name)
+    if reasons:
+        parts = [f"{reason}: {names[0]}{_and_more(len(names) - 1)}" for reason, names in reasons.items()]
+        warnings.warn(
+            f"importance: {table.coverage:.1%} of the decoder's parameters in {model} are scored. Not scored: "
+            f"{'; '.join(parts)}",
+            stacklevel=3,
+        )
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count else ""
 
 
 def _gathered(accumulator: Accumulator, record: Record, ranks: Ranks) -> tuple[dict[str, np.ndarray], Record]:

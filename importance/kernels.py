@@ -184,21 +184,52 @@ def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> 
     return factors.length * (height + width) * (2 if vectors else 1) < height * width
 
 
-def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor) -> Tensor:
+def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, examples: int) -> Tensor:
     """Per-example gradients (B, n) of a small parameter, by running its module again for each example.
 
     Works for any formula of a norm. The module's ``forward`` is called directly, so no tap fires again.
+
+    Args:
+        module: The norm.
+        parameter: Its name there.
+        a: Inputs, examples first; an example may have several rows.
+        b: Gradients at the output, likewise.
+        examples: Number B.
     """
     original = module._parameters[parameter]
     assert original is not None
     gradients = []
     try:
         with torch.enable_grad():
-            for i in range(a.shape[0]):
+            for one, at_output in zip(a.chunk(examples), b.chunk(examples), strict=True):
                 leaf = original.detach().requires_grad_()
                 module._parameters[parameter] = leaf  # type: ignore[assignment]
-                output = module.forward(a[i : i + 1].detach())
-                gradients.append(torch.autograd.grad(output, leaf, b[i : i + 1])[0])
+                output = module.forward(one.detach())
+                gradients.append(torch.autograd.grad(output, leaf, at_output)[0])
     finally:
         module._parameters[parameter] = original
     return torch.stack(gradients)
+
+
+def row_gradients(table: nn.Embedding, ids: Tensor, e: Tensor) -> Tensor:
+    """Gradients (B, T, I) of the looked-up rows from those at the embedding's output: more than a copy in a subclass.
+
+    Some families scale what they look up. The module's own ``forward`` is run again on the rows alone, so any formula
+    that treats the positions apart is exact.
+
+    Args:
+        table: The embedding.
+        ids: What was looked up (B, T).
+        e: Gradients at the output (B, T, I).
+    """
+    if getattr(table.forward, "__func__", None) is nn.Embedding.forward:
+        return e
+    original, padding = table._parameters["weight"], table.padding_idx
+    places = torch.arange(ids.numel(), device=ids.device).view_as(ids)
+    try:
+        with torch.enable_grad():
+            rows = table.weight.detach()[ids.flatten()].requires_grad_()
+            table._parameters["weight"], table.padding_idx = rows, None  # type: ignore[assignment]
+            return torch.autograd.grad(table.forward(places), rows, e)[0].view_as(e)
+    finally:
+        table._parameters["weight"], table.padding_idx = original, padding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,9 +20,11 @@ from .finish import build_snapshot
 from .losses import IGNORED, AnswerLoss
 from .options import ProbeOptions
 from .record import Record, identities
+from .rehearsal import Use, rehearse, usable
+from .self_test import SelfTest
 from .sites import SiteTable, find_sites
 from .snapshot import Snapshot
-from .state import differentiable_embeddings, frozen, undisturbed, unwrap
+from .state import differentiable_embeddings, frozen, not_checkpointing, undisturbed, unwrap
 from .taps import Taps
 
 
@@ -63,7 +66,15 @@ def probe(
         header = {"step": step, "name": name, "seconds": time.perf_counter() - started}
         with torch.no_grad():
             return build_snapshot(
-                run.model, run.table, run.accumulator, run.norms, run.record, settings, run.ranks, header
+                run.model,
+                run.table,
+                run.accumulator,
+                run.norms,
+                run.record,
+                settings,
+                run.ranks,
+                run.self_test,
+                header,
             )
 
 
@@ -76,18 +87,30 @@ class _Measurement:
         self.table: SiteTable = find_sites(model, options.include)
         if options.include and "wanda" in estimators:
             raise ValueError("importance: wanda scores the inputs of Linear layers; leave include empty")
+        self.record = Record()
+        self._loss = AnswerLoss(model, options.autocast)
+        self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
+        self._device = next(model.parameters()).device
+        self._prepare([Use(calls=1, lookups=1) for _ in self.table.sites])
+
+    def _prepare(self, uses: Sequence[Use]) -> None:
+        """Makes everything that needs to know what is scored, and how a forward pass uses it."""
+        options, estimators = self.options, self.estimators
         maps = {*options.keep_maps, *(estimators if options.top_fraction else ())}
         maps = {n for n in maps if ESTIMATORS[n].maps and ESTIMATORS[n].per_example}
         signed = "signed_taylor" in estimators
         tested = options.self_test and not signed
         self.accumulator = Accumulator(
-            self.table.sites, estimators, options.vectors, maps, options.maps_on_cpu, self_test=tested
+            self.table.sites,
+            estimators,
+            options.vectors,
+            maps,
+            options.maps_on_cpu,
+            self_test=tested,
+            calls=[use.calls for use in uses],
         )
         self.norms = InputNorms(self.table.sites if "wanda" in estimators else [])
-        self.record = Record()
-        self._loss = AnswerLoss(model, options.autocast)
-        self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
-        self._device = next(model.parameters()).device
+        self.self_test = SelfTest(self.model, self._loss, self.table)
         outputs = any(ESTIMATORS[n].block is not None or n == "taylor_batch" for n in estimators)
         self._taps = Taps(
             self.table.sites,
@@ -95,6 +118,7 @@ class _Measurement:
             outputs=outputs or (signed and options.vectors),
             inputs=signed or tested,
             keep_outputs=signed and options.vectors,
+            uses=uses,
         )
 
     def measure(self, batches: Iterable[Mapping[str, Any]]) -> None:
@@ -104,6 +128,7 @@ class _Measurement:
         with ExitStack() as stack:
             stack.enter_context(undisturbed(self.model))
             stack.enter_context(frozen(self.model))
+            batches = self._rehearsed(batches)
             stack.enter_context(differentiable_embeddings(self.model))
             if gradients:
                 stack.enter_context(self._taps.attached())
@@ -114,6 +139,27 @@ class _Measurement:
                 assert last is not None
                 self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
 
+    def _rehearsed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The batches, after a look at how the model uses its weights on the first; every rank must call it."""
+        source = iter(batches)
+        first = next(source, None)
+        present = self.ranks.gather(first is not None)
+        if is_sharded(self.model) and any(present) and not all(present):
+            empty = ", ".join(str(rank) for rank, has in enumerate(present) if not has)
+            raise ValueError(f"importance: with FSDP every rank needs a batch of the probe; none on rank {empty}")
+        uses = None
+        if first is not None:
+            first = self._to_device(first)
+            with not_checkpointing(self.model):
+                uses = rehearse(self.table.sites, self._loss, first)
+        known = next((found for found in self.ranks.gather(uses) if found is not None), None)
+        if known is None:  # no rank has an example: told at the end
+            return iter(())
+        self.table, left = usable(self.table, known)
+        self._prepare(left)
+        self.self_test.batch = first
+        return itertools.chain([] if first is None else [first], source)
+
     def _in_step(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
         """The batches; under FSDP followed by ``None`` until the rank with the most is through.
 
@@ -122,22 +168,15 @@ class _Measurement:
         if not is_sharded(self.model):
             yield from batches
             return
-        source, first = iter(batches), True
+        source = iter(batches)
         while True:
             batch = next(source, None)
-            more = self.ranks.gather(batch is not None)
-            if first and any(more) and not all(more):
-                empty = ", ".join(str(rank) for rank, has in enumerate(more) if not has)
-                raise ValueError(f"importance: with FSDP every rank needs a batch of the probe; none on rank {empty}")
-            if not any(more):
+            if not any(self.ranks.gather(batch is not None)):
                 return
             yield batch
-            first = False
 
     def _run(self, batch: Mapping[str, Any], gradients: bool, counted: bool = True) -> None:
         labels: Tensor = batch["labels"]
-        if batch.get("inputs_embeds") is not None and "embeddings" in self.options.include:
-            raise ValueError("importance: include=embeddings needs input_ids: inputs_embeds bypass the embedding")
         mask = batch.get("attention_mask")
         mask = torch.ones_like(labels) if mask is None else mask
         # on an accelerator examples go through together, and asking for positions would wait for it
@@ -163,17 +202,26 @@ class _Measurement:
         if self._data_pass:
             self.accumulator.expect(self._data_pass if counted else ())
             losses.sum().backward(retain_graph=draws > 0)
-            self._taps.check()
+            self._after_backward()
         self.accumulator.expect(("fisher_sampled",) if counted else (), scale=1.0 / max(draws, 1))
         for draw in range(draws):
             seeds = [_seed(self.options.seed, draw, key) for key in ids]
             sampled = self._loss.sampled_targets(logits, targets, seeds)
             self._loss.per_example(logits, sampled).sum().backward(retain_graph=draw + 1 < draws)
-            self._taps.check()
+            self._after_backward()
+
+    def _after_backward(self) -> None:
+        self._taps.check()
+        self.accumulator.flush()
+        if self.self_test.first is None:
+            signed = self.accumulator.first_signed()
+            self.self_test.first = None if signed is None else signed.cpu().numpy()
 
     def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         if batch.get("labels") is None:
             raise ValueError(f"importance: a batch of the probe has no labels; it has {', '.join(batch)}")
+        if batch.get("inputs_embeds") is not None and "embeddings" in self.options.include:
+            raise ValueError("importance: include=embeddings needs input_ids: inputs_embeds bypass the embedding")
         return {k: v.to(self._device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 

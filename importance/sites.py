@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -41,6 +41,7 @@ class Site:
         head_dim: Size of an attention head where the matrix belongs to attention.
         parameter: For a norm: the name of the parameter inside ``module``; ``None`` for matrices.
         tied: For an output head that shares its weight: the embedding module.
+        shared: Further modules that use the same weight, in this block or others.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Site:
     head_dim: int | None = None
     parameter: str | None = None
     tied: nn.Embedding | None = None
+    shared: tuple[nn.Module, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of single weights."""
+        return self.shape[0] * self.shape[1]
 
     @property
     def stored(self) -> Tensor:
@@ -75,18 +82,30 @@ class SiteTable:
     """The sites of a model, and what is left out.
 
     Attributes:
-        sites: In the order of the module tree, that is by depth.
-        untapped: Parameter name -> reason, for weights of the decoder blocks that are not scored.
-        coverage: Scored parameters over all parameters of the decoder blocks (and of the chosen extras).
+        sites: In the order of the module tree, that is by depth; a weight that several modules share is one site.
+        untapped: Parameter name -> reason, for weights of the decoder that are not scored.
+        parameters: Number of parameters of the decoder: those of its blocks, the matrices of other lists of blocks,
+            and the chosen extras.
         layers: Number of decoder blocks.
         blocks: The module list of decoder blocks.
     """
 
     sites: list[Site] = field(default_factory=list)
     untapped: dict[str, str] = field(default_factory=dict)
-    coverage: float = 0.0
+    parameters: int = 0
     layers: int = 0
     blocks: nn.ModuleList = field(default_factory=nn.ModuleList)
+
+    @property
+    def coverage(self) -> float:
+        """Scored parameters over :attr:`parameters`."""
+        return sum(site.size for site in self.sites) / max(self.parameters, 1)
+
+    def without(self, reasons: Mapping[int, str]) -> SiteTable:
+        """The table with some sites (by index) not scored, and why."""
+        kept = [site for index, site in enumerate(self.sites) if index not in reasons]
+        left_out = {self.sites[index].name: reason for index, reason in reasons.items()}
+        return replace(self, sites=kept, untapped={**self.untapped, **left_out})
 
 
 def clean_name(name: str) -> str:
@@ -138,16 +157,50 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
         _add_block(table, block, f"{prefix}.{index}", index, norms="norms" in include)
     adapters = {id(p) for m in blocks.modules() if is_lora(m) for p in _lora_parameters(m)}
     counted = {id(p): p.numel() for p in blocks.parameters() if id(p) not in adapters}
-    if "embeddings" in include:
-        for site in _embedding_sites(model, blocks):
-            table.sites.append(site)
-            counted[id(site.stored)] = site.shape[0] * site.shape[1]
-    if "norms" in include:
-        for site in _outer_norms(model, blocks):
-            table.sites.append(site)
-            counted[id(site.stored)] = site.shape[1]
-    table.coverage = sum(s.shape[0] * s.shape[1] for s in table.sites) / max(sum(counted.values()), 1)
+    extras = list(_embedding_sites(model, blocks)) if "embeddings" in include else []
+    extras += _outer_norms(model, blocks) if "norms" in include else []
+    table.sites = one_a_weight([*table.sites, *extras], table.untapped)
+    counted.update({id(site.stored): site.size for site in extras})
+    for name, parameter in _other_stacks(model, blocks):
+        if id(parameter) not in counted:
+            counted[id(parameter)] = parameter.numel()
+            table.untapped[name] = "outside the decoder blocks"
+    table.parameters = sum(counted.values())
     return table
+
+
+def one_a_weight(sites: list[Site], untapped: dict[str, str]) -> list[Site]:
+    """Makes one site of those whose modules are or share the same weight: all its uses are scored together.
+
+    Args:
+        sites: By depth; the first of a weight gives its name and layer.
+        untapped: Parameter name -> reason; a weight that acts differently in the modules that share it is added.
+    """
+    by_weight: dict[int, list[Site]] = {}
+    for site in sites:
+        by_weight.setdefault(id(site.stored), []).append(site)
+    found = []
+    for first, *others in by_weight.values():
+        modules = tuple({id(s.module): s.module for s in others if s.module is not first.module}.values())
+        uses = (first.module, *modules)
+        apart = (
+            first.tied is not None or any(map(is_lora, uses)) or len({id(getattr(m, "bias", None)) for m in uses}) > 1
+        )
+        if modules and apart:
+            untapped[first.name] = "shared by modules with adapters or biases of their own"
+        else:
+            found.append(replace(first, shared=modules) if modules else first)
+    return found
+
+
+def _other_stacks(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str, nn.Parameter]]:
+    """Matrices in module lists beside the blocks: a second stack, a predictor of further tokens."""
+    inside = {id(m) for m in blocks.modules()}
+    for prefix, stack in model.named_modules():
+        if isinstance(stack, nn.ModuleList) and id(stack) not in inside:
+            for path, module in stack.named_modules():
+                if is_dense(module) and id(module) not in inside and isinstance(module.weight, nn.Parameter):
+                    yield clean_name(f"{prefix}.{path}.weight"), module.weight
 
 
 def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norms: bool) -> None:

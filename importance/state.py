@@ -49,6 +49,19 @@ def evaluation_flags(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def not_checkpointing(model: nn.Module) -> Iterator[None]:
+    """No layer recomputes its activations while the context lasts: for an example or two it is not worth it."""
+    flags = {module: module.training for module in model.modules()}
+    try:
+        for module in flags:
+            module.training = False
+        yield
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No parameter asks for a gradient: ``.grad``, reducers, scalers and optimisers see nothing of the backward."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -78,7 +91,9 @@ def differentiable_embeddings(model: nn.Module) -> Iterator[None]:
     """Makes embedding outputs ask for a gradient, so that the frozen first layers are reached by the backward."""
 
     def require(module: nn.Module, args: Any, output: Any) -> Any:
-        return output if output.requires_grad or not torch.is_grad_enabled() else output.requires_grad_()
+        if not isinstance(output, torch.Tensor) or output.requires_grad or not torch.is_grad_enabled():
+            return output
+        return output.requires_grad_().clone()  # a leaf could not be scaled in place, as some families do
 
     handles = [m.register_forward_hook(require) for m in model.modules() if isinstance(m, nn.Embedding)]
     try:

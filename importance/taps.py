@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .rehearsal import Use
 from .sites import Site
 
 
@@ -39,19 +40,19 @@ class OutputTap(torch.autograd.Function):
     """Identity on a module's output that reports (input, output, gradient)."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, a: Tensor, keep_output: bool, call: Any) -> Tensor:
-        """Keeps the input, and the output if asked."""
+    def forward(ctx: Any, y: Tensor, a: Tensor, keep_output: bool, copy: bool, call: Any) -> Tensor:
+        """Keeps the input, and the output if asked; a copy goes on where it will be written over."""
         ctx.save_for_backward(a, *([y] if keep_output else []))
         ctx.call = call
-        return y.view_as(y)
+        return y.clone() if copy else y.view_as(y)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Reports and passes the gradient on unchanged."""
         a, *y = ctx.saved_tensors
         with torch.no_grad():
             ctx.call(a, y[0] if y else None, gradients[0])
-        return gradients[0], None, None, None
+        return gradients[0], None, None, None, None
 
 
 class InputTap(torch.autograd.Function):
@@ -81,16 +82,28 @@ class Taps:
         outputs: Tap outputs (needed by Fisher, Taylor and signed row sums).
         inputs: Tap inputs of dense sites (needed by signed Taylor).
         keep_outputs: Hand the outputs to the sink too.
+        uses: How a forward pass uses each site; by default each is called once.
+
+    Attributes:
+        reached: Indices of the sites that have had a gradient.
     """
 
     def __init__(
-        self, sites: Sequence[Site], sink: Sink, outputs: bool, inputs: bool, keep_outputs: bool = False
+        self,
+        sites: Sequence[Site],
+        sink: Sink,
+        outputs: bool,
+        inputs: bool,
+        keep_outputs: bool = False,
+        uses: Sequence[Use] | None = None,
     ) -> None:
         self.sites = sites
+        self.reached: set[int] = set()
         self._sink = sink
         self._outputs, self._inputs, self._keep = outputs, inputs, keep_outputs
+        self._uses = uses or [Use(calls=1, lookups=int(site.tied is not None)) for site in sites]
         self._fired: Counter[tuple[str, int]] = Counter()
-        self._expected: set[tuple[str, int]] = set()
+        self._expected: dict[tuple[str, int], int] = {}
 
     @contextmanager
     def attached(self) -> Iterator[Taps]:
@@ -107,17 +120,23 @@ class Taps:
     def check(self) -> None:
         """Compares what fired in one backward pass with what must have, and starts a new count.
 
+        A tap that is silent tells of a weight that no gradient reaches: its score is zero. But a whole decoder block
+        without one has lost its taps.
+
         Raises:
-            RuntimeError: If a tap was silent or fired twice: the scores would be wrong.
+            RuntimeError: If a tap fired too often or a block's were all silent: the scores would be wrong.
         """
-        wrong = [key for key in self._expected | set(self._fired) if self._fired[key] != 1]
         fired, self._fired = self._fired, Counter()
+        wrong = [key for key in fired if fired[key] > self._expected[key]]
+        self.reached |= {index for _, index in fired}
+        heard = {self.sites[index].layer for _, index in fired}
+        wrong += [key for key in self._expected if self.sites[key[1]].layer not in heard]
         if wrong:
             part, index = min(wrong, key=lambda key: key[1])
             raise RuntimeError(
-                f"importance: {len(wrong)} of {len(self._expected)} taps did not fire exactly once, first "
-                f"{self.sites[index].name} ({part}: {fired[(part, index)]} times). Compiled blocks, weights used "
-                f"twice or skipped layers cannot be measured; pass the uncompiled model"
+                f"importance: {len(wrong)} of {len(self._expected)} taps did not fire as often as their modules were "
+                f"called, first {self.sites[index].name} ({part}: {fired[(part, index)]} times). Compiled or skipped "
+                f"blocks cannot be measured; pass the uncompiled model"
             )
 
     def _attach(self, index: int, site: Site) -> list[Any]:
@@ -125,16 +144,18 @@ class Taps:
             return [self._on_lookup(index, site.module)]
         handles = []
         dense = site.parameter is None
-        if self._outputs or not dense or site.tied is not None:
-            handles.append(self._on_output(index, site.module))
-        if self._inputs and dense and site.tied is None:
-            handles.append(self._on_input(index, site.module))
+        for module in (site.module, *site.shared):
+            if self._outputs or not dense or site.tied is not None:
+                handles.append(self._on_output(index, module))
+            if self._inputs and dense and site.tied is None:
+                handles.append(self._on_input(index, module))
         if site.tied is not None:
             handles.append(self._on_lookup(index, site.tied))
         return handles
 
     def _counted(self, part: str, index: int, report: Any) -> Any:
-        self._expected.add((part, index))
+        use = self._uses[index]
+        self._expected[(part, index)] = use.lookups if part == "lookup" and use.lookups else use.calls
 
         def call(*tensors: Tensor | None) -> None:
             self._fired[(part, index)] += 1
@@ -144,9 +165,10 @@ class Taps:
 
     def _on_output(self, index: int, module: nn.Module) -> Any:
         call = self._counted("output", index, self._sink.output_gradient)
+        copy = self._uses[index].overwritten
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return OutputTap.apply(output, args[0], self._keep, call)
+            return OutputTap.apply(output, args[0], self._keep, copy, call)
 
         return module.register_forward_hook(hook)
 
@@ -160,9 +182,9 @@ class Taps:
 
     def _on_lookup(self, index: int, module: nn.Module) -> Any:
         call = self._counted("lookup", index, self._sink.lookup_gradient)
+        copy = self._uses[index].overwritten
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            taps = OutputTap.apply(output, args[0], False, lambda ids, _, e: call(ids, e))
-            return taps
+            return OutputTap.apply(output, args[0], False, copy, lambda ids, _, e: call(ids, e))
 
         return module.register_forward_hook(hook)

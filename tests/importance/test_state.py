@@ -140,32 +140,6 @@ def test_dropout_called_by_a_checkpointing_layer_itself_is_off() -> None:
     assert model.model.decoder.layers[0].dropout == 0.4
 
 
-def test_a_silent_tap_is_an_error() -> None:
-    model = tiny_llama()
-    layer = model.model.layers[1].mlp
-    layer.forward = lambda x: layer.down_proj(layer.act_fn(layer.gate_proj(x)))  # up_proj is never called
-    with pytest.raises(RuntimeError, match="did not fire exactly once"):
-        probe(model, [make_batch()])
-
-
-def test_a_weight_used_twice_is_an_error() -> None:
-    model = tiny_llama()
-    model.model.layers[1].mlp = model.model.layers[0].mlp
-    with pytest.raises(RuntimeError, match="did not fire exactly once"):
-        probe(model, [make_batch()])
-
-
-def test_a_broken_identity_is_an_error() -> None:
-    model = tiny_llama()
-    up = model.model.layers[0].mlp.up_proj
-    inner = up.forward
-    up.forward = lambda x: inner(x) + 0.1  # a bias that the taps do not know of
-    for estimators in ("signed_taylor", "fisher", "taylor", "fisher_sampled", "taylor_batch"):
-        with pytest.raises(RuntimeError, match="self-test"):
-            probe(model, [make_batch()], estimators, vectors=False)
-    assert probe(model, [make_batch()], self_test=False).meta["conservation"] == {}
-
-
 @pytest.mark.parametrize("estimator", ["signed_taylor", "fisher", "taylor", "fisher_sampled", "taylor_batch"])
 def test_every_measurement_with_gradients_tests_itself(estimator: str) -> None:
     snapshot = probe(tiny_llama(), [make_batch(padded=True), make_batch(seed=1)], estimator, vectors=False)
