@@ -26,7 +26,8 @@ def js_distance(before: Profile, after: Profile) -> np.ndarray:
     """
     from scipy.spatial.distance import jensenshannon
 
-    return np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
+    distance = np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
+    return np.clip(distance, 0.0, 1.0)  # rounding
 
 
 def wasserstein(before: Profile, after: Profile) -> np.ndarray:

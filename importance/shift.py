@@ -1,14 +1,15 @@
-"""How importance moved between two snapshots, each figure with an interval and with what chance alone would give."""
+"""How importance moved between two snapshots: each figure with an interval, a test and a scale."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .masks import overlap
 from .metrics import METRICS, NO_CHANGE, Profile
+from .permutation import Permutation, paired_permutation
 from .snapshot import Snapshot
 
 LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
@@ -22,10 +23,12 @@ class Estimate:
         value: On all examples.
         low: Lower end of the paired-bootstrap 90 % interval over examples; ``None`` without per-example scores.
         high: Upper end.
-        null: Median of the same figure between random halves of the reference's examples: what sampling alone gives.
-            Of a signed figure its size; of a rank correlation the correlation.
-        null_p95: What 95 % of the halves stay within: the 95th percentile, of a rank correlation the 5th. Halves hold
-            half the examples, so this errs on the safe side.
+        null: Median of the same figure between random halves of the reference's examples. It is a scale: what another
+            probe of half the size would differ by without any training. Of a signed figure its size; of a rank
+            correlation the correlation.
+        null_p95: What 95 % of the halves stay within: the 95th percentile, of a rank correlation the 5th.
+        p: Whether these examples moved: the p-value of the paired permutation test (:func:`paired_permutation`).
+            Halves are different examples and no null of that; ``None`` without per-example scores.
     """
 
     value: float
@@ -33,6 +36,7 @@ class Estimate:
     high: float | None = None
     null: float | None = None
     null_p95: float | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Shift:
         top_overlap: Share of the top-k weights that are top-k in both, if both snapshots have masks.
         top_chance: What two random choices would share.
         examples: Number of examples.
+        p_floor: The smallest p-value that the test can give; a ``p`` at it means "at most". ``None`` without a test.
+        untested: Why there is no paired test; empty where there is one.
     """
 
     estimator: str
@@ -66,6 +72,8 @@ class Shift:
     examples: int
     top_overlap: float | None = None
     top_chance: float | None = None
+    p_floor: float | None = None
+    untested: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -79,7 +87,7 @@ def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int =
         before: Reference.
         after: Measured on the same probe with the same settings.
         estimator: Name.
-        replicates: Bootstrap samples and half splits; 0 gives values only.
+        replicates: Bootstrap samples and half splits; 0 gives values only, without a test.
         seed: Of the resampling.
 
     Raises:
@@ -92,9 +100,12 @@ def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int =
     ratios = second / np.maximum(first, np.finfo(float).tiny)
     metrics = {name: Estimate(value) for name, value in values.items()}
     layers = {label: Estimate(float(ratio)) for label, ratio in zip(labels, ratios, strict=True)}
-    if replicates and estimator in before.examples:
+    floor, untested = None, untestable(before, after, estimator)
+    if replicates and not untested:
         pair = before.per_example(estimator) @ member, _paired(before, after, estimator) @ member
         metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed))
+        test = paired_permutation(*pair, seed=seed)
+        metrics, floor = {name: replace(found, p=test.p[name]) for name, found in metrics.items()}, test.floor
     shared, chance = _top_overlap(before, after, estimator)
     return Shift(
         estimator=estimator,
@@ -109,7 +120,29 @@ def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int =
         examples=len(before.losses),
         top_overlap=shared,
         top_chance=chance,
+        p_floor=floor,
+        untested=untested,
     )
+
+
+def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutation:
+    """The paired permutation test of :func:`compare` alone.
+
+    Raises:
+        ValueError: If the snapshots cannot be compared, or there are no per-example scores.
+    """
+    check_comparable(before, after, estimator)
+    if untested := untestable(before, after, estimator):
+        raise ValueError(f"importance: {untested}")
+    _, member = before.membership(estimator)
+    return paired_permutation(before.per_example(estimator) @ member, _paired(before, after, estimator) @ member)
+
+
+def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
+    """Why two comparable snapshots allow no paired test, in one line; empty where they do."""
+    without = [str(s.step) for s in (before, after) if estimator not in s.examples]
+    steps = " and ".join(dict.fromkeys(without))
+    return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""
 
 
 def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
@@ -134,7 +167,8 @@ def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
     for what, (left, right) in pairs.items():
         if left != right:
             shown = f": {left!r} and {right!r}" if what.startswith("option") else ""
-            raise ValueError(f"importance: snapshots cannot be compared, they differ in {what}{shown}")
+            unpaired = "; no paired test is possible" if what.startswith("probe") else ""
+            raise ValueError(f"importance: snapshots cannot be compared, they differ in {what}{shown}{unpaired}")
 
 
 def _plain(value: Any) -> Any:
@@ -173,7 +207,7 @@ def _with_uncertainty(
     replicates: int,
     generator: np.random.Generator,
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """Adds intervals and nulls. Both snapshots are resampled with the same weights: the comparison is paired."""
+    """Adds intervals and the scale of halves. Both snapshots are resampled with the same weights: paired."""
     count = len(before)
     weights = bootstrap_weights(count, replicates, generator)
     first, second = weights @ before, weights @ after
@@ -195,7 +229,7 @@ def _with_uncertainty(
 
 
 def _null(values: np.ndarray, unchanged: float, direction: float) -> tuple[float, float]:
-    """Median and 95 % bound of how far sampling alone takes a metric from its value without a change."""
+    """Median and 95 % bound of how far other examples take a metric from its value without a change."""
     median, bound = np.percentile(np.abs(values - unchanged), [50.0, HIGH])
     return unchanged + direction * float(median), unchanged + direction * float(bound)
 

@@ -1,0 +1,78 @@
+"""Did importance move on these very examples? Before and after exchanged within examples, at random or in all ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .metrics import METRICS, NO_CHANGE, Profile
+
+DRAWS = 4999
+_BATCH_ELEMENTS = 2_000_000  # exchanges held at once
+_ROUNDING = 1e-9  # of the observed figure: a profile exchanged in all examples gives it again, up to its rounding
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """Result of :func:`paired_permutation`.
+
+    Attributes:
+        p: Metric -> p-value, of the hypothesis that on each example before and after could as well be exchanged.
+        floor: The smallest p-value that so many examples or draws can give: a p at the floor means "at most".
+        exact: Whether all exchanges were tried.
+    """
+
+    p: dict[str, float]
+    floor: float
+    exact: bool
+
+
+def paired_permutation(before: Profile, after: Profile, draws: int = DRAWS, seed: int = 0) -> Permutation:
+    """Permutation test of a shift between two measurements of the same examples (Fisher 1935; Good 2005, chapter 3).
+
+    Where training moved nothing that the examples have in common, either of an example's two profiles could be the one
+    before. Every metric is compared with its values after such exchanges, as a distance from its value without a shift.
+    Exchanging all examples changes the sign of a move at most, so half of all ``2^N`` ways say all; they are tried
+    where they are no more than the draws. Else ``p = (1 + as far or farther) / (1 + draws)`` (Phipson and Smyth 2010).
+
+    Args:
+        before: (N, L) totals of L layers for each of N examples.
+        after: (N, L) of the same examples in the same order.
+        draws: Random exchanges.
+        seed: Of the draws.
+    """
+    count = len(before)
+    exact = 2 ** (count - 1) <= draws
+    mean, step = before.mean(axis=0), (after - before) / count
+    whole = mean + step.sum(axis=0)
+    observed = {name: _distance(name, mean, whole) for name in METRICS}
+    reached = dict.fromkeys(METRICS, 0)
+    total = 0
+    size = max(1, _BATCH_ELEMENTS // max(before.shape))
+    for exchanged in _all(count, size) if exact else _drawn(count, draws, size, np.random.default_rng(seed)):
+        moved = exchanged @ step
+        first, second = mean + moved, whole - moved
+        total += len(exchanged)
+        for name, bound in observed.items():
+            reached[name] += int((_distance(name, first, second) >= bound - _ROUNDING * abs(bound)).sum())
+    spare = 0 if exact else 1  # the exchanges tried hold the observed order only where they are all
+    return Permutation({name: (n + spare) / (total + spare) for name, n in reached.items()}, 1 / (total + spare), exact)
+
+
+def _distance(name: str, before: Profile, after: Profile) -> np.ndarray:
+    return np.abs(METRICS[name](before, after) - NO_CHANGE[name][0])
+
+
+def _all(count: int, size: int) -> Iterator[np.ndarray]:
+    """(R, N) of 0 and 1: every way to exchange examples, the last one left as it is."""
+    for start in range(0, 2 ** (count - 1), size):
+        numbers = np.arange(start, min(start + size, 2 ** (count - 1)))
+        yield (numbers[:, None] >> np.arange(count) & 1).astype(float)
+
+
+def _drawn(count: int, draws: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """(R, N) of 0 and 1, each with an even chance."""
+    for start in range(0, draws, size):
+        yield generator.integers(2, size=(min(size, draws - start), count)).astype(float)
