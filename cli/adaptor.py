@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     model = load_listener(args.run, "cpu", "adaptor")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_adaptor(args.out, model.adaptor, model.encoder.fingerprint, model.llm_source)
+    save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
     size = args.out.stat().st_size / 2**20
     count = sum(p.numel() for p in model.adaptor.parameters()) / 1e6
     print(f"{args.out}: {type(model.adaptor).__name__}, {count:.1f} M parameters, {size:.1f} MiB")

@@ -142,7 +142,7 @@ def _write_parts(folder: Path, model: SpeechLLM) -> None:
     else:
         llm.save_pretrained(folder, max_shard_size=SHARD)
     model.tokenizer.save_pretrained(folder)
-    save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder.fingerprint, model.llm_source, torch.float32)
+    save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32)
     if any(p.requires_grad for p in model.encoder.parameters()):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
         save_file(weights, folder / ENCODER, metadata={"format": "pt"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -15,14 +15,13 @@ from .length import PositionCount
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """The model's side of the data pipeline; holds no weights, so that workers get it cheaply.
+    """The model's side of the data pipeline; takes no weights along when it is pickled, so that workers get it cheaply.
 
     Attributes:
         tokenizer: The LLM's tokenizer, with its chat template.
         sampling_rate: What the encoder expects, in Hz.
         feature_dim: C, rows of a feature matrix (mel bins; 1 for raw waveforms).
         positions_per_second: LLM positions that one second of speech takes.
-        fingerprint: Names encoder and feature settings; the key of cached features.
         extract: Waveform (samples,) to features (C, F), at the clip's true length.
         num_positions: Feature length F to the number of LLM positions of the clip, at least 1.
         text_twins: Whether speech rows must come with their text twins.
@@ -32,10 +31,30 @@ class FrontEnd:
     sampling_rate: int
     feature_dim: int
     positions_per_second: float
-    fingerprint: str
     extract: Callable[[Tensor], Tensor]
     num_positions: Callable[[int], int]
     text_twins: bool = False
+    _encoder: SpeechEncoder | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder's weights and settings, the key of cached frames; hashed when it is asked for.
+
+        Raises:
+            ValueError: If the encoder trains: frames kept on disk would be those of its start.
+        """
+        if self._encoder is None:
+            raise RuntimeError("a front end that was pickled knows no weights")
+        if any(parameter.requires_grad for parameter in self._encoder.parameters()):
+            raise ValueError(
+                "data.feature_cache keeps the frames of a frozen encoder, and this one trains: set "
+                "data.feature_cache to null, or model.tuning.init_args.train_encoder to false"
+            )
+        return self._encoder.fingerprint
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the encoder, whose weights no worker process should get."""
+        return {**self.__dict__, "_encoder": None}
 
     @classmethod
     def of(
@@ -47,8 +66,8 @@ class FrontEnd:
             sampling_rate=encoder.sampling_rate,
             feature_dim=encoder.feature_dim,
             positions_per_second=encoder.frame_rate / adaptor.stack,
-            fingerprint=encoder.fingerprint,
             extract=encoder.extractor(),
             num_positions=PositionCount(encoder.length_rule(), adaptor.length_rule()),
             text_twins=text_twins,
+            _encoder=encoder,
         )

@@ -125,7 +125,7 @@ class SpeechLLM(TrainedParts):
             start_at_embedding_norm(self.adaptor, self.encoder, self.llm, len(self.tokenizer))
         else:
             weights = Path(resolve_pretrained(self.adaptor_weights))
-            load_adaptor(weights, self.adaptor, self.encoder.fingerprint)
+            load_adaptor(weights, self.adaptor, self.encoder)
         self._reference = ReferenceLLM(path, self.llm, self.tuning)
         self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         for objective in self._objectives():

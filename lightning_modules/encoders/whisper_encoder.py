@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, WhisperFeatureExtractor, WhisperModel
 
 from ..pretrained import resolve_pretrained
-from .speech_encoder import SpeechEncoder, frame_mask
+from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LogMel:
 
     Attributes:
         feature_extractor: The checkpoint's feature extractor.
-        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; else the clip's own length.
+        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; else the clip's own length, which is never cut.
     """
 
     feature_extractor: WhisperFeatureExtractor
@@ -36,7 +36,7 @@ class LogMel:
             waveform.numpy(),
             sampling_rate=self.feature_extractor.sampling_rate,
             padding="max_length" if self.padded else "longest",
-            truncation=True,
+            truncation=self.padded,
             return_tensors="pt",
         )
         features: Tensor = out["input_features"][0].float()
@@ -61,6 +61,8 @@ class WhisperEncoder(SpeechEncoder):
             included (300 LLM positions a clip at 5 frames a position).
     """
 
+    kind = "whisper"
+
     def __init__(self, source: str = "asset:whisper-tiny.en", padded: bool = False) -> None:
         super().__init__()
         self.source = source
@@ -75,9 +77,14 @@ class WhisperEncoder(SpeechEncoder):
         self.net: Any = None
 
     @property
-    def fingerprint(self) -> str:
-        """Names the checkpoint and the length convention."""
-        return f"whisper:{self.source}:{'padded' if self.padded else 'true-length'}"
+    def convention(self) -> str:
+        """Whether clips are padded to 30 s."""
+        return "padded" if self.padded else "true-length"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The checkpoint's configuration and its feature extractor's."""
+        return {"config": config_settings(self.config), "features": self._feature_extractor.to_dict()}
 
     def extractor(self) -> Callable[[Tensor], Tensor]:
         """Log-mel features."""
