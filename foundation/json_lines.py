@@ -1,0 +1,140 @@
+"""JSON in text files: objects, one a line, and text that can be written down again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .text_lines import BadLineError, OnBadLine, read_text, refuse, text_lines
+
+_SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+"""Escapes that may be no text; most lines have none and need no second look."""
+
+
+def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line that is not empty.
+
+    Args:
+        path: JSON objects, one a line, read by ``text_lines``.
+        on_bad: Is told of each line that is no text, no JSON object, or holds what is no text.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If the whole file is no text.
+        BadLineError: If a line is bad and ``on_bad`` raises it.
+    """
+    for number, line in text_lines(path, on_bad):
+        if not line.strip():
+            continue
+        location = f"{path}:{number}"
+        try:
+            record = parse_json(line, location)
+            if not isinstance(record, dict):
+                detail = f"a JSON {type(record).__name__}; allowed: one object a line"
+                raise BadLineError("bad json", location, detail)
+            if _SUSPECT.search(line):
+                require_text(record, location)
+        except BadLineError as error:
+            on_bad(error)
+            continue
+        yield number, record
+
+
+def json_document(path: str | Path, allowed: str) -> Any:
+    """The value of a file that is one JSON text.
+
+    Args:
+        path: Read by ``text_lines``. What its strings hold is not looked at (``require_text``).
+        allowed: What should stand there, for messages.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If it is no JSON; the message has file and line.
+    """
+    text = read_text(path)
+    try:
+        return _parsed(text)
+    except _JSONError as error:
+        raise BadLineError("bad json", f"{path}:{error.line}", f"not JSON ({error}); allowed: {allowed}") from None
+
+
+def parse_json(text: str, location: str, allowed: str = "one object a line") -> Any:
+    """The value of a JSON text on one line.
+
+    Args:
+        text: The JSON.
+        location: Where it stands, for messages.
+        allowed: What should stand there, for messages.
+
+    Raises:
+        BadLineError: If it is no JSON, is nested too deeply or holds a number without end.
+    """
+    try:
+        return _parsed(text)
+    except _JSONError as error:
+        detail = f"not JSON ({error}{_hint(text)}); allowed: {allowed}"
+        raise BadLineError("bad json", location, detail) from None
+
+
+class _JSONError(ValueError):
+    """What is wrong with a text, and on which of its lines."""
+
+    def __init__(self, cause: str, line: int = 1) -> None:
+        super().__init__(cause)
+        self.line = line
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _JSONError(f"{error.msg}: column {error.colno}", error.lineno) from None
+    except RecursionError:
+        raise _JSONError("nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _JSONError(str(error)) from None
+
+
+def require_text(value: Any, location: str) -> None:
+    """Refuse strings, keys included, that no file can hold: half a surrogate pair, or NUL.
+
+    Raises:
+        BadLineError: With the string.
+    """
+    for text in _strings(value):
+        if "\0" in text:
+            raise BadLineError("NUL", location, f"NUL in {_shown(text)}; allowed: text without it")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            detail = f"half a surrogate pair in {_shown(text)}; allowed: whole characters"
+            raise BadLineError("lone surrogate", location, detail)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else text[:60] + "...")
+
+
+def _hint(text: str) -> str:
+    """What the line looks like, where it is a mistake that many make."""
+    stripped = text.strip()
+    if stripped.startswith("[") or stripped == "]":
+        return "; it looks like a JSON list over several lines"
+    if stripped.endswith(","):
+        return "; no comma stands between lines"
+    if stripped.startswith("{'"):
+        return "; strings stand in double quotes"
+    return ""
