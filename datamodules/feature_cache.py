@@ -100,7 +100,7 @@ def _load(path: Path) -> tuple[Tensor, int] | None:
 def _digest(frames: Tensor, feature_length: int) -> str:
     """SHA-256 of all that an entry says; half a millisecond for ten seconds of Whisper."""
     content = hashlib.sha256(f"{feature_length}:{tuple(frames.shape)}:{frames.dtype}:".encode())
-    content.update(memoryview(frames.flatten().view(torch.uint8).numpy()))
+    content.update(frames.flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 

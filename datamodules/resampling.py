@@ -39,7 +39,7 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
         return waveform
     width = _width(source, target)
     if target * (2 * width + source) <= _LARGEST_KERNEL:
-        return _bank(source, target)(waveform)  # type: ignore[no-any-return]
+        return _bank(source, target)(waveform)
     return _by_sample(waveform, source, target, width)
 
 

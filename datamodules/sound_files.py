@@ -51,11 +51,11 @@ def read_sound(file: str | io.BytesIO, max_seconds: float) -> Sound:
             samples = sound.read(most, dtype="float32", always_2d=True)
             whole = max(sound.frames, len(samples)) if len(samples) == most else len(samples)
         else:
-            blocks = []
-            while (count := sum(map(len, blocks))) < most and len(block := _block(sound)):
+            blocks, whole = [np.zeros((0, sound.channels), np.float32)], 0
+            while whole < most and len(block := _block(sound)):
                 blocks.append(block)
-            samples = np.concatenate([*blocks, np.zeros((0, sound.channels), np.float32)])
-            whole = count
+                whole += len(block)
+            samples = np.concatenate(blocks)
         return Sound(samples, sound.samplerate, whole / sound.samplerate)
 
 
@@ -78,7 +78,7 @@ def _block(sound: soundfile.SoundFile) -> NDArray[np.float32]:
     """The next frames of a stream of unknown length; none at its end."""
     block = np.full((_BLOCK, sound.channels), np.nan, np.float32)
     try:
-        return sound.read(out=block)  # type: ignore[no-any-return]
+        return sound.read(out=block)
     except soundfile.LibsndfileError as error:
         if error.code != _END_OF_STREAM:
             raise

@@ -82,4 +82,4 @@ def watch_convolutions(encoder: nn.Module, real: RealFrames) -> None:
     """Hides the padding from every convolution over time behind the feature extractor (positions, Conformer)."""
     for layer in encoder.modules():
         if isinstance(layer, nn.Conv1d) and cast(tuple[int, ...], layer.kernel_size)[0] > 1:
-            layer.register_forward_pre_hook(real.hide_padding)  # type: ignore[arg-type]
+            layer.register_forward_pre_hook(real.hide_padding)

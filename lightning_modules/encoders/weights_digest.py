@@ -28,4 +28,4 @@ def weights_digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
 
 def raw_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a CPU tensor of any type, without a copy where it is contiguous."""
-    return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
