@@ -16,6 +16,8 @@ _LONGEST = 1e9
 _BLOCK = 5000
 """Frames read at a time from a file of unknown length; no multiple of FLAC's own blocks, so that a block that was cut
 short is not taken for the end."""
+_TAGS = 8192
+"""Bytes that may stand behind the sound of an MP3: titles, and what a decoder reads ahead."""
 _END_OF_STREAM = 39
 """What libsndfile says at the end of a FLAC stream of unknown length: it cannot seek back to a last sample."""
 
@@ -44,12 +46,18 @@ def read_sound(file: str | io.BytesIO, max_seconds: float) -> Sound:
 
     Raises:
         soundfile.LibsndfileError: If the file cannot be decoded.
+        ValueError: If decoding ends long before the file does.
     """
+    if isinstance(file, str) and file.lower().endswith(".mp3"):
+        with open(file, "rb") as stream:
+            file = io.BytesIO(stream.read())  # whose position tells how much of it was decoded
     with _open(file) as sound:
         most = int(min(max_seconds, _LONGEST) * sound.samplerate) + 1
         if sound.frames < _UNKNOWN:
             samples = sound.read(most, dtype="float32", always_2d=True)
             whole = max(sound.frames, len(samples)) if len(samples) == most else len(samples)
+            if sound.format == "MP3" and len(samples) < most:
+                _check_end(file)
         else:
             blocks, whole = [np.zeros((0, sound.channels), np.float32)], 0
             while whole < most and len(block := _block(sound)):
@@ -83,6 +91,14 @@ def _block(sound: soundfile.SoundFile) -> NDArray[np.float32]:
         if error.code != _END_OF_STREAM:
             raise
         return block[: int(np.isfinite(block[:, 0]).sum())]  # what was decoded before the end
+
+
+def _check_end(file: str | io.BytesIO) -> None:
+    """An MP3 of variable bit rate without an index is guessed from its first frame to be shorter than it is."""
+    if isinstance(file, io.BytesIO):
+        size = file.getbuffer().nbytes
+        if size - file.tell() > size // 10 + _TAGS:
+            raise ValueError("an MP3 of variable bit rate whose header does not tell its length; encode it anew")
 
 
 def _open(file: str | io.BytesIO) -> soundfile.SoundFile:

@@ -158,8 +158,9 @@ class SpeechLLM(TrainedParts):
     def encode_speech(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, F) to encoder frames (N, T, D) and lengths; without a graph when the encoder is frozen."""
         trainable = any(p.requires_grad for p in self.encoder.parameters())
+        device = next(self.encoder.parameters()).device  # clips for the feature cache come from the CPU
         with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
-            return self.encoder(features, lengths)
+            return self.encoder(features.to(device), lengths.to(device))
 
     def speech_embeddings(self, batch: Any) -> tuple[Tensor, Tensor]:
         """The batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""

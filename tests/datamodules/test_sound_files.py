@@ -97,3 +97,31 @@ def test_no_more_is_read_than_shows_that_a_clip_is_too_long(tmp_path: Path, monk
         read_waveform(example(unknown), RATE, max_seconds=2)
     assert sum(decoded) < 5 * RATE
     assert len(read_waveform(example(unknown), RATE, max_seconds=float("inf"))) == 60 * RATE
+
+
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_an_mp3_that_would_be_cut_is_named(tmp_path: Path, loud_first: bool) -> None:
+    """Of variable bit rate, and without the frame that tells how long it is: the length is guessed from the start."""
+    parts = [0.5 * noise(4 * RATE), np.zeros((16 * RATE, 1))]
+    file = io.BytesIO()
+    sound = np.concatenate(parts if loud_first else parts[::-1])
+    soundfile.write(file, sound, RATE, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    whole, path = tmp_path / "whole.mp3", tmp_path / "a.mp3"
+    whole.write_bytes(content := file.getvalue())
+    starts = [at for at in range(1, 2000) if content[at] == 0xFF and content[at + 1] & 0xE0 == 0xE0]
+    path.write_bytes(content[starts[0] :])
+    assert len(read_waveform(example(whole), RATE)) == 20 * RATE
+    if loud_first:
+        with pytest.raises(BadExampleError, match="an MP3 of variable bit rate whose header does not tell its length"):
+            read_waveform(example(path), RATE)
+    else:
+        assert len(read_waveform(example(path), RATE, max_seconds=60)) == pytest.approx(20 * RATE, abs=4000)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE", "AVERAGE"])
+def test_a_usual_mp3_is_read_to_its_end(tmp_path: Path, seconds: float, mode: str) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(int(seconds * RATE)), RATE, bitrate_mode=mode, compression_level=0.3)
+    path.write_bytes(path.read_bytes() + b"TAG" + bytes(125))
+    assert len(read_waveform(example(path), RATE)) == int(seconds * RATE)

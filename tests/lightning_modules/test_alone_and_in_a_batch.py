@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModel
 
 from textkeep.datamodules.example import AudioArray, Example
 from textkeep.datamodules.feature_cache import FeatureCache
@@ -100,3 +102,15 @@ def test_an_encoder_that_trains_gives_the_same_frames(name: str, tmp_path: Path)
     frames.sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
     assert all(torch.equal(before[n], b) for n, b in encoder.named_buffers())
+
+
+@torch.no_grad()
+def test_a_copy_of_an_encoder_stands_alone_and_keeps_the_checkpoints_names(tmp_path: Path) -> None:
+    folder = save_waveform_encoder(tmp_path, "Hubert", conv_pos_batch_norm=True)
+    encoder = loaded(HFEncoder(str(folder)))
+    _, batch, lengths = clips(encoder)
+    copied = copy.deepcopy(encoder)
+    expected, _ = encoder(batch, lengths)
+    encoder(batch[:1], lengths[:1])
+    torch.testing.assert_close(copied(batch, lengths)[0], expected)
+    assert list(encoder.net.state_dict()) == list(AutoModel.from_pretrained(folder).state_dict())
