@@ -18,9 +18,9 @@ def test_a_new_adaptor_speaks_as_loud_as_the_llms_words(
     model = SpeechLLM(str(tiny_llm_dir), WhisperEncoder(str(tiny_whisper_dir)), adaptor)
     model.configure_model()
     words = model.llm.get_input_embeddings().weight[: len(model.tokenizer)]
-    wanted = words.square().sum(dim=1).sqrt().mean()
+    wanted = words.square().sum(dim=1).sqrt().mean().item()
     features = model.encoder.extractor()(0.02 * torch.randn(24000))[None]
     with torch.no_grad():
         heard, lengths = model.adaptor.eval()(*model.encoder(features, torch.tensor([features.shape[2]])))
-    found = heard[0, : int(lengths)].square().sum(dim=1).sqrt().mean()
-    assert float(found / wanted) == pytest.approx(1, abs=0.1)
+    found = heard[0, : int(lengths)].square().sum(dim=1).sqrt().mean().item()
+    assert found / wanted == pytest.approx(1, abs=0.1)
