@@ -7,14 +7,15 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from .edits import weights_at
+from .edits import on_the_line, weights_at
 from .evaluate import answer_losses, mean_interval
 from .losses import AnswerLoss
 from .progress import Progress, counted, silent
@@ -24,6 +25,7 @@ from .state import undisturbed, unwrap
 
 ENOUGH = 0.05  # completeness error that is accepted
 MOST_NODES = 32
+PIECE = 1 << 22  # entries of a gradient that are multiplied in float64 at once
 OTHER = "other"  # parameters outside the decoder blocks
 
 
@@ -74,6 +76,8 @@ def attribute(
 ) -> Attribution:
     """Attributes the change of the loss on old-task text to the parameters that moved.
 
+    Memory: three copies of these parameters (``tuned``, ``base``, the point on the way), and one gradient at a time.
+
     Args:
         tuned: The tuned model, without adapters (merge them first); left as it is.
         base: Parameter name -> base value, for every parameter of ``tuned``.
@@ -87,16 +91,15 @@ def attribute(
         ValueError: If the two models do not fit, or nothing moved.
     """
     tuned = unwrap(tuned)
-    deltas = _deltas(tuned, base)
-    names = list(deltas)
-    moved = {name: base[name].to(delta.device, delta.dtype) for name, delta in deltas.items()}
+    moved = _moved(tuned, base)
+    names = list(moved)
     loss_after = answer_losses(tuned, counted(batches, "loss, tuned weights", progress))[0]
     with weights_at(tuned, names, moved):
         loss_before = answer_losses(tuned, counted(batches, "loss, base weights", progress))[0]
     before, after = float(loss_before.mean()), float(loss_after.mean())
     change = after - before
     while True:
-        parts = _integrate(tuned, moved, deltas, batches, nodes, progress)
+        parts = _integrate(tuned, moved, batches, nodes, progress)
         error = (sum(parts.values()) - change) / (change if change else 1.0)
         if abs(error) <= ENOUGH or 2 * nodes > MOST_NODES:
             break
@@ -124,66 +127,83 @@ def attribute(
     )
 
 
-def _deltas(tuned: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    deltas = {}
+def _moved(tuned: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Base value of each parameter that is another one now, in its type and on its device."""
+    moved = {}
     for name, parameter in tuned.named_parameters():
         if name not in base or base[name].shape != parameter.shape:
             raise ValueError(f"importance: the base model has no {name} of shape {tuple(parameter.shape)}")
-        delta = parameter.detach() - base[name].to(parameter)
-        if bool((delta != 0).any()):
-            deltas[name] = delta
-    if not deltas:
+        value = base[name].to(parameter.detach())
+        if not torch.equal(value, parameter.detach()):
+            moved[name] = value
+    if not moved:
         raise ValueError("importance: base and tuned model are equal, there is nothing to attribute")
-    return deltas
+    return moved
 
 
 def _integrate(
     model: nn.Module,
     start: Mapping[str, Tensor],
-    deltas: Mapping[str, Tensor],
     batches: Sequence[Mapping[str, Any]],
     nodes: int,
     progress: Progress,
 ) -> dict[str, float]:
-    """Sum over the nodes of weight x <gradient, delta>; gradients are dropped one by one."""
+    """Sum over the nodes of weight x <gradient, change>."""
     positions, weights = np.polynomial.legendre.leggauss(nodes)
-    totals = dict.fromkeys(deltas, 0.0)
+    totals = dict.fromkeys(start, 0.0)
     path = list(zip((positions + 1) / 2, weights / 2, strict=True))
-    for position, weight in counted(path, f"integrating over {nodes} nodes", progress):
-        at_node = {name: start[name] + float(position) * delta for name, delta in deltas.items()}
-        with weights_at(model, list(deltas), at_node):
-            for name, slope in _slopes(model, deltas, batches).items():
+    with on_the_line(model, start) as put:
+        for position, weight in counted(path, f"integrating over {nodes} nodes", progress):
+            for name, slope in _slopes(model, start, put(float(position)), batches).items():
                 totals[name] += float(weight) * slope
     return totals
 
 
-def _slopes(model: nn.Module, deltas: Mapping[str, Tensor], batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """``<g, delta>`` of each parameter, g the gradient of the mean loss of an example."""
+def _slopes(
+    model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor], batches: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
+
+    A gradient is used and dropped as soon as the backward pass has made it, so they never stand beside each other.
+    """
     parameters = dict(model.named_parameters())
     loss = AnswerLoss(model)
     device = next(iter(parameters.values())).device
     count = sum(len(batch["labels"]) for batch in batches)
-    sums = dict.fromkeys(deltas, 0.0)
+    sums = dict.fromkeys(start, 0.0)
     flags = {name: p.requires_grad for name, p in parameters.items()}
     kept = {name: p.grad for name, p in parameters.items()}
+    handles = []
     try:
         for name, p in parameters.items():
-            p.requires_grad_(name in deltas)
+            p.requires_grad_(name in start)
             p.grad = None
+        for name in start:
+            hook = _taking(sums, name, start[name], end[name])
+            handles.append(parameters[name].register_post_accumulate_grad_hook(hook))
         with undisturbed(model):
             for batch in batches:
                 moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
                 (loss.per_example(*loss.forward(moved)).sum() / count).backward()
-                for name, delta in deltas.items():
-                    gradient = parameters[name].grad
-                    if gradient is not None:
-                        sums[name] += float((gradient.double() * delta.double()).sum())
-                    parameters[name].grad = None
     finally:
+        for handle in handles:
+            handle.remove()
         for name, p in parameters.items():
             p.requires_grad_(flags[name])
             p.grad = kept[name]
     return sums
+
+
+def _taking(sums: dict[str, float], name: str, start: Tensor, end: Tensor) -> Callable[[Tensor], None]:
+    """A hook that adds ``<gradient, end - start>`` of a parameter to its sum by pieces, and drops the gradient."""
+
+    def take(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            pieces = zip(*(t.detach().reshape(-1).split(PIECE) for t in (parameter.grad, start, end)), strict=True)
+            sums[name] += sum(float(g.double() @ (b.double() - a.double())) for g, a, b in pieces)
+        parameter.grad = None
+
+    return take
 
 
 def _layer_labels(model: nn.Module) -> list[str]:

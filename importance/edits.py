@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -74,3 +74,33 @@ def weights_at(model: nn.Module, names: list[str], values: Mapping[str, Tensor])
         with torch.no_grad():
             for name in names:
                 parameters[name].copy_(kept[name])
+
+
+@contextmanager
+def on_the_line(model: nn.Module, start: Mapping[str, Tensor]) -> Iterator[Callable[[float], Mapping[str, Tensor]]]:
+    """Puts some parameters anywhere between other values and their own while the context lasts.
+
+    Three copies of them exist meanwhile: these values, their own, and the model's.
+
+    Args:
+        model: Whose parameters move.
+        start: Parameter name -> value at 0, in the parameter's type and on its device.
+
+    Yields:
+        A function that puts them at a position from 0 (``start``) to 1 (their own values), and gives the latter.
+    """
+    parameters = dict(model.named_parameters())
+    end = {name: parameters[name].detach().clone() for name in start}
+
+    @torch.no_grad()
+    def put(position: float) -> Mapping[str, Tensor]:
+        for name, value in start.items():
+            torch.lerp(value, end[name], position, out=parameters[name].detach())
+        return end
+
+    try:
+        yield put
+    finally:
+        with torch.no_grad():
+            for name, value in end.items():
+                parameters[name].copy_(value)

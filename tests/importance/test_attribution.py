@@ -13,10 +13,12 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor, nn
 
+from textkeep.importance import attribution
 from textkeep.importance.attribution import attribute
 from textkeep.importance.evaluate import answer_losses
 
 from .learned import OTHER, TRAIN, assert_unchanged, fit, learned, weights
+from .oracle import make_batch, tiny_llama
 
 __all__ = ["learned"]
 
@@ -190,3 +192,45 @@ def test_the_change_is_the_difference_of_the_losses(learned: nn.Module) -> None:
     assert result.loss_after == pytest.approx(losses[1].mean())
     assert result.examples == len(losses[0])
     assert np.isfinite(list(result.parameters.values())).all()
+
+
+def test_gradients_are_dropped_one_by_one(learned: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model, the base values and the point on the way there are three copies of the weights, never more."""
+    tuned = fit(copy.deepcopy(learned), OTHER, 2)
+    base = weights(learned)
+    most = 0
+
+    def watch(sums: dict, name: str, start: Tensor, end: Tensor) -> Callable[[Tensor], None]:
+        inner = attribution._taking_before_watching(sums, name, start, end)
+        assert start is base[name]  # no copy of what was given
+
+        def take(parameter: Tensor) -> None:
+            nonlocal most
+            most = max(most, sum(p.grad is not None for p in tuned.parameters()))
+            inner(parameter)
+
+        return take
+
+    monkeypatch.setattr(attribution, "_taking_before_watching", attribution._taking, raising=False)
+    monkeypatch.setattr(attribution, "_taking", watch)
+    result = attribute(tuned, base, TRAIN[:1], nodes=1, reverts=0)
+    assert most == 1
+    assert len(result.parameters) > 20
+
+
+def test_the_peak_of_the_memory_is_three_copies() -> None:
+    """Weights far larger than activations: what the pass allocates beside model and base is one copy and a little."""
+    torch.manual_seed(0)
+    tuned, base = moved(tiny_llama(hidden_size=128, intermediate_size=256, layers=4).float(), scale=0.02)
+    size = sum(p.numel() * p.element_size() for p in tuned.parameters())
+    largest = max(p.numel() * p.element_size() for p in tuned.parameters())
+    batch = {k: v[:1, :4] if isinstance(v, Tensor) else v for k, v in make_batch(2, length=5).items()}
+    batch["labels"] = batch["input_ids"].clone()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        attribute(tuned, base, [batch], nodes=1, reverts=0)
+    alive = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    assert size < peak < 1.3 * size + 6 * largest
