@@ -67,6 +67,9 @@ class Taylor:
 class Fisher:
     """``g_i^2``: diagonal of the Fisher information; empirical or true depends on where the labels come from.
 
+    ``g_i`` is the gradient of the example's mean loss over its T_i answer tokens, so this is the Fisher information of
+    its summed log-likelihood over T_i^2: it falls, about like 1 / T_i, as answers grow longer.
+
     Kunstner et al. 2019 (arXiv 1905.12558) on the difference; van de Ven 2025 (arXiv 2502.11756) on why the square is
     taken per example.
     """

@@ -17,6 +17,11 @@ class EWC(WeightPull):
     matrices, and embeddings or norms if the snapshot includes them; other weights are free. The values are small (a
     squared gradient of one weight), so lambda is large: compare ``train/ewc`` times lambda with ``train/answer_ce``.
 
+    F is the mean square of the gradient of an example's *mean* loss over its T answer tokens, not of its summed
+    log-likelihood as in the paper: theirs divided by T^2. Theirs grows with the number of terms, so this one falls like
+    1 / T (exactly so for ``fisher_sampled``, whose terms are uncorrelated, if all tokens are alike). A lambda fits
+    one length of answers: text with answers four times as long needs about four times the lambda for the same pull.
+
     Memory: F in float32 and the untouched LLM, both as large as the LLM.
 
     Args:
