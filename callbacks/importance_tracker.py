@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from ..evaluation import shown_p
 from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare
 from ..importance.summary import SummaryFile, metric_values, summary_line
 from .heat_maps import HeatMaps
@@ -31,7 +32,7 @@ class ImportanceTracker(Callback):
         at_checkpoints: Measure the weights of every checkpoint.
         at_start: Measure the untouched model: the reference of the shift.
         at_end: Measure the final weights.
-        replicates: Bootstrap samples and half splits behind the intervals of the shift; 0 for none.
+        replicates: Bootstrap samples and half splits behind the intervals of the shift; 0 for none, and no paired test.
         max_heat_maps: Pictures a probe of the layer shares so far; they become rarer in long runs. 0 for none.
         top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
 
@@ -243,7 +244,9 @@ def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
         text = f"{name} loss {line['loss']:.3g}"
         if line["shift"]:
             js = line["shift"]["metrics"]["js"]
-            null = f" (null {js['null_p95']:.2g})" if js["null_p95"] is not None else ""
-            text += f", {line['estimator']} shift {js['value']:.2g}{null}"
+            text += f", {line['estimator']} shift {js['value']:.2g}"
+            if js["p"] is not None:
+                paired = f"paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+                text += f" ({paired}" + (f"; between halves {js['null_p95']:.2g})" if js["null_p95"] else ")")
         parts.append(text)
     return f"importance at step {step}: " + "; ".join(parts)

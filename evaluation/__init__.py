@@ -9,12 +9,20 @@ from .divergences import (
     store_divergences,
     summarize_divergences,
 )
-from .paired_tests import McNemar, holm, mcnemar
+from .paired_proportions import paired_difference, paired_ratio
+from .paired_tests import McNemar, holm, mcnemar, shown_p
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .question_answering import exact_match, qa_match, token_f1
 from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
-from .seeds_and_items import Estimate, common_items, hierarchical_bootstrap
-from .statistics import Interval, bootstrap_ratio, mean_interval, paired_bootstrap, wilson_interval
+from .seeds_and_items import Estimate, common_items, crossed_t
+from .statistics import (
+    Interval,
+    bootstrap_ratio,
+    mean_interval,
+    paired_bootstrap,
+    share_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "FORGETTING",
@@ -29,17 +37,21 @@ __all__ = [
     "bootstrap_ratio",
     "common_items",
     "correlation",
+    "crossed_t",
     "exact_match",
     "forget_after",
-    "hierarchical_bootstrap",
     "holm",
     "mcnemar",
     "mean_interval",
     "paired_bootstrap",
+    "paired_difference",
+    "paired_ratio",
     "qa_match",
     "read_divergences",
     "read_lines",
     "read_predictions",
+    "share_interval",
+    "shown_p",
     "store_divergences",
     "store_evaluation",
     "summarize",

@@ -54,6 +54,18 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
     return McNemar(lost, gained, min(1.0, float(result.pvalue)), exact)
 
 
+def shown_p(p: float, floor: float = 0.0) -> str:
+    """A p-value as text: ``0.031``, ``<= 0.0002`` at the smallest one that resampling can give, ``< 0.0001``.
+
+    Args:
+        p: The p-value.
+        floor: The smallest that the test can give; 0 of a test that is not resampled.
+    """
+    if floor and p <= floor:
+        return f"<= {floor:.2g}"
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of p-values (Holm 1979), in the given order.
 

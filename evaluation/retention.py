@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .paired_proportions import paired_difference, paired_ratio
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
-from .statistics import Interval, bootstrap_ratio, paired_bootstrap, wilson_interval
+from .statistics import Interval, bootstrap_ratio, share_interval, wilson_interval
 
 MODALITIES = ("speech", "text")
 
@@ -22,7 +23,8 @@ class RetentionSummary:
             ``<modality>_f1`` (SQuAD's), ``<modality>_answer_loss`` (nats per answer token), ``hearing_gap`` (nats per
             answer token), and, where step 0 is known, ``<modality>_accuracy_change``, ``<modality>_loss_change`` and
             ``<modality>_accuracy_kept`` (ratio).
-        intervals: 95 % intervals of the same keys: Wilson for shares of items, bootstrap over items for the rest.
+        intervals: 95 % intervals of the same keys: Wilson for shares of items, Tango for a change of them, Bonett and
+            Price for a ratio, bootstrap over items for losses.
         items: Number of items behind the figures.
     """
 
@@ -80,19 +82,30 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
         summary.add(f"{modality}_exact", wilson_interval(sum(exact), len(exact)))
     overlap = [r.f1 for r in rows if r.f1 is not None]
     if overlap:
-        summary.add(f"{modality}_f1", bootstrap_ratio(overlap, [1.0] * len(overlap)))
+        summary.add(f"{modality}_f1", share_interval(overlap, [1.0] * len(overlap)))
     losses = [(r.loss * r.tokens, r.tokens) for r in rows if r.loss is not None and r.tokens]
     if losses:
         summary.add(f"{modality}_answer_loss", _ratio(losses))
 
 
+def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Interval]:
+    """Change and ratio of the accuracy, by name of the metric; those that the items allow.
+
+    Args:
+        modality: Of the records.
+        pairs: Records of the same items, before and after.
+    """
+    scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
+    if not scored:
+        return {}
+    before, after = [b for b, _ in scored], [a for _, a in scored]
+    found = {f"{modality}_accuracy_change": paired_difference(before, after)}
+    return found | ({f"{modality}_accuracy_kept": paired_ratio(before, after)} if any(before) else {})
+
+
 def _add_changes(summary: RetentionSummary, modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> None:
-    scored = [(float(b.correct), float(a.correct)) for b, a in pairs if b.correct is not None and a.correct is not None]
-    if scored:
-        before, after = [b for b, _ in scored], [a for _, a in scored]
-        summary.add(f"{modality}_accuracy_change", paired_bootstrap(before, after))
-        if sum(before):
-            summary.add(f"{modality}_accuracy_kept", bootstrap_ratio(after, before))
+    for key, interval in accuracy_changes(modality, pairs).items():
+        summary.add(key, interval)
     losses = [
         ((a.loss - b.loss) * a.tokens, a.tokens)
         for b, a in pairs

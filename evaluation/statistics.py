@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -46,6 +47,35 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
     return Interval(successes / trials, float(limits.low), float(limits.high))
 
 
+def share_interval(hits: Sequence[float], parts: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a share where items have several parts, or are right in part.
+
+    The share is that of the hits in all parts (instructions followed, tokens in common, words recognised). Parts of an
+    item go together, so Wilson's formula takes the number of independent parts that the spread between items is worth
+    (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015, Journal of Survey Statistics and
+    Methodology 3:484): never more than there are parts, and that of the items where there is no spread. So it does not
+    collapse where all items agree.
+
+    Args:
+        hits: One value an item, at most its parts.
+        parts: Of each item, 1 where it has only one.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: If the lengths differ, there is no part, or the hits are not among the parts.
+    """
+    top, bottom = np.asarray(hits, dtype=np.float64), np.asarray(parts, dtype=np.float64)
+    if len(top) != len(bottom) or not bottom.sum() > 0 or not bool(((top >= 0) & (top <= bottom)).all()):
+        raise ValueError(f"share_interval: hits within parts expected, got {len(top)} and {len(bottom)} items")
+    from statsmodels.stats.proportion import proportion_confint
+
+    items, share = len(top), float(top.sum() / bottom.sum())
+    spread = float(((top - share * bottom) ** 2).sum()) / float(bottom.sum()) ** 2
+    worth = min(share * (1 - share) / spread, float(bottom.sum())) if spread > 0 else float(items)
+    low, high = proportion_confint(share * worth, worth, 1 - confidence, method="wilson")
+    return Interval(share, min(max(float(low), 0.0), share), max(min(float(high), 1.0), share))
+
+
 def bootstrap_ratio(
     numerators: Sequence[float],
     denominators: Sequence[float],
@@ -55,9 +85,9 @@ def bootstrap_ratio(
 ) -> Interval:
     """Percentile bootstrap, over items, of a ratio of sums.
 
-    A loss per token is the ratio of summed losses to summed tokens; a retained accuracy is the ratio of items right
-    after to items right before; an ordinary mean has ones below. Items are resampled whole, so whatever belongs to an
-    item stays together.
+    A loss per token is the ratio of summed losses to summed tokens; an ordinary mean has ones below. Items are
+    resampled whole, so whatever belongs to an item stays together. Not for shares of right answers: where all items
+    agree, so do all resamples, and nothing is left of the interval (:func:`wilson_interval`, :func:`share_interval`).
 
     Args:
         numerators: One value an item.
@@ -126,12 +156,16 @@ def paired_bootstrap(
     return bootstrap_ratio(differences, [1.0] * len(differences), confidence, resamples, seed)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
     """Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
 
     Args:
         values: One value a run; from a single one nothing is known of the spread.
         confidence: Coverage, between 0 and 1.
+        bounds: Lowest and highest value that the mean can have, such as (0, 1) of a Jensen-Shannon distance: the limits
+            stay within.
 
     Raises:
         ValueError: If there is no value.
@@ -143,4 +177,4 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     if len(found) < 2:
         return Interval(mean, float("-inf"), float("inf"))
     half = float(stats.t.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(mean - half, bounds[0]), min(mean + half, bounds[1]))

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .predictions import Prediction
+from .statistics import wilson_interval
 
 TASKS = Path(__file__).parent / "tasks"
 """Tasks that ship with the package, found by name like lm-eval's own."""
 
 _PER_ITEM = ("acc", "exact_match")
+_SHARES = (*_PER_ITEM, "acc_norm")  # metrics that are shares of the items
 
 
 @dataclass
@@ -29,17 +31,29 @@ class BenchmarkScores:
         errors: Standard errors of the same keys, as lm-eval estimates them; where it gives none, the key is missing.
         records: One an item of tasks that score items as right or wrong.
         versions: Of the tasks.
+        items: How many each task has.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     records: list[Prediction] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % normal intervals, infinite where no standard error is known."""
-        spread = {key: 1.96 * self.errors.get(key, float("inf")) for key in self.values}
-        return {key: (value - spread[key], value + spread[key]) for key, value in self.values.items()}
+        """95 % intervals: Wilson's of shares of items, else normal ones, infinite where no standard error is known."""
+        return {key: self._share(key) or self._normal(key) for key in self.values}
+
+    def _share(self, key: str) -> tuple[float, float] | None:
+        task, _, metric = key.rpartition("/")
+        right = self.values[key] * self.items.get(task, 0)
+        if metric.partition(",")[0] not in _SHARES or task not in self.items or abs(right - round(right)) > 1e-6:
+            return None
+        return wilson_interval(round(right), self.items[task])[1:]
+
+    def _normal(self, key: str) -> tuple[float, float]:
+        spread = 1.96 * self.errors.get(key, float("inf"))
+        return self.values[key] - spread, self.values[key] + spread
 
 
 def run_benchmarks(
@@ -133,6 +147,7 @@ def _scores(found: Mapping[str, Any]) -> BenchmarkScores:
             name = f"{task}/{metric.removesuffix('_stderr')}" + ("" if which == "none" else f",{which}")
             (scores.errors if metric.endswith("_stderr") else scores.values)[name] = float(value)
     for task, samples in found.get("samples", {}).items():
+        scores.items[task] = len({sample["doc_id"] for sample in samples})
         scores.records += [record for sample in samples if (record := _record(task, sample)) is not None]
     return scores
 

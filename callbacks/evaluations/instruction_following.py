@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, wilson_interval
+from ...evaluation import Prediction, RetentionSummary, share_interval, wilson_interval
 from ...evaluation.instructions import check_instructions, require_sentence_data
 from .evaluation import Evaluation, Measured, limited, responses_of
 from .gathered_scorer import GatheredScorer
@@ -53,8 +53,8 @@ class InstructionFollowing(Evaluation):
             loose = sum(figures["loose"] == figures["instructions"] for figures in counts)
             summary.add(f"{modality}_loose_accuracy", wilson_interval(loose, len(counts)))
             for kind in ("strict", "loose"):
-                ratio = bootstrap_ratio([f[kind] for f in counts], [f["instructions"] for f in counts])
-                summary.add(f"{modality}_{kind}_instructions", ratio)
+                share = share_interval([f[kind] for f in counts], [f["instructions"] for f in counts])
+                summary.add(f"{modality}_{kind}_instructions", share)
         return summary
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio
+from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, share_interval, wilson_interval
 from ...evaluation.recognition import word_errors
 from .evaluation import Evaluation, Measured, limited
 from .gathered_scorer import GatheredScorer
@@ -71,8 +71,9 @@ def word_error_summary(records: Sequence[Prediction]) -> RetentionSummary:
     summary = RetentionSummary(items=len(records))
     counts = [record.figures for record in records if record.figures.get("words")]
     if counts:
-        summary.add("wer", bootstrap_ratio([c["errors"] for c in counts], [c["words"] for c in counts]))
-        ones = [1.0] * len(counts)
-        summary.add("repeated", bootstrap_ratio([c["repeated"] for c in counts], ones))
-        summary.add("without_error", bootstrap_ratio([float(c["errors"] == 0) for c in counts], ones))
+        errors, words = [c["errors"] for c in counts], [c["words"] for c in counts]
+        wer = bootstrap_ratio if any(errors) else share_interval  # resamples of clips without an error are all alike
+        summary.add("wer", wer(errors, words))
+        summary.add("repeated", wilson_interval(sum(c["repeated"] > 0 for c in counts), len(counts)))
+        summary.add("without_error", wilson_interval(sum(c["errors"] == 0 for c in counts), len(counts)))
     return summary

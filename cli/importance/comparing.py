@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ...evaluation import shown_p
 from .output import add_output_options, check_outputs, print_json, print_table, say, write_json
 from .subject import positive
 
@@ -63,7 +64,15 @@ def _print(shift: Any) -> None:
     for name, estimate in shift.metrics.items():
         interval = f"[{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.low is not None else "-"
         null = f"{estimate.null:.3g} (95 %: {estimate.null_p95:.3g})" if estimate.null is not None else "-"
-        rows.append([name, f"{estimate.value:.4g}", interval, null])
+        p = shown_p(estimate.p, shift.p_floor) if estimate.p is not None else "-"
+        rows.append([name, f"{estimate.value:.4g}", interval, p, null])
     if shift.top_overlap is not None:
-        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", f"{shift.top_chance:.3g} by chance"])
-    print_table(title, ["shift", "value", "90 % interval", "half against half"], rows)
+        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", "-", f"{shift.top_chance:.3g} by chance"])
+    print_table(title, ["shift", "value", "90 % interval", "paired p", "half against half"], rows)
+    if shift.untested:
+        say(f"{shift.untested}; no interval and no scale either")
+    elif shift.p_floor is not None:
+        print(
+            f"paired p: before and after exchanged within the {shift.examples} examples, floor {shift.p_floor:.2g}; "
+            "half against half: a scale, what another probe of half the size would differ by without training"
+        )

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...evaluation import MODALITIES, Prediction, holm, mcnemar
-from .run_data import Evaluation, RunData
+from ...evaluation import MODALITIES, Prediction, holm, mcnemar, paired_difference
+from .run_data import RunData
+from .run_evaluation import Evaluation
 from .verdict import SPLITS, number, percent
 
 MAX_FLIPS = 300
@@ -93,16 +94,20 @@ def paired_table(runs: Sequence[RunData]) -> Table | None:
                 shared = sorted(key for key in reference.keys() & theirs.keys() if key[1] == modality)
                 if not shared:
                     continue
-                test = mcnemar([reference[key] for key in shared], [theirs[key] for key in shared])
-                difference = 100 * (test.gained - test.lost) / len(shared)
+                before, after = [reference[key] for key in shared], [theirs[key] for key in shared]
+                test = mcnemar(before, after)
+                points = number(*(100 * part for part in paired_difference(before, after)), signed=True)
                 p_values.append(test.p_value)
-                cells = [title, modality, f"{name} - {scored[0][0]}", f"{difference:+.3g} points"]
+                cells = [title, modality, f"{name} - {scored[0][0]}", f"{points} points"]
                 rows.append([*cells, str(test.gained), str(test.lost), str(len(shared)), f"{test.p_value:.2g}"])
     if not rows:
         return None
     rows = [[*row, f"{adjusted:.2g}"] for row, adjusted in zip(rows, holm(p_values), strict=True)]
     head = ["questions", "modality", "runs", "accuracy", "gained", "lost", "items", "p", "p (Holm)"]
-    note = f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. McNemar tests."
+    note = (
+        f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. McNemar tests; "
+        "in brackets Tango's 95 % score intervals."
+    )
     return Table("Differences on the same questions", head, rows, note)
 
 

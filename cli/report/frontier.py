@@ -9,7 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .figure_style import Figure, bars, colour, figure, label
-from .run_data import Evaluation, RunData
+from .run_data import RunData
+from .run_evaluation import Evaluation
 
 Point = tuple[float, float, float]
 AXES = {

@@ -151,7 +151,7 @@ def _shift_traces(run: RunData, probe: str, estimator: str, measure: str, shade:
             go.Scatter(
                 x=steps,
                 y=null,
-                name="sampling alone (95 %)",
+                name="another probe of half the size (95 %)",
                 legendgroup="null",
                 showlegend=shade == colour(0),
                 mode="lines",

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .finding import Finding
+from .paired_p import PairedP, paired_p
 from .run_data import RunData
 
 UNVERIFIED = (
@@ -56,19 +57,24 @@ def _shifts(run: RunData) -> list[Finding]:
         if not line.get("shift") or line["step"] == run.lines(probe, estimator)[0]["step"]:
             findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
             continue
-        findings.append(Finding(topic, *_shift_words(line, estimator)))
+        steps = run.lines(probe, estimator)[0]["step"], line["step"]
+        test = paired_p(
+            line["shift"], estimator, lambda p=probe, s=steps: (run.snapshot(p, s[0]), run.snapshot(p, s[1]))
+        )
+        findings.append(Finding(topic, *_shift_words(line, estimator, test)))
     return findings
 
 
-def _shift_words(line: dict[str, Any], estimator: str) -> tuple[str, str]:
+def _shift_words(line: dict[str, Any], estimator: str, test: PairedP | None) -> tuple[str, str]:
     shift = line["shift"]
-    js, null = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
+    js, scale = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
     limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
-    mark, judged = "plain", ""
-    if null is not None:
-        beyond = js["low"] is not None and js["low"] > null
-        mark = "open" if not beyond else "plain"
-        judged = f", {'beyond' if beyond else 'not clearly beyond'} what sampling alone gives ({null:.2g})"
+    mark = "plain" if test is not None and test.shifted else "open"
+    judged = ", without a paired test"
+    if test is not None:
+        judged = f", on these examples {'' if test.shifted else 'not certainly '}a shift (paired permutation, {test})"
+    if scale is not None:
+        judged += f"; another probe of half the size would differ by up to {scale:.2g}"
     moved = (
         "stays in" if shift["peak_before"] == shift["peak_after"] else f"moves from {_layer(shift['peak_before'])} to"
     )

@@ -73,9 +73,9 @@ class Page:
             versions=_versions(),
             made=datetime.now(UTC),
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-            figures=_json({plot.id: plot.figures for plot in plots}),
-            plotly=Markup(base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()),
+            script=script("plotly.js", "report.js"),
+            figures=as_json({plot.id: plot.figures for plot in plots}),
+            plotly=packed_plotly(),
         )
 
     def _flipped(self) -> list[dict[str, Any]]:
@@ -93,7 +93,17 @@ class Page:
         return parts
 
 
-def _json(value: Any) -> Markup:
+def script(*names: str) -> Markup:
+    """Scripts of the templates, one after the other."""
+    return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))
+
+
+def packed_plotly() -> Markup:
+    """Plotly's script, packed to a third of its size; ``plotly.js`` of the templates unpacks it in the browser."""
+    return Markup(base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode())
+
+
+def as_json(value: Any) -> Markup:
     """JSON that can stand in a script element."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 

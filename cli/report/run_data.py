@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,63 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ...evaluation import Prediction, read_lines, read_predictions
+from ...evaluation import read_lines
 from ..errors import CommandError
+from .run_evaluation import Evaluation
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
 
 PARTS = ("config.yaml", "metrics.csv", "importance", "evaluation")
-
-
-@dataclass
-class Evaluation:
-    """The evaluations of one split.
-
-    Attributes:
-        stage: ``val`` or ``test``, the prefix of the metric keys.
-        folder: Holds the records.
-        rows: One summary a step, in order of steps.
-    """
-
-    stage: str
-    folder: Path
-    rows: list[dict[str, Any]]
-
-    @property
-    def first(self) -> dict[str, Any]:
-        """The earliest summary: the untouched model's where its step is 0."""
-        return self.rows[0]
-
-    @property
-    def last(self) -> dict[str, Any]:
-        """The latest summary."""
-        return self.rows[-1]
-
-    def has(self, name: str) -> bool:
-        """Whether the latest evaluation has a metric."""
-        return self.last.get(f"{self.stage}/{name}") is not None
-
-    def value(self, row: dict[str, Any], name: str) -> tuple[float, float, float] | None:
-        """A metric of a row with its limits; limits that are not known are infinite."""
-        key = f"{self.stage}/{name}"
-        if row.get(key) is None:
-            return None
-        low, high = row.get("intervals", {}).get(key) or (None, None)
-        return (
-            float(row[key]),
-            -math.inf if low is None else float(low),
-            math.inf if high is None else float(high),
-        )
-
-    def series(self, name: str) -> list[tuple[int, float, float, float]]:
-        """(step, value, low, high) of a metric at all steps that have it."""
-        return [(row["step"], *found) for row in self.rows if (found := self.value(row, name)) is not None]
-
-    def predictions(self, row: dict[str, Any]) -> list[Prediction]:
-        """All records of a row's step; none if the file is gone."""
-        path = self.folder / f"step={row['step']:06d}.jsonl"
-        return read_predictions(path) if path.is_file() else []
 
 
 @dataclass

@@ -58,7 +58,8 @@ def importance_section(runs: Sequence[RunData]) -> Section:
         section.add(Plot(f"heat-{index}", title, caption, (*PAIR, "view"), figures, "mark"))
     caption = "Dotted: first measurement. Solid: the slider's step, at first the last."
     section.add(Plot("profile", "Profile of the layers", caption, PAIR, profiles(runs), "profile"))
-    caption = "Bars: 90 % intervals. Grey: what random halves of the probe's examples differ by without training."
+    caption = "Bars: 90 % intervals. Grey: a scale, what another probe of half the size would differ by."
+    caption += " Whether these examples moved is a paired test: the verdict has it."
     section.add(Plot("shift", "Shift over steps", caption, (*PAIR, "measure"), shifts(runs)))
     caption = "Below 1, a layer lost importance in absolute terms. Bars: 90 % paired bootstrap over examples."
     section.add(Plot("ratio", "Layer totals, end over start", caption, PAIR, ratios(runs)))

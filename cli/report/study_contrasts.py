@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from ...evaluation import Estimate, common_items, hierarchical_bootstrap, holm
+from ...evaluation import shown_p
 from .comparison import Table
-from .study_data import ArmResult, StudyData
-from .study_run import Measure
-from .study_tables import compare, shown
+from .study_data import StudyData
+from .study_tables import PAIRED, adjusted, difference, seeds_shown, shown
 
-NOTE = (
-    "First arm minus second, over the seeds that both have, in points (% right) or nats per token, on the same items. "
-    "Runs of one seed saw the same data in the same order and are resampled together: 95 % bootstrap intervals over "
-    "seeds and items, with one seed over items only. p: of the bootstrap, or McNemar's where there is one seed; Holm's "
-    "adjustment over the pairs, for each measure."
-)
+NOTE = f"First arm minus second, in points (% right) or nats per token, on the same items. {PAIRED}"
 
 
 def contrast_table(data: StudyData) -> Table | None:
@@ -21,25 +15,10 @@ def contrast_table(data: StudyData) -> Table | None:
     pairs = [(data.arm(first), data.arm(second)) for first, second in data.study.contrasts]
     rows: list[list[str]] = []
     for measure in data.measures:
-        found = [(a, b, *met) for a, b in pairs if a and b and (met := _on_common_seeds(a, b, measure)) is not None]
-        adjusted = holm([result.p_value for _, _, _, result in found]) if found else []
-        for (first, second, seeds, result), p in zip(found, adjusted, strict=True):
-            cells = [f"{first.name} - {second.name}", measure.label, str(seeds), shown(measure, result, signed=True)]
-            rows.append([*cells, f"{result.p_value:.2g}", f"{p:.2g}"])
+        scores = [(f"{a.name} - {b.name}", a.by_seed(measure), b.by_seed(measure)) for a, b in pairs if a and b]
+        found = [(name, difference(a, b, measure)) for name, a, b in scores if a.keys() & b.keys()]
+        results = [result for _, result in found]
+        for (name, result), p in zip(found, adjusted(results), strict=True):
+            cells = [name, measure.label, seeds_shown(result.seeds), shown(measure, result, signed=True)]
+            rows.append([*cells, shown_p(result.p_value), shown_p(p)])
     return Table("Contrasts", ["arms", "measure", "seeds", "difference", "p", "p (Holm)"], rows, NOTE) if rows else None
-
-
-def _on_common_seeds(first: ArmResult, second: ArmResult, measure: Measure) -> tuple[int, Estimate] | None:
-    """Number of seeds, and the difference over them."""
-    seeds = [
-        seed
-        for seed, run in first.runs.items()
-        if measure in run.scores and seed in second.runs and measure in second.runs[seed].scores
-    ]
-    if not seeds:
-        return None
-    ours, theirs = ([arm.runs[seed].scores[measure] for seed in seeds] for arm in (first, second))
-    if len(seeds) == 1:
-        return 1, compare(ours, theirs, measure)
-    after, before = common_items(ours, theirs)
-    return len(seeds), hierarchical_bootstrap(after - before)

@@ -29,6 +29,10 @@ class ArmResult:
     runs: dict[int, RunResult]
     planned: int
 
+    def by_seed(self, measure: Measure) -> dict[int, dict[str, float]]:
+        """Seed -> item -> score, of the runs that have the measure."""
+        return {seed: run.scores[measure] for seed, run in self.runs.items() if measure in run.scores}
+
     @property
     def scores(self) -> dict[Measure, list[dict[str, float]]]:
         """Measure -> for each run that has it item -> score."""

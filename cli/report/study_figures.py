@@ -7,11 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ...evaluation import common_items, hierarchical_bootstrap
 from .figure_style import NEUTRAL, label, line, marker
 from .study_choice import blank, one_of
 from .study_data import StudyData
 from .study_run import MAIN, Measure, Pair
+from .study_tables import difference, score
 
 SPEECH = Measure(MAIN, "speech")
 
@@ -34,9 +34,9 @@ def _frontier(data: StudyData, text: Measure) -> go.Figure | None:
     for index, arm in enumerate(data.trained):
         if not arm.scores.get(text) or not arm.scores.get(SPEECH):
             continue
-        after, before = common_items(arm.scores[text], [start.scores[text]])
-        kept = hierarchical_bootstrap(after, before)
-        heard = hierarchical_bootstrap(common_items(arm.scores[SPEECH])[0])
+        ours = arm.by_seed(text)
+        kept = difference(ours, dict.fromkeys(ours, start.scores[text]), text)
+        heard = score(arm.scores[SPEECH], SPEECH)
         drawn.add_scatter(
             x=[text.scale * kept.estimate],
             y=[100 * heard.estimate],

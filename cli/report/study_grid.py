@@ -7,7 +7,7 @@ from ..study.spec import UNTOUCHED
 from .comparison import Table
 from .study_data import StudyData
 from .study_run import MAIN, Measure, RunResult
-from .study_tables import DASH, compare, shown
+from .study_tables import DASH, difference, shown
 
 
 def grid_table(data: StudyData) -> Table | None:
@@ -42,7 +42,7 @@ def grid_table(data: StudyData) -> Table | None:
     if measures:
         note += (
             f" Against {UNTOUCHED}: on the items that both have, in points (% right) or nats per token; in brackets "
-            "95 % bootstrap intervals over items."
+            "95 % intervals over items, nothing of other seeds."
         )
     return Table("Points of the grids", head, rows, note) if rows else None
 
@@ -57,7 +57,8 @@ def _measures_of_fits(data: StudyData) -> list[Measure]:
 def _change(data: StudyData, run: RunResult | None, measure: Measure) -> str:
     if run is None or data.untouched is None or measure not in run.scores:
         return DASH
-    return shown(measure, compare([run.scores[measure]], [data.untouched.scores[measure]], measure), signed=True)
+    found = difference({0: run.scores[measure]}, {0: data.untouched.scores[measure]}, measure)
+    return shown(measure, found, signed=True)
 
 
 def missing_table(data: StudyData) -> Table | None:

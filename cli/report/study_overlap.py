@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ...evaluation import common_items, hierarchical_bootstrap
+from ...evaluation import common_items, crossed_t
 from .comparison import Table
 from .figure_style import NEUTRAL, label, marker
 from .study_choice import blank, one_of
@@ -19,8 +19,8 @@ _NOTE = (
     "Rank correlation, over the rows or the columns of a matrix, of the untouched LLM's importance with |change| "
     "(callback WeightChange): mean over matrices and seeds. Shuffled lines give 0; beyond them: matrices above the "
     "95 % of their shuffles. Random adapters: of the same rank as the LoRA; above them: the mean difference to their "
-    "median. In brackets 95 % bootstrap intervals over seeds and matrices. Any update along outlier channels "
-    "correlates: full tuning stands beside LoRA as the yardstick."
+    "median. In brackets 95 % intervals over seeds and matrices (crossed t), with one seed over matrices only. Any "
+    "update along outlier channels correlates: full tuning stands beside LoRA as the yardstick."
 )
 _HEAD = ["arm", "probe", "lines", "rank correlation", "beyond shuffled", "random adapters", "above random adapters"]
 
@@ -55,7 +55,7 @@ def _strip(data: StudyData, probe: str, side: str) -> go.Figure:
         runs = [change[probe]["matrices"] for change in changes if probe in change]
         if not runs:
             continue
-        mean, low, high = hierarchical_bootstrap(common_items([_values(run, side, "spearman") for run in runs])[0])[:3]
+        mean, low, high = crossed_t(common_items([_values(run, side, "spearman") for run in runs])[0])[:3]
         bars = {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]}
         name = label(arm.name)
         drawn.add_scatter(x=[name], y=[mean], error_y=bars, mode="markers", marker=marker(index, 11), name=name)
@@ -74,11 +74,11 @@ def _cells(runs: Sequence[list[dict[str, Any]]], side: str) -> list[str]:
     lines = [matrix[side] for run in runs for matrix in run]
     beyond = sum(line["spearman"] > line["shuffled_p95"] for line in lines)
     random = [_values(run, side, "random_median") for run in runs]
-    cells = [interval(hierarchical_bootstrap(common_items(actual)[0]), signed=True), f"{beyond} of {len(lines)}"]
+    cells = [interval(crossed_t(common_items(actual)[0]), signed=True), f"{beyond} of {len(lines)}"]
     if not all(random):
         return [*cells, DASH, DASH]
     own, drawn = common_items(actual, random)
-    above = hierarchical_bootstrap(own - drawn)
+    above = crossed_t(own - drawn)
     return [*cells, f"{drawn.mean():+.3g}", interval(above, signed=True)]
 
 

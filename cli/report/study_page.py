@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 
 from ..importance.output import print_table, write_json
 from ..study.spec import UNTOUCHED
 from .comparison import Table
 from .figure_files import write_figures
+from .figure_style import rounded
+from .page import TEMPLATES, as_json, packed_plotly, script
 from .study_contrasts import contrast_table
 from .study_correlation import correlation_figure, correlation_table
 from .study_data import StudyData, load_study
@@ -26,7 +27,6 @@ from .study_removal import removal_table
 from .study_shift import shift_figure, shift_table
 from .study_tables import as_markdown, difference_table, scores_table
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE, MARKDOWN, NUMBERS = "report.html", "tables.md", "tables.json"
 
 
@@ -52,12 +52,17 @@ def study_parts(data: StudyData) -> list[Table | Figure]:
 
 def _parts(data: StudyData) -> Iterator[Table | Figure | None]:
     yield scores_table(data)
-    yield Figure("Text kept against speech gained", frontier(data), "95 % bootstrap intervals over seeds and items.")
+    yield Figure(
+        "Text kept against speech gained",
+        frontier(data),
+        "95 % intervals over seeds and items; of an arm with one seed over items only.",
+    )
     yield difference_table(data, data.study.reference)
     yield difference_table(data, UNTOUCHED)
     yield contrast_table(data)
     yield shift_table(data)
-    yield Figure("Shift against its null", shift_figure(data), "Rings: single runs; the bar: what chance gives.")
+    note = "Rings: single runs. The bar: what another probe of half the size would differ by, without any training."
+    yield Figure("Shift beside its scale", shift_figure(data), note)
     yield Figure("Profile of importance", profiles(data), "At the end of the runs, mean over seeds.")
     note = "Share at the end less share at the start, mean over seeds."
     yield Figure("Change of importance by layer and arm", importance_by_arm(data), note)
@@ -111,15 +116,16 @@ def report_study(path: Path, output: Path | None, images: Path | None = None) ->
 
 def _page(data: StudyData, parts: list[Table | Figure]) -> str:
     figures = [part for part in parts if isinstance(part, Figure)]
-    drawn = {
-        figure.title: Markup(figure.drawn.to_html(full_html=False, include_plotlyjs=figure is figures[0]))
-        for figure in figures
-    }
+    places = {figure.title: f"figure-{number}" for number, figure in enumerate(figures)}
+    drawn = {places[figure.title]: rounded(figure.drawn.to_plotly_json()) for figure in figures}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("study.html.jinja").render(
         name=data.study.directory.resolve().name,
         parts=parts,
-        figures=drawn,
+        places=places,
+        figures=as_json(drawn),
+        plotly=packed_plotly(),
+        script=script("plotly.js", "study.js"),
         notes=data.notes,
         plan=data.study.text,
         made=datetime.now(UTC),

@@ -9,6 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from ...evaluation import Prediction, read_lines, read_predictions
+from ...importance import Snapshot
+from .paired_p import PairedP, paired_p
 
 MAIN = ""
 """Name of the paired questions of the data module, beside the names of further sets."""
@@ -88,6 +90,15 @@ class RunResult:
         """The shift of a probe's importance from the start to the end of the run."""
         found: dict[str, Any] | None = self.last.get(pair, {}).get("shift")
         return found
+
+    def paired_p(self, pair: Pair) -> PairedP | None:
+        """Whether the probe's examples moved from the start to the end of the run; None without a test."""
+        shift = self.shift(pair)
+        if shift is None:
+            return None
+        steps = self.first[pair]["step"], self.last[pair]["step"]
+        before, after = (self.directory / "importance" / pair[0] / f"step={step:06d}" for step in steps)
+        return paired_p(shift, pair[1], lambda: (Snapshot.load(before), Snapshot.load(after)))
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
         """By how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 
-from ...evaluation import Estimate, common_items, hierarchical_bootstrap, holm, mcnemar
+from ...evaluation import Estimate, common_items, crossed_t, holm, mcnemar, paired_difference, shown_p, wilson_interval
+from ..study.spec import UNTOUCHED
 from .comparison import Table
 from .study_data import ArmResult, StudyData
 from .study_run import Measure
 
 DASH = "-"
+
+BySeed = Mapping[int, dict[str, float]]
+"""Seed -> item -> score."""
+
+METHOD = (
+    "Student's t with the variance between seeds and between items apart (crossed); with one seed they are over items "
+    "only and say nothing of other seeds"
+)
+PAIRED = (
+    "Runs of one seed saw the same data in the same order: the difference is taken seed by seed over the seeds that "
+    f"both have. In brackets 95 % intervals over seeds and items, {METHOD}. p: of the same t; of right answers of "
+    "single runs McNemar's, with Tango's interval. Holm's adjustment for each measure, over the rows with several "
+    "seeds and over those with one."
+)
 
 
 def scores_table(data: StudyData) -> Table:
@@ -18,22 +33,33 @@ def scores_table(data: StudyData) -> Table:
     measures = data.measures
     rows = []
     for arm in data.arms:
-        cells = [arm.name, str(len(arm.runs))]
+        cells = [arm.name, DASH if arm.name == UNTOUCHED else seeds_shown(len(arm.runs))]
         rows.append(cells + [_score(arm, measure) for measure in measures])
     note = (
         "T2T: written question, written answer; S2T: spoken question, written answer; % right, losses in nats per "
-        "token (mean over texts). In brackets 95 % bootstrap intervals over seeds and items; with few seeds the part "
-        "between seeds is somewhat too narrow."
+        f"token (mean over texts). In brackets 95 % intervals over seeds and items, {METHOD}."
     )
     return Table("Scores by arm", ["arm", "seeds", *(measure.label for measure in measures)], rows, note)
 
 
 def _score(arm: ArmResult, measure: Measure) -> str:
     runs = arm.scores.get(measure)
-    if not runs:
-        return DASH
+    return shown(measure, score(runs, measure), signed=False) if runs else DASH
+
+
+def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
+    """The mean of an arm's runs over seeds and items; a share of right answers of a single run has Wilson's limits."""
     (matrix,) = common_items(runs)
-    return shown(measure, hierarchical_bootstrap(matrix), signed=False)
+    if measure.kind != "accuracy":
+        return crossed_t(matrix)
+    if len(matrix) > 1:
+        return crossed_t(matrix, bounds=(0.0, 1.0))
+    return Estimate(*wilson_interval(int(matrix.sum()), matrix.size), nan, 1)
+
+
+def seeds_shown(seeds: int) -> str:
+    """How many seeds an interval rests on."""
+    return "1 (items only)" if seeds == 1 else str(seeds)
 
 
 def shown(measure: Measure, found: Estimate, signed: bool) -> str:
@@ -63,29 +89,51 @@ def difference_table(data: StudyData, against: str) -> Table | None:
         if measure not in reference.scores:
             continue
         others = [arm for arm in data.arms if arm is not reference and arm.scores.get(measure)]
-        found = [compare(arm.scores[measure], reference.scores[measure], measure) for arm in others]
-        adjusted = holm([result.p_value for result in found])
-        for arm, result, p in zip(others, found, adjusted, strict=True):
-            cells = [arm.name, measure.label, shown(measure, result, signed=True)]
-            rows.append([*cells, f"{result.p_value:.2g}", f"{p:.2g}"])
+        found = [compare(arm, reference, measure) for arm in others]
+        for arm, result, p in zip(others, found, adjusted(found), strict=True):
+            cells = [arm.name, measure.label, seeds_shown(result.seeds), shown(measure, result, signed=True)]
+            rows.append([*cells, shown_p(result.p_value), shown_p(p)])
     if not rows:
         return None
-    note = (
-        f"Arm minus {against}, in points (% right) or nats per token, on the same items; 95 % bootstrap intervals over "
-        "seeds and items. p: of the bootstrap, or McNemar's where both sides have one run; Holm's adjustment over the "
-        "arms, for each measure."
-    )
-    head = ["arm", "measure", f"difference to {against}", "p", "p (Holm)"]
+    note = f"Arm minus {against}, in points (% right) or nats per token, on the same items. {PAIRED}"
+    head = ["arm", "measure", "seeds", f"difference to {against}", "p", "p (Holm)"]
     return Table(f"Differences to {against}", head, rows, note)
 
 
-def compare(runs: Sequence[dict[str, float]], reference: Sequence[dict[str, float]], measure: Measure) -> Estimate:
-    """The difference of two arms; with one run a side the p-value of right and wrong answers is McNemar's."""
-    ours, theirs = common_items(runs, reference)
-    found = hierarchical_bootstrap(ours, theirs)
-    if measure.kind == "accuracy" and len(ours) == len(theirs) == 1:
-        return found._replace(p_value=mcnemar([bool(x) for x in theirs[0]], [bool(x) for x in ours[0]]).p_value)
-    return found
+def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
+    """The first arm minus the second one, seed by seed where they have seeds in common."""
+    ours, theirs = first.by_seed(measure), second.by_seed(measure)
+    if first.name == UNTOUCHED:
+        ours = dict.fromkeys(theirs, next(iter(ours.values())))
+    if second.name == UNTOUCHED:
+        theirs = dict.fromkeys(ours, next(iter(theirs.values())))
+    return difference(ours, theirs, measure)
+
+
+def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
+    """Mean difference of runs on the same items: within the seeds that both have, else of independent runs.
+
+    Of right and wrong answers of a single pair of runs the limits are Tango's and the p-value McNemar's.
+    """
+    bounds = (-1.0, 1.0) if measure.kind == "accuracy" else None
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return crossed_t(*common_items(list(ours.values()), list(theirs.values())), bounds=bounds)
+    after, before = common_items([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    if bounds is None or len(seeds) > 1:
+        return crossed_t(after - before, bounds=bounds)
+    was, now = ([bool(right) for right in side[0]] for side in (before, after))
+    return Estimate(*paired_difference(was, now), mcnemar(was, now).p_value, 1)
+
+
+def adjusted(found: Sequence[Estimate]) -> list[float]:
+    """Holm's adjustment among the results that speak of seeds, and among those over items only: two questions."""
+    p_values = [nan] * len(found)
+    for single in (False, True):
+        places = [place for place, result in enumerate(found) if (result.seeds == 1) is single]
+        for place, p in zip(places, holm([found[place].p_value for place in places]), strict=True):
+            p_values[place] = p
+    return p_values
 
 
 def as_markdown(tables: Sequence[Table]) -> str:

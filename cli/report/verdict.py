@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...evaluation import mcnemar
+from ...evaluation import McNemar, mcnemar
 from ...evaluation.retention import paired
 from .finding import Finding
 from .importance_verdict import importance_findings
-from .run_data import Evaluation, RunData
+from .run_data import RunData
+from .run_evaluation import Evaluation
 
+Limits = tuple[float, float, float]
+"""A figure with its lower and upper limit."""
+
+LEVEL = 0.05
 SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -25,7 +30,7 @@ def verdict(run: RunData) -> list[Finding]:
 _TEXT = {
     "bad": "it lost text accuracy",
     "open": "no change of its text accuracy is certain",
-    "same": "its text accuracy is what it was",
+    "same": "its losses on text are exactly what they were",
     "good": "its text accuracy rose",
 }
 _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
@@ -65,31 +70,40 @@ def _bound(value: float) -> str:
 def _text(evaluation: Evaluation) -> Finding | None:
     topic = f"Text ({SPLITS[evaluation.stage]})"
     after = evaluation.value(evaluation.last, "text_accuracy")
-    change = evaluation.value(evaluation.last, "text_accuracy_change")
     loss = evaluation.value(evaluation.last, "text_loss_change")
     lost = f"; the loss on text answers changed by {number(*loss, signed=True)} nats per token" if loss else ""
     if after is None:
         return Finding(topic, _change_mark(loss, worse_is_positive=True), lost[2:].capitalize() + ".") if loss else None
     before = evaluation.value(evaluation.first, "text_accuracy")
-    if change is None or before is None or evaluation.first is evaluation.last:
+    if before is None or evaluation.first is evaluation.last:
         return Finding(topic, "plain", f"answers {percent(*after)} of {evaluation.last['items']} written questions.")
-    kept = evaluation.value(evaluation.last, "text_accuracy_kept")
-    head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
     moved = f"({100 * before[0]:.3g} % → {100 * after[0]:.3g} % of {evaluation.last['items']} questions"
-    return Finding(
-        topic, _change_mark(change, worse_is_positive=False), f"{head} {moved}{_discordant(evaluation)}){lost}."
-    )
+    change, kept = (evaluation.value(evaluation.last, f"text_accuracy_{name}") for name in ("change", "kept"))
+    test = _flipped(evaluation)
+    head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
+    if change is None or test is None:
+        return Finding(topic, "open", f"{head} {moved}; without the records of both steps nothing is tested){lost}.")
+    points = number(*(100 * part for part in change), signed=True)
+    moved += f"; {test.lost} lost, {test.gained} gained, {points} points, McNemar p = {test.p_value:.2g})"
+    return Finding(topic, _text_mark(change, test, loss), f"{head} {moved}{lost}.")
 
 
-def _discordant(evaluation: Evaluation) -> str:
-    """Questions lost and gained since step 0, with McNemar's exact test."""
+def _flipped(evaluation: Evaluation) -> McNemar | None:
+    """Questions lost and gained since the first step; None where the records have no question in common."""
     rows = [paired(evaluation.predictions(row)).get("text", []) for row in (evaluation.first, evaluation.last)]
     first, last = ({r.id: r.correct for r in part if r.correct is not None} for part in rows)
     shared = sorted(first.keys() & last.keys())
-    if not shared:
-        return ""
-    test = mcnemar([first[i] for i in shared], [last[i] for i in shared])
-    return f"; {test.lost} lost, {test.gained} gained, McNemar p = {test.p_value:.2g}"
+    return mcnemar([first[i] for i in shared], [last[i] for i in shared]) if shared else None
+
+
+def _text_mark(change: Limits, test: McNemar, loss: Limits | None) -> str:
+    """``good`` or ``bad`` where interval and test agree, else ``open``.
+
+    ``same`` only where no answer flipped and the loss is what it was on every item: that is the same model.
+    """
+    if not test.lost + test.gained and loss == (0.0, 0.0, 0.0):
+        return "same"
+    return _change_mark(change, worse_is_positive=False) if test.p_value < LEVEL else "open"
 
 
 def _speech(evaluation: Evaluation) -> Finding | None:
@@ -117,7 +131,7 @@ def _hearing(evaluation: Evaluation) -> Finding | None:
     return Finding(topic, "open", f"no evidence that it listens: {shown} includes 0.")
 
 
-def _change_mark(change: tuple[float, float, float] | None, worse_is_positive: bool) -> str:
+def _change_mark(change: Limits | None, worse_is_positive: bool) -> str:
     if change is None:
         return "plain"
     _, low, high = change

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...callbacks.duration import duration
+from ...evaluation import shown_p
 from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -74,8 +75,8 @@ def _one_line_each(profiles: Sequence[list[dict[str, Any]]], width: int) -> Rend
         shares = list(lines[-1]["shares"].values())
         curve = sparkline(shares, max(8, min(len(shares), width - 52)))
         js = ((lines[-1].get("shift") or {}).get("metrics") or {}).get("js")
-        null = f" (null {js['null_p95']:.2g})" if js and js["null_p95"] is not None else ""
-        shift = f"JS {js['value']:.2g}{null}" if js and len(lines) > 1 else "measured once"
+        paired = f" (p {shown_p(js['p'], lines[-1]['shift']['p_floor'])})" if js and js.get("p") is not None else ""
+        shift = f"JS {js['value']:.2g}{paired}" if js and len(lines) > 1 else "measured once"
         table.add_row(lines[-1]["probe"], Text(curve, style="cyan"), shift)
     last = profiles[0][-1]
     return Panel(table, title=f"layers, {last['estimator']}, step {last['step']}", title_align="left")
@@ -157,11 +158,12 @@ def _shift(line: dict[str, Any]) -> str:
         return "no reference for a shift"
     js = line["shift"]["metrics"]["js"]
     limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
-    if js["null_p95"] is None:
-        return f"shift (JS) {js['value']:.2g}{limits}"
-    beyond = js["low"] is not None and js["low"] > js["null_p95"]
-    verdict = "beyond" if beyond else "not clearly beyond"
-    return f"shift (JS) {js['value']:.2g}{limits}, {verdict} sampling alone ({js['null_p95']:.2g})"
+    words = f"shift (JS) {js['value']:.2g}{limits}"
+    if js.get("p") is not None:
+        words += f", paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+    if js["null_p95"] is not None:
+        words += f", between halves of the probe {js['null_p95']:.2g}"
+    return words
 
 
 def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:

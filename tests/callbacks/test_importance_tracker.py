@@ -165,6 +165,7 @@ def test_summary_loggers_and_history_agree(tmp_path: Path) -> None:
     js = last["shift"]["metrics"]["js"]
     assert js["low"] <= js["value"] <= js["high"] or js["value"] > 0
     assert js["null_p95"] > 0
+    assert 0 < last["shift"]["p_floor"] <= js["p"] <= 1
     assert 0 < last["shift"]["top_overlap"] <= 1
     assert last["shift"]["top_chance"] == 0.05
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -78,6 +78,8 @@ def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path,
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     table = run_main(["compare", *pair])
     assert "half against half" in table
+    assert shift["p_floor"] == 1 / 16  # five examples: all ways to exchange before and after
+    assert "paired p: before and after exchanged within the 5 examples, floor 0.062;" in table
     assert "total x" in table  # beside the shares, always
     shown = json.loads(run_main(["show", pair[0], "--group", "kind", "--json", "--estimator", "fisher"]))
     assert sum(shown["shares"].values()) == pytest.approx(1.0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from textkeep.cli.errors import CommandError
 from textkeep.cli.report.study_contrasts import contrast_table
@@ -44,10 +43,11 @@ def test_runs_of_a_seed_are_compared_with_each_other(data: StudyData) -> None:
     data.arms = [arm("a", {seed: level[seed] + gains[seed] for seed in gains}), arm("b", {**level, 3: 99.0})]
     table = contrast_table(data)
     assert table is not None
-    means = [np.mean(drawn) for drawn in product(gains.values(), repeat=3)]  # every bootstrap sample of three seeds
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    student = stats.ttest_1samp([*gains.values()], 0.0)
+    low, high = student.confidence_interval()
     (row,) = table.rows
     assert row[:4] == ["a - b", "prose loss", "3", f"+0.3 [{low:.3g}, {high:.3g}]"]
+    assert row[4] == f"{student.pvalue:.2g}"
     assert len(row) == len(table.head)
 
 
@@ -55,7 +55,7 @@ def test_pairs_without_a_common_seed_are_left_out(data: StudyData) -> None:
     data.arms = [arm("a", {0: 1.0}), arm("b", {1: 2.0}), arm("c", {1: 1.5})]
     table = contrast_table(data)
     assert table is not None
-    assert [row[:4] for row in table.rows] == [["b - c", "prose loss", "1", "+0.5 [0.5, 0.5]"]]
+    assert [row[:4] for row in table.rows] == [["b - c", "prose loss", "1 (items only)", "+0.5 [0.5, 0.5]"]]
     data.arms = data.arms[:2]
     assert contrast_table(data) is None
 
@@ -66,7 +66,7 @@ def test_accuracies_of_single_runs_meet_mcnemar(tmp_path: Path) -> None:
     table = contrast_table(data)
     assert table is not None
     rows = {row[1]: row for row in table.rows}
-    assert {row[2] for row in table.rows} == {"1"}  # lora has no second seed
+    assert {row[2] for row in table.rows} == {"1 (items only)"}  # lora has no second seed
     text = Measure("", "text")
     full, lora = (data.arms[place].runs[0].scores[text] for place in (1, 2))
     items = [f"q{i}" for i in range(ITEMS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -58,17 +59,56 @@ def test_the_shift_has_students_interval_over_seeds(data: StudyData, folder: Pat
     js = [s["metrics"]["js"]["value"] for s in shifts]
     limits = stats.ttest_1samp(js, 0.0).confidence_interval(0.95)
     assert row[3] == f"{np.mean(js):.3g} [{limits.low:.3g}, {limits.high:.3g}]"
+    assert row[4] == f"2 of 2, p <= {shifts[0]['p_floor']:.2g}"
     beyond = sum(s["metrics"]["js"]["low"] > s["metrics"]["js"]["null_p95"] for s in shifts)
-    assert row[5] == f"{beyond} of 2"
+    assert row[6] == f"{beyond} of 2"
     before, after = (int(shifts[0][f"peak_{side}"][-2:]) for side in ("before", "after"))
-    assert row[6].startswith(f"{before} to {after}")
+    assert row[7].startswith(f"{before} to {after}")
     ratios = [np.log(s["total_after"] / s["total_before"]) for s in shifts]
-    assert row[7].startswith(f"{np.mean(ratios):+.3g} [")
+    assert row[8].startswith(f"{np.mean(ratios):+.3g} [")
     single = next(row for row in table.rows if row[:3] == ["lora", "heldout_text", "taylor"])
     assert "[" not in single[3]  # one seed has no interval over seeds
     drawn = shift_figure(data)
     assert drawn is not None
     assert [b["label"] for b in drawn.layout.updatemenus[0].buttons] == [", ".join(pair) for pair in data.pairs]
+
+
+def test_runs_of_earlier_versions_are_tested_from_their_snapshots(folder: Path, tmp_path: Path) -> None:
+    """Their summaries hold no paired test; where the snapshots are gone too, none is made up."""
+    old = Path(shutil.copytree(folder, tmp_path / "old"))
+    for summary in old.glob("runs/**/importance/summary.jsonl"):
+        lines = [json.loads(line) for line in summary.read_text().splitlines()]
+        for line in lines:
+            for key in ("p_floor", "untested"):
+                (line["shift"] or {}).pop(key, None)
+            for metric in (line["shift"] or {"metrics": {}})["metrics"].values():
+                metric.pop("p")
+        summary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tables = [shift_table(load_study(place)) for place in (folder, old)]
+    assert tables[0] is not None
+    assert tables[1] is not None
+    assert [row[4] for row in tables[0].rows] == [row[4] for row in tables[1].rows]
+    for stats_file in old.glob("runs/**/stats.safetensors"):
+        stats_file.unlink()
+    without = shift_table(load_study(old))
+    assert without is not None
+    assert {row[4] for row in without.rows} == {"not tested"}
+
+
+def test_the_interval_of_a_distance_over_seeds_stays_within_its_bounds(data: StudyData, folder: Path) -> None:
+    runs = next(arm for arm in data.trained if arm.name == "full").runs
+    pair = ("heldout_text", "taylor")
+    last = [run.last[pair] for run in runs.values()]
+    kept = [copy.deepcopy(line) for line in last]
+    try:
+        for line, value in zip(last, (0.01, 0.9), strict=True):
+            line["shift"]["metrics"]["js"]["value"] = value
+        table = shift_table(data)
+        assert table is not None
+        assert next(row for row in table.rows if row[:3] == ["full", *pair])[3] == "0.455 [0, 1]"
+    finally:
+        for line, before in zip(last, kept, strict=True):
+            line.update(before)
 
 
 def test_correlations_are_over_all_runs_those_not_chosen_too(data: StudyData, folder: Path) -> None:

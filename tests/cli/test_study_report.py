@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from textkeep.cli.main import main
 from textkeep.cli.report.comparison import Table
 from textkeep.cli.report.study_data import load_study
 from textkeep.cli.report.study_page import study_parts
 from textkeep.cli.report.study_run import Measure
-from textkeep.cli.report.study_tables import compare, difference_table, scores_table
-from textkeep.evaluation import hierarchical_bootstrap, mcnemar
+from textkeep.cli.report.study_tables import adjusted, difference, difference_table, scores_table
+from textkeep.evaluation import Estimate, crossed_t, mcnemar, paired_difference
 
 from .study_runs import ITEMS, write_study
 
 FIGURES = [
     "Text kept against speech gained",
-    "Shift against its null",
+    "Shift beside its scale",
     "Profile of importance",
     "Change of importance by layer and arm",
     "Change of importance by layer and kind of matrix",
@@ -37,7 +38,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_study(tmp_path_factory.mktemp("study") / "s")
 
 
-def test_the_scores_are_those_of_the_records_with_bootstrap_intervals(study: Path) -> None:
+def test_the_scores_are_those_of_the_records_with_intervals_over_seeds_and_items(study: Path) -> None:
     data = load_study(study)
     assert [arm.name for arm in data.arms] == ["untouched", "full", "lora"]
     assert data.notes == ["lora: 1 of 2 runs are finished"]
@@ -47,10 +48,11 @@ def test_the_scores_are_those_of_the_records_with_bootstrap_intervals(study: Pat
     assert table.head == ["arm", "seeds", "T2T", "S2T", "prose loss"]
     full = data.arms[1].scores[Measure("", "text")]
     matrix = np.array([[run[f"q{i}"] for i in sorted(range(ITEMS), key=lambda i: f"q{i}")] for run in full])
-    expected = hierarchical_bootstrap(matrix)
+    expected = crossed_t(matrix, bounds=(0.0, 1.0))
     value, low, high = (100 * part for part in expected[:3])
     assert table.rows[1][:3] == ["full", "2", f"{value:.3g} [{low:.3g}, {high:.3g}]"]
     assert table.rows[1][4].startswith("4.48 [")
+    assert [row[1] for row in table.rows] == ["-", "2", "1 (items only)"]  # nothing is claimed of other seeds of lora
 
 
 def test_differences_are_paired_and_adjusted(study: Path) -> None:
@@ -59,19 +61,42 @@ def test_differences_are_paired_and_adjusted(study: Path) -> None:
     assert table is not None
     rows = {(row[0], row[1]): row for row in table.rows}
     assert set(rows) == {(arm, label) for arm in ("full", "lora") for label in ("T2T", "S2T", "prose loss")}
-    assert rows["full", "prose loss"][2].startswith("+1.03 [1.02, 1.04]")
-    assert float(rows["full", "T2T"][3]) < 0.05
-    assert all(float(row[4]) >= float(row[3]) for row in table.rows)
+    # Two seeds, 1.02 and 1.04 on every item: Student's t with one degree of freedom.
+    half = stats.t.ppf(0.975, 1) * 0.01
+    assert rows["full", "prose loss"][2:4] == ["2", f"+1.03 [{1.03 - half:.3g}, {1.03 + half:.3g}]"]
+    assert rows["full", "prose loss"][4] == f"{2 * stats.t.sf(103, 1):.2g}"
+    assert rows["lora", "T2T"][2] == "1 (items only)"
+    levels = [tuple(float(cell.replace("< ", "")) for cell in row[4:6]) for row in table.rows]
+    assert all(adjusted >= p for p, adjusted in levels)
     assert difference_table(data, "no such arm") is None
 
 
 def test_single_runs_are_compared_by_mcnemar() -> None:
     rng = np.random.default_rng(1)
     before, after = ({f"q{i}": float(rng.random() < share) for i in range(80)} for share in (0.5, 0.7))
-    found = compare([after], [before], Measure("", "text"))
+    found = difference({3: after}, {3: before}, Measure("", "text"))
     test = mcnemar([before[f"q{i}"] > 0 for i in range(80)], [after[f"q{i}"] > 0 for i in range(80)])
     assert found.p_value == pytest.approx(test.p_value)
-    assert found.estimate == pytest.approx(np.mean([*after.values()]) - np.mean([*before.values()]))
+    tango = paired_difference([before[f"q{i}"] > 0 for i in range(80)], [after[f"q{i}"] > 0 for i in range(80)])
+    assert found[:3] == pytest.approx(tango)
+    assert found.seeds == 1
+
+
+def test_runs_without_a_seed_in_common_are_independent() -> None:
+    rng, loss = np.random.default_rng(2), Measure("prose", "text", "loss")
+    items = rng.normal(size=30)
+    runs = {seed: dict(zip(map(str, range(30)), items + 0.1 * seed, strict=True)) for seed in range(5)}
+    apart = difference({0: runs[0], 1: runs[1]}, {2: runs[2], 3: runs[3]}, loss)
+    assert apart.estimate == pytest.approx(-0.2)
+    assert (apart.high - apart.low) / 2 == pytest.approx(stats.t.ppf(0.975, 1) * np.sqrt(2 * 0.05**2), rel=1e-6)
+    paired = difference({0: runs[0], 1: runs[1]}, {0: runs[2], 1: runs[3], 4: runs[4]}, loss)
+    assert paired.high - paired.low < 1e-9
+    assert paired.seeds == 2
+
+
+def test_one_seed_and_several_are_two_families_of_tests() -> None:
+    found = [Estimate(0.0, 0.0, 0.0, p, seeds) for p, seeds in ((0.01, 3), (0.02, 1), (0.04, 3), (0.03, 1))]
+    assert adjusted(found) == pytest.approx([0.02, 0.04, 0.04, 0.04])
 
 
 def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from textkeep.evaluation import holm, mcnemar
+from textkeep.evaluation import holm, mcnemar, shown_p
 from textkeep.evaluation.paired_tests import FEW_DISCORDANT
 
 
@@ -61,3 +61,8 @@ def test_holm_gives_the_textbook_adjustment() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_p_value_of_resampling_says_its_floor() -> None:
+    assert [shown_p(p, 0.0002) for p in (0.0002, 0.00041, 0.5)] == ["<= 0.0002", "0.00041", "0.5"]
+    assert [shown_p(p) for p in (0.0, 3e-9, 0.034)] == ["< 0.0001", "< 0.0001", "0.034"]

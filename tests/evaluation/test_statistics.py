@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from textkeep.evaluation import bootstrap_ratio, paired_bootstrap, wilson_interval
+from textkeep.evaluation import bootstrap_ratio, mean_interval, paired_bootstrap, share_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,34 @@ def test_bootstrap_of_a_ratio_gives_the_published_standard_error() -> None:
     interval = bootstrap_ratio(new_minus_old, old_minus_placebo, confidence=0.6827)
     assert interval.estimate == pytest.approx(-0.0713, abs=5e-5)
     assert (interval.high - interval.low) / 2 == pytest.approx(0.105, abs=0.01)
+
+
+def test_a_share_of_whole_items_is_wilsons_and_parts_that_go_together_count_as_one() -> None:
+    right = [1.0] * 5 + [0.0] * 24
+    assert share_interval(right, [1.0] * 29) == pytest.approx(wilson_interval(5, 29))
+    assert share_interval([3.0 * hit for hit in right], [3.0] * 29) == pytest.approx(wilson_interval(5, 29))
+    apart = share_interval([1.0, 2.0] * 15, [3.0] * 30)  # parts that do not go together: never more than they are
+    assert apart == pytest.approx(wilson_interval(45, 90))
+
+
+def test_a_share_does_not_collapse_where_all_items_agree_and_covers() -> None:
+    for hits, share in (([2.0, 1.0, 3.0], 1.0), ([0.0, 0.0, 0.0], 0.0), ([1.0, 0.5, 1.5], 0.5)):
+        found = share_interval(hits, [2.0, 1.0, 3.0])
+        assert found.estimate == pytest.approx(share)
+        assert found.high - found.low > 0.5
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        parts = rng.integers(1, 4, size=40)
+        hits = rng.binomial(parts, rng.beta(9, 3, size=40))
+        found = share_interval(list(hits), list(parts))
+        covered += found.low <= 0.75 <= found.high
+    assert 0.93 <= covered / 1000 <= 0.975
+    for wrong in (([2.0], [1.0]), ([], []), ([1.0], [1.0, 1.0]), ([-1.0], [1.0])):
+        with pytest.raises(ValueError, match="hits within parts expected"):
+            share_interval(*wrong)
+
+
+def test_the_interval_of_a_distance_stays_within_its_bounds() -> None:
+    found = mean_interval([0.01, 0.9], bounds=(0.0, 1.0))
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert mean_interval([0.4, 0.5, 0.6], bounds=(0.0, 1.0)) == mean_interval([0.4, 0.5, 0.6])

@@ -12,6 +12,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from textkeep.evaluation import wilson_interval
 from textkeep.evaluation.tasks.shipped import general_choices
 from textkeep.evaluation.text_benchmarks import TASKS, BenchmarkScores, run_benchmarks
 
@@ -34,6 +35,17 @@ def test_intervals_are_normal_ones() -> None:
     scores = BenchmarkScores({"t/acc": 0.5, "t/ppl": 9.0}, {"t/acc": 0.1})
     assert scores.intervals()["t/acc"] == pytest.approx((0.304, 0.696))
     assert scores.intervals()["t/ppl"] == (float("-inf"), float("inf"))
+
+
+def test_intervals_of_shares_of_the_items_are_wilsons() -> None:
+    """lm-eval's standard error of tasks where all items are right is 0."""
+    values = {"t/acc": 1.0, "t/acc_norm": 0.75, "t/exact_match,strict": 0.0, "t/f1": 0.5, "group/acc": 0.6}
+    scores = BenchmarkScores(values, dict.fromkeys(values, 0.01), items={"t": 4})
+    found = scores.intervals()
+    for key, right in (("t/acc", 4), ("t/acc_norm", 3), ("t/exact_match,strict", 0)):
+        assert found[key] == pytest.approx(wilson_interval(right, 4)[1:])
+    assert found["t/f1"] == pytest.approx((0.4804, 0.5196))
+    assert found["group/acc"] == pytest.approx((0.5804, 0.6196))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from scipy.spatial import distance
 
 from textkeep.importance import METRICS, Snapshot, compare, probe
 from textkeep.importance.metrics import depth, shares
+from textkeep.importance.shift import paired_test
 
 from .oracle import make_batch, tiny_llama
 
@@ -114,7 +115,25 @@ def test_top_overlap_against_the_masks(pair: tuple[Snapshot, Snapshot]) -> None:
 def test_estimators_without_examples_have_values_only() -> None:
     model = tiny_llama()
     snapshot = probe(model, [make_batch()], ("taylor_batch", "magnitude"))
-    assert compare(snapshot, snapshot, "taylor_batch").metrics["js"].low is None
+    shift = compare(snapshot, snapshot, "taylor_batch")
+    assert (shift.metrics["js"].low, shift.metrics["js"].p, shift.p_floor) == (None, None, None)
+    assert shift.untested == "no paired test of taylor_batch: no per-example scores at step 0"
+    with pytest.raises(ValueError, match="no paired test of taylor_batch"):
+        paired_test(snapshot, snapshot, "taylor_batch")
+
+
+def test_a_snapshot_whose_vectors_were_left_out_has_values_and_says_that_it_has_no_test(
+    pair: tuple[Snapshot, Snapshot],
+) -> None:
+    before, after = pair
+    totals = {name: after.scores(name) for name in after.examples}
+    bare = replace(after, examples={}, totals=totals)
+    shift, whole = compare(before, bare, "taylor"), compare(before, after, "taylor")
+    assert shift.metrics["js"].value == pytest.approx(whole.metrics["js"].value)
+    assert shift.metrics["js"].p is None
+    assert shift.untested.endswith("no per-example scores at step 5")
+    assert not whole.untested
+    assert whole.metrics["js"].p == whole.p_floor == paired_test(before, after, "taylor").floor
 
 
 def test_each_metric_has_an_interval_and_a_null_that_sampling_stays_within(pair: tuple[Snapshot, Snapshot]) -> None:
@@ -139,7 +158,11 @@ def test_each_metric_has_an_interval_and_a_null_that_sampling_stays_within(pair:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("probe", "fingerprint"), "x", "differ in probe (other examples, answers or tokens)"),
+        (
+            ("probe", "fingerprint"),
+            "x",
+            "differ in probe (other examples, answers or tokens); no paired test is possible",
+        ),
         (("masking",), "every token", "differ in masking"),
         (("normalisation",), "sum", "differ in normalisation"),
         (("options", "autocast"), "torch.bfloat16", "option autocast: None and 'torch.bfloat16'"),
