@@ -1,4 +1,4 @@
-"""Which matrices to put back: those that ``textkeep importance attribute`` blames."""
+"""Which matrices to put back: those to blame by ``textkeep importance attribute``, whose move made the loss worse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
         "--revert",
         type=Path,
         metavar="ATTRIBUTION.json",
-        help="put matrices back to the untouched LLM's values: those that `textkeep importance attribute -o` blames",
+        help="put matrices back to the untouched LLM's values: those to blame by `textkeep importance attribute -o`, "
+        "whose move made the loss on its text worse (positive nats)",
     )
     parser.add_argument(
         "--top", type=count, nargs="+" if several else None, metavar="K", help="how many of them, the worst first"
@@ -43,13 +44,13 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
         verb: For the messages.
 
     Raises:
-        CommandError: If the file is no attribution, or only one of the two is given.
+        CommandError: If the file is no attribution or blames nothing, or only one of the two is given.
     """
     if (attribution is None) != (top is None):
         raise CommandError(f"{verb}: --revert and --top belong together; give both or neither")
     if attribution is None or top is None:
         return []
-    from ..lightning_modules.edits import culprits
+    from ..importance.reverts import blamed
 
     try:
         nats = {str(name): float(value) for name, value in json.loads(attribution.read_text())["parameters"].items()}
@@ -58,7 +59,11 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         made = "the JSON of `textkeep importance attribute -o`"
         raise CommandError(f"{verb}: --revert {attribution} is not {made}") from error
-    found = culprits(nats, top)
+    found = blamed(nats, top)
+    if not found:
+        raise CommandError(
+            f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)"
+        )
     if len(found) < top:
-        print(f"{attribution} blames only {len(found)} matrices: all of them are put back")
+        print(f"{attribution}: only {len(found)} matrices are to blame (positive nats): all of them are put back")
     return found

@@ -1,4 +1,4 @@
-r"""Which matrices caused the forgetting: the loss's path integral from the base weights to the tuned ones.
+r"""Which matrices are to blame for what was forgotten: the loss's path integral from base to tuned weights.
 
 ``A_m = <dW_m, int_0^1 g_m(W0 + a dW) da>``, and the sum over all parameters is the change of the loss (completeness).
 This is Synaptic Intelligence's integral (Zenke et al. 2017, arXiv 1703.04200) along the straight line, on old-task
@@ -34,8 +34,9 @@ class Attribution:
     """Share of each parameter in the change of the loss.
 
     Attributes:
-        parameters: Name -> nats; positive made the loss worse.
-        layers: ``layer_07`` or ``other`` -> nats.
+        parameters: Name -> nats that its move added to the loss: positive made it worse (:func:`blamed`), negative
+            better.
+        layers: ``layer_07`` or ``other`` -> nats, of the same sign.
         loss_before: Mean loss of an example at the base weights.
         loss_after: At the tuned weights.
         change_low: Lower end of the change's bootstrap 90 % interval over examples.
@@ -43,7 +44,8 @@ class Attribution:
         completeness_error: (sum of all - change) over change.
         complete: Whether that error is at most 5 %. If it is not, the shares are not to be trusted.
         nodes: Gauss-Legendre nodes used.
-        reverts: The check: top matrices put back, one by one and together, the top layer, and a random control.
+        reverts: The check: the matrices most to blame put back, one by one and together, the worst layer, and a random
+            control; none where no matrix made the loss worse.
         examples: Number of examples.
     """
 
@@ -83,7 +85,7 @@ def attribute(
         base: Parameter name -> base value, for every parameter of ``tuned``.
         batches: Old-task text, as for ``probe``.
         nodes: Nodes to begin with; doubled until the completeness error is under 5 %.
-        reverts: How many top matrices to put back as a check; 0 checks nothing.
+        reverts: How many of the matrices to blame to put back as a check; 0 checks nothing.
         seed: Of the random control.
         progress: Told what is being done.
 
@@ -109,9 +111,8 @@ def attribute(
     sums = dict.fromkeys([*_layer_labels(tuned), OTHER], 0.0)
     for name, value in found.items():
         sums[layers[name]] += value
-    direction = 1.0 if change >= 0 else -1.0  # where the loss fell, the matrices that brought it down are checked
     low, high = mean_interval(loss_after - loss_before)
-    sets = revert_sets(found, layers, sums, direction, reverts, seed)
+    sets = revert_sets(found, layers, sums, reverts, seed)
     return Attribution(
         parameters=found,
         layers=sums,

@@ -20,11 +20,11 @@ class Revert:
     """Loss with some parameters put back to their base values.
 
     Attributes:
-        what: ``matrix``, ``together`` (the matrices before it at once), ``layer`` (the layer that is blamed most) or
+        what: ``matrix``, ``together`` (the matrices before it at once), ``layer`` (the layer most to blame) or
             ``random`` (as many parameters, drawn from all others: the control).
         names: Parameters put back.
-        predicted: Change of the loss that the attribution ascribes to them, nats.
-        recovered: Loss actually regained, nats.
+        predicted: Nats by which they made the loss worse, by the attribution: what putting them back should regain.
+        recovered: Nats actually regained; positive is a lower loss.
     """
 
     what: str
@@ -33,27 +33,36 @@ class Revert:
     recovered: float
 
 
+def blamed(parts: Mapping[str, float], count: int | None = None) -> list[str]:
+    """The parameters (or layers) that are to blame: those whose move made the loss worse, the worst first.
+
+    Blame has one meaning and one sign, whether the loss rose or fell as a whole: positive nats.
+
+    Args:
+        parts: Name -> nats that its move added to the loss (:class:`Attribution`).
+        count: How many; fewer if fewer made it worse. None takes all of them.
+    """
+    return sorted((name for name, nats in parts.items() if nats > 0), key=lambda name: -parts[name])[:count]
+
+
 def revert_sets(
-    parts: Mapping[str, float],
-    layers: Mapping[str, str],
-    sums: Mapping[str, float],
-    direction: float,
-    count: int,
-    seed: int,
+    parts: Mapping[str, float], layers: Mapping[str, str], sums: Mapping[str, float], count: int, seed: int
 ) -> list[tuple[str, list[str]]]:
-    """What is put back: each of the top parameters, all of them, as many others, and the whole top layer."""
-    if not count:
+    """What is put back: each of the parameters most to blame, all of them, as many others, and the worst layer.
+
+    Nothing where none is to blame.
+    """
+    top = blamed(parts, count)
+    if not top:
         return []
-    order = sorted(parts, key=lambda name: direction * parts[name], reverse=True)
-    top, others = order[:count], order[count:]
+    others = [name for name in parts if name not in top]
     sets = [("matrix", [name]) for name in top]
     if len(top) > 1:
         sets.append(("together", top))
     if others:
-        drawn = np.random.default_rng(seed).choice(len(others), size=min(count, len(others)), replace=False)
+        drawn = np.random.default_rng(seed).choice(len(others), size=min(len(top), len(others)), replace=False)
         sets.append(("random", [others[i] for i in sorted(drawn)]))
-    worst = max(sums, key=lambda label: direction * sums[label])
-    return [*sets, ("layer", [name for name in parts if layers[name] == worst])]
+    return sets + [("layer", [name for name in parts if layers[name] == worst]) for worst in blamed(sums, 1)]
 
 
 def measure_reverts(

@@ -107,17 +107,6 @@ def change_of(model: SpeechLLM) -> Change:
     return WeightChange(model.llm, model.tuning.start(model.reference.copy()))
 
 
-def culprits(attribution: dict[str, float], count: int) -> list[str]:
-    """The parameters that made the loss worse most.
-
-    Args:
-        attribution: Parameter name -> nats that its move added to the loss (``textkeep importance attribute``).
-        count: How many; fewer if fewer made it worse.
-    """
-    worse = [name for name, nats in attribution.items() if nats > 0]
-    return sorted(worse, key=lambda name: attribution[name], reverse=True)[:count]
-
-
 def _check(reverted: Collection[str], names: Collection[str]) -> None:
     unknown = sorted(set(reverted) - set(names))
     if unknown:

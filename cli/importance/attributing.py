@@ -1,4 +1,4 @@
-"""``textkeep importance attribute BASE TUNED --data D``: which matrices caused the forgetting."""
+"""``textkeep importance attribute BASE TUNED --data D``: which matrices are to blame for what was forgotten."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .output import (
     write_json,
 )
 from .subject import SUBJECT_HELP, add_model_options, load_subject, merged, positive
+
+ADDED = "nats added"  # to the loss: positive made it worse
 
 
 def main(argv: list[str]) -> int:
@@ -61,20 +63,26 @@ def main(argv: list[str]) -> int:
 
 
 def _print(found: Any, count: int) -> None:
+    from ...importance.reverts import blamed
+
     change = found.loss_after - found.loss_before
     title = (
         f"loss {found.loss_before:.3f} -> {found.loss_after:.3f} ({change:+.3f} [{found.change_low:+.3f}, "
         f"{found.change_high:+.3f}]) on {found.examples} examples, {found.nodes} nodes, "
         f"completeness error {found.completeness_error:+.1%}"
     )
-    print_table(title, ["layer", "nats"], ([name, f"{value:+.4f}"] for name, value in found.layers.items()))
-    top = sorted(found.parameters.items(), key=lambda item: -abs(item[1]))[:count]
-    print_table(
-        f"{len(top)} largest of {len(found.parameters)}", ["matrix", "nats"], ([n, f"{v:+.4f}"] for n, v in top)
-    )
+    print_table(title, ["layer", ADDED], ([name, f"{value:+.4f}"] for name, value in found.layers.items()))
+    to_blame = blamed(found.parameters)
+    better = blamed({name: -nats for name, nats in found.parameters.items()})
+    for names, told in ((to_blame, "to blame: they made the loss worse"), (better, "made the loss better")):
+        head = f"{len(names)} of {len(found.parameters)} parameters {told}; the largest {min(count, len(names))}"
+        print_table(head, ["parameter", ADDED], ([n, f"{found.parameters[n]:+.4f}"] for n in names[:count]))
     rows = ([r.what, _named(r.names), f"{r.predicted:+.4f}", f"{r.recovered:+.4f}"] for r in found.reverts)
     if found.reverts:
-        print_table("check: put back to the base values", ["", "parameters", "predicted", "loss regained"], rows)
+        head = ["", "parameters", "predicted", "loss regained"]
+        print_table("check: those most to blame, put back to the base values", head, rows)
+    elif not to_blame:
+        say("no parameter made the loss worse: there is nothing to put back, and no check")
     if not found.complete:
         say("the parts do not sum up to the change of the loss (error above 5 %): do not trust them; try more --nodes")
 
@@ -89,8 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds")
     add_data_options(parser, examples=32, modalities=("text",))
     parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to begin with (default: 4)")
-    parser.add_argument("--reverts", type=positive, default=3, help="top matrices to put back as a check (default: 3)")
-    parser.add_argument("--show", type=positive, default=12, help="matrices to list (default: 12)")
+    parser.add_argument(
+        "--reverts", type=positive, default=3, help="matrices to blame to put back as a check (default: 3)"
+    )
+    listed = "parameters to list, of those to blame and of the others (default: 12)"
+    parser.add_argument("--show", type=positive, default=12, help=listed)
     add_output_options(parser)
     add_model_options(parser)
     return parser

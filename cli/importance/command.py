@@ -14,7 +14,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": (".showing", "a snapshot as a table or a picture"),
     "removal": (".removing", "perplexity with the top, random and bottom weights switched off"),
     "verify": (".verifying", "do the scores foretell what happens when weights are shrunk?"),
-    "attribute": (".attributing", "which matrices caused the forgetting between a base and a tuned model"),
+    "attribute": (
+        ".attributing",
+        "which matrices are to blame for what a tuned model forgot",
+    ),
     "overlap": (".overlapping", "did the weights change where they were important?"),
 }
 

@@ -12,7 +12,9 @@ import torch
 
 from textkeep.cli.errors import CommandError
 from textkeep.cli.importance import main
+from textkeep.cli.reverting import read_culprits
 from textkeep.importance import Snapshot
+from textkeep.importance.reverts import blamed
 
 Run = Callable[[list[str]], str]
 
@@ -139,12 +141,23 @@ def test_the_examples_evaluated_are_never_those_scored(
 
 def test_attribute(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     argv = ["attribute", str(tiny_llm_dir), str(tuned_dir), *data(manifest), "--plot", str(tmp_path / "a.png")]
-    assert "completeness error" in run_main(argv)
+    table = run_main(argv)
+    assert "completeness error" in table
     found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "a.json"), "--overwrite"]))
     assert abs(found["completeness_error"]) < 0.05
     assert set(found["parameters"]) == {f"model.layers.1.mlp.{k}_proj.weight" for k in ("gate", "up", "down")}
     assert (tmp_path / "a.png").exists()
     assert json.loads((tmp_path / "a.json").read_text())["parameters"] == found["parameters"]
+    culprits = blamed(found["parameters"])
+    assert f"{len(culprits)} of 3 parameters to blame: they made the loss worse" in table
+    assert f"{3 - len(culprits)} of 3 parameters made the loss better" in table
+    checked = [revert["names"][0] for revert in found["reverts"] if revert["what"] == "matrix"]
+    assert checked == culprits  # what the check puts back is what --revert puts back
+    if culprits:
+        assert read_culprits(tmp_path / "a.json", len(culprits), "export") == culprits
+    else:
+        with pytest.raises(CommandError, match="none is to blame"):
+            read_culprits(tmp_path / "a.json", 1, "export")
 
 
 def test_overlap(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:

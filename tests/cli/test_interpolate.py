@@ -48,7 +48,7 @@ def test_the_ends_are_the_runs_own_scores(run: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main([*words, "--plot", str(tmp_path / "sweep.png")]) == 0
     shown = capsys.readouterr().out
-    assert "blames only 4 matrices" in shown
+    assert "only 4 matrices are to blame (positive nats)" in shown
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "sweep" / "interpolation.json").read_text())
     points = {point["name"]: point for point in found["points"]}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from textkeep.importance import attribution
 from textkeep.importance.attribution import attribute
 from textkeep.importance.evaluate import answer_losses
+from textkeep.importance.reverts import blamed
 
 from .learned import OTHER, TRAIN, assert_unchanged, fit, learned, weights
 from .oracle import make_batch, tiny_llama
@@ -136,6 +137,35 @@ def test_reverts_measure_what_is_really_regained() -> None:
     assert result.reverts[0].names == [top]
     worst = max(result.layers, key=result.layers.__getitem__)
     assert result.reverts[-1].predicted == pytest.approx(result.layers[worst])
+
+
+@pytest.mark.parametrize("gained", [False, True], ids=["the loss rose", "the loss fell"])
+def test_blame_is_what_made_the_loss_worse_whichever_way_it_went(gained: bool) -> None:
+    """The check puts back what ``--revert`` puts back: parameters of positive nats, the worst first."""
+    size = sum(p.numel() for p in Toy(torch.sum).parameters())
+    slope = torch.linspace(-0.3, 0.3, size, dtype=torch.double)
+    tuned, base = moved(Toy(lambda w: 5.0 + (-1 if gained else 1) * (slope * w).sum() + 0.01 * (w**2).sum()))
+    result = attribute(tuned, base, BATCHES, reverts=2)
+    signs = {np.sign(value) for value in result.parameters.values()}
+    assert signs == {-1.0, 1.0}
+    expected = blamed(result.parameters)
+    assert [result.parameters[name] for name in expected] == sorted(
+        (value for value in result.parameters.values() if value > 0), reverse=True
+    )
+    single = [r for r in result.reverts if r.what == "matrix"]
+    assert [r.names[0] for r in single] == expected[:2]
+    for revert in result.reverts:
+        if revert.what != "random":
+            assert revert.predicted > 0
+            assert revert.recovered > 0  # a positive sign is a lower loss, on both sides of the table
+
+
+def test_where_nothing_is_to_blame_nothing_is_put_back() -> None:
+    tuned, base = moved(Toy(lambda w: 5.0 + 0.1 * (w**2).sum()))
+    for name, p in tuned.named_parameters():
+        p.data = base[name] * 0.5  # all the way downhill
+    result = attribute(tuned, base, BATCHES)
+    assert blamed(result.parameters) == result.reverts == []
 
 
 def test_attribution_is_complete_and_leaves_no_trace(learned: nn.Module) -> None:
