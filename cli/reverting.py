@@ -61,9 +61,7 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
         raise CommandError(f"{verb}: --revert {attribution} is not {made}") from error
     found = blamed(nats, top)
     if not found:
-        raise CommandError(
-            f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)"
-        )
+        raise CommandError(f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)")
     if len(found) < top:
         print(f"{attribution}: only {len(found)} matrices are to blame (positive nats): all of them are put back")
     return found

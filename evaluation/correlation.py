@@ -13,6 +13,7 @@ from .statistics import Interval
 Array = NDArray[np.float64]
 
 _FEWEST = 4  # with three points the sample correlations of a bootstrap are mostly exactly 1 or -1
+_FEWEST_CLUSTERS = 5
 _NOTHING = Interval(float("nan"), -1.0, 1.0)
 
 
@@ -21,6 +22,7 @@ def correlation(
     second: ArrayLike,
     ranks: bool = True,
     groups: Sequence[str] | None = None,
+    clusters: Sequence[str] | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -34,6 +36,9 @@ def correlation(
         groups: The group of each run. Then it is the partial correlation given the group: of the deviations (of values
             or ranks) from the group's mean, what is left when differences between the groups do not count; the
             bootstrap draws within the groups.
+        clusters: The cluster of each run: runs of an arm differ by their seed or one setting and are no independent
+            points. Then the bootstrap draws whole clusters (Davison and Hinkley 1997, section 3.8); with fewer than
+            five the limits are -1 and 1. Not together with groups.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
         seed: Of the resampling.
@@ -42,11 +47,13 @@ def correlation(
         The correlation; NaN in [-1, 1] where it is not defined (a constant side) or the runs are fewer than four.
 
     Raises:
-        ValueError: If the lengths differ.
+        ValueError: If the lengths differ, or groups and clusters are given.
     """
+    if groups is not None and clusters is not None:
+        raise ValueError("correlation: groups or clusters, not both")
     x, y = (np.asarray(values, dtype=np.float64) for values in (first, second))
     names = ["all"] * len(x) if groups is None else list(groups)
-    if not len(x) == len(y) == len(names):
+    if not len(x) == len(y) == len(names) == len(names if clusters is None else clusters):
         raise ValueError(f"correlation: pairs expected, got {len(x)} and {len(y)} values")
     places = [index for index, name in enumerate(names) if groups is None or names.count(name) > 1]
     if len(places) < _FEWEST:
@@ -59,10 +66,37 @@ def correlation(
     estimate = float(_correlations(x[None], y[None], ranks, centre)[0])
     if not np.isfinite(estimate):
         return _NOTHING
-    drawn = _draws(member, resamples, np.random.default_rng(seed))
-    samples = _correlations(x[drawn], y[drawn], ranks, centre)
+    rng = np.random.default_rng(seed)
+    if clusters is not None:
+        samples = _of_clusters(x, y, ranks, clusters, resamples, rng)
+    else:
+        drawn = _draws(member, resamples, rng)
+        samples = _correlations(x[drawn], y[drawn], ranks, centre)
+    if not np.isfinite(samples).any():
+        return Interval(estimate, -1.0, 1.0)
     low, high = np.nanquantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def _of_clusters(
+    x: Array, y: Array, ranks: bool, clusters: Sequence[str], resamples: int, rng: np.random.Generator
+) -> Array:
+    """(R,) correlations of samples of whole clusters, as weights of the runs; NaN with too few clusters."""
+    names = list(dict.fromkeys(clusters))
+    if len(names) < _FEWEST_CLUSTERS:
+        return np.full(1, np.nan)
+    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    weights = times[:, [names.index(name) for name in clusters]].astype(np.float64)
+    sides = []
+    for side in (x, y):
+        below = (side[None] < side[:, None]) + 0.5 * (side[None] == side[:, None])
+        values = weights @ below.T if ranks else np.broadcast_to(side, weights.shape)
+        sides.append(values - (weights * values).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True))
+    a, b = sides
+    size = np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = np.where(size > 0, (weights * a * b).sum(axis=1) / size, np.nan)
+    return found
 
 
 def _draws(member: Array, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -20,9 +20,10 @@ from .study_tables import DASH, interval
 _SHIFTS = {"JS distance": "js", "log total ratio": "log_total_ratio"}
 _NOTE = (
     "One point a run, at all points of the grids; text lost since the untouched LLM on the same items, more is worse. "
-    "In brackets 95 % bootstrap intervals over runs; runs of an arm are alike, so they are rather too narrow. Within "
-    "arms: Spearman's partial correlation given the arm, which differences between arms cannot make. Nothing is "
-    "adjusted for the number of rows, and a correlation over arms does not say what causes what."
+    "In brackets 95 % bootstrap intervals over whole arms, for runs of an arm are alike; with fewer than five arms they "
+    "are [-1, 1]. Within arms, over runs: Spearman's partial correlation given the arm, which differences between arms "
+    "cannot make. Nothing is adjusted for the number of rows, and a correlation over arms does not say what causes "
+    "what."
 )
 
 
@@ -81,8 +82,8 @@ def correlation_table(data: StudyData) -> Table | None:
     rows = []
     for relation in relations(data):
         arms = [run.arm for run in relation.runs]
-        spearman = correlation(relation.x, relation.y)
-        pearson = correlation(relation.x, relation.y, ranks=False)
+        spearman = correlation(relation.x, relation.y, clusters=arms)
+        pearson = correlation(relation.x, relation.y, ranks=False, clusters=arms)
         within = correlation(relation.x, relation.y, groups=arms)
         rows.append([relation.shift, relation.loss, str(len(arms)), *map(_shown, (spearman, pearson, within))])
     head = ["shift", "text lost", "runs", "Spearman", "Pearson", "Spearman within arms"]

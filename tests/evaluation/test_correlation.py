@@ -49,6 +49,27 @@ def test_intervals_cover_the_true_value() -> None:
     assert 0.88 < hits / 200 < 0.99
 
 
+def test_whole_clusters_are_drawn() -> None:
+    """Against a loop that puts whole arms together; and runs of an arm that are copies add nothing."""
+    rng = np.random.default_rng(3)
+    arms = [name for name in "abcdefgh" for _ in range(3)]
+    level = np.repeat(rng.standard_normal(8), 3)
+    x, y = level + 0.1 * rng.standard_normal(24), level + np.repeat(rng.standard_normal(8), 3)
+    for ranks, statistic in ((True, stats.spearmanr), (False, stats.pearsonr)):
+        found = correlation(x, y, ranks=ranks, clusters=arms)
+        looped = []
+        for _ in range(2000):
+            drawn = np.concatenate([np.arange(3 * c, 3 * c + 3) for c in rng.integers(8, size=8)])
+            looped.append(statistic(x[drawn], y[drawn]).statistic)
+        assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(looped, [0.025, 0.975])), abs=0.06)
+        assert found.high - found.low > 1.3 * np.subtract(*correlation(x, y, ranks=ranks)[:0:-1])
+    few = correlation(x[:12], y[:12], clusters=arms[:12])
+    assert (few.low, few.high) == (-1.0, 1.0)
+    assert few.estimate == pytest.approx(stats.spearmanr(x[:12], y[:12]).statistic)
+    with pytest.raises(ValueError, match="not both"):
+        correlation(x, y, groups=arms, clusters=arms)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "groups"),
     [
