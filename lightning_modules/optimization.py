@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_scheduler
 
+from .schedule import Schedule
 from .tuning import ParameterGroup
 
 
@@ -17,9 +17,8 @@ def build_optimizer(
     factory: Callable[[Any], torch.optim.Optimizer],
     groups: list[ParameterGroup],
     objectives: Iterable[torch.nn.Parameter],
-    lr_schedule: str,
-    warmup_ratio: float,
-    steps: int,
+    schedule: Schedule,
+    steps: float,
 ) -> OptimizerLRSchedulerConfig:
     """What ``configure_optimizers`` returns.
 
@@ -27,12 +26,11 @@ def build_optimizer(
         factory: Makes the optimizer of a list of groups.
         groups: Of the tuning strategy.
         objectives: Parameters that belong to objectives (CTC's blank), at the optimizer's own rate.
-        lr_schedule: Name of a schedule of ``transformers.get_scheduler``, stepped once an optimizer step.
-        warmup_ratio: Part of all steps over which the rate rises.
-        steps: Optimizer steps of the whole run.
+        schedule: Stepped once an optimizer step.
+        steps: Optimizer steps of the whole run, or infinity.
 
     Raises:
-        ValueError: If nothing is trainable.
+        ValueError: If nothing is trainable, or the schedule needs an end that the run has not.
     """
     named: list[dict[str, Any]] = []
     for group in groups:
@@ -48,9 +46,7 @@ def build_optimizer(
     for made in optimizer.param_groups:
         made["unscaled_lr"] = made["lr"]  # travels in checkpoints: the rates may be measured anew after a resume
         made["lr"] *= factors.get(made["name"], 1.0)
-    scheduler = get_scheduler(
-        lr_schedule, optimizer, num_warmup_steps=round(warmup_ratio * steps), num_training_steps=steps
-    )
+    scheduler = schedule.build(optimizer, steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

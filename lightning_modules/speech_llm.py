@@ -29,6 +29,7 @@ from .optimization import build_optimizer, scale_layers
 from .pretrained import resolve_pretrained
 from .ranks import share_rank_zero
 from .reference import ReferenceLLM
+from .schedule import Schedule
 from .shared_logits import SharedLogits
 from .token_normalizer import TokenNormalizer
 from .trained_parts import TrainedParts
@@ -50,8 +51,9 @@ class SpeechLLM(TrainedParts):
         tuning: What moves and how fast.
         objectives: What a step asks; the first one's token count normalises the total. Default: answer cross-entropy.
         optimizer: Its class and settings; the learning rate is that of the LLM.
-        lr_schedule: Name of a schedule of ``transformers.get_scheduler``.
+        lr_schedule: Name of a schedule of ``transformers.get_scheduler``, by step.
         warmup_ratio: Part of all steps over which the rate rises.
+        lr_schedule_options: Further settings of the schedule, such as ``{min_lr_rate: 0.1}`` of ``cosine_with_min_lr``.
         adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
         gradient_checkpointing: Recompute the LLM's activations in the backward pass: less memory, a third more time.
         max_new_tokens: Longest answer that :meth:`generate` writes.
@@ -70,6 +72,7 @@ class SpeechLLM(TrainedParts):
         adaptor_weights: str | None = None,
         gradient_checkpointing: bool = False,
         max_new_tokens: int = 32,
+        lr_schedule_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():  # the CLI stores the parts' class paths, not the parts (Lightning#11494)
@@ -81,8 +84,7 @@ class SpeechLLM(TrainedParts):
         self.tuning = tuning or FullFineTuning()
         self.objectives = nn.ModuleList(objectives or [AnswerCrossEntropy()])
         self.optimizer_factory = optimizer
-        self.lr_schedule = lr_schedule
-        self.warmup_ratio = warmup_ratio
+        self.schedule = Schedule(lr_schedule, warmup_ratio, lr_schedule_options)
         self.adaptor_weights = adaptor_weights
         self.gradient_checkpointing = gradient_checkpointing
         self.max_new_tokens = max_new_tokens
@@ -285,9 +287,8 @@ class SpeechLLM(TrainedParts):
             self.optimizer_factory,
             self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor),
             self.objectives.parameters(),
-            self.lr_schedule,
-            self.warmup_ratio,
-            int(self.trainer.estimated_stepping_batches),
+            self.schedule,
+            self.trainer.estimated_stepping_batches,
         )
         self.tuning.attach(self.llm, made["optimizer"])
         return made

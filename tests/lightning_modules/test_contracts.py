@@ -19,6 +19,7 @@ from textkeep.lightning_modules import (
 )
 from textkeep.lightning_modules.objectives import weighed_total
 from textkeep.lightning_modules.optimization import build_optimizer
+from textkeep.lightning_modules.schedule import Schedule
 from textkeep.lightning_modules.tuning.tuning import ParameterGroup, llm_groups
 
 from .conftest import make_batch
@@ -72,6 +73,6 @@ def test_a_frozen_llm_is_its_own_reference(tiny_llm_dir: Path, tiny_whisper_dir:
 
 def test_multipliers_scale_the_rate_of_their_layer(model: SpeechLLM) -> None:
     groups = [ParameterGroup("adaptor", list(model.adaptor.parameters()), lr=0.5), *llm_groups(model.llm, [0.6, 1.0])]
-    made = build_optimizer(lambda g: torch.optim.SGD(g, lr=0.1), groups, [], "constant", 0.0, 10)
+    made = build_optimizer(lambda g: torch.optim.SGD(g, lr=0.1), groups, [], Schedule("constant"), 10)
     rates = {g["name"]: g["lr"] for g in made["optimizer"].param_groups}
     assert rates == pytest.approx({"adaptor": 0.5, "llm.00": 0.06, "llm.01": 0.1, "llm.other": 0.1})

@@ -26,6 +26,7 @@ from textkeep.lightning_modules import (
     WhisperEncoder,
 )
 from textkeep.lightning_modules.optimization import build_optimizer, scale_layers
+from textkeep.lightning_modules.schedule import Schedule
 from textkeep.lightning_modules.tuning.tuning import llm_groups
 
 # Two matrices a layer; layer totals 3, 1, 5, 2. By hand with lambda 0.4, least 1, most 5, so 0.1 a unit of importance:
@@ -136,7 +137,7 @@ def test_new_factors_reach_the_present_step_and_the_rest_of_the_schedule(model: 
 
     def make(multipliers: list[float]) -> tuple[Any, Any]:
         groups = llm_groups(model.llm, multipliers)
-        made = build_optimizer(lambda g: torch.optim.AdamW(g, lr=0.1), groups, [], "cosine", 0.25, 8)
+        made = build_optimizer(lambda g: torch.optim.AdamW(g, lr=0.1), groups, [], Schedule("cosine", 0.25), 8)
         return made["optimizer"], made["lr_scheduler"]["scheduler"]  # type: ignore[index, typeddict-item]
 
     changing, expected = make([1.0, 1.0]), make([0.6, 0.7])
