@@ -6,6 +6,8 @@ import warnings
 from collections import Counter
 from typing import Literal
 
+from ..foundation.text_lines import BadLineError
+
 OnBadExample = Literal["raise", "skip"]
 
 
@@ -46,12 +48,14 @@ class BadExamples:
         self.counts: Counter[str] = Counter()
         self._seen: set[tuple[str, str]] = set()
 
-    def report(self, error: BadExampleError) -> None:
+    def report(self, error: BadExampleError | BadLineError) -> None:
         """Raise the error, or count it once per place; the first of each kind is shown as a warning.
 
         Raises:
             BadExampleError: If the policy is ``raise``.
         """
+        if isinstance(error, BadLineError):
+            error = BadExampleError(error.reason, error.location, error.detail)
         if self.policy == "raise":
             raise error
         key = (error.reason, error.location)

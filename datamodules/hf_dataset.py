@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..foundation.json_lines import json_document
+from ..foundation.text_lines import plain_name
 from .bad_examples import BadExampleError, BadExamples
-from .example import Audio, Example
+from .example import Example
 from .manifest import ClipFinder
 from .source import Source, build_example, without_duplicates
+from .table_files import TABLE_SUFFIXES
+from .tables import ArrowTable, FileTable, Table, nested
+from .text_files import TextFiles, text_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _FIELDS = ("id", "question", "answers", "target", "audio", "system", "seconds")
-_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
-
-
-@dataclass(frozen=True, eq=False)
-class TableAudio:
-    """A clip in a column of a data set: read when it is needed, by soundfile instead of torchcodec."""
-
-    table: Dataset
-    column: str
-    index: int
-
-    def read(self) -> bytes | Path:
-        """The bytes of the clip's file, or its path where the table keeps only that."""
-        cell = self.table[self.index][self.column]
-        if cell["bytes"] is not None:
-            return bytes(cell["bytes"])
-        return Path(cell["path"])
+_ALLOWED = (
+    "a hub id that can be reached or is in the cache, a folder of save_to_disk, a folder of clips with metadata.jsonl, "
+    "a folder or file of parquet, JSON or CSV"
+)
 
 
 class HFDataset(Source):
-    """A data set of the Hugging Face hub, a folder of ``save_to_disk``, or a parquet, JSON, JSONL or CSV file.
+    """A data set of the Hugging Face hub, a folder of ``save_to_disk`` or of clips, or a parquet, JSON or CSV file.
+
+    Each cell of a local CSV file is the text that stands there ("NA", 1969, 007), and an empty one is no value. A
+    folder of clips has a ``metadata.jsonl`` or ``metadata.csv`` with ``file_name`` and our fields; the clips are
+    ``audio``. An answer that is a number is learned as its text. The library ``datasets`` reads parquet and what lies
+    on the hub; in CSV files there it guesses types (007 becomes 7): download them to have the texts.
 
     Args:
         path: Hub id ("owner/name"), folder or file.
@@ -74,28 +70,37 @@ class HFDataset(Source):
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all rows but not the clips (see ``Source.read``)."""
-        table = self._load()
-        columns = self._mapping(table)
+        table = self._table(bad)
+        columns = self._mapping(table, answers_required)
         audio = columns.pop("audio", None)
-        clips = self._clips(table, audio) if audio else None
-        finder = ClipFinder(self.audio_root or Path())
-        texts = table.remove_columns([name for name in table.column_names if _holds_clips(table, name)])
         examples = []
-        for index, row in enumerate(texts):
-            location = f"{self.path}[{self.split}]:{index}"
+        for row in table.rows():
             try:
-                record = self._record(row, columns, index)
-                clip: Audio | None = TableAudio(clips, audio, index) if clips is not None and audio else None
-                if audio and clips is None and (given := _nested(row, audio)) is not None:
-                    clip = finder.find(given, location)
+                clip = table.clip(row, audio) if audio else None
+                record = self._record(row.cells, columns, row.index)
                 examples.append(
-                    build_example(record, clip, location, self.name, self.question_required, answers_required)
+                    build_example(record, clip, row.location, self.name, self.question_required, answers_required)
                 )
             except BadExampleError as error:
                 bad.report(error)
         return without_duplicates(examples, bad)
 
-    def _load(self) -> Dataset:
+    def _table(self, bad: BadExamples) -> Table:
+        found = self._found()
+        if not isinstance(found, TextFiles):
+            return ArrowTable(found, f"{self.path}[{self.split}]", ClipFinder(self.audio_root or Path()))
+        try:
+            rows = found.rows(self.split, bad.report)
+        except ValueError as error:
+            raise self._refused(error) from None
+        return FileTable(rows, ClipFinder(self.audio_root or found.clips or Path()))
+
+    def _found(self) -> Dataset | TextFiles:
+        """What the path means.
+
+        Raises:
+            ValueError: If it is nothing that can be read; the message has the cause.
+        """
         import datasets
 
         local = Path(self.path)
@@ -105,64 +110,93 @@ class HFDataset(Source):
             if (local / "dataset_dict.json").is_file():
                 return _pick(datasets.load_from_disk(str(local)), self.split)
             if local.is_file():
-                return self._load_file(local)
+                return self._file(local)
+            if local.is_dir():
+                builder = datasets.load_dataset_builder(self.path, self.config)
+                if (files := text_files(builder, local)) is not None:
+                    return files
             return datasets.load_dataset(self.path, self.config, split=self.split, revision=self.revision)
-        except (ConnectionError, FileNotFoundError, ValueError) as error:
-            cause = str(error).splitlines()[0]
-            raise ValueError(
-                f"HFDataset {self.path!r}, split {self.split!r}: {cause} (allowed: a hub id that can be reached or is "
-                "in the cache, a folder of save_to_disk, a folder or file of parquet, JSON or CSV)"
-            ) from None
+        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetGenerationError) as error:
+            raise self._refused(error) from None
 
-    def _load_file(self, file: Path) -> Dataset:
+    def _file(self, file: Path) -> Dataset | TextFiles:
         import datasets
 
-        if file.suffix not in _BUILDERS:
-            raise ValueError(f"unknown kind of file {file.suffix!r}; {', '.join(_BUILDERS)}")
-        return datasets.load_dataset(_BUILDERS[file.suffix], data_files=str(file), split="train")
+        suffix = plain_name(file).suffix.lower()
+        if suffix in TABLE_SUFFIXES:
+            return TextFiles({self.split: [self.path]})
+        if suffix != ".parquet":
+            raise ValueError(f"unknown kind of file {file.suffix!r}; .parquet, {', '.join(sorted(TABLE_SUFFIXES))}")
+        return datasets.load_dataset("parquet", data_files=str(file), split="train")
 
-    def _mapping(self, table: Dataset) -> dict[str, str]:
-        """Our field -> their column, for the fields that the table has."""
-        present = table.column_names
-        for field, column in self.columns.items():
-            if column.split(".")[0] not in present:
+    def _refused(self, error: Exception) -> ValueError:
+        """The error as one line that names the data set, the broken file if there is one, and the cause."""
+        cause: BaseException = error
+        while type(cause).__name__.startswith("DatasetGeneration") and cause.__cause__ is not None:
+            cause = cause.__cause__
+        text = (str(cause) or type(cause).__name__).splitlines()[0]
+        if isinstance(cause, ImportError) and "torchcodec" in text:
+            text += "; or download its files and name their folder, which needs no torchcodec"
+        broken = _broken_file(Path(self.path))
+        place = f" ({broken})" if broken else ""
+        return ValueError(f"HFDataset {self.path!r}, split {self.split!r}{place}: {text} (allowed: {_ALLOWED})")
+
+    def _mapping(self, table: Table, answers_required: bool) -> dict[str, str]:
+        """Our field -> their column, for the fields that the table has.
+
+        Raises:
+            ValueError: If a named column, or one that every example needs, is missing.
+        """
+        present = table.columns
+        for field, column in self.columns.items() if present else ():
+            if column not in present and column.split(".")[0] not in present:
                 raise ValueError(
                     f"HFDataset {self.path!r}: columns.{field}: no column {column!r} (allowed: {', '.join(present)})"
                 )
-        return {**{field: field for field in _FIELDS if field in present}, **self.columns}
-
-    @staticmethod
-    def _clips(table: Dataset, column: str) -> Dataset | None:
-        """The audio column alone and undecoded, or None if it holds plain paths."""
-        import datasets
-
-        if column not in table.column_names or not _holds_clips(table, column):
-            return None
-        alone = table.select_columns([column])
-        undecoded = datasets.Audio(decode=False)
-        return alone.cast_column(column, undecoded) if isinstance(table.features[column], datasets.Audio) else alone
+        mapping = {**{field: field for field in _FIELDS if field in present}, **self.columns}
+        needed = [("question",)] if self.question_required else []
+        needed += [("answers", "target")] if answers_required else []
+        for fields in needed if present else ():
+            if not mapping.keys() & set(fields):
+                raise ValueError(
+                    f"HFDataset {self.path!r}: no column {fields[0]!r}; allowed: columns.{fields[0]} with one of "
+                    f"{', '.join(present)}"
+                )
+        return mapping
 
     def _record(self, row: Mapping[str, Any], columns: Mapping[str, str], index: int) -> dict[str, Any]:
-        used = {column.split(".")[0] for column in columns.values()}
+        used = {column if column in row else column.split(".")[0] for column in columns.values()}
         record = {key: value for key, value in row.items() if key not in used and key not in _FIELDS}
         record["id"] = f"{self.name}/{self.split}/{index}"
-        return record | {field: _nested(row, column) for field, column in columns.items()}
+        record |= {field: nested(row, column) for field, column in columns.items()}
+        if isinstance(record.get("seconds"), str):  # of a CSV file
+            record["seconds"] = _number(record["seconds"])
+        return record
 
 
-def _holds_clips(table: Dataset, column: str) -> bool:
-    """Whether a column holds the content of audio files, which must not be read with the text."""
-    import datasets
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
-    feature = table.features[column]
-    return isinstance(feature, datasets.Audio) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))
+
+def _broken_file(path: Path) -> Path | None:
+    """The first file that cannot be opened, of a parquet file or of a folder of parquet or ``save_to_disk``."""
+    import pyarrow
+    import pyarrow.parquet
+
+    checks = {".parquet": pyarrow.parquet.read_schema, ".arrow": pyarrow.ipc.open_stream, ".json": _opened_json}
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        try:
+            checks.get(file.suffix, Path)(file)
+        except (OSError, ValueError, pyarrow.ArrowException):
+            return file
+    return None
 
 
-def _nested(row: Mapping[str, Any], column: str) -> Any:
-    """Follow the dots of a column name; None where a level is missing."""
-    value: Any = row
-    for key in [column] if column in row else column.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _opened_json(file: Path) -> None:
+    json_document(file, "JSON")
 
 
 def _pick(splits: Any, split: str) -> Dataset:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..foundation.json_lines import json_document, require_text
+from ..foundation.text_lines import BadLineError, plain_name
 from .bad_examples import BadExampleError, BadExamples
 from .example import Example
 from .manifest import ClipFinder
@@ -24,31 +25,30 @@ class LlamaOmniJSON(Source):
     InstructS2S-200K (``conversation``, ``speech`` and ``text`` in each turn) is read as well.
 
     Args:
-        path: The JSON file.
+        path: The JSON file, in UTF-8, plain or compressed with gzip.
         audio_root: Folder that ``speech`` is relative to; default the file's folder.
     """
 
     def __init__(self, path: str, audio_root: str | None = None) -> None:
         self.path = Path(path)
         self.audio_root = Path(audio_root) if audio_root else self.path.parent
-        self.name = self.path.stem
+        self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all items (see ``Source.read``)."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such file (allowed: LLaMA-Omni's JSON)")
-        try:
-            items = json.loads(self.path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path}:{error.lineno}: not JSON ({error.msg}); allowed: a JSON list") from None
+        items = json_document(self.path, "a JSON list")
         if not isinstance(items, list):
             raise ValueError(f"{self.path}: a JSON {type(items).__name__}; allowed: a list of items")
         finder = ClipFinder(self.audio_root)
         examples = []
         for index, item in enumerate(items):
+            location = f"{self.path}[{index}]"
             try:
-                examples.append(self._example(item, f"{self.path}[{index}]", finder, answers_required))
-            except BadExampleError as error:
+                require_text(item, location)
+                examples.append(self._example(item, location, finder, answers_required))
+            except (BadExampleError, BadLineError) as error:
                 bad.report(error)
         return without_duplicates(examples, bad)
 
@@ -70,7 +70,7 @@ def _first_turns(item: Any, location: str) -> tuple[Mapping[str, Any], Mapping[s
     """The first human turn and the reply to it."""
     turns = (item.get("conversations") or item.get("conversation")) if isinstance(item, dict) else None
     first = turns[:2] if isinstance(turns, list) else []
-    if [turn.get("from") for turn in first if isinstance(turn, dict)] not in (["human", "gpt"], ["human"]):
+    if [isinstance(turn, dict) and turn.get("from") for turn in first] not in (["human", "gpt"], ["human"]):
         detail = "no conversation; allowed: a list of turns that starts with human, gpt"
         raise BadExampleError("bad conversation", location, detail)
     return first[0], first[1] if len(first) == 2 else {}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..foundation.json_lines import json_objects
+from ..foundation.text_lines import plain_name
 from .bad_examples import BadExampleError, BadExamples
 from .example import Example
 from .source import Source, build_example, without_duplicates
@@ -18,10 +22,11 @@ class Manifest(Source):
     A line: ``{"id": "q1", "question": "What is the capital of France?", "answers": ["Paris"], "target": "Paris.",
     "audio": "clips/q1.ogg", "system": null, "source": "facts", "seconds": 2.1, ...}``. ``target`` defaults to the
     first answer; ``audio`` is relative to the manifest's folder and must stay under it; a line without it is a text
-    question; ``seconds`` saves opening the clip to learn its length; every other key is kept as metadata.
+    question; ``seconds`` saves opening the clip to learn its length; every other key is kept as metadata. An answer may
+    be a number; it is learned as its text.
 
     Args:
-        path: The manifest.
+        path: The manifest, in UTF-8, plain or compressed with gzip.
         audio_root: Folder that ``audio`` is relative to; default the manifest's folder.
         use_audio: False reads the questions as text only.
     """
@@ -30,7 +35,7 @@ class Manifest(Source):
         self.path = Path(path)
         self.audio_root = Path(audio_root) if audio_root else self.path.parent
         self.use_audio = use_audio
-        self.name = self.path.stem
+        self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all lines (see ``Source.read``)."""
@@ -38,25 +43,14 @@ class Manifest(Source):
             raise FileNotFoundError(f"{self.path}: no such manifest (allowed: a JSONL file, one question a line)")
         finder = ClipFinder(self.audio_root)
         examples = []
-        with self.path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    examples.append(self._example(line, f"{self.path}:{number}", finder, answers_required))
-                except BadExampleError as error:
-                    bad.report(error)
+        for number, record in json_objects(self.path, bad.report):
+            try:
+                examples.append(self._example(record, f"{self.path}:{number}", finder, answers_required))
+            except BadExampleError as error:
+                bad.report(error)
         return without_duplicates(examples, bad)
 
-    def _example(self, line: str, location: str, finder: ClipFinder, answers_required: bool) -> Example:
-        try:
-            record: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            detail = f"not JSON ({error}); allowed: one object a line"
-            raise BadExampleError("bad json", location, detail) from None
-        if not isinstance(record, dict):
-            detail = f"a JSON {type(record).__name__}; allowed: one object a line"
-            raise BadExampleError("bad json", location, detail)
+    def _example(self, record: Mapping[str, Any], location: str, finder: ClipFinder, answers_required: bool) -> Example:
         given = record.get("audio") if self.use_audio else None
         audio = finder.find(given, location) if given is not None else None
         return build_example(record, audio, location, self.name, answers_required=answers_required)
@@ -65,14 +59,18 @@ class Manifest(Source):
 class ClipFinder:
     """Finds clips under a folder, with one directory listing per folder instead of one look-up per clip.
 
+    A name is found in whatever form of Unicode it was written down: "é" is one character in most texts (NFC), and two
+    on a disk that a Mac has written (NFD).
+
     Args:
         root: Clips must lie under it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._prefix = os.path.abspath(root) + os.sep
-        self._listings: dict[str, set[str]] = {}
+        self._prefix = os.path.abspath(root).rstrip(os.sep) + os.sep
+        self._listings: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, str | None] = {os.path.abspath(root): os.path.abspath(root)}
 
     def find(self, given: object, location: str) -> Path:
         """The clip's path.
@@ -88,9 +86,33 @@ class ClipFinder:
             detail = f'"audio" {given!r} leads out of {self.root}; allowed: a path under it'
             raise BadExampleError("path outside its root", location, detail)
         folder, name = os.path.split(path)
-        if folder not in self._listings:
-            self._listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in self._listings[folder]:
+        found = self._entry(self._folder(folder), name)
+        if found is None:
             detail = f'"audio" {given!r} does not exist under {self.root}; allowed: an existing file'
             raise BadExampleError("missing file", location, detail)
-        return Path(path)
+        return Path(found)
+
+    def _folder(self, given: str) -> str | None:
+        """The folder on the disk that a path under the root means, or None."""
+        if given not in self._folders:
+            above, name = os.path.split(given)
+            self._folders[given] = self._entry(self._folder(above), name)
+        return self._folders[given]
+
+    def _entry(self, folder: str | None, name: str) -> str | None:
+        """The path of a name in a folder: exactly so, or else in another form of Unicode, if only one is there."""
+        if folder is None:
+            return None
+        if folder not in self._listings:
+            self._listings[folder] = _names(folder)
+        names = self._listings[folder]
+        found = names.get(name) or names.get(unicodedata.normalize("NFC", name))
+        return os.path.join(folder, found) if found else None
+
+
+def _names(folder: str) -> dict[str, str]:
+    """The entries of a folder by their names, and by the NFC of these where that is not ambiguous."""
+    listed = os.listdir(folder) if os.path.isdir(folder) else []
+    composed = {name: unicodedata.normalize("NFC", name) for name in listed}
+    times = Counter(composed.values())
+    return {nfc: name for name, nfc in composed.items() if times[nfc] == 1} | {name: name for name in listed}

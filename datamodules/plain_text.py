@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..foundation.json_lines import json_objects
+from ..foundation.text_lines import paragraphs, plain_name
 from .bad_examples import BadExampleError, BadExamples
 from .example import Example
 from .source import Source
@@ -21,7 +23,7 @@ class PlainText(Source):
     tokenizer begins a text (Llama 3: with its beginning-of-text token) and has no end.
 
     Args:
-        path: A .txt or .jsonl file in UTF-8.
+        path: A .txt or .jsonl file in UTF-8, plain or compressed with gzip (.txt.gz, .jsonl.gz).
         max_words: Longer passages are cut into pieces of so many words; a piece must fit into ``tokens_per_batch``.
     """
 
@@ -29,20 +31,17 @@ class PlainText(Source):
         if max_words < 2:
             raise ValueError(f"PlainText.max_words: {max_words} (allowed: at least 2)")
         self.path = Path(path)
-        if self.path.suffix not in (".txt", ".jsonl"):
+        self._kind = plain_name(path).suffix
+        if self._kind not in (".txt", ".jsonl"):
             raise ValueError(f"PlainText.path: {path} (allowed: a .txt or a .jsonl file)")
         self.max_words = max_words
-        self.name = self.path.stem
+        self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Read all passages (see ``Source.read``)."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such text (allowed: a .txt or a .jsonl file)")
-        try:
-            content = self.path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-        passages = self._lines(content, bad) if self.path.suffix == ".jsonl" else _paragraphs(content)
+        passages = self._lines(bad) if self._kind == ".jsonl" else paragraphs(self.path, bad.report)
         examples = []
         for number, passage in passages:
             words = _WORD.findall(passage)
@@ -52,28 +51,12 @@ class PlainText(Source):
                 examples.append(Example(identity, "", (), text, source=self.name, location=location, plain=True))
         return examples
 
-    def _lines(self, content: str, bad: BadExamples) -> Iterator[tuple[int, str]]:
-        for number, line in enumerate(content.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                record = f"not JSON: {error.msg}"
-            text = record.get("text") if isinstance(record, dict) else None
+    def _lines(self, bad: BadExamples) -> Iterator[tuple[int, str]]:
+        for number, record in json_objects(self.path, bad.report):
+            text = record.get("text")
             if isinstance(text, str) and text.strip():
                 yield number, text
                 continue
-            detail = f'no "text" in {line.strip()[:40]!r}; allowed: objects with a "text" that is not empty'
+            shown = json.dumps(record, ensure_ascii=False)[:40]
+            detail = f'no "text" in {shown!r}; allowed: objects with a "text" that is not empty'
             bad.report(BadExampleError("no text", f"{self.path}:{number}", detail))
-
-
-def _paragraphs(content: str) -> Iterator[tuple[int, str]]:
-    """Number of the first line, and text, of the passages between empty lines."""
-    lines: list[str] = []
-    for number, line in enumerate([*content.splitlines(), ""], start=1):
-        if line.strip():
-            lines.append(line)
-        elif lines:
-            yield number - len(lines), "\n".join(lines)
-            lines = []

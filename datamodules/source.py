@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -59,26 +60,25 @@ def build_example(
     Raises:
         BadExampleError: If the id, the question or the answers are missing, empty or of a wrong type.
     """
-    identity = record.get("id")
-    if not isinstance(identity, str | int) or isinstance(identity, bool) or str(identity) == "":
-        detail = f'"id" is {identity!r}{misnamed(record, "id")}; allowed: a string that is not empty'
+    identity = as_text(record.get("id"))
+    if not identity:
+        detail = f'"id" is {record.get("id")!r}{misnamed(record, "id")}; allowed: a string that is not empty'
         raise BadExampleError("missing id", location, detail)
     question = record.get("question", "")
     if not isinstance(question, str) or (question_required and not question.strip()):
         detail = f'"question" is {question!r}{misnamed(record, "question")}; allowed: text that is not empty'
         raise BadExampleError("empty question", location, detail)
     answers = _answers(record, location, answers_required)
-    target = record.get("target") or (answers[0] if answers else "")
-    system = record.get("system")
+    target, system = as_text(record.get("target")), record.get("system")
     for key, value in (("target", target), ("system", system)):
-        if value is not None and not isinstance(value, str):
-            raise BadExampleError("wrong type", location, f'"{key}" is {value!r}; allowed: text')
+        if record.get(key) is not None and not isinstance(value, str):
+            raise BadExampleError("wrong type", location, f'"{key}" is {record[key]!r}; allowed: text')
     known = {"id", "question", "answers", "target", "audio", "system", "source"}
     return Example(
-        id=str(identity),
+        id=identity,
         question=question.strip(),
         answers=answers,
-        target=target.strip(),
+        target=(target or "").strip() or (answers[0] if answers else ""),
         audio=audio,
         system=system,
         source=str(record.get("source") or source),
@@ -98,17 +98,31 @@ def misnamed(record: Mapping[str, Any], wanted: str) -> str:
 
 
 def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[str, ...]:
-    """Accepted spellings, stripped; a single string counts as a list of one."""
-    given = record.get("answers", record.get("target"))
-    if not given and not required:
+    """Accepted spellings, stripped; a single one counts as a list of one, a number as its text."""
+    given = record.get("answers")
+    if given is None:
+        given = record.get("target")
+    if given in (None, "", [], ()) and not required:
         return ()
-    listed = [given] if isinstance(given, str) else given
-    valid = isinstance(listed, list | tuple) and len(listed) > 0
-    if not valid or not all(isinstance(answer, str) and answer.strip() for answer in listed):
+    listed = given if isinstance(given, list | tuple) else [given]
+    answers = tuple((as_text(answer) or "").strip() for answer in listed)
+    if not answers or not all(answers):
         fault = f'"answers" is {given!r}{misnamed(record, "answers")}'
         detail = f"{fault}; allowed: a list of at least one text, none of them empty"
         raise BadExampleError("empty answer", location, detail)
-    return tuple(answer.strip() for answer in listed)
+    return answers
+
+
+def as_text(value: object) -> str | None:
+    """A text as it is, a number as its text, and None for everything else.
+
+    A whole number has no point: tables keep 1969 as 1969.0 where another row of the column has no value.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return repr(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
 
 
 def without_duplicates(examples: list[Example], bad: BadExamples) -> list[Example]:

@@ -11,6 +11,7 @@ import platformdirs
 from jsonargparse.typing import Path_fr
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..foundation.text_lines import plain_name
 from .bad_examples import BadExamples
 from .example import Example
 from .manifest import Manifest
@@ -88,7 +89,7 @@ def as_source(source: SourceName) -> Source:
     source = str(source)
     if source.startswith(ASSET):
         return Manifest(str(_asset_manifest(source.removeprefix(ASSET))))
-    if source.endswith(".txt"):
+    if plain_name(source).suffix == ".txt":
         return PlainText(source)
     if not source.startswith(EMBEDDED):
         return Manifest(source)

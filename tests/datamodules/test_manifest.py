@@ -51,7 +51,7 @@ def test_use_audio_false_reads_text_only(make_manifest: ManifestMaker) -> None:
         (GOOD | {"question": " "}, "empty question", "\"question\" is ' '; allowed: text that is not empty"),
         (GOOD | {"answers": []}, "empty answer", '"answers" is []; allowed: a list of at least one text'),
         (GOOD | {"answers": ["x", ""]}, "empty answer", "none of them empty"),
-        (GOOD | {"target": 3}, "wrong type", '"target" is 3; allowed: text'),
+        (GOOD | {"target": True}, "wrong type", '"target" is True; allowed: text'),
         (GOOD | {"audio": 3}, "wrong type", '"audio" is 3; allowed: a path relative to'),
         (GOOD | {"audio": "no.wav"}, "missing file", "'no.wav' does not exist under"),
         (GOOD | {"audio": "../x.wav"}, "path outside its root", "'../x.wav' leads out of"),

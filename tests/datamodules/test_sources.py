@@ -62,7 +62,7 @@ def test_json_with_paths_of_clips(tmp_path: Path) -> None:
     rows.append({"id": 2, "question": "Q?", "answers": "x", "audio": "b.wav", "seconds": 0.5})
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     bad = BadExamples("skip")
-    with pytest.warns(UserWarning, match=r"set\.jsonl\[train\]:2: \"audio\" 'b\.wav' does not exist"):
+    with pytest.warns(UserWarning, match=r"set\.jsonl:3: \"audio\" 'b\.wav' does not exist"):
         examples = HFDataset(str(tmp_path / "set.jsonl"), audio_root=str(tmp_path)).read(bad)
     assert [(e.id, e.audio, e.answers) for e in examples] == [(str(i), tmp_path / "a.wav", ("x",)) for i in range(2)]
     assert dict(bad.counts) == {"missing file": 1}
