@@ -14,6 +14,8 @@ import json
 import os
 from pathlib import Path
 
+from textkeep.foundation.json_lines import json_objects
+
 FACTS = Path(__file__).resolve().parents[1] / "datamodules" / "spoken_facts" / "train.jsonl"
 
 
@@ -26,8 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = []
     for manifest in [FACTS, *options.more]:
-        for text in manifest.read_text(encoding="utf-8").splitlines():
-            row = json.loads(text)
+        for _, row in json_objects(manifest):
             clip = os.path.relpath(manifest.parent / row["audio"])
             words = {"target": row["question"], "answers": [row["question"]], "audio": clip}
             lines += [json.dumps(row | words | {"id": f"{row['id']}~{copy}"}) for copy in range(options.copies)]

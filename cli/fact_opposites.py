@@ -38,8 +38,8 @@ def read_antonyms(folder: Path) -> dict[str, list[str]]:
         path = folder / f"data.{part}"
         if not path.is_file():
             raise FileNotFoundError(f"facts: {path} is missing; run `textkeep assets wordnet`")
-        lines = path.read_text(encoding="latin-1").splitlines()
-        synsets = {line[:8]: line.partition("|")[0].split() for line in lines if not line.startswith("  ")}
+        lines = path.read_text(encoding="latin-1").split("\n")
+        synsets = {line[:8]: line.partition("|")[0].split() for line in lines if line and not line.startswith("  ")}
         for pair in _pairs(synsets):
             if all(_WORD.fullmatch(word) for word in pair) and not _IN_EVERY_QUESTION.intersection(pair):
                 found[pair[0]].setdefault(pair[1])

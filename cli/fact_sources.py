@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..foundation.json_lines import json_document
 from . import fact_tables as tables
 
 
@@ -72,7 +72,7 @@ def _load(folder: Path, name: str) -> dict[str, Any]:
     path = folder / f"{name}.min.json"
     if not path.is_file():
         raise FileNotFoundError(f"facts: {path} is missing; run `textkeep assets fact-sources`")
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = json_document(path, "what npm's countries-list ships")
     return loaded
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..foundation.json_lines import json_objects
 from .alignment_text import alignment_sentences
 from .fact_choices import choice_rows
 from .fact_opposites import opposite_facts, split_opposites
@@ -118,4 +119,4 @@ def _told(output: Path, rows: list[dict[str, Any]], what: str) -> int:
 def _general_questions() -> list[dict[str, Any]]:
     """The held-out general questions that ship with the package."""
     path = Path(__file__).parents[1] / "datamodules" / "spoken_facts" / "general.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for _, row in json_objects(path)]

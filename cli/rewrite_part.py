@@ -72,10 +72,11 @@ class PartFile:
         if len(whole) < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
-        lines = whole.decode("utf-8").splitlines()
-        if not lines:
+        if not whole:
             return
         try:
+            # An answer may hold any character but "\n", U+2028 too: other ends of lines do not count.
+            lines = whole.decode("utf-8").removesuffix("\n").split("\n")
             begun = json.loads(lines[0])["settings"]
             self.answers = {answer.id: answer for answer in (Answer(**json.loads(line)) for line in lines[1:])}
         except (ValueError, KeyError, TypeError):

@@ -80,8 +80,11 @@ def read_common_words(folder: Path, limit: int) -> list[str]:
         raise FileNotFoundError(f"facts: {path} is missing; run `textkeep assets wordnet`")
     counts: Counter[str] = Counter()
     with path.open(encoding="latin-1") as lines:
-        for line in lines:
-            key, _, count = line.split()
+        for number, line in enumerate(lines, start=1):
+            fields = line.split()
+            if len(fields) != 3 or not fields[2].isdecimal():
+                raise ValueError(f"{path}:{number}: {line.strip()[:40]!r}; allowed: a sense, its number and its count")
+            key, _, count = fields
             word = key.split("%")[0]
             if re.fullmatch(r"[a-z]{2,12}", word):
                 counts[word] += int(count)

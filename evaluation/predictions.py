@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..foundation.json_lines import parse_json
+from ..foundation.text_lines import text_lines
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -89,13 +92,11 @@ def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         ValueError: If a line is no JSON object, with file and line.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    # A model may write any character, U+2028 and NUL too: what ends a line is "\n" alone, and no string is refused.
+    for number, line in text_lines(path):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error.msg})") from error
+        row = parse_json(line, f"{path}:{number}")
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: a JSON object is expected, got {type(row).__name__}")
         rows.append((number, row))

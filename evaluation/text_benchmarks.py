@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from ..foundation.text_lines import read_text
 from .predictions import Prediction
 from .statistics import wilson_interval
 
@@ -82,6 +85,8 @@ def run_benchmarks(
         ValueError: If a task is unknown or its data cannot be had.
         ImportError: If lm-eval is not installed.
     """
+    from datasets.exceptions import DatasetGenerationError
+
     try:
         import lm_eval
         from lm_eval.models.huggingface import HFLM
@@ -110,14 +115,18 @@ def run_benchmarks(
                 apply_chat_template=apply_chat_template,
                 task_manager=manager,
             )
-        except (ConnectionError, FileNotFoundError) as error:
-            reason = str(error).splitlines()[0]
+        except (ConnectionError, FileNotFoundError, DatasetGenerationError) as error:
+            cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
             raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be had: {reason}") from error
     return _scores(found)
 
 
 def _known(task: str, manager: Any) -> None:
-    if task in manager.all_tasks or (task.endswith((".yaml", ".yml")) and Path(task).is_file()):
+    if task in manager.all_tasks:
+        return
+    if task.endswith((".yaml", ".yml")) and Path(task).is_file():
+        _require_yaml(task)
         return
     from difflib import get_close_matches
 
@@ -125,6 +134,21 @@ def _known(task: str, manager: Any) -> None:
     raise ValueError(
         f"text benchmarks: no task {task!r} ({near}); allowed: a task or group of lm-eval, a task YAML file"
     )
+
+
+def _require_yaml(path: str) -> None:
+    """Refuse a task file that is no YAML; its ``!function`` tags are left to lm-eval.
+
+    Raises:
+        ValueError: With file and line.
+    """
+    try:
+        yaml.compose(read_text(path))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}:{line}: {error.problem}; allowed: a task of lm-eval in YAML") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {error}; allowed: a task of lm-eval in YAML") from error
 
 
 def _tell_downloads(tasks: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, wilson_interval
 from ...evaluation.multiple_choice import LETTER_INSTRUCTION, lettered, named_letter
-from .evaluation import Evaluation, Measured, limited, responses_of
+from .evaluation import Evaluation, Measured, limited, require_options, responses_of
 from .gathered_scorer import GatheredScorer
 
 VOICEBENCH_OPTIONS = 4
@@ -62,9 +62,8 @@ class ChoicesByLetter(Evaluation):
                 detail = 'a question without "choices" needs the right letter as its answer'
                 raise ValueError(f"{example.location}: {detail}, got {list(example.answers)}")
             return replace(example, answers=(letter,))
-        gold = example.metadata.get("gold")
-        if not isinstance(gold, int) or not 0 <= gold < len(choices):
-            raise ValueError(f'{example.location}: "gold" is {gold!r}; allowed: 0 to {len(choices) - 1}')
+        require_options(example, "choices")
+        gold = example.metadata["gold"]
         question = lettered(example.question, choices, self.instruction)
         return replace(example, question=question, audio=None, answers=(ascii_uppercase[gold],))
 

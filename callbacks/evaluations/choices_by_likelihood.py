@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from typing_extensions import override
 from ...evaluation import Prediction
 from ...evaluation.multiple_choice import Normalisation, likeliest
 from ..paired_evaluation import modalities_of
-from .evaluation import Evaluation, Measured, limited
+from .evaluation import Evaluation, Measured, limited, require_options
 from .gathered_scorer import GatheredScorer
 
 _STEM = "\u241f"  # no id holds it
@@ -51,7 +50,7 @@ class ChoicesByLikelihood(Evaluation):
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         examples = limited(scorer.data.evaluation_set(self.source), self.limit)
         for example in examples:
-            _check(example, self.options)
+            require_options(example, self.options)
         records = []
         for modality in modalities_of(examples):
             asked = [example for example in examples if example.has(modality)]
@@ -86,12 +85,3 @@ class ChoicesByLikelihood(Evaluation):
             choices=tuple(options),
             scores=tuple(scores),
         )
-
-
-def _check(example: Any, field: str) -> None:
-    options, gold = example.metadata.get(field), example.metadata.get("gold")
-    valid = isinstance(options, Sequence) and not isinstance(options, str) and len(options) > 1
-    if not valid or not all(isinstance(text, str) and text for text in options):
-        raise ValueError(f'{example.location}: "{field}" is {options!r}; allowed: a list of two or more texts')
-    if not isinstance(gold, int) or not 0 <= gold < len(options):
-        raise ValueError(f'{example.location}: "gold" is {gold!r}; allowed: 0 to {len(options) - 1}')

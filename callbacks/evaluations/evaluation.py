@@ -52,6 +52,24 @@ def limited(examples: Sequence[Any], limit: int | None) -> list[Any]:
     return [example for example in examples if example.id in kept]
 
 
+def require_options(example: Any, field: str) -> None:
+    """Refuse an item whose options cannot be asked.
+
+    Args:
+        example: The item.
+        field: Where its options are; ``gold`` is the index of the right one.
+
+    Raises:
+        ValueError: If they are not two or more texts, or ``gold`` is none of them.
+    """
+    options, gold = example.metadata.get(field), example.metadata.get("gold")
+    valid = isinstance(options, Sequence) and not isinstance(options, str) and len(options) > 1
+    if not valid or not all(isinstance(text, str) and text for text in options):
+        raise ValueError(f'{example.location}: "{field}" is {options!r}; allowed: a list of two or more texts')
+    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(options):
+        raise ValueError(f'{example.location}: "gold" is {gold!r}; allowed: 0 to {len(options) - 1}')
+
+
 def responses_of(
     scorer: GatheredScorer, examples: Sequence[Any], max_new_tokens: int | None = None
 ) -> Iterator[tuple[Any, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, share_interval, wilson_interval
 from ...evaluation.instructions import check_instructions, require_sentence_data
+from ...foundation.json_lines import parse_json
 from .evaluation import Evaluation, Measured, limited, responses_of
 from .gathered_scorer import GatheredScorer
 
@@ -60,11 +60,14 @@ class InstructionFollowing(Evaluation):
 
 def _instructions(example: Any) -> tuple[list[str], list[Mapping[str, Any]]]:
     ids, arguments = example.metadata.get("instruction_id_list"), example.metadata.get("kwargs")
-    arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    if isinstance(arguments, str):
+        arguments = parse_json(arguments, f'{example.location}: "kwargs"', "a list of objects")
     if not isinstance(ids, list) or not isinstance(arguments, list) or len(ids) != len(arguments) or not ids:
         raise ValueError(
             f'{example.location}: "instruction_id_list" and "kwargs" must be lists of one length, as in google/IFEval'
         )
+    if not all(isinstance(name, str) for name in ids) or not all(isinstance(a, dict | None) for a in arguments):
+        raise ValueError(f'{example.location}: "instruction_id_list" holds texts, "kwargs" objects or null')
     return ids, [given or {} for given in arguments]
 
 

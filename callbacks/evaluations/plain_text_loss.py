@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from typing_extensions import override
 
-from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, read_lines
+from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio
 from ...evaluation.text_loss import text_losses
+from ...foundation.json_lines import json_objects
+from ...foundation.text_lines import paragraphs, plain_name
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
 
@@ -21,8 +23,8 @@ class PlainTextLoss(Evaluation):
     """Loss on text without any chat format: what fine-tuning on answers did to the language model itself.
 
     Args:
-        source: A text file (paragraphs between empty lines), a JSONL file with ``text`` (and ``id``) a line, or
-            ``spoken-facts/prose``, sentences of WordNet.
+        source: A text file (paragraphs between empty lines), a JSONL file with ``text`` (and ``id``) a line, either
+            plain or compressed with gzip, or ``spoken-facts/prose``, sentences of WordNet.
         limit: Most texts.
         batch_size: Texts at once.
     """
@@ -71,15 +73,27 @@ def _read(source: str) -> dict[str, str]:
     path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl" if embedded else Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"PlainTextLoss: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
-    if path.suffix == ".jsonl":
-        rows = read_lines(path)
-        if missing := next((number for number, row in rows if not isinstance(row.get("text"), str)), None):
-            raise ValueError(f'{path}:{missing}: "text" is missing; allowed: {{"id": …, "text": …}}')
-        texts = {str(row.get("id", number)): row["text"].strip() for number, row in rows}
-    else:
-        paragraphs = path.read_text(encoding="utf-8").split("\n\n")
-        texts = {str(number): text.strip() for number, text in enumerate(paragraphs, start=1)}
-    texts = {key: text for key, text in texts.items() if text}
+    texts: dict[str, str] = {}
+    for location, identity, text in _lines(path) if plain_name(path).suffix == ".jsonl" else _passages(path):
+        if identity in texts:
+            raise ValueError(f"{location}: id {identity!r} was used before; allowed: each id once")
+        if text:
+            texts[identity] = text
     if not texts:
         raise ValueError(f"PlainTextLoss: {source} holds no text")
     return texts
+
+
+def _passages(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, number and text of each paragraph."""
+    for count, (number, text) in enumerate(paragraphs(path), start=1):
+        yield f"{path}:{number}", str(count), text.strip()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, id and text of each line."""
+    for number, row in json_objects(path):
+        location, identity, text = f"{path}:{number}", row.get("id"), row.get("text")
+        if not isinstance(text, str):
+            raise ValueError(f'{location}: "text" is {text!r}; allowed: {{"id": …, "text": …}}')
+        yield location, str(number if identity is None else identity), text.strip()

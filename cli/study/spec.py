@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ...foundation.text_lines import read_text
 from ..errors import CommandError
 
 STUDY_FILE = "study.yaml"
@@ -109,7 +110,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
     """
     if not path.is_file():
         raise CommandError(f"study: no file {path}; allowed: a YAML file with arms")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
         plan = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from ...foundation.json_lines import json_objects
 
 FOLDER = Path(__file__).resolve().parents[2] / "datamodules" / "spoken_facts"
 
@@ -13,5 +14,5 @@ def general_choices(**_: Any) -> dict[str, Any]:
     """The multiple choice questions of general knowledge as a split ``test``."""
     import datasets
 
-    lines = (FOLDER / "choices.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"test": datasets.Dataset.from_list([json.loads(line) for line in lines])}
+    rows = [row for _, row in json_objects(FOLDER / "choices.jsonl")]
+    return {"test": datasets.Dataset.from_list(rows)}

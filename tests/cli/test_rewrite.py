@@ -129,6 +129,20 @@ def test_an_interrupted_command_goes_on(manifest: Path, llm: Path, monkeypatch: 
     assert output.read_text() == whole.read_text()
 
 
+def test_answers_with_any_character_are_gone_on_with(tmp_path: Path) -> None:
+    from textkeep.cli.rewrite_part import Answer, PartFile
+
+    path, settings = tmp_path / "own.jsonl.part", {"llm": "x"}
+    answers = [Answer(str(i), "Q?", f"one{end}two", True) for i, end in enumerate("\u2028\u2029\u0085\x0b\x0c\x1c\r\0")]
+    with PartFile(path, settings) as part:
+        part.add(answers)
+    with PartFile(path, settings) as part:
+        assert list(part.answers.values()) == answers
+    path.write_bytes(path.read_bytes() + b"caf\xe9\n")
+    with pytest.raises(CommandError, match=r"own\.jsonl\.part is no file of this command"):
+        PartFile(path, settings)
+
+
 def test_other_settings_do_not_go_on(manifest: Path, llm: Path) -> None:
     output = manifest.with_name("own.jsonl")
     part = output.with_name("own.jsonl.part")
