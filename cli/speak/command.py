@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..facts import write_lines
 from ..replacing import add_overwrite_option, check_output
 from .clips import ENCODINGS, REJECTED, make_clips, set_aside
 from .engine import parse_voices
+from .heldout import heldout_ids, require_unseen
 from .own_output import check_inputs, check_own, read_own
-from .plan import Cast, Job, plan, read_rows
-
-Row = dict[str, Any]
+from .plan import Cast, Job, plan
+from .rows import REJECTED_LINES, Questions, Row, read_questions
 
 
 def _names(text: str) -> list[str]:
@@ -34,7 +34,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("textkeep speak", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("questions", type=Path, nargs="+", help="text manifests (JSON lines with id, question, answers)")
+    add("questions", type=Path, nargs="+", help="text manifests: JSON lines with id, question, answers, perhaps split")
     add("output", type=Path, help="folder: one manifest of the same name for each input, clips/, rejected.jsonl")
     add(
         "--voices",
@@ -42,7 +42,19 @@ def _parser() -> argparse.ArgumentParser:
         default=["flite:kal16", "flite:rms", "flite:slt"],
         help="engine:name,... (default: flite)",
     )
-    add("--heldout-voices", type=_names, default=[], help="speakers of validation and test lines, and of no others")
+    add(
+        "--heldout-voices",
+        type=_names,
+        default=[],
+        help="speakers of the lines for validation and test, and of no others: told by a line's split (train, "
+        "validation, test) or its file's name (val.jsonl)",
+    )
+    add(
+        "--heldout-files",
+        type=_names,
+        default=[],
+        help="inputs that are for validation and test, whatever their lines and names say; all others are for training",
+    )
     add("--format", choices=sorted(ENCODINGS), default="ogg", help="16 kHz mono Opus, FLAC or WAV (default: ogg)")
     add("--jitter", type=float, default=0.0, help="vary speed and pitch by up to this fraction (default: 0)")
     add("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
@@ -154,6 +166,25 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
+    """The speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
+
+    Raises:
+        ValueError: If it cannot be told what a line is for, or a voice is heard on the other side already.
+    """
+    if not cast.heldout:
+        if files:
+            raise ValueError("speak: --heldout-files needs --heldout-voices")
+        return cast
+    cast = replace(cast, heldout_ids=heldout_ids(manifests, files))
+    if not cast.heldout_ids:
+        names = ", ".join(found.name for found in manifests)
+        warning = f"no line of {names} is for validation or test: --heldout-voices speak nothing (see --heldout-files)"
+        print(f"speak: warning: {warning}", file=sys.stderr)
+    require_unseen(folder, cast, manifests)
+    return cast
+
+
 def main(argv: list[str]) -> int:
     """Run the command.
 
@@ -172,22 +203,25 @@ def main(argv: list[str]) -> int:
     if arguments.retry and arguments.max_wer is None:
         raise ValueError("speak: --retry needs --max-wer")
     cast = Cast(parse_voices(arguments.voices), parse_voices(arguments.heldout_voices), arguments.jitter)
-    options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
-    manifests = read_rows(arguments.questions)
+    manifests = read_questions(arguments.questions)
     folder: Path = arguments.output
     check_output("speak:", folder, overwrite=True, folder=True)  # its own output is gone on with
     check_inputs(folder, arguments.questions)
+    cast = _cast(manifests, cast, arguments.heldout_files, folder)
     if not arguments.overwrite:
-        check_own(folder, manifests, cast, arguments.format)
+        check_own(folder, {found.name: found.rows for found in manifests}, cast, arguments.format)
+    options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    accepted, rejected = speak_rows([row for rows in manifests.values() for row in rows], folder, options)
-    for name, rows in manifests.items():
-        spoken = [accepted[str(row["id"])] for row in rows if str(row["id"]) in accepted]
-        write_lines(folder / name, spoken)
-        print(f"{folder / name}: {len(spoken)} of {len(rows)} questions")
+    accepted, rejected = speak_rows([row for found in manifests for row in found.rows], folder, options)
+    for found in manifests:
+        spoken = [accepted[str(row["id"])] for row in found.rows if str(row["id"]) in accepted]
+        write_lines(folder / found.name, spoken)
+        unseen = sum(str(row["id"]) in cast.heldout_ids for row in spoken)
+        told = f", {unseen} by held-out voices" if cast.heldout else ""
+        print(f"{folder / found.name}: {len(spoken)} of {len(found.rows)} questions{told}")
     if options.max_wer is not None:
-        asked = {str(row["id"]) for rows in manifests.values() for row in rows}
-        others = [row for row in read_own(folder / "rejected.jsonl") if str(row.get("id")) not in asked]
-        write_lines(folder / "rejected.jsonl", [*others, *rejected.values()])
+        asked = {str(row["id"]) for found in manifests for row in found.rows}
+        others = [row for row in read_own(folder / REJECTED_LINES) if str(row.get("id")) not in asked]
+        write_lines(folder / REJECTED_LINES, [*others, *rejected.values()])
     print("\n".join(summary(list(accepted.values()))))
     return 0

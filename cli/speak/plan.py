@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .engine import Voice
-
-HELDOUT_SPLITS = frozenset({"validation", "test"})
 
 
 @dataclass(frozen=True)
@@ -21,13 +18,15 @@ class Cast:
 
     Attributes:
         voices: Speakers of training lines (and of all lines where none is held out).
-        heldout: Speakers of the lines whose split is validation or test, and of no other.
+        heldout: Speakers of the lines for validation and test, and of no other.
         jitter: Largest relative change of speed and of pitch.
+        heldout_ids: Ids of the lines for validation and test.
     """
 
     voices: tuple[Voice, ...]
     heldout: tuple[Voice, ...] = ()
     jitter: float = 0.0
+    heldout_ids: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse what would make the test unfair.
@@ -88,9 +87,8 @@ def plan(row: Mapping[str, Any], cast: Cast, suffix: str, attempt: int = 0) -> J
         suffix: File name extension, such as ``ogg``.
         attempt: 0 for the first voice, 1 for another one, and so on.
     """
-    heldout = row.get("split") in HELDOUT_SPLITS
-    pool = (cast.heldout or cast.voices) if heldout else cast.voices
     key = str(row["id"])
+    pool = cast.heldout if cast.heldout and key in cast.heldout_ids else cast.voices
     voice = pool[(int(fraction(f"voice {key}") * len(pool)) + attempt) % len(pool)]
     rate = round(1 + cast.jitter * (2 * fraction(f"rate {key}") - 1), 3)
     pitch = round(1 + cast.jitter * (2 * fraction(f"pitch {key}") - 1), 3)
@@ -100,42 +98,3 @@ def plan(row: Mapping[str, Any], cast: Cast, suffix: str, attempt: int = 0) -> J
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", key)
     return Job(key, text, voice, rate, pitch, f"clips/{stem}-{digest}.{suffix}")
-
-
-def read_rows(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Lines of several text manifests.
-
-    Returns:
-        The lines by file name.
-
-    Raises:
-        FileNotFoundError: If a manifest is not there.
-        ValueError: If a line is no JSON object with an id and a question, an id occurs twice, or two files
-            have the same name.
-    """
-    manifests: dict[str, list[dict[str, Any]]] = {}
-    first_seen: dict[str, str] = {}
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"speak: no such file: {path}")
-        if path.name in manifests:
-            raise ValueError(f"speak: two inputs are named {path.name}; the manifests in the output would be one file")
-        rows = manifests[path.name] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                rows.append(_row(line, f"{path.name}:{number}", first_seen))
-    return manifests
-
-
-def _row(line: str, place: str, first_seen: dict[str, str]) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON: {error.msg}") from None
-    if not isinstance(row, dict) or not row.get("id") or not str(row.get("question") or "").strip():
-        raise ValueError(f"{place}: a line must be an object with an id and a question")
-    key = str(row["id"])
-    if key in first_seen:
-        raise ValueError(f"{place}: id {key!r} was already used in {first_seen[key]}")
-    first_seen[key] = place
-    return row

@@ -60,7 +60,7 @@ class TranscriptStore:
         self._path = path
         self.transcripts: dict[str, str] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     row: Mapping[str, Any] = json.loads(line)
                     self.transcripts[row["clip"]] = row["transcript"]

@@ -13,7 +13,8 @@ import soundfile
 from textkeep.cli.main import main
 from textkeep.cli.speak import clips, command
 from textkeep.cli.speak.engine import ENGINES, Voice, parse_voices
-from textkeep.cli.speak.plan import Cast, plan, read_rows, voice_text
+from textkeep.cli.speak.plan import Cast, plan, voice_text
+from textkeep.cli.speak.rows import read_questions
 
 from . import tone_engine
 
@@ -215,9 +216,9 @@ def test_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     paths = [write(tmp_path / "qa.jsonl", rows(1)), write(tmp_path / "a" / "qa.jsonl", rows(1))]
     with pytest.raises(ValueError, match=r"two inputs are named qa\.jsonl"):
-        read_rows(paths)
+        read_questions(paths)
     with pytest.raises(FileNotFoundError, match="no such file"):
-        read_rows([tmp_path / "none.jsonl"])
+        read_questions([tmp_path / "none.jsonl"])
 
 
 def test_voices_are_parsed_without_repetition(speak: Speak) -> None:
