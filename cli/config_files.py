@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ..foundation.text_lines import read_text
 from .errors import CommandError
 
 FLAGS = ("--config", "-c")
@@ -20,16 +21,17 @@ def check_config_files(argv: list[str]) -> None:
 
     Raises:
         CommandError: With file, line and what YAML says.
+        ValueError: If a file is no text.
     """
     for path in config_files(argv):
         if not path.is_file():
             raise CommandError(f"{path}: no such config file")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(read_text(path))
         except yaml.MarkedYAMLError as error:
             line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
             raise CommandError(f"{path}{line}: {error.problem}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except yaml.YAMLError as error:
             raise CommandError(f"{path}: not a YAML file ({error})") from error
         if not isinstance(content, dict):
             raise CommandError(f"{path}: not a config; allowed: keys such as trainer:, model:, data:")

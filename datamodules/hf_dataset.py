@@ -77,7 +77,7 @@ class HFDataset(Source):
         for row in table.rows():
             try:
                 clip = table.clip(row, audio) if audio else None
-                record = self._record(row.cells, columns, row.index)
+                record = self._record(row.cells, columns, row.number)
                 examples.append(
                     build_example(record, clip, row.location, self.name, self.question_required, answers_required)
                 )
@@ -91,6 +91,8 @@ class HFDataset(Source):
             return ArrowTable(found, f"{self.path}[{self.split}]", ClipFinder(self.audio_root or Path()))
         try:
             rows = found.rows(self.split, bad.report)
+        except BadExampleError:
+            raise
         except ValueError as error:
             raise self._refused(error) from None
         return FileTable(rows, ClipFinder(self.audio_root or found.clips or Path()))
@@ -154,7 +156,7 @@ class HFDataset(Source):
                     f"HFDataset {self.path!r}: columns.{field}: no column {column!r} (allowed: {', '.join(present)})"
                 )
         mapping = {**{field: field for field in _FIELDS if field in present}, **self.columns}
-        needed = [("question",)] if self.question_required else []
+        needed: list[tuple[str, ...]] = [("question",)] if self.question_required else []
         needed += [("answers", "target")] if answers_required else []
         for fields in needed if present else ():
             if not mapping.keys() & set(fields):
@@ -187,9 +189,10 @@ def _broken_file(path: Path) -> Path | None:
     import pyarrow.parquet
 
     checks = {".parquet": pyarrow.parquet.read_schema, ".arrow": pyarrow.ipc.open_stream, ".json": _opened_json}
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in sorted({*path.glob("*"), *path.glob("*/*")}) if path.is_dir() else [path]:
         try:
-            checks.get(file.suffix, Path)(file)
+            if (check := checks.get(file.suffix)) is not None:
+                check(file)
         except (OSError, ValueError, pyarrow.ArrowException):
             return file
     return None

@@ -22,7 +22,7 @@ class TableRow(NamedTuple):
 
     location: str
     """Of its first line ("train.csv:12")."""
-    index: int
+    number: int
     """Among the rows of its file, from 0; rows that are left out count."""
     cells: dict[str, Any]
     """By the column's name; None where there is no value."""

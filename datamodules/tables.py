@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class Table(Protocol):
     """Rows with columns."""
 
-    columns: Sequence[str]
-    """Names of the columns."""
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns."""
+        ...
 
     def rows(self) -> Iterator[TableRow]:
         """The rows, without clips."""
@@ -112,9 +114,9 @@ class ArrowTable:
             self._clips[column] = _undecoded(self._table, column)
         clips = self._clips[column]
         # A null cell can be told without reading the clip, unless rows were picked out of a larger table.
-        if clips._indices is None and not clips.data.column(column)[row.index].is_valid:
+        if clips._indices is None and not clips.data.column(column)[row.number].is_valid:
             return None
-        return TableAudio(clips, column, row.index)
+        return TableAudio(clips, column, row.number)
 
 
 def nested(row: Mapping[str, Any], column: str) -> Any:

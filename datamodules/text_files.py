@@ -55,9 +55,9 @@ class TextFiles:
         for file in self.files[split]:
             last = -1
             for row in read_table(file, on_bad, self.delimiter):
-                last = row.index
+                last = row.number
                 cells = row.cells if self.clips is None else _with_paths(row.cells, Path(file).parent, self.clips)
-                yield row._replace(index=before + row.index, cells=cells)
+                yield row._replace(number=before + row.number, cells=cells)
             before += last + 1
 
 
