@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .errors import CommandError
 from .listener import load_listener
 from .replacing import add_overwrite_option, check_output
+
+ENDING = ".safetensors"
 
 
 def main(argv: list[str]) -> int:
@@ -27,6 +30,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the safetensors file to make")
     add_overwrite_option(parser)
     args = parser.parse_args(argv)
+    if args.out.suffix != ENDING:
+        raise CommandError(f"adaptor: -o {args.out} is no {ENDING} file; allowed: a name that ends so")
     check_output("adaptor: -o", args.out, args.overwrite)
 
     from ..lightning_modules.adaptor_file import save_adaptor

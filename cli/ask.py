@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .errors import CommandError
 from .listener import PROMPT_OPTIONS, load_listener, run_config
+from .numbers import positive
 
 CHECK_RATE = 16000
 """Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
@@ -74,16 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a written question; may be repeated",
         **asked,
     )
-    parser.add_argument("--max-new-tokens", type=_positive, help="longest answer (default: the model's own setting)")
+    parser.add_argument("--max-new-tokens", type=positive, help="longest answer (default: the model's own setting)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="one JSON object a question")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _example(question: Question, config: dict[str, Any]) -> Any:

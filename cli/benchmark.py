@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .errors import CommandError
 from .importance.output import print_json, print_table, write_json
-from .importance.subject import PRECISIONS, load_subject, positive
+from .importance.subject import PRECISIONS, load_subject
+from .numbers import not_negative, positive
 from .replacing import add_overwrite_option, check_output
 
 DEFAULT_TASKS = ("textkeep_general", "textkeep_general_sentences")
@@ -75,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         help="of lm-eval, or YAML files (default: %(default)s)",
     )
     parser.add_argument("--limit", type=positive, help="most items a task")
-    parser.add_argument("--num-fewshot", type=int, help="examples in the prompt (default: the task's own number)")
+    parser.add_argument(
+        "--num-fewshot", type=not_negative, help="examples in the prompt (default: the task's own number)"
+    )
     parser.add_argument("--batch-size", type=positive, default=8, help="sequences at once (default: 8)")
     parser.add_argument("--chat", action="store_true", help="put the prompts into the model's chat format")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")

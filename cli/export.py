@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import CommandError
 from .listener import PROMPT_OPTIONS, load_listener, run_config
+from .numbers import finite
 from .replacing import add_overwrite_option, check_output
 from .reverting import add_revert_options, read_culprits
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument(
         "--alpha",
-        type=float,
+        type=finite,
         default=1.0,
         help="share of what was learned: (1 - alpha) untouched + alpha tuned weights (default: 1)",
     )

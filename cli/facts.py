@@ -15,6 +15,7 @@ from .fact_opposites import opposite_facts, split_opposites
 from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
+from .numbers import positive
 from .replacing import add_overwrite_option, check_output, replacing
 
 SPLITS = ("train", "validation", "test")
@@ -40,14 +41,16 @@ def _parser() -> argparse.ArgumentParser:
         "output", type=Path, help="folder for train, validation and test.jsonl; a file with one of the next options"
     )
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--alignment", type=int, metavar="N", help="write N sentences for adaptor alignment instead")
+    instead.add_argument(
+        "--alignment", type=positive, metavar="N", help="write N sentences for adaptor alignment instead"
+    )
     instead.add_argument(
         "--choices", action="store_true", help="write multiple choice of the general questions instead"
     )
     instead.add_argument(
-        "--opposites", type=int, metavar="N", help="write N questions on opposites, in three splits, instead"
+        "--opposites", type=positive, metavar="N", help="write N questions on opposites, in three splits, instead"
     )
-    instead.add_argument("--prose", type=int, metavar="N", help="write N plain sentences of WordNet instead")
+    instead.add_argument("--prose", type=positive, metavar="N", help="write N plain sentences of WordNet instead")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
     parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
     parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data files (default: the asset wordnet)")

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from .errors import CommandError
+from .errors import CommandError, one_line
+
+ALLOWED = "allowed: a run directory, a checkpoint or an export"
 
 PROMPT_OPTIONS = ("speech_instruction", "text_instruction", "system", "template_options")
 """Settings of the data module that shape a prompt."""
@@ -44,10 +46,12 @@ def whole_config(source: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(config, dict) or not isinstance(config.get("data") or {}, dict):
+            raise ValueError("a mapping with trainer, model and data is expected")
         data = config.get("data") or {}
         return {**config, "data": data.get("init_args", data)}
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is not a run's configuration: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise CommandError(f"{path} is not a run's configuration: {one_line(error)}") from error
 
 
 def load_listener(source: Path, device: str | None, verb: str) -> Any:
@@ -61,9 +65,11 @@ def load_listener(source: Path, device: str | None, verb: str) -> Any:
     Raises:
         CommandError: If the checkpoint is damaged, or there is no such device.
     """
+    import json
     import pickle
 
     import torch
+    from safetensors import SafetensorError
 
     from ..lightning_modules import SpeechLLM
     from .quiet import quieten
@@ -75,9 +81,15 @@ def load_listener(source: Path, device: str | None, verb: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         raise CommandError(f"{verb}: --device {where}: {str(error).splitlines()[0]}") from error
     if not source.exists():
-        raise CommandError(f"{verb}: {source} does not exist; allowed: a run directory, a checkpoint or an export")
+        raise CommandError(f"{verb}: {source} does not exist; {ALLOWED}")
     try:
         return SpeechLLM.from_run(source, map_location=where).to(where)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CommandError(f"{verb}: {source} cannot be loaded: {reason}") from error
+    except (pickle.UnpicklingError, EOFError) as error:
+        reason = "its checkpoint is empty, cut short, or no checkpoint at all"
+        raise CommandError(f"{verb}: {source} cannot be loaded: {reason}; {ALLOWED}") from error
+    except (KeyError, TypeError) as error:
+        reason = f"its checkpoint is not one of `textkeep fit` ({type(error).__name__}: {error})"
+        raise CommandError(f"{verb}: {source} cannot be loaded: {reason}; {ALLOWED}") from error
+    except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(" This is an internal")[0]
+        raise CommandError(f"{verb}: {source} cannot be loaded, a file in it is damaged: {reason}") from error

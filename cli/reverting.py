@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from .errors import CommandError
+from .numbers import positive
 
 
 def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -24,15 +25,8 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
         "whose move made the loss on its text worse (positive nats)",
     )
     parser.add_argument(
-        "--top", type=count, nargs="+" if several else None, metavar="K", help="how many of them, the worst first"
+        "--top", type=positive, nargs="+" if several else None, metavar="K", help="how many of them, the worst first"
     )
-
-
-def count(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[str]:

@@ -19,7 +19,8 @@ from typing import Any
 from .errors import CommandError
 from .facts import write_lines
 from .importance.output import progress_bars
-from .importance.subject import add_model_options, load_subject, positive
+from .importance.subject import add_model_options, load_subject
+from .numbers import positive
 from .replacing import add_overwrite_option, check_output, replacing
 from .rewrite_part import Answer, PartFile
 

@@ -53,6 +53,8 @@ class PartFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if not self.answers:  # nothing to go on with
+            self.path.unlink(missing_ok=True)
 
     def answer(self, identity: str, question: str) -> Answer | None:
         """The answer to a question, if there is one."""

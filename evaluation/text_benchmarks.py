@@ -130,9 +130,10 @@ def _known(task: str, manager: Any) -> None:
         return
     from difflib import get_close_matches
 
-    near = ", ".join(get_close_matches(task, manager.all_tasks, n=3)) or "lm-eval ls tasks shows all"
+    near = ", ".join(get_close_matches(task, manager.all_tasks, n=3))
+    hint = f"did you mean {near}?" if near else "lm-eval ls tasks shows all"
     raise ValueError(
-        f"text benchmarks: no task {task!r} ({near}); allowed: a task or group of lm-eval, a task YAML file"
+        f"text benchmarks: no task {task!r} ({hint}); allowed: a task or group of lm-eval, a task YAML file"
     )
 
 

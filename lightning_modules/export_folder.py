@@ -65,6 +65,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         known = found["format"] == FORMAT
+        if known and not (isinstance(found["model"], dict) and isinstance(found["prompts"], dict)):
+            raise ValueError("model and prompts must be objects")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no manifest of an export: {error}") from error
     if not known:

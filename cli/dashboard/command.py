@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise CommandError(NEEDS)
+    if not (arguments.entity and arguments.project):
+        raise CommandError("dashboard: --entity and --project are empty; allowed: the names that W&B shows")
     os.environ.setdefault("WANDB_SILENT", "true")
 
     from .names import MetricNames

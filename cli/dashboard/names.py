@@ -34,7 +34,12 @@ class MetricNames:
         Raises:
             CommandError: If the run has no importance measurement.
         """
-        lines = SummaryFile(run / "importance/summary.jsonl").read()
+        file = run / "importance/summary.jsonl"
+        try:
+            lines = SummaryFile(file).read()
+            known = [(line["probe"], line["estimator"], tuple(line["shares"])) for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CommandError(f"--run {run}: {file} is damaged ({type(error).__name__}: {error})") from error
         if not lines:
             raise CommandError(f"--run {run}: no importance/summary.jsonl; allowed: a run directory that has one")
         header: list[str] = []
@@ -42,9 +47,9 @@ class MetricNames:
             with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
                 header = next(csv.reader(file), [])
         return cls(
-            probes=tuple(dict.fromkeys(line["probe"] for line in lines)),
-            estimators=tuple(dict.fromkeys(line["estimator"] for line in lines)),
-            layers=tuple(lines[0]["shares"]),
+            probes=tuple(dict.fromkeys(probe for probe, _, _ in known)),
+            estimators=tuple(dict.fromkeys(estimator for _, estimator, _ in known)),
+            layers=known[0][2],
             rates=tuple(name for name in header if name.startswith("lr-")),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..numbers import positive
 from .examples import add_data_options, read_batches
 from .output import (
     add_output_options,
@@ -16,7 +17,7 @@ from .output import (
     say,
     write_json,
 )
-from .subject import SUBJECT_HELP, add_model_options, load_subject, merged, positive
+from .subject import SUBJECT_HELP, add_model_options, load_subject, merged
 
 ADDED = "nats added"  # to the loss: positive made it worse
 

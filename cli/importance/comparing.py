@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation import shown_p
+from ..numbers import positive
 from .output import add_output_options, check_outputs, print_json, print_table, say, write_json
-from .subject import positive
 
 
 def main(argv: list[str]) -> int:

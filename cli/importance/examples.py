@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CommandError
-from .subject import Subject, positive
+from ..numbers import positive
+from .subject import Subject
 
 if TYPE_CHECKING:
     from ...datamodules.example import Modality

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..numbers import positive
 from .output import (
     add_output_options,
     check_outputs,
@@ -19,7 +20,7 @@ from .output import (
     say,
     write_json,
 )
-from .subject import SUBJECT_HELP, add_model_options, find_matrix, load_subject, positive
+from .subject import SUBJECT_HELP, add_model_options, find_matrix, load_subject
 
 if TYPE_CHECKING:
     from ...importance.overlap import ChangeOverlap

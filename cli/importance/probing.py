@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import CommandError
+from ..numbers import not_negative
 from ..replacing import check_output
 from .examples import add_data_options, read_batches
 from .output import add_output_options, print_json, progress_bars, say
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--include", nargs="*", choices=("embeddings", "norms"), default=[], help="beside the matrices")
     parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
-    parser.add_argument("--step", type=int, default=0, help="optimizer step, for the record")
+    parser.add_argument("--step", type=not_negative, default=0, help="optimizer step, for the record")
     parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
     add_output_options(parser, None)
     add_model_options(parser)

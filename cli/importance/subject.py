@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import CommandError
 from ..listener import PROMPT_OPTIONS, load_listener, run_config
+from ..run_directory import CONFIG_FILE
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -71,13 +72,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=PRECISIONS, default="float32", help="type of the weights (default: float32)")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
 def load_subject(name: str, device: str | None = None, dtype: str = "float32", owner: str = "importance") -> Subject:
     """Loads a model in eval mode.
 
@@ -98,7 +92,11 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32", o
     quieten()
     kind = getattr(torch, dtype)
     path = Path(name)
-    if path.suffix == ".ckpt" or (path / "checkpoints").is_dir() or is_export(path):
+    if (
+        path.suffix == ".ckpt"
+        or is_export(path)
+        or any((path / part).exists() for part in ("checkpoints", CONFIG_FILE))
+    ):
         return _from_run(path, device, kind, owner)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:

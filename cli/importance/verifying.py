@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..numbers import positive
 from ..replacing import check_output
 from .examples import add_data_options, add_evaluation_options, evaluation_batches, read_batches
 from .output import (
@@ -22,7 +23,7 @@ from .output import (
     say,
     write_json,
 )
-from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject, positive
+from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject
 
 
 def main(argv: list[str]) -> int:

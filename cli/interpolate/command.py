@@ -15,8 +15,9 @@ from typing import Any
 from ..errors import CommandError
 from ..importance.output import picture, print_json, print_table, write_json
 from ..listener import load_listener, whole_config
+from ..numbers import finite, not_negative, positive
 from ..replacing import add_overwrite_option, check_output
-from ..reverting import add_revert_options, count, read_culprits
+from ..reverting import add_revert_options, read_culprits
 
 FIGURES = "interpolation.json"
 
@@ -60,6 +61,8 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     points = _points(arguments)
+    if not arguments.run.exists():
+        raise CommandError(f"interpolate: {arguments.run} does not exist; allowed: a run directory of `textkeep fit`")
     config = whole_config(arguments.run)
     if not config.get("data", {}).get("val" if arguments.split == "val" else "test"):
         where = f"{arguments.run}: its config.yaml names no data.{arguments.split}"
@@ -140,18 +143,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one")
     default = [0.0, 0.25, 0.5, 0.75, 1.0]
     parser.add_argument(
-        "--alphas", type=float, nargs="+", default=default, metavar="A", help="default: 0 0.25 0.5 0.75 1"
+        "--alphas", type=finite, nargs="+", default=default, metavar="A", help="default: 0 0.25 0.5 0.75 1"
     )
     add_revert_options(parser, several=True)
     parser.add_argument("--split", choices=("val", "test"), default="val", help="the run's questions (default: val)")
-    parser.add_argument("--items", type=count, help="at most so many questions (default: as the run's Retention)")
+    parser.add_argument("--items", type=positive, help="at most so many questions (default: as the run's Retention)")
     parser.add_argument(
         "--heldout", default="spoken-facts/general", help="text: manifest or spoken-facts/SPLIT (default: %(default)s)"
     )
-    parser.add_argument("--heldout-examples", type=count, default=64, help="how many of it (default: 64)")
+    parser.add_argument("--heldout-examples", type=positive, default=64, help="how many of it (default: 64)")
     parser.add_argument(
         "--heldout-skip",
-        type=int,
+        type=not_negative,
         default=0,
         metavar="N",
         help="leave out its first N: those that `importance attribute --data` of the same text has used (default: 0)",

@@ -81,7 +81,9 @@ class EditScorer:
         probe = Probe(options.heldout, "text", options.heldout_skip + options.heldout_examples)
         self.heldout = probe.choose(read_sources(options.heldout, BadExamples("raise")))[options.heldout_skip :]
         if not self.heldout:
-            raise CommandError(f"interpolate: {options.heldout} has only {options.heldout_skip} texts or fewer")
+            raise CommandError(
+                f"interpolate: {options.heldout} has no more than the {options.heldout_skip} texts of --heldout-skip"
+            )
 
     def score(self, name: str) -> Scored:
         """Scores the model as it is now.

@@ -134,6 +134,9 @@ class RunData:
         config = yaml.safe_load(self.config_text)
         if not isinstance(config, dict):
             raise ValueError("a YAML mapping is expected")
+        for part in ("trainer", "model", "data"):
+            if not isinstance(config.get(part) or {}, dict):
+                raise ValueError(f"{part}: a mapping is expected")
         self.config = config
 
     def _read_metrics(self, file: Path) -> None:
@@ -171,7 +174,9 @@ class RunData:
         self.removals[name if name not in self.removals else f"{name} ({file.stem})"] = test
 
     def _read_evaluation(self, file: Path, stage: str) -> None:
-        rows = sorted((row for _, row in read_lines(file)), key=lambda row: row["step"])
+        rows = sorted((row for _, row in read_lines(file)), key=lambda row: int(row["step"]))
+        for row in rows:  # what the figures rely on
+            _ = [float(value) for key, value in row.items() if key.startswith(f"{stage}/") and value is not None]
         if rows:
             self.evaluations[stage] = Evaluation(stage, file.parent, rows)
 

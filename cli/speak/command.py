@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import CommandError
 from ..facts import write_lines
+from ..numbers import not_negative, positive
 from ..replacing import add_overwrite_option, check_output
 from .clips import ENCODINGS, REJECTED, make_clips, set_aside
 from .engine import parse_voices
@@ -23,12 +25,6 @@ from .rows import REJECTED_LINES, Questions, Row, read_questions
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,14 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--format", choices=sorted(ENCODINGS), default="ogg", help="16 kHz mono Opus, FLAC or WAV (default: ogg)")
     add("--jitter", type=float, default=0.0, help="vary speed and pitch by up to this fraction (default: 0)")
-    add("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
     add(
         "--verify",
         metavar="WHISPER",
         help="write down what this Whisper hears: asset:whisper-base, a folder or a hub id",
     )
     add("--max-wer", type=float, help="clips with a higher word error rate go to rejected.jsonl (needs --verify)")
-    add("--retry", type=int, default=0, help="so many other voices may try what was rejected (default: 0)")
+    add("--retry", type=not_negative, default=0, help="so many other voices may try what was rejected (default: 0)")
     add_overwrite_option(parser)
     return parser
 
@@ -204,6 +200,8 @@ def main(argv: list[str]) -> int:
         raise ValueError("speak: --retry needs --max-wer")
     cast = Cast(parse_voices(arguments.voices), parse_voices(arguments.heldout_voices), arguments.jitter)
     manifests = read_questions(arguments.questions)
+    if nothing := next((found.path for found in manifests if not found.rows), None):
+        raise CommandError(f"speak: {nothing}: no question; allowed: JSON lines with id, question, answers")
     folder: Path = arguments.output
     check_output("speak:", folder, overwrite=True, folder=True)  # its own output is gone on with
     check_inputs(folder, arguments.questions)

@@ -138,7 +138,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         raise reader.error(f"arms.{bare}.configs", None, "a config file, here or for the whole study")
     slurm = plan.get("slurm")
     return Study(
-        directory=Path(plan.get("directory") or f"studies/{path.stem}"),
+        directory=reader.directory(plan.get("directory") or f"studies/{path.stem}"),
         configs=configs,
         settings=reader.mapping(plan.get("set") or {}, "set"),
         arms=arms,
@@ -171,6 +171,11 @@ class _Reader:
         if known and (unknown := [name for name in value if name not in known]):
             raise self.error(key, unknown[0], ", ".join(known))
         return dict(value)
+
+    def directory(self, value: Any) -> Path:
+        if not isinstance(value, str) or (Path(value).exists() and not Path(value).is_dir()):
+            raise self.error("directory", value, "a folder, to be made or a study's")
+        return Path(value)
 
     def files(self, value: Any, key: str) -> tuple[str, ...]:
         listed = [value] if isinstance(value, str) else value or []

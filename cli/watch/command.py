@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ..errors import CommandError
+from ..numbers import finite
 from .run_view import RunView
 
 
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--once", action="store_true", help="print one frame and end")
-    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    parser.add_argument("--every", type=finite, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
     parser.add_argument(
         "--estimator", metavar="NAME", help="whose layer profiles to draw (default: the first measured)"
     )

@@ -92,8 +92,8 @@ class RunView:
     def refresh(self) -> None:
         """Looks at the files again."""
         self.metrics.read()
-        self.importance = [line for line in _lines(self.path / "importance/summary.jsonl") if "shares" in line]
-        self.evaluations = [row for row in _lines(self.path / "evaluation/summary.jsonl") if "step" in row]
+        self.importance = [line for line in _lines(self.path / "importance/summary.jsonl") if _is_measurement(line)]
+        self.evaluations = [row for row in _lines(self.path / "evaluation/summary.jsonl") if _is_scored(row)]
         if not self._observed or self._observed[-1][1] != self.step:
             self._observed = [*self._observed[-200:], (self.changed, self.step)]
 
@@ -152,6 +152,18 @@ class RunView:
         self.planned = steps if isinstance(steps, int) and steps > 0 else None
 
 
+def _is_measurement(line: dict[str, Any]) -> bool:
+    """Whether a line of importance has what is drawn; a damaged one does not."""
+    named = isinstance(line.get("probe"), str) and isinstance(line.get("estimator"), str)
+    return named and isinstance(line.get("shares"), dict)
+
+
+def _is_scored(row: dict[str, Any]) -> bool:
+    """Whether the figures of an evaluation are numbers."""
+    values = [value for key, value in row.items() if key.startswith("val/")]
+    return all(value is None or isinstance(value, int | float) for value in values)
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole JSON objects of a file; a line that is being written, or was cut off, is left out."""
     if not path.is_file():
@@ -162,6 +174,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             row = json.loads(text)
         except ValueError:
             continue
-        if isinstance(row, dict) and "step" in row:
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
             found.append(row)
     return found

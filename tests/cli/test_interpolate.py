@@ -75,7 +75,8 @@ def test_the_ends_are_the_runs_own_scores(run: Path, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{tmp}/none"], "its config.yaml names no data.val; allowed: a run directory"),
+        (["{tmp}/none"], "none does not exist; allowed: a run directory"),
+        (["{tmp}"], "its config.yaml names no data.val; allowed: a run directory"),
         (["{run}", "--split", "test"], "names no data.test"),
         (["{run}", "--revert", "{tmp}/a.json"], "--revert and --top belong together"),
         (["{run}", "--revert", "{tmp}/a.json", "--top", "2"], "a.json: No such file"),

@@ -21,7 +21,7 @@ from textkeep.cli.speak.engine import ENGINES
 from . import tone_engine
 
 TAKEN = {
-    "adaptor": ["adaptor", "RUN", "-o", "{file}"],
+    "adaptor": ["adaptor", "RUN", "-o", "{weights}"],
     "benchmark": ["benchmark", "MODEL", "-o", "{file}"],
     "export": ["export", "RUN", "-o", "{export}"],
     "facts": ["facts", "{folder}"],
@@ -48,6 +48,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
         "file": "a.json",
         "picture": "a.png",
         "manifest": "a.jsonl",
+        "weights": "a.safetensors",
         "export": "export/textkeep.json",
         "snapshot": "snapshot/meta.json",
         "folder": "folder/test.jsonl",
