@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,25 @@ IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict, tiny_llm_dir: Path) -> Path:
+def base_llm_dir(tmp_path_factory: pytest.TempPathFactory, tiny_llm_dir: Path) -> Path:
+    """The tiny LLM as a base model has it: ended by another token than its chat template's, sampled with a penalty."""
+    folder = tmp_path_factory.mktemp("base") / "llm"
+    shutil.copytree(tiny_llm_dir, folder)
+    for name, change in (
+        ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}),
+        ("generation_config.json", {"eos_token_id": 0, "do_sample": True, "repetition_penalty": 1.1}),
+    ):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict, base_llm_dir: Path) -> Path:
     """A run of three steps, with prompts that are not the defaults."""
     import yaml
 
     folder = tmp_path_factory.mktemp("export")
+    tiny_settings = {**tiny_settings, "model": {**tiny_settings["model"], "llm": str(base_llm_dir)}}
     trainer = {**tiny_settings["trainer"], "default_root_dir": str(folder / "run"), "logger": False}
     data = {**tiny_settings["data"], "speech_instruction": " Answer it.", "system": "You know."}
     (folder / "run.yaml").write_text(yaml.safe_dump({**tiny_settings, "trainer": trainer, "data": data}))
@@ -62,6 +77,14 @@ def test_ask_and_speech_llm_read_it(run: Path, tmp_path: Path, capsys: pytest.Ca
         assert main(["ask", str(source), "--audio", str(_manifest(run).parent / clip), "--text", "Who?"]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
+
+
+def test_the_learned_end_is_a_stop_for_those_who_generate_with_it(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), "-o", str(tmp_path / "out")]) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "out").generation_config
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert config.eos_token_id == [0, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert (config.do_sample, config.repetition_penalty) == (True, 1.1)  # as its makers would sample
 
 
 def _manifest(run: Path) -> Path:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import AddedToken
 
-from textkeep.datamodules import ChatPrompt
+from textkeep.datamodules import AudioArray, ChatPrompt, Collator, Example, RowReader, View
+from textkeep.datamodules.bad_examples import BadExamples
+from textkeep.datamodules.lengths import LengthEstimator
+from textkeep.datamodules.pieces import PieceTokenizer
 from textkeep.datamodules.prompts import SPEECH_INSTRUCTION
 
+from .conftest import EnergyFrontEnd, tone
 from .layouts import LAYOUTS, Layout
 
 QUESTIONS = ["What is the capital of France?", " two  ", "1 + 1 = ?", "\u4f60\u597d", "a <b> c"]
@@ -98,20 +104,58 @@ def test_the_same_tokens_are_learned_in_writing_and_by_voice(name: str) -> None:
         assert target not in TARGETS or prompt.answer(target) == written.ids[written.answer :]
 
 
-def test_pieces_are_only_used_where_they_change_nothing() -> None:
+@pytest.mark.parametrize("name", ["smollm2", "tinyllama", "mistral-3", "phi-3", "qwen3", "glm-4"])
+def test_rows_and_estimates_hold_what_the_template_prints(name: str) -> None:
+    layout, tokenizer = LAYOUTS[name], tokenizer_of(name)
+    front_end, prompt = EnergyFrontEnd(tokenizer), ChatPrompt(tokenizer, template_options=layout.options)
+    reader, collator = RowReader(front_end), Collator(front_end, prompt)
+    audio = AudioArray(torch.from_numpy(tone(0.5)), 16000)
+    examples = [Example(f"{i}", "What?", (target,), target, audio) for i, target in enumerate(TARGETS + EDGES)]
+    examples.append(Example("plain", "", ("x",), "The capital is Paris.", plain=True))
+    views = [View(e, m) for e in examples for m in ("text", "speech") if not (e.plain and m == "speech")]  # type: ignore
+    batch = collator([reader.read(view) for view in views])
+    assert batch.end_id == prompt.end_id
+    kept, lengths = LengthEstimator(front_end, prompt, 30.0).measure(views, BadExamples("raise"))
+    assert kept == views
+    for row, (view, length) in enumerate(zip(views, lengths, strict=True)):
+        real = int(batch.attention_mask[row].sum())
+        assert real <= length.own <= real + 1
+        labels = batch.labels[row][batch.labels[row] != -100].tolist()
+        if not view.example.plain:
+            ids, start = prompt.conversation("What?", view.example.target)
+            assert labels == ids[start:]
+            asked = Collator(front_end, prompt, answers=False)([reader.read(view)])
+            shown = batch.input_ids[row][: real - len(labels)].tolist()
+            assert asked.input_ids[0].tolist()[: len(shown)] == shown
+            assert asked.end_id == prompt.end_id
+
+
+def test_a_token_that_takes_white_space_before_it_begins_no_piece() -> None:
     layout = LAYOUTS["phi-4"]
-    tokenizer = layout.tokenizer()
-    assert ChatPrompt(tokenizer).tokenize._begin is not None
-    eats = AddedToken("<|im_sep|>", lstrip=True, rstrip=True, special=True, normalized=False)
-    for token in (eats, AddedToken("<|im_sep|>", special=True, normalized=True)):
-        other = Layout(_EATEN, layout.build, layout.specials, layout.eos, layout.end).tokenizer()
-        other.add_special_tokens({"additional_special_tokens": [token]})
-        prompt = ChatPrompt(other)
-        whole = own_ids(other, layout, ("user", "What?"), ("assistant", "Paris"))
-        assert prompt.conversation("What?", "Paris").ids == whole[: len(prompt.conversation("What?", "Paris").ids)]
+    spaced = layout.template.replace("m.role }}<|im_sep|>", "m.role }} \n<|im_sep|>")
+    tokenizer = replace(layout, template=spaced, specials=[s for s in layout.specials if s != "<|im_sep|>"]).tokenizer()
+    sep = AddedToken("<|im_sep|>", lstrip=True, special=True, normalized=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": [sep]})
+    prompt = ChatPrompt(tokenizer)
+    assert prompt.conversation("What?", "Paris").ids == own_ids(
+        tokenizer, layout, ("user", "What?"), ("assistant", "Paris")
+    )
+    assert prompt.tokenize._begin is not None
+    assert "sep" not in prompt.tokenize._begin.pattern
 
 
-_EATEN = LAYOUTS["phi-4"].template.replace("{{ m['role'] }}<|im_sep|>", "{{ m['role'] }} <|im_sep|>\n")
+class CountsAll:
+    """A tokenizer whose ids depend on the whole text."""
+
+    def __init__(self) -> None:
+        self.added_tokens_decoder = {0: AddedToken("<|x|>", special=True, normalized=False)}
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[len(text)] for text in texts]}
+
+
+def test_a_tokenizer_with_dependent_pieces_gets_its_texts_whole() -> None:
+    assert PieceTokenizer(CountsAll(), "<|x|>a<|x|>b")(["a<|x|>b"]) == [[7]]  # type: ignore[arg-type]
 
 
 def test_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
