@@ -28,3 +28,32 @@ def test_the_classes_and_overlays_of_the_document_exist() -> None:
     named = re.findall(r"^\| `([A-Z]\w+)` \| ", EVALUATION, re.MULTILINE)
     assert set(named) <= set(callbacks.__all__)
     assert all((ROOT / name).is_file() for name in re.findall(r"configs/[\w/]+\.yaml", EVALUATION))
+
+
+NUMBERS = {"twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15}
+SAID = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.yaml"))]
+
+
+def test_the_study_has_as_many_arms_wherever_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    arms = len(read_study(ROOT / "benchmarks/miniature/study.yaml").arms)
+    found = []
+    for path in SAID:
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        for number in re.findall(r"\b([A-Za-z]+|\d+)(?: of these)? arms\b", text):
+            if number.lower() in NUMBERS or number.isdecimal():
+                found.append((path.name, NUMBERS.get(number.lower()) or int(number)))
+    assert {name for name, _ in found} >= {"README.md", "studies.md", "study.md", "strategies.md"}
+    assert {count for _, count in found} == {arms}
+
+
+def test_the_docs_say_one_thing_of_lora() -> None:
+    """The overlay's header, the README, the table of strategies and the study."""
+    header = (ROOT / "configs/tuning/lora.yaml").read_text(encoding="utf-8")
+    assert "docs/study.md" in header
+    assert "Not safe for the text by itself" in header
+    for told in ("the first thing to try", "forget less"):
+        assert told not in header
+    assert "Do not take LoRA for safe" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "**LoRA** is not safe" in (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    assert "| `LoRA` | `lora.yaml` | memory is short;" in (ROOT / "docs/strategies.md").read_text(encoding="utf-8")

@@ -119,6 +119,8 @@ def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.
         assert f"**{title}**" in text
     for title in FIGURES:
         assert f"<h2>{title}</h2>" in page
+    assert len(page) < 3e6  # docs/studies.md; Plotly is two thirds of that
+    assert page.count('class="figure"') == len(FIGURES)
     assert "lora: 1 of 2 runs are finished" in page
     assert "| lora | m.lr = 2 | 0.5 | taken | +0.18 [0.18, 0.18] |" in text
     assert "Scores by arm" in capsys.readouterr().out
