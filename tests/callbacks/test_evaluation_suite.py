@@ -242,6 +242,26 @@ def test_the_cascade_asks_the_untouched_llm_what_the_recogniser_heard(run: Any, 
     assert evaluation.summarize(records, []).values["wer"] > 0.5  # random weights
 
 
+def test_text_benchmarks_generate_greedily(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from textkeep.callbacks.evaluations import text_benchmarks
+    from textkeep.evaluation.text_benchmarks import BenchmarkScores
+
+    model, data, _ = run
+    model.llm.generation_config.update(repetition_penalty=1.1, do_sample=True, eos_token_id=0)
+    met: list[Any] = []
+
+    def benchmarks(llm: Any, *_: Any) -> BenchmarkScores:
+        met.append(llm.generation_config)
+        return BenchmarkScores()
+
+    monkeypatch.setattr(text_benchmarks, "run_benchmarks", benchmarks)
+    TextBenchmarks(["any"]).measure(scorer_of(run), "any")
+    assert (met[0].repetition_penalty, met[0].do_sample) == (None, False)
+    assert met[0].eos_token_id == [0, data.end_id]
+    assert data.end_id == model.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert model.llm.generation_config.repetition_penalty == 1.1
+
+
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="the extra lm-eval")
 
 

@@ -16,6 +16,8 @@ from textkeep.cli.errors import CommandError
 from textkeep.cli.rewrite import main
 from textkeep.datamodules import ChatPrompt, Manifest
 from textkeep.datamodules.bad_examples import BadExamples
+from textkeep.lightning_modules import generation
+from textkeep.lightning_modules.generation import Written
 
 
 def question(number: int) -> str:
@@ -102,6 +104,24 @@ def test_targets_are_the_greedy_answers_and_the_rest_stays(
             b"clip %d" % int(e.id[1:]) for e in read if e.audio
         ]
     )
+
+
+def test_what_is_learned_as_the_end_is_a_stop(
+    manifest: Path, tiny_llm_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "base"  # whose eos is not what its chat template ends a turn with
+    shutil.copytree(tiny_llm_dir, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "<|endoftext|>"}))
+    ends: list[int | None] = []
+
+    def ended(llm: Any, tokenizer: Any, embeds: Any, mask: Any, longest: int, end_id: int | None = None) -> Written:
+        ends.append(end_id)
+        return Written(torch.zeros(len(mask), 1), [True] * len(mask), ["x"] * len(mask))
+
+    monkeypatch.setattr(generation, "greedy_tokens", ended)
+    assert main(words(manifest, manifest.with_name("own.jsonl"), folder)) == 0
+    assert {*ends} == {AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|im_end|>")}
 
 
 def test_an_interrupted_command_goes_on(manifest: Path, llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from textkeep.datamodules import (
     Probe,
     SpeechTextData,
 )
+from textkeep.datamodules.bad_examples import BadExampleError
 
 from .conftest import EnergyFrontEnd, ManifestMaker, tone
 
@@ -306,3 +309,31 @@ probes:
     assert built.probes["indomain_text"].choose(built.examples("test"))[0].id.startswith("questions")
     assert isinstance(built.probes["speech"].source, LlamaOmniJSON)
     assert built.augment.noise_snr_db == (5.0, 20.0)
+
+
+@pytest.mark.parametrize("modality", ["text", "speech"])
+def test_a_row_that_the_chat_template_refuses_is_named_or_left_out(
+    make_manifest: ManifestMaker, front_end: EnergyFrontEnd, modality: Any
+) -> None:
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    front_end.tokenizer = copy.deepcopy(front_end.tokenizer)
+    front_end.tokenizer.chat_template = refusal + front_end.tokenizer.chat_template
+    path = make_manifest(6)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[3]["system"] = "Be brief."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = rf"{path.name}:4: .*the chat template refuses \['system', 'user'\]: no system role"
+    sources: dict[str, Any] = {"train": str(path), "val": str(path), "train_modalities": modality}
+    data = connected(front_end, **sources)
+    with pytest.raises(BadExampleError, match=named):
+        data.train_dataloader()
+    with pytest.raises(BadExampleError, match=named):
+        data.val_dataloader()
+    with pytest.raises(BadExampleError, match=named):
+        data.factory().batches(data.examples("val"), modality, 2)
+    data = connected(front_end, **sources, on_bad_example="skip")
+    with pytest.warns(UserWarning, match=named):
+        seen = {identity for batch in data.train_dataloader() for identity in batch.ids}
+    assert seen == {f"questions-{i}" for i in (0, 1, 2, 4, 5)}
+    assert {i for loader in data.val_dataloader().values() for batch in loader for i in batch.ids} == seen
+    assert data.skipped == {"refused by the chat template": 1}
