@@ -28,10 +28,14 @@ class PieceTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, sample: str) -> None:
         self.tokenizer = tokenizer
         self._memory: dict[str, list[int]] = {}
-        added = [
-            token for token in tokenizer.added_tokens_decoder.values() if token.special and token.content in sample
+        added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
+        inner = "\n".join(token.content[1:] for token in added)  # a piece must not begin within a longer token
+        plain = [
+            token.content
+            for token in added
+            if token.special and token.content in sample and token.content not in inner
+            if not (token.lstrip or token.single_word or token.normalized)
         ]
-        plain = [t.content for t in added if t.content and not (t.lstrip or t.single_word or t.normalized)]
         alternatives = "|".join(re.escape(text) for text in sorted(plain, key=len, reverse=True))
         self._begin = re.compile(f"(?={alternatives})") if plain else None
         tried = [sample, *map(_TRIED.format, plain)]

@@ -59,5 +59,5 @@ class Transcriber:
         ).input_features.to(self._device)
         language = {"language": "en", "task": "transcribe"} if self._model.generation_config.is_multilingual else {}
         with self._torch.inference_mode():
-            tokens = self._model.generate(features, max_new_tokens=64, **language)
+            tokens = self._model.generate(features, max_new_tokens=64, do_sample=False, num_beams=1, **language)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]

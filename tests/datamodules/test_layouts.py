@@ -144,6 +144,15 @@ def test_a_token_that_takes_white_space_before_it_begins_no_piece() -> None:
     assert "sep" not in prompt.tokenize._begin.pattern
 
 
+def test_a_token_within_a_longer_one_begins_no_piece() -> None:
+    tokenizer = LAYOUTS["smollm2"].tokenizer()
+    tokenizer.add_tokens([AddedToken("?<|im_end|>", normalized=False)])
+    prompt = ChatPrompt(tokenizer)
+    assert prompt.text("What?") == own_ids(tokenizer, LAYOUTS["smollm2"], ("user", "What?"), generation=True)
+    assert tokenizer.convert_tokens_to_ids("?<|im_end|>") in prompt.text("What?")
+    assert prompt.tokenize._begin is not None
+
+
 class CountsAll:
     """A tokenizer whose ids depend on the whole text."""
 
