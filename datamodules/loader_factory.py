@@ -87,6 +87,7 @@ class LoaderFactory:
         shuffle: bool = True,
         replay: Sequence[Example] = (),
         ratio: float = 0.0,
+        limit: int | float = 1.0,
     ) -> BatchLoader:
         """Batches of every example in each of the modalities that it has.
 
@@ -97,6 +98,7 @@ class LoaderFactory:
             shuffle: False gives the same batches in every epoch.
             replay: Text to rehearse beside them.
             ratio: Its share of all rows.
+            limit: How much of an epoch the Trainer takes (its ``limit_train_batches``).
 
         Raises:
             ValueError: If no example has one of the modalities.
@@ -123,7 +125,7 @@ class LoaderFactory:
             *self._ranks,
             shares,
         )
-        return self._loader(kept + again, sampler, self.reader, epoch=epoch, training=True, twins=twins)
+        return self._loader(kept + again, sampler, self.reader, epoch=epoch, training=True, twins=twins, limit=limit)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
         """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
@@ -140,8 +142,12 @@ class LoaderFactory:
             per_modality.append({view.example.id: length.own for view, length in zip(views, lengths, strict=True)})
         both = [e for e in pairs if all(e.id in known for known in per_modality)]
         sampler = self._eval_sampler([max(known[e.id] for known in per_modality) for e in both])
+        everywhere = bool(both) and self.options.world_size > 1
         return {
-            m: self._loader([View(e, m) for e in both], sampler, self.plain_reader, answers=answers) for m in modalities
+            m: self._loader(
+                [View(e, m) for e in both], sampler, self.plain_reader, answers=answers, everywhere=everywhere
+            )
+            for m in modalities
         }
 
     def loader(
@@ -190,7 +196,7 @@ class LoaderFactory:
         options = self.options
         # An evaluation item is never left out: one that is longer than the budget makes a batch of its own.
         budget = max([options.eval_tokens_per_batch or 4 * options.tokens_per_batch, *lengths])
-        return TokenBudgetSampler(lengths, budget, None, None, options.seed, False, *self._ranks)
+        return TokenBudgetSampler(lengths, budget, None, None, options.seed, False, *self._ranks, repeat=False)
 
     def _loader(
         self,
@@ -201,13 +207,15 @@ class LoaderFactory:
         epoch: int = 0,
         training: bool = False,
         twins: bool = False,
+        limit: int | float = 1.0,
+        everywhere: bool = False,
     ) -> BatchLoader:
         collator = Collator(reader.front_end, self.prompt, answers, encoded=reader.cache is not None, twins=twins)
         dataset = ViewDataset(views, reader, collator, self.bad.policy, refill=training)
         # Text alone is read in no time: workers would only cost memory.
         spoken = any(view.modality == "speech" for view in views)
         workers = min(self.options.num_workers, len(sampler)) if spoken else 0
-        return BatchLoader(dataset, sampler, self.on_skip, epoch, workers, keep_workers=training)
+        return BatchLoader(dataset, sampler, self.on_skip, epoch, workers, training, limit, everywhere)
 
 
 def _warn_of_missing(use: str, given: int, used: int) -> None:

@@ -131,6 +131,9 @@ class EpochPosition(Sampler[list[Pick]]):
 class BatchLoader:
     """Gives batches, and continues in mid-epoch: its state is (epoch, batches given).
 
+    What is given is not yet trained on: a checkpoint that is written in the middle of an optimizer step counts only the
+    batches of finished steps (``lightning_modules.step_boundary``).
+
     Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed,
     epoch and position, the state holds on every rank and for any number of workers. It wraps a ``DataLoader`` instead
     of being one, as Lightning rebuilds DataLoaders with samplers of its own.
@@ -142,6 +145,10 @@ class BatchLoader:
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
         keep_workers: Whether they stay between epochs, until ``close``.
+        limit: How much of an epoch is used, as the Trainer's ``limit_train_batches`` says it: a number of batches, or
+            a float for a part of them.
+        everywhere: Whether the loader claims at least one batch even where this rank has none. Lightning leaves a rank
+            without batches out of the whole evaluation, and the others would wait for it.
     """
 
     def __init__(
@@ -152,10 +159,14 @@ class BatchLoader:
         epoch: int = 0,
         num_workers: int = 0,
         keep_workers: bool = False,
+        limit: int | float = 1.0,
+        everywhere: bool = False,
     ) -> None:
         self.dataset = dataset
         self.position = EpochPosition(sampler, epoch)
         self.on_skip = on_skip
+        self.limit = limit
+        self.everywhere = everywhere
         self._given = 0
         self._resumed = False
         self._loader: DataLoader[Batch | Unread] = DataLoader(
@@ -169,7 +180,12 @@ class BatchLoader:
         )
 
     def __len__(self) -> int:
-        return len(self.position)
+        return max(len(self.position), int(self.everywhere))
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches after which the Trainer ends an epoch."""
+        return min(len(self), self.limit) if isinstance(self.limit, int) else int(len(self) * self.limit)
 
     def __iter__(self) -> Iterator[Batch]:
         # Lightning makes an iterator that it may never use: only one that gave a batch ends an epoch.
@@ -179,10 +195,11 @@ class BatchLoader:
         self._resumed = False
         self.position.start = self._given
         for batch in self._loader:
-            self._given += 1
             if isinstance(batch, Unread):
-                self._refuse(batch)
+                self._refuse(batch)  # unless it raises: a batch that ends the run was not given
+                self._given += 1
                 continue
+            self._given += 1
             if batch.skipped:
                 self.on_skip(batch.skipped)
             yield batch
@@ -213,7 +230,7 @@ class BatchLoader:
         return {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue from there in the next iteration; a finished epoch is followed by the next one.
+        """Continue from there in the next iteration; a finished epoch (a limited one, too) is followed by the next one.
 
         With other data, another budget or another number of ranks the place cannot be exact: a warning says so.
         """
@@ -225,7 +242,7 @@ class BatchLoader:
             )
         self.position.epoch = state["epoch"]
         self._given = state["batches"]
-        self._resumed = self._given < len(self)
+        self._resumed = self._given < self.per_epoch
 
 
 def _ignore_interrupt(_: int) -> None:

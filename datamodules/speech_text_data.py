@@ -88,8 +88,6 @@ class SpeechTextData(L.LightningDataModule):
         ValueError: If arguments contradict each other.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer items than ranks is no error in evaluation
-
     def __init__(
         self,
         train: Sources = None,
@@ -180,9 +178,13 @@ class SpeechTextData(L.LightningDataModule):
         examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
         trainer = self.trainer
         shuffle = not getattr(trainer, "overfit_batches", 0)
-        epoch = trainer.current_epoch if trainer else 0
+        epoch, limit = 0, 1.0
+        if trainer is not None:
+            # A run that continues at the end of an epoch has processed it, and completes it only later.
+            epoch = max(trainer.current_epoch, trainer.fit_loop.epoch_progress.current.processed)
+            limit = trainer.limit_train_batches
         replay, ratio = self._replay_examples(), self.replay.ratio if self.replay else 0.0
-        loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio)
+        loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio, limit)
         if self.replay:
             self._log(self.replay.announce(loader.position.sampler, modalities, len(replay)))
         self._train_loader = weakref.ref(loader)

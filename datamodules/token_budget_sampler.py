@@ -21,7 +21,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
     The examples are sorted by length and cut into buckets; in each epoch the members of a bucket are drawn anew into
     its batches, and the batches are shuffled. The number of batches is the same in every epoch. Ranks get different
     batches of similar length and of the same kind at each step. To give every rank the same number, batches are
-    halved: nothing is lost. Only where batches of one example cannot be halved, ``shuffle`` decides: with it (training)
+    halved: nothing is lost. Only where batches of one example cannot be halved, ``repeat`` decides: with it (training)
     some batches are repeated, at most ``world_size - 1`` of a kind in an epoch; without it (evaluation) nothing is
     repeated and some ranks have one batch less.
 
@@ -36,6 +36,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         world_size: Number of processes.
         shares: Kind -> its share of all rows of an epoch: as many of its batches are drawn anew in each epoch, and
             taken several times where there are too few. Kinds that are not named give all their batches.
+        repeat: Whether batches may be repeated to give every rank the same number.
 
     Raises:
         ValueError: If an example is longer than the budget, or an argument is out of range.
@@ -52,6 +53,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         shares: Mapping[str, float] | None = None,
+        repeat: bool = True,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self._parts = self.lengths.reshape(len(self.lengths), -1) if len(self.lengths) else np.zeros((0, 1), int)
@@ -60,6 +62,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self.max_examples = max_examples
         self.seed = seed
         self.shuffle = shuffle
+        self.repeat = repeat
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
@@ -142,7 +145,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
             fullest = max(range(len(batches)), key=lambda i: len(batches[i]))
             if len(batches[fullest]) == 1:
                 missing = -len(batches) % self.world_size
-                repeated = [batches[i % len(batches)] for i in range(missing)] if self.shuffle else []
+                repeated = [batches[i % len(batches)] for i in range(missing)] if self.repeat else []
                 return batches + repeated
             batches[fullest : fullest + 1] = np.array_split(batches[fullest], 2)
         return batches

@@ -41,12 +41,21 @@ def test_training_plan_keeps_its_promises(count: int, world: int, max_examples: 
 
 @pytest.mark.parametrize(("count", "world", "max_examples", "seed"), CASES)
 def test_evaluation_gives_every_example_once(count: int, world: int, max_examples: int | None, seed: int) -> None:
-    ranks = [sampler.batches(0) for sampler in plan(count, world, max_examples, seed, shuffle=False)]
+    ranks = [sampler.batches(0) for sampler in plan(count, world, max_examples, seed, shuffle=False, repeat=False)]
     assert sorted(i for rank in ranks for batch in rank for i in batch) == list(range(count))
     counts = [len(rank) for rank in ranks]
     assert max(counts) - min(counts) <= 2  # at most one for each kind
     if count > 10 * world:
         assert max(counts) == min(counts)
+
+
+@pytest.mark.parametrize(("count", "world", "max_examples", "seed"), CASES)
+def test_without_shuffling_every_rank_still_trains_equally_often(
+    count: int, world: int, max_examples: int | None, seed: int
+) -> None:
+    samplers = plan(count, world, max_examples, seed, shuffle=False)
+    assert len({len(sampler.batches(0)) for sampler in samplers}) == 1  # else DDP would wait for ever
+    assert samplers[0].batches(0) == samplers[0].batches(1)
 
 
 def test_epochs_differ_and_repeat_exactly() -> None:

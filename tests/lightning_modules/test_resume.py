@@ -64,3 +64,40 @@ def test_a_resumed_run_repeats_every_loss(
     assert rest == whole[5:]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_crash_inside_an_accumulation_window_loses_no_batch(
+    tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
+) -> None:
+    data, saved = make_data(tmp_path / "data"), tmp_path / "crash.ckpt"
+
+    class Seen(SpeechLLM):
+        dies = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            if self.dies and self.trainer.global_step == 3 and batch_idx % 2:
+                self.trainer.save_checkpoint(saved)
+                raise RuntimeError("dies")
+            ids.append(batch.ids)
+            return super().training_step(batch, batch_idx)
+
+    def fit(checkpoint: Path | None, dies: bool = False) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        trainer = make_trainer(
+            tmp_path / "run", [], max_steps=5, max_epochs=-1, limit_val_batches=0, accumulate_grad_batches=2,
+            limit_train_batches=4,
+        )  # fmt: skip
+        encoder = WhisperEncoder(str(tiny_whisper_dir))
+        model = Seen(str(tiny_llm_dir), encoder, ConcatMLP(stack=5, hidden=16), LoRA(r=2))
+        model.dies = dies
+        trainer.fit(model, data, ckpt_path=checkpoint and str(checkpoint), weights_only=False)
+        return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    ids: list[list[str]] = []
+    weights, whole = fit(None), list(ids)
+    with pytest.raises(RuntimeError, match="dies"):
+        fit(None, dies=True)
+    ids.clear()
+    resumed = fit(saved)
+    assert ids == whole[6:]
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in weights.items())
