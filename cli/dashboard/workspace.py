@@ -80,11 +80,11 @@ def heat_map(entity: str, probe: str) -> Any:
 
 
 def shift(names: MetricNames) -> list[Any]:
-    """The shift against step 0 with what sampling alone gives, and the loss on each probe."""
+    """The shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
     panels = []
     for probe in names.probes:
         keys = [f"importance/{probe}/{e}/{kind}" for e in names.estimators for kind in ("js", "js_null")]
-        panels.append(_lines(f"{probe}: Jensen-Shannon distance, and of sampling alone (js_null)", keys))
+        panels.append(_lines(f"{probe}: Jensen-Shannon distance, and between halves of the probe (js_null)", keys))
     for measure, title in SHIFTS.items():
         panels.append(_lines(title, [f"importance/{p}/{names.estimators[0]}/{measure}" for p in names.probes]))
     panels.append(_lines("Loss on the probes", [f"importance/{probe}/loss" for probe in names.probes]))

@@ -76,8 +76,8 @@ def _print(found: Any, count: int) -> None:
     to_blame = blamed(found.parameters)
     better = blamed({name: -nats for name, nats in found.parameters.items()})
     for names, told in ((to_blame, "to blame: they made the loss worse"), (better, "made the loss better")):
-        head = f"{len(names)} of {len(found.parameters)} parameters {told}; the largest {min(count, len(names))}"
-        print_table(head, ["parameter", ADDED], ([n, f"{found.parameters[n]:+.4f}"] for n in names[:count]))
+        caption = f"{len(names)} of {len(found.parameters)} parameters {told}; the largest {min(count, len(names))}"
+        print_table(caption, ["parameter", ADDED], ([n, f"{found.parameters[n]:+.4f}"] for n in names[:count]))
     rows = ([r.what, _named(r.names), f"{r.predicted:+.4f}", f"{r.recovered:+.4f}"] for r in found.reverts)
     if found.reverts:
         head = ["", "parameters", "predicted", "loss regained"]

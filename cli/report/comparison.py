@@ -9,7 +9,7 @@ from typing import Any
 from ...evaluation import MODALITIES, Prediction, holm, mcnemar, paired_difference
 from .run_data import RunData
 from .run_evaluation import Evaluation
-from .verdict import SPLITS, number, percent
+from .verdict import SPLITS, number, percent, points
 
 MAX_FLIPS = 300
 """Flipped items listed of a run: a page of thousands helps nobody."""
@@ -96,9 +96,8 @@ def paired_table(runs: Sequence[RunData]) -> Table | None:
                     continue
                 before, after = [reference[key] for key in shared], [theirs[key] for key in shared]
                 test = mcnemar(before, after)
-                points = number(*(100 * part for part in paired_difference(before, after)), signed=True)
                 p_values.append(test.p_value)
-                cells = [title, modality, f"{name} - {scored[0][0]}", f"{points} points"]
+                cells = [title, modality, f"{name} - {scored[0][0]}", points(paired_difference(before, after))]
                 rows.append([*cells, str(test.gained), str(test.lost), str(len(shared)), f"{test.p_value:.2g}"])
     if not rows:
         return None

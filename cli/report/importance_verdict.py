@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .finding import Finding
 from .paired_p import PairedP, paired_p
 from .run_data import RunData
+
+if TYPE_CHECKING:
+    from ...importance import Snapshot
 
 UNVERIFIED = (
     "unverified: whether these scores foretell what happens when weights are shrunk was not tested on this run; "
@@ -58,11 +62,13 @@ def _shifts(run: RunData) -> list[Finding]:
             findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
             continue
         steps = run.lines(probe, estimator)[0]["step"], line["step"]
-        test = paired_p(
-            line["shift"], estimator, lambda p=probe, s=steps: (run.snapshot(p, s[0]), run.snapshot(p, s[1]))
-        )
+        test = paired_p(line["shift"], estimator, partial(_ends, run, probe, steps))
         findings.append(Finding(topic, *_shift_words(line, estimator, test)))
     return findings
+
+
+def _ends(run: RunData, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None, Snapshot | None]:
+    return run.snapshot(probe, steps[0]), run.snapshot(probe, steps[1])
 
 
 def _shift_words(line: dict[str, Any], estimator: str, test: PairedP | None) -> tuple[str, str]:

@@ -22,8 +22,8 @@ _NOTE = (
     "One point a run, at all points of the grids; text lost since the untouched LLM on the same items, more is worse. "
     "In brackets 95 % bootstrap intervals over whole arms, for runs of an arm are alike; with fewer than five arms "
     "they are [-1, 1]. Within arms, over runs: Spearman's partial correlation given the arm, which differences between "
-    "arms cannot make. Nothing is adjusted for the number of rows, and a correlation over arms does not say what causes "
-    "what."
+    "arms cannot make. Nothing is adjusted for the number of rows, and a correlation over arms does not say what "
+    "causes what."
 )
 
 

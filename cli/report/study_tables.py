@@ -118,7 +118,8 @@ def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
     bounds = (-1.0, 1.0) if measure.kind == "accuracy" else None
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
-        return crossed_t(*common_items(list(ours.values()), list(theirs.values())), bounds=bounds)
+        after, before = common_items(list(ours.values()), list(theirs.values()))
+        return crossed_t(after, before, bounds)
     after, before = common_items([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     if bounds is None or len(seeds) > 1:
         return crossed_t(after - before, bounds=bounds)

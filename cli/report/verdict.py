@@ -63,6 +63,12 @@ def number(value: float, low: float, high: float, signed: bool = False) -> str:
     return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
 
 
+def points(change: Limits) -> str:
+    """``+4 [-1, 9] points``, of a difference of shares."""
+    value, low, high = (100 * part for part in change)
+    return f"{number(value, low, high, signed=True)} points"
+
+
 def _bound(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else ("-∞" if value < 0 else "∞")
 
@@ -83,8 +89,7 @@ def _text(evaluation: Evaluation) -> Finding | None:
     head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
     if change is None or test is None:
         return Finding(topic, "open", f"{head} {moved}; without the records of both steps nothing is tested){lost}.")
-    points = number(*(100 * part for part in change), signed=True)
-    moved += f"; {test.lost} lost, {test.gained} gained, {points} points, McNemar p = {test.p_value:.2g})"
+    moved += f"; {test.lost} lost, {test.gained} gained, {points(change)}, McNemar p = {test.p_value:.2g})"
     return Finding(topic, _text_mark(change, test, loss), f"{head} {moved}{lost}.")
 
 
