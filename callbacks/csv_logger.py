@@ -102,7 +102,7 @@ class RunCSVLogger(Logger):
             self._columns += fresh
             self._rewrite(self._rows() + self._waiting)
         else:
-            with self._path.open("a", newline="") as file:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerows(self._waiting)
         self._waiting = []
 
@@ -129,13 +129,13 @@ class RunCSVLogger(Logger):
     def _rows(self) -> list[dict[str, Any]]:
         if not self._path.is_file():
             return []
-        with self._path.open(newline="") as file:
+        with self._path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         assert self._columns is not None
         temporary = self._path.with_name(self._path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)

@@ -197,7 +197,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     except Exception:
         if state.began and state.directory is not None:
             path = state.directory.path / ERROR_FILE
-            path.write_text(traceback.format_exc())
+            path.write_text(traceback.format_exc(), encoding="utf-8")
             print(f"traceback: {path}", file=sys.stderr)
         raise
     finally:

@@ -48,7 +48,7 @@ class RunCallback(Callback):
         # Through YAML: jsonargparse's restricted number types would become strings.
         run.config.update({"cli": yaml.safe_load(self.config)}, allow_val_change=True)
         path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there
-        path.write_text(self.config)
+        path.write_text(self.config, encoding="utf-8")
         run.save(str(path), base_path=run.dir, policy="now")
 
     @override

@@ -47,7 +47,7 @@ class RunDirectory:
             if any(taken.iterdir()):
                 continue
             try:
-                with (taken / CONFIG_FILE).open("x") as file:
+                with (taken / CONFIG_FILE).open("x", encoding="utf-8") as file:
                     file.write(_job_mark() + config(taken))
             except FileExistsError:
                 continue
@@ -99,7 +99,7 @@ def _job_mark() -> str:
 
 
 def _first_line(path: Path) -> str:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return file.readline()
 
 

@@ -67,7 +67,9 @@ class Schedule:
                 remedy += " or lr_schedule_options: {num_warmup_steps: N}"
             else:
                 remedy += ", or take lr_schedule: constant"
-            raise ValueError(f"lr_schedule: {self.name} must know how many steps the run has, and it has no end; {remedy}")
+            raise ValueError(
+                f"lr_schedule: {self.name} must know how many steps the run has, and it has no end; {remedy}"
+            )
         options = dict(self.options)
         warmup = options.pop("num_warmup_steps", None)
         if warmup is None:

@@ -99,6 +99,15 @@ def test_splits_of_a_folder_can_be_sliced_and_added(tmp_path: Path) -> None:
         answers(tmp_path, split="test")
 
 
+def test_a_folder_may_describe_its_files(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("id;question;answers\n1;Q, please?;007\n")
+    (tmp_path / "README.md").write_text(
+        '---\nconfigs:\n- config_name: x\n  data_files: "data/*.csv"\n  sep: ";"\n---\n'
+    )
+    assert answers(tmp_path) == {"1": ("007",)}
+
+
 def parquet(path: Path) -> bytes:
     datasets.Dataset.from_dict({"question": ["Q?"], "answers": ["A"]}).to_parquet(str(path))
     return path.read_bytes()
@@ -157,6 +166,17 @@ def test_a_folder_of_clips_is_read_with_our_own_decoder(tmp_path: Path, metadata
     assert (one.question, one.answers, two.question, two.answers) == ("Who?", ("NA",), "Where?", ("007",))
     assert (read_waveform(one, 16000).shape, read_waveform(two, 16000).shape) == ((8000,), (16000,))
     assert one.location == f"{folder / metadata}:{2 if metadata.endswith('csv') else 1}"
+
+
+def test_splits_of_a_folder_of_clips_stay_apart(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        soundfile.write(tmp_path / split / "a.wav", tone(0.5), 16000)
+        row = {"file_name": "a.wav", "question": "Q?", "answers": split}
+        (tmp_path / split / "metadata.jsonl").write_text(json.dumps(row))
+    for split in ("train", "test"):
+        (example,) = HFDataset(str(tmp_path), split=split).read(BadExamples())
+        assert (example.answers, example.audio) == ((split,), tmp_path / split / "a.wav")
 
 
 @pytest.mark.parametrize(
