@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -107,15 +106,14 @@ def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON objects, one a line, atomically; numbers that are not finite become null."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a run directory is shared with colleagues
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

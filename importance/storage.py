@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
+from .files import follow_umask
 from .masks import from_gaps, to_gaps
 from .snapshot import Matrix, Snapshot
 
@@ -38,6 +39,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
             for m, entries in zip(snapshot.table, tensors, strict=True)
         }
         save_torch(maps, temporary / "maps.safetensors")
+    follow_umask(temporary)
     meta = {**snapshot.meta, "format": FORMAT, "matrices": [asdict(m) for m in snapshot.table]}
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     if folder.exists():

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from lightning.pytorch import LightningModule
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from ..importance.files import follow_umask
 from .adapters import adapter_layers, without_adapters
 from .adaptor_file import save_adaptor
 from .generation import stop_ids
@@ -110,11 +110,13 @@ def write_export(
     if any(len(layer.scaling) > 1 for layer in adapter_layers(model.llm).values()):
         raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
+    temporary.mkdir()
     try:
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
         _write_parts(temporary, model)
         _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
+        follow_umask(temporary)
         kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
         adapted = bool(adapter_layers(model.llm))
         manifest = {
@@ -163,8 +165,9 @@ def _replace(temporary: Path, folder: Path) -> None:
     if not folder.exists():
         temporary.rename(folder)
         return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
-    folder.rename(old / folder.name)
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old)
 

@@ -169,10 +169,13 @@ def convert_ct2(folders: Sequence[Path], out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from ...importance.files import follow_umask
+
     arrays = read_model(folders)
     state, *layers = to_hugging_face(arrays)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    follow_umask(out / "model.safetensors")
     tokenizer_json = _required(folders, "tokenizer.json")
     added = json.loads(tokenizer_json.read_text(encoding="utf-8"))["added_tokens"]
     tokens = {token["content"]: int(token["id"]) for token in added}

@@ -186,12 +186,15 @@ def convert_gguf(path: Path, out: Path) -> None:
     from gguf import GGUFReader
     from safetensors.torch import save_file
 
+    from ...importance.files import follow_umask
+
     reader = GGUFReader(path)
     architecture = field(reader, "general.architecture")
     if architecture != "llama":
         raise CommandError(f"assets: {path.name} is a {architecture}; only the llama architecture can be converted")
     weights = read_weights(reader)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    follow_umask(out / "model.safetensors")
     config = model_config(reader, tied="lm_head.weight" not in weights)
     write_json(out / "config.json", config)
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
