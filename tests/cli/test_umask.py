@@ -18,7 +18,7 @@ from textkeep.cli.study.state import JobState, StateStore
 from textkeep.datamodules.feature_cache import _save as save_features
 from textkeep.evaluation import Prediction, write_predictions
 from textkeep.importance import Matrix, Snapshot
-from textkeep.lightning_modules import ConcatMLP, SpeechLLM
+from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
 from textkeep.lightning_modules.adaptor_file import save_adaptor
 from textkeep.lightning_modules.export_folder import write_export
 from textkeep.lightning_modules.objectives.cached_teacher import _save as save_answer
@@ -56,14 +56,16 @@ def snapshot() -> Snapshot:
     return Snapshot(table, ones, {}, *sides, [np.zeros(0)], np.ones(2), np.ones(2), meta, masks, maps)
 
 
-def test_every_kind_of_file(tmp_path: Path, umask: int) -> None:
+def test_every_kind_of_file(tmp_path: Path, umask: int, tiny_whisper_dir: Path) -> None:
     snapshot().save(tmp_path / "importance" / "step=000003")
     (tmp_path / "cache").mkdir()
     save_features(tmp_path / "cache" / "a.safetensors", torch.zeros(2, 2), 4)
     save_answer(tmp_path / "teacher" / "b.safetensors", {"x": torch.zeros(2)})
     adaptor = ConcatMLP(stack=5, hidden=16)
     adaptor.build(8, 8)
-    save_adaptor(tmp_path / "adaptor.safetensors", adaptor, "encoder", "llm")
+    encoder = WhisperEncoder(str(tiny_whisper_dir))
+    encoder.load()
+    save_adaptor(tmp_path / "adaptor.safetensors", adaptor, encoder, "llm")
     write_predictions(tmp_path / "evaluation" / "step=000003.jsonl", [Prediction("a", "text")])
     write_json({"a": 1}, tmp_path / "report.json")
     StateStore(tmp_path / "study").write(JobState("job"))
