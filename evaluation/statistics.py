@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
+
+Array = NDArray[np.float64]
+
+FEW_ITEMS = 30
+"""Below so many items a percentile bootstrap covers less than 94 % where it says 95, of four about 80 %."""
 
 _RESAMPLES = 9999
 _BATCH_ELEMENTS = 4_000_000  # resampled indices held at once: bounds the memory of a bootstrap to about 100 MB
@@ -89,6 +95,9 @@ def bootstrap_ratio(
     resampled whole, so whatever belongs to an item stays together. Not for shares of right answers: where all items
     agree, so do all resamples, and nothing is left of the interval (:func:`wilson_interval`, :func:`share_interval`).
 
+    Resamples of few items are too much like each other (of two that are both positive all are positive): below
+    :data:`FEW_ITEMS` the limits reach at least as far as Student's.
+
     Args:
         numerators: One value an item.
         denominators: One value an item.
@@ -128,7 +137,18 @@ def bootstrap_ratio(
     if not len(drawn):
         return Interval(estimate, float("-inf"), float("inf"))
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if len(top) < FEW_ITEMS:
+        half = _students_half(top, bottom, confidence)
+        low, high = min(low, estimate - half), max(high, estimate + half)
     return Interval(estimate, float(low), float(high))
+
+
+def _students_half(top: Array, bottom: Array, confidence: float) -> float:
+    """Half of Student's interval of a ratio of sums, from its linearisation (Cochran 1977, section 2.11)."""
+    items = len(top)
+    rest = top - top.sum() / bottom.sum() * bottom
+    error = np.sqrt(items / (items - 1) * (rest**2).sum()) / abs(bottom.sum())
+    return float(stats.t.ppf((1 + confidence) / 2, items - 1) * error)
 
 
 def paired_bootstrap(

@@ -9,7 +9,7 @@ import numpy as np
 
 from .masks import overlap
 from .metrics import METRICS, NO_CHANGE, Profile
-from .permutation import Permutation, paired_permutation
+from .permutation import DRAWS, Permutation, paired_permutation
 from .snapshot import Snapshot
 
 LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
@@ -80,7 +80,9 @@ class Shift:
         return asdict(self)
 
 
-def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int = 1000, seed: int = 0) -> Shift:
+def compare(
+    before: Snapshot, after: Snapshot, estimator: str, replicates: int = 1000, seed: int = 0, draws: int = DRAWS
+) -> Shift:
     """Shift of ``after`` against ``before``.
 
     Args:
@@ -89,6 +91,7 @@ def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int =
         estimator: Name.
         replicates: Bootstrap samples and half splits; 0 gives values only, without a test.
         seed: Of the resampling.
+        draws: Exchanges of the paired test.
 
     Raises:
         ValueError: If the snapshots cannot be compared.
@@ -104,7 +107,7 @@ def compare(before: Snapshot, after: Snapshot, estimator: str, replicates: int =
     if replicates and not untested:
         pair = before.per_example(estimator) @ member, _paired(before, after, estimator) @ member
         metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed))
-        test = paired_permutation(*pair, seed=seed)
+        test = paired_permutation(*pair, draws, seed)
         metrics, floor = {name: replace(found, p=test.p[name]) for name, found in metrics.items()}, test.floor
     shared, chance = _top_overlap(before, after, estimator)
     return Shift(

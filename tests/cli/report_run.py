@@ -134,7 +134,7 @@ def _importance(folder: Path, steps: tuple[int, ...], layers: int, harm: float, 
             reference = reference or snapshot
             snapshot.save(folder / probe / f"step={step:06d}")
             for estimator in snapshot.examples:
-                shift = compare(reference, snapshot, estimator, replicates=100)
+                shift = compare(reference, snapshot, estimator, replicates=100, draws=199)
                 lines.append(summary_line(snapshot, estimator, shift))
     SummaryFile(folder / "summary.jsonl").write(lines)
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from textkeep.evaluation import bootstrap_ratio, mean_interval, paired_bootstrap, share_interval, wilson_interval
 
@@ -50,6 +51,26 @@ def test_bootstrap_interval_covers_as_often_as_it_says() -> None:
         interval = bootstrap_ratio(list(losses), list(tokens), resamples=400, seed=trial)
         covered += interval.low <= 0.5 <= interval.high
     assert 0.89 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("items", [2, 4, 10, 24])
+def test_few_items_are_covered_too(items: int) -> None:
+    """A percentile bootstrap alone covers 50 % with two items and 80 % with four."""
+    rng, covered, trials = np.random.default_rng(items), 0, 400
+    for trial in range(trials):
+        tokens = rng.integers(2, 7, size=items)
+        sums = tokens * 0.5 + np.sqrt(tokens) * rng.normal(0, 1, size=items)
+        interval = bootstrap_ratio(list(sums), list(tokens), resamples=100, seed=trial)
+        covered += interval.low <= 0.5 <= interval.high
+    assert covered / trials > 0.925
+
+
+def test_of_few_items_the_limits_are_students_where_these_reach_further() -> None:
+    values = [0.3, 0.9, 1.1, 0.7]
+    student = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    interval = paired_bootstrap([0.0] * 4, values)
+    assert (interval.low, interval.high) == pytest.approx((student.low, student.high))
+    assert bootstrap_ratio([1.0, 2.0], [1.0, 1.0]).low < 0  # two positive items do not show that all are
 
 
 def test_bootstrap_ratio_weighs_by_the_denominator_and_is_repeatable() -> None:
