@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..foundation.json_lines import require_text
 from .errors import CommandError
 from .listener import PROMPT_OPTIONS, load_listener, run_config
 from .numbers import positive
@@ -89,6 +90,7 @@ def _example(question: Question, config: dict[str, Any]) -> Any:
     if question.modality == "text":
         if not question.given.strip():
             raise CommandError("ask: --text is empty; allowed: a question")
+        require_text(question.given, "ask: --text")  # a terminal of another encoding gives halves of pairs
         return Example("text", question.given, ("-",), "-")
     example = Example("audio", "", ("-",), "-", Path(question.given), location="--audio")
     if not Path(question.given).is_file():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ..foundation.json_lines import require_text
 from ..foundation.text_lines import read_text
 from .errors import CommandError
 
@@ -33,6 +34,7 @@ def check_config_files(argv: list[str]) -> None:
             raise CommandError(f"{path}{line}: {error.problem}") from error
         except yaml.YAMLError as error:
             raise CommandError(f"{path}: not a YAML file ({error})") from error
+        require_text(content, str(path))
         if not isinstance(content, dict):
             raise CommandError(f"{path}: not a config; allowed: keys such as trainer:, model:, data:")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ...foundation.json_lines import require_text
 from ...foundation.text_lines import read_text
 from ..errors import CommandError
 
@@ -117,6 +118,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = path if line is None else f"{path}:{line + 1}"
         raise CommandError(f"study: {where}: {getattr(error, 'problem', error)}") from error
+    require_text(plan, str(path))
     reader = _Reader(path, check_files)
     if isinstance(plan, Mapping) and "arms" not in plan and {"trainer", "model", "data"} & plan.keys():
         raise CommandError(

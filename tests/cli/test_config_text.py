@@ -17,6 +17,8 @@ from textkeep.cli.study.spec import read_study
         ("a: 1\n".encode("utf-16"), r"c\.yaml: UTF-16"),
         (b"a: 1\n\0\0\n", r"c\.yaml:2: the line holds NUL"),
         (b"\xef\xbb\xbfa: 1\nb: [1\n", r"c\.yaml:3: "),
+        (b'a: {b: ["\\ud83d\\ude00"]}\n', r"c\.yaml: half a surrogate pair in .*allowed: whole characters"),
+        (b'a: "\\0"\n', r"c\.yaml: NUL in "),
     ],
 )
 def test_what_is_no_yaml_text_is_named(tmp_path: Path, content: bytes, message: str) -> None:
