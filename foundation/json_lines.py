@@ -102,9 +102,13 @@ def require_text(value: Any, location: str) -> None:
     """Refuse strings, keys included, that no file can hold: half a surrogate pair, or NUL.
 
     Raises:
-        BadLineError: With the string.
+        BadLineError: With the string, or if the value is nested too deeply to be searched.
     """
-    for text in _strings(value):
+    try:
+        strings = list(_strings(value))
+    except RecursionError:
+        raise BadLineError("bad json", location, "nested too deeply; allowed: a few levels") from None
+    for text in strings:
         if "\0" in text:
             raise BadLineError("NUL", location, f"NUL in {_shown(text)}; allowed: text without it")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -19,6 +19,7 @@ from textkeep.cli.study.spec import read_study
         (b"\xef\xbb\xbfa: 1\nb: [1\n", r"c\.yaml:3: "),
         (b'a: {b: ["\\ud83d\\ude00"]}\n', r"c\.yaml: half a surrogate pair in .*allowed: whole characters"),
         (b'a: "\\0"\n', r"c\.yaml: NUL in "),
+        (b"a: &a [*a]\n", r"c\.yaml: nested too deeply"),
     ],
 )
 def test_what_is_no_yaml_text_is_named(tmp_path: Path, content: bytes, message: str) -> None:
