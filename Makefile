@@ -9,7 +9,10 @@ START  := $(shell date +%s)
 INSTALLED := $(VENV)/.installed
 DEVELOP   := $(VENV)/.develop
 
-.PHONY: quickstart test lint types slow install clean help
+# What tests need of `textkeep assets`, 290 MB once: a test that is skipped for want of it fails (tests/skips.py).
+ASSETS := smollm2-135m-instruct whisper-tiny.en flite kokoro fact-sources wordnet
+
+.PHONY: quickstart test lint types slow assets install clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
@@ -31,7 +34,7 @@ $(INSTALLED): $(VENV)/.torch pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOP): $(INSTALLED)
-	@$(PIP) --constraint constraints.txt --editable ".[speak,dashboard,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[speak,dashboard,lm-eval,slurm,bench,dev]"
 	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/textkeep  # what mypy_path in pyproject.toml is about
 	@touch $@
 
@@ -46,7 +49,7 @@ quickstart: $(INSTALLED)  ## teach a small LLM to listen, and show what it kept 
 	echo "seconds: set-up $$((ready - $(START))), models $$((fetched - ready))," \
 		"training and measuring $$((trained - fetched)), test $$((tested - trained)), report $$((reported - tested))"
 
-test: lint types  ## lint, types and the quick tests
+test: lint types assets  ## lint, types and the quick tests
 	$(BIN)/python -m pytest
 
 lint: $(DEVELOP)
@@ -56,7 +59,10 @@ lint: $(DEVELOP)
 types: $(DEVELOP)
 	$(BIN)/mypy
 
-slow: $(DEVELOP)  ## the tests that take more than five seconds
+assets: $(DEVELOP)  ## the small models, voices and texts that the tests use
+	@for asset in $(ASSETS); do $(BIN)/textkeep assets $$asset || echo "tests that need $$asset will fail"; done
+
+slow: assets  ## the tests that take more than five seconds
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 clean:  ## caches and build outputs; leaves .venv and runs

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from .skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks of pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -32,3 +32,19 @@ def test_a_logged_in_run_is_one_w_and_b_run_with_its_config(tiny_config: Path, t
     assert b"WhisperEncoder" in stored.files["cli_config.yaml"]
     assert KEY.encode() not in b"".join(stored.files.values())
     assert not [path for path in run.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_no_key_is_written_and_no_question_is_logged(tiny_config: Path, textkeep: Textkeep) -> None:
+    keys = {"WANDB_API_KEY": "5ec4e7" * 7, "HF_TOKEN": "hf_5ec4e7token", "WANDB_MODE": "offline"}
+    more = tiny_config.with_name("more.yaml")
+    more.write_text("trainer:\n  callbacks+:\n    - {class_path: Retention}\n")
+    done = textkeep("fit", "--config", tiny_config, "--config", more, **keys)
+    assert done.returncode == 0, done.stderr
+    run = tiny_config.parent / "runs" / "t"
+    written = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert not [path for path, content in written.items() if b"5ec4e7" in content]
+    assert "5ec4e7" not in done.stdout + done.stderr
+    logged = {path.relative_to(run).as_posix(): c for path, c in written.items() if "wandb" in path.parts}
+    assert [name for name, content in logged.items() if b"capital of" in content] == []
+    kinds = {Path(name).name for name in logged} - {f"run-{path.parent.name[-8:]}.wandb" for path in written}
+    assert kinds == {"cli_config.yaml", "output.log", "requirements.txt", "debug.log", "debug-internal.log"}

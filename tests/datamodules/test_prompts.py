@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from textkeep.cli.assets import locate
 from textkeep.datamodules.prompts import SPEECH_INSTRUCTION, ChatPrompt
 
 QUESTIONS = ["What is the capital of France?", "2 + 2 = ?", "Wie heißt du?", "\u4f60\u597d", "a  b", "'tis", "5"]
@@ -16,9 +15,10 @@ def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> Any:
     """The tiny tokenizer, and SmolLM2's where it was fetched (``textkeep assets``)."""
     if request.param == "tiny":
         return tiny_tokenizer
-    folder = Path(os.environ.get("TEXTKEEP_HOME", "")) / "models" / "smollm2-135m-instruct"
-    if "TEXTKEEP_HOME" not in os.environ or not folder.is_dir():
-        pytest.skip("SmolLM2 is not here")
+    try:
+        folder = locate("smollm2-135m-instruct")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)

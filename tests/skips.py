@@ -1,0 +1,50 @@
+"""A test that is skipped fails, unless it stands here: what nobody runs anywhere protects nothing.
+
+``make test`` and ``make slow`` install the extras and fetch the assets that tests need. What they cannot bring is
+listed below, by the beginning of the test's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+CHROMIUM = "needs a Chromium, which no package of PyPI brings"
+ALLOWED: dict[str, str] = {
+    "tests/cli/test_report_browser.py": CHROMIUM,
+    "tests/cli/test_study_figures.py": CHROMIUM,
+    "tests/lightning_modules/test_qlora.py": "bitsandbytes packs weights on a GPU; `pip install 'textkeep[qlora]'`",
+}
+"""Test, file or folder -> why it may be skipped."""
+
+
+def judged(nodeid: str, longrepr: object) -> str | None:
+    """What is said of a skip that is not allowed; None if it is.
+
+    Args:
+        nodeid: Of the test or file.
+        longrepr: pytest's (file, line, reason) of the skip.
+    """
+    if any(nodeid.startswith(name) for name in ALLOWED):
+        return None
+    reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+    return f"{nodeid} was skipped and is not listed in tests/skips.py ({reason}); `make test` brings what tests need"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skips at run time and by ``skipif``; an expected failure is no skip."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and (fault := judged(report.nodeid, report.longrepr)):
+        report.outcome, report.longrepr = "failed", fault
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skips of a whole file."""
+    report = yield
+    if report.outcome == "skipped" and (fault := judged(report.nodeid, report.longrepr)):
+        report.outcome, report.longrepr = "failed", fault
+    return report
