@@ -17,6 +17,7 @@ import yaml
 from textkeep.cli.main import main
 
 ROOT = Path(__file__).parents[1]
+FORBIDDEN = {"pickle.load", "pickle.loads", "eval", "exec", "os.system", "yaml.load", "joblib.load"}
 ROOMS = ("cli", "callbacks", "datamodules", "evaluation", "importance", "lightning_modules")
 
 
@@ -38,9 +39,7 @@ def test_nothing_is_unpickled_and_no_text_is_run() -> None:
         if name == "torch.load" or last == "load_from_checkpoint":
             assert isinstance(keywords.get("weights_only"), ast.Constant), file
             assert keywords["weights_only"].value is True, file  # type: ignore[attr-defined]
-        assert name not in {"pickle.load", "pickle.loads", "eval", "exec", "os.system", "yaml.load", "joblib.load"}, (
-            file
-        )
+        assert name not in FORBIDDEN, file
         assert "allow_pickle" not in keywords, file
         assert "trust_remote_code" not in keywords, file
         assert "shell" not in keywords, file
@@ -78,6 +77,15 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     assert not trap.exists()
     assert main(["fit", "--config", str(tmp_path / "c.yaml"), "--ckpt_path", "https://example.org/x.ckpt"]) == 2
     assert "no file https" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "study"])
+def test_a_yaml_tag_makes_no_object(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    assert main(["fit", "--config", str(config)] if verb == "fit" else ["study", str(config)]) == 2
+    assert "python/object/apply" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 def test_an_archive_cannot_write_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
