@@ -77,8 +77,7 @@ class ChatPrompt:
         self.system = system
         self.template = ChatTemplate(tokenizer, {"date_string": _FIXED_DATE, **(template_options or {})}, system)
         self.end_id = self.template.end_id
-        self._marker = _plainest_special(tokenizer)
-        self._marker_id = int(tokenizer.convert_tokens_to_ids(self._marker))
+        self._marker_id, self._marker = _plainest_special(tokenizer)
         self._speech: dict[str | None, SpeechPrompt] = {}
         self.tokenize = PieceTokenizer(tokenizer, self._marker + self.conversation_text("Q", "A"))
 
@@ -163,9 +162,9 @@ def _shared(prompt: list[int], whole: list[int]) -> int:
     return next(i for i, (ours, theirs) in enumerate(zip(prompt, whole, strict=False)) if ours != theirs)
 
 
-def _plainest_special(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A special token that takes no white space from its neighbours: it stands for the audio."""
-    added = [token for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
-    if not added:
-        return str(tokenizer.eos_token)
-    return min(added, key=lambda token: (token.lstrip + token.rstrip + token.single_word, token.normalized)).content
+def _plainest_special(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
+    """Id and text of a special token that takes no white space from its neighbours: it stands for the audio."""
+    added = [(i, token) for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content]
+    order = {i: (token.lstrip + token.rstrip + token.single_word, token.normalized) for i, token in added}
+    number, token = min(added, key=lambda pair: order[pair[0]])
+    return number, token.content

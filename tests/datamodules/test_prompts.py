@@ -165,3 +165,12 @@ def test_frames_of_many_system_prompts_do_not_pile_up(tiny_tokenizer: Any, monke
         assert prompt.speech(f"S{i}") == ChatPrompt(tiny_tokenizer, system=f"S{i}").speech()
     assert len(prompt.template._frames) <= 4
     assert len(prompt._speech) <= 4
+
+
+def test_it_travels_to_spawned_workers(tiny_tokenizer: Any) -> None:
+    import pickle
+
+    prompt = ChatPrompt(tiny_tokenizer)
+    there = pickle.loads(pickle.dumps(prompt))
+    assert there.conversation("What?", " Paris") == prompt.conversation("What?", " Paris")
+    assert there.speech() == prompt.speech()
