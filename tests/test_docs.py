@@ -57,3 +57,25 @@ def test_the_docs_say_one_thing_of_lora() -> None:
     assert "Do not take LoRA for safe" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "**LoRA** is not safe" in (ROOT / "docs/study.md").read_text(encoding="utf-8")
     assert "| `LoRA` | `lora.yaml` | memory is short;" in (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+
+
+#: What a page's command or class needs, and the words that say so somewhere on the page.
+NEEDS = {
+    r"^ +textkeep benchmark|\| `textkeep benchmark|TextBenchmarks|InstructionFollowing": "textkeep[lm-eval]",
+    r"--figures": "textkeep[figures]",
+    r"^ +textkeep dashboard|\| `textkeep dashboard": "textkeep[dashboard]",
+    r"^slurm:|SLURM array": "textkeep[slurm]",
+    r"with `configs/logger/tensorboard|class_path: TensorBoardLogger": "pip install tensorboard",
+    r"\bqlora\.yaml|load_in_4bit": "textkeep[qlora]",
+    r"Kokoro": "textkeep[speak]",
+    r"`textkeep facts|^# +textkeep facts": "textkeep assets",
+    r"python -m benchmarks\.importance\b": "[bench]",
+}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+
+
+@pytest.mark.parametrize("need", NEEDS)
+def test_a_command_that_needs_an_extra_says_so(need: str) -> None:
+    found = [page for page in PAGES if page.name != "security.md" and re.search(need, page.read_text(), re.MULTILINE)]
+    assert found
+    assert [page.name for page in found if NEEDS[need] not in page.read_text()] == []

@@ -91,6 +91,12 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def given_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that a result depends on."""
+    left_out = ("json", "plot", "output", "show", "overwrite")
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k not in left_out}
+
+
 def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
     """A result with what it takes to repeat it: the command's arguments, versions and the time.
 
@@ -101,9 +107,7 @@ def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[s
     """
     from ...importance.storage import versions
 
-    given = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items()}
-    for key in ("json", "plot", "output", "show", "overwrite"):
-        given.pop(key, None)
+    given = given_arguments(arguments)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"command": command, "arguments": given, "versions": versions(), "made": made, **found.as_dict()}
 

@@ -6,6 +6,7 @@ Of a run, the result is kept in ``importance/verification/`` of its directory, w
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .output import (
     add_output_options,
     check_outputs,
     described,
+    given_arguments,
     print_json,
     print_table,
     progress_bars,
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
 
     subject = load_subject(arguments.model, arguments.device, arguments.dtype)
     output = arguments.output or _place(subject, arguments)
-    check_output("importance: verify:", output, arguments.overwrite)
+    check_output("importance: verify:", output, arguments.overwrite or _is_the_same(output, subject, arguments))
     batches = read_batches(subject, arguments)
     evaluation = evaluation_batches(subject, arguments, arguments.evaluate)
     with progress_bars() as progress:
@@ -77,6 +79,18 @@ def _place(subject: Subject, arguments: argparse.Namespace) -> Path | None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
     return subject.run / "importance" / "verification" / name
+
+
+def _is_the_same(output: Path | None, subject: Subject, arguments: argparse.Namespace) -> bool:
+    """Whether this verification of this checkpoint is there: measured again, it gives the same."""
+    if output is None or not output.is_file():
+        return False
+    try:
+        found = json.loads(output.read_text(encoding="utf-8"))
+        kept = {"step": found["step"], **found["arguments"]}
+    except (ValueError, KeyError, TypeError):
+        return False
+    return kept == {"step": _step(subject), **given_arguments(arguments)}
 
 
 def _step(subject: Subject) -> int | None:
