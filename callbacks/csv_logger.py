@@ -27,15 +27,22 @@ class RunCSVLogger(Logger):
         save_dir: Folder of the file; the command line sets it to the run directory.
         filename: Name of the file.
         flush_every: Rows held back before they are written. Every save, checkpoint and end of a run writes too.
+        forget_later: Drop the rows of later steps: a fit that goes on makes them again. The command line switches it
+            off for a test or validation, which may be of an earlier checkpoint than the one before.
     """
 
     def __init__(
-        self, save_dir: str | os.PathLike[str] = ".", filename: str = "metrics.csv", flush_every: int = 10
+        self,
+        save_dir: str | os.PathLike[str] = ".",
+        filename: str = "metrics.csv",
+        flush_every: int = 10,
+        forget_later: bool = True,
     ) -> None:
         super().__init__()
         self._folder = Path(save_dir)
         self._path = self._folder / filename
         self._flush_every = flush_every
+        self._forget_later = forget_later
         self._columns: list[str] | None = None
         self._waiting: list[dict[str, Any]] = []
 
@@ -121,7 +128,7 @@ class RunCSVLogger(Logger):
         self._folder.mkdir(parents=True, exist_ok=True)
         rows = self._rows()
         self._columns = list(rows[0]) if rows else [STEP]
-        if first_step is not None:
+        if first_step is not None and self._forget_later:
             kept = [row for row in rows if not row.get(STEP) or int(row[STEP]) <= first_step]
             if len(kept) < len(rows):
                 self._rewrite(kept)

@@ -74,3 +74,4 @@ def place_loggers(loggers: Any, directory: Path, verb: str) -> None:
         options.save_dir = str(directory / options.save_dir)
         if logger.class_path == CSV_LOGGER and verb != "fit":
             options.filename = f"{verb}_{options.filename}"
+            options.forget_later = False

@@ -62,3 +62,11 @@ def test_a_continued_run_replaces_the_steps_it_repeats(tmp_path: Path) -> None:
 def test_nothing_logged_writes_nothing(tmp_path: Path) -> None:
     RunCSVLogger(tmp_path / "run").finalize("success")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_test_of_an_earlier_checkpoint_drops_no_later_one(tmp_path: Path) -> None:
+    for step in (60, 30):
+        logger = RunCSVLogger(tmp_path, forget_later=False)
+        logger.log_metrics({"test/text_ce": step}, step=step)
+        logger.finalize("success")
+    assert [row["step"] for row in rows(tmp_path)] == ["60", "30"]
