@@ -101,8 +101,16 @@ def test_text_only_and_speech_only_data(
 def rank_of(data: SpeechTextData, rank: int, world_size: int) -> SpeechTextData:
     """As if a trainer of several processes had attached the data on this rank."""
     strategy = SimpleNamespace(barrier=lambda: None)
+    progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     trainer = SimpleNamespace(
-        global_rank=rank, world_size=world_size, strategy=strategy, current_epoch=0, loggers=[], testing=False
+        global_rank=rank,
+        world_size=world_size,
+        strategy=strategy,
+        current_epoch=0,
+        fit_loop=progress,
+        limit_train_batches=1.0,
+        loggers=[],
+        testing=False,
     )
     data.trainer = trainer  # type: ignore[assignment]
     return data
