@@ -41,7 +41,7 @@ def check_config_files(argv: list[str]) -> None:
 
 def config_files(argv: list[str]) -> Iterator[Path]:
     """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
         if flag in FLAGS:
             yield Path(value if equals else following)

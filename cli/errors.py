@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import sys
+import traceback
 
 USAGE_ERROR = 2
 """Exit code of wrong arguments and unusable input, as argparse uses it."""
@@ -32,6 +34,20 @@ REFUSAL = re.compile(
 
 class CommandError(ValueError):
     """Wrong use of a command; its text is shown to the user as it is."""
+
+
+def said_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself raised this, on purpose: what it says is meant for the user.
+
+    It refuses a metric that no callback knows, say, with a ``RuntimeError``. An error that came up inside of its code
+    is another thing, and keeps its traceback.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
+        return False
+    frame, line = frames[-1]
+    own = str(frame.f_globals.get("__name__", "")).startswith(("lightning.", "lightning_fabric.", "pytorch_lightning."))
+    return own and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
 def debugging() -> bool:

@@ -20,15 +20,17 @@ from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
 from .config_files import check_config_files
-from .errors import EXPECTED, INTERRUPTED, TERMINATED, CommandError, one_line
+from .errors import EXPECTED, INTERRUPTED, TERMINATED, CommandError, one_line, said_by_lightning
 from .exported_model import take_export
 from .quiet import quieten
 from .replacing import OVERWRITE
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
 from .run_directory import (
+    CHECKPOINTS,
     RunDirectory,
     checkpoint_to_load,
+    directory_of_config,
     directory_of_requeued_job,
     holds_run,
     is_continuation,
@@ -62,6 +64,7 @@ class TextKeepCLI(LightningCLI):
 
     def __init__(self, argv: list[str], state: RunState) -> None:
         self.state = state
+        self.argv = argv
         super().__init__(
             SpeechLLM,
             SpeechTextData,
@@ -101,9 +104,13 @@ class TextKeepCLI(LightningCLI):
         verb = str(self.subcommand)
         config = self.config[verb]
         wanted = Path(config.trainer.default_root_dir)
+        if config.ckpt_path is not None:
+            wanted = directory_of_config(self.argv, wanted)
         if verb == "fit" and (began := directory_of_requeued_job(wanted)) is not None:
             wanted, config.ckpt_path = began, "last"
-        config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
+        asked, config.ckpt_path = config.ckpt_path, checkpoint_to_load(wanted, config.ckpt_path, verb)
+        if asked and not config.ckpt_path:
+            _tell_beginning(wanted)
         wanted = take_export(config, verb) or wanted
         if config.trainer.fast_dev_run:
             self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
@@ -111,7 +118,9 @@ class TextKeepCLI(LightningCLI):
         else:
             directory = self._choose(wanted, config.ckpt_path)
         self.state.directory = directory
-        self.state.callback = RunCallback(self._config_text(directory.path), bool(config.get("overwrite")))
+        continues = verb == "fit" and not directory.fresh and is_continuation(directory.path, config.ckpt_path)
+        overwrite = bool(config.get("overwrite"))
+        self.state.callback = RunCallback(self._config_text(directory.path), overwrite, continues)
         config.trainer.default_root_dir = str(directory.path)
         if verb == "predict":
             config.trainer.logger = False  # answers are no metrics
@@ -157,6 +166,11 @@ def _tell_continuation(directory: Path, ckpt_path: str) -> None:
 
 
 @rank_zero_only
+def _tell_beginning(directory: Path) -> None:
+    print(f"there is no checkpoint in {directory / CHECKPOINTS}: a new run begins", flush=True)
+
+
+@rank_zero_only
 def _tell_directory(state: RunState) -> None:
     if state.directory is not None and state.directory.path.is_dir():
         print(f"run directory: {state.directory.path}", flush=True)
@@ -192,13 +206,13 @@ def run_verb(verb: str, argv: list[str]) -> int:
             raise
         _end_wandb(1)
         return INTERRUPTED if end.code else 0
-    except MisconfigurationException as error:
-        raise CommandError(one_line(error)) from error
-    except Exception:
+    except Exception as error:
         if state.began and state.directory is not None:
             path = state.directory.path / ERROR_FILE
             path.write_text(traceback.format_exc(), encoding="utf-8")
             print(f"traceback: {path}", file=sys.stderr)
+        if isinstance(error, MisconfigurationException) or said_by_lightning(error):
+            raise CommandError(one_line(error)) from error
         raise
     finally:
         if not state.began and state.directory is not None:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from ..callbacks.measuring import KeepsRecords
 from .errors import CommandError
 from .replacing import OVERWRITE
+from .run_directory import continue_config
 
 
 class RunCallback(Callback):
@@ -21,15 +22,17 @@ class RunCallback(Callback):
     Args:
         config: Text of the run's ``config.yaml``.
         overwrite: Whether a validation, test or prediction may replace the records of an earlier one.
+        continues: Whether the run goes on with one that has a ``config.yaml``.
 
     Attributes:
         began: Whether the run has come so far that its directory is worth keeping.
         interrupted: Whether it was ended by Ctrl-C.
     """
 
-    def __init__(self, config: str, overwrite: bool = False) -> None:
+    def __init__(self, config: str, overwrite: bool = False, continues: bool = False) -> None:
         self.config = config
         self.overwrite = overwrite
+        self.continues = continues
         self.began = False
         self.interrupted = False
 
@@ -50,6 +53,11 @@ class RunCallback(Callback):
         path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there
         path.write_text(self.config, encoding="utf-8")
         run.save(str(path), base_path=run.dir, policy="now")
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.continues and trainer.is_global_zero:
+            continue_config(Path(trainer.default_root_dir), self.config, trainer.global_step)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

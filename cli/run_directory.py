@@ -9,6 +9,9 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import yaml
+
+from .config_files import config_files
 from .errors import CommandError
 
 CONFIG_FILE = "config.yaml"
@@ -111,9 +114,14 @@ def _siblings(directory: Path) -> list[Path]:
 
 def newest_checkpoint(directory: Path) -> Path | None:
     """The checkpoint written last in a run directory, by the run or by Lightning at a SLURM signal; or None."""
+    return next(iter(_checkpoints(directory)), None)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """Those of a run directory, the newest first; without torch, as ``textkeep study`` asks too."""
     files = [*(directory / CHECKPOINTS).glob("*.ckpt"), *directory.glob("hpc_ckpt_*.ckpt")]
     files = [path for path in files if not path.is_symlink()]
-    return max(files, key=lambda path: path.stat().st_mtime, default=None)
+    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def newer_sibling(directory: Path) -> Path | None:
@@ -132,7 +140,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
     Args:
         directory: The run directory as configured.
-        ckpt_path: The option's value: a file, ``last`` for the newest checkpoint of the run directory, or None.
+        ckpt_path: The option's value: a file, ``last`` for the newest whole checkpoint of the run directory, or None.
         verb: The command; only ``fit`` may begin without the checkpoint that ``last`` asks for.
 
     Returns:
@@ -140,14 +148,66 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
     Raises:
         CommandError: If the file, or for other verbs than ``fit`` the run's checkpoint, is not there.
+        ValueError: If it is damaged, and for ``last`` every other one of the run, too.
     """
+    from ..lightning_modules.checkpoints import check_readable, newest_readable
+
     if ckpt_path is None:
         return None
     if ckpt_path != "last":
         if not Path(ckpt_path).exists():
             raise CommandError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
+        if Path(ckpt_path).is_file():
+            check_readable(Path(ckpt_path))
         return ckpt_path
-    newest = newest_checkpoint(directory)
-    if newest is None and verb != "fit":
+    found = _checkpoints(directory)
+    if not found and verb != "fit":
         raise CommandError(f"ckpt_path: there is no 'last' checkpoint in {directory / CHECKPOINTS}")
-    return None if newest is None else str(newest)
+    return str(newest_readable(found)) if found else None
+
+
+def directory_of_config(argv: list[str], wanted: Path) -> Path:
+    """The run directory that a config means: its own, if it is the config of a run that has been moved.
+
+    ``config.yaml`` of a run names the directory as it was called from where the run began. Read from another working
+    directory or under another name, it still speaks of the run that it lies in.
+
+    Args:
+        argv: The options of a training verb.
+        wanted: ``trainer.default_root_dir`` as configured.
+    """
+    for path in reversed(list(config_files(argv))):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = (content.get("trainer") or {}).get("default_root_dir")
+        if value is None:
+            continue
+        own = path.name == CONFIG_FILE and value == str(wanted) and newest_checkpoint(path.parent) is not None
+        moved = own and path.parent.resolve() != wanted.resolve()
+        return path.parent if moved else wanted
+    return wanted
+
+
+def continue_config(directory: Path, text: str, step: int) -> None:
+    """Makes ``config.yaml`` say what a continued run does; what it said before stays beside it.
+
+    The old one becomes ``config.until_step=000008.yaml``. Where the run came from at its beginning (``ckpt_path``) and
+    the mark of its SLURM job are kept: the file remains one to begin such a run with.
+
+    Args:
+        directory: The run directory.
+        text: The config of the continuation.
+        step: At which it begins.
+    """
+    path = directory / CONFIG_FILE
+    before = path.read_text(encoding="utf-8")
+    old, new = yaml.safe_load(before), yaml.safe_load(text)
+    new["ckpt_path"] = old.get("ckpt_path")
+    if new == old:
+        return
+    kept = directory / f"config.until_step={step:06d}.yaml"
+    if not kept.exists():
+        kept.write_text(before, encoding="utf-8")
+    mark = before.splitlines(keepends=True)[0] if before.startswith("#") else ""
+    temporary = path.with_name(f"{CONFIG_FILE}.tmp")
+    temporary.write_text(mark + yaml.safe_dump(new, sort_keys=False), encoding="utf-8")
+    temporary.replace(path)

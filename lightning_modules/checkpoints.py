@@ -1,33 +1,90 @@
-"""Finding a run's checkpoint."""
+"""Finding a run's checkpoint, and telling a damaged one."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+FOLDER = "checkpoints"
 
 
 def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
-    """A checkpoint file: the given one, or a run directory's last.
+    """A checkpoint file: the given one, or a run directory's last readable one.
 
     Args:
         run_or_checkpoint: A ``.ckpt`` file, or a directory that ``textkeep fit`` made.
 
     Raises:
         FileNotFoundError: If there is neither; the message says what was looked for.
+        ValueError: If the file, or each of the run's, is damaged.
     """
     path = Path(run_or_checkpoint)
     if path.is_file():
+        check_readable(path)
         return path
-    folder = path / "checkpoints"
-    last = folder / "last.ckpt"
-    if last.is_file():
-        return last
-    found = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+    found = run_checkpoints(path)
     if not found:
+        folder = path / FOLDER
         raise FileNotFoundError(f"{path} is neither a checkpoint nor a run directory (no {folder / '*.ckpt'})")
-    return found[-1]
+    last = path / FOLDER / "last.ckpt"
+    if last.is_file():
+        found = [last, *(file for file in found if file.resolve() != last.resolve())]
+    return newest_readable(found)
+
+
+def run_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints of a run directory, by the run or by Lightning at a SLURM signal, the newest first; no links."""
+    files = [*(directory / FOLDER).glob("*.ckpt"), *directory.glob("hpc_ckpt_*.ckpt")]
+    return sorted((path for path in files if not path.is_symlink()), key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def newest_readable(files: Sequence[Path]) -> Path:
+    """The first of these checkpoints that is whole; a warning names those before it.
+
+    Args:
+        files: The newest first.
+
+    Raises:
+        ValueError: If each is damaged.
+    """
+    problems: list[str] = []
+    for path in files:
+        if (problem := damage(path)) is None:
+            if problems:
+                rank_zero_warn(f"{'; '.join(problems)}; the one before is taken: {path}")
+            return path
+        problems.append(problem)
+    raise ValueError(f"{'; '.join(problems)}; there is no other checkpoint in this run")
+
+
+def check_readable(path: Path) -> None:
+    """Refuses a damaged checkpoint, and names a whole one beside it.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    problem = damage(path)
+    if problem is None:
+        return
+    beside = [file for file in path.resolve().parent.glob("*.ckpt") if not file.is_symlink() and damage(file) is None]
+    newest = max(beside, key=lambda file: file.stat().st_mtime, default=None)
+    raise ValueError(f"{problem}; {'there is no other beside it' if newest is None else f'beside it: {newest}'}")
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, or None if it is whole.
+
+    A checkpoint is a zip archive whose directory stands at its end: a file that was cut short has none.
+    """
+    if zipfile.is_zipfile(path):
+        return None
+    size = path.stat().st_size
+    return f"{path.resolve()} is damaged ({size:,} bytes: {'cut short or no checkpoint' if size else 'empty'})"
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:

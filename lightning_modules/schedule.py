@@ -1,4 +1,4 @@
-"""The course of the learning rate: one of transformers' schedules, refused when the model is built if it cannot work."""
+"""The course of the learning rate: one of transformers' schedules, refused at once if it cannot work."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule
 from .checkpoints import find_checkpoint
 from .export_folder import is_export, load_export
 from .frozen_state import check_frozen, drop_frozen
+from .step_boundary import end_at_last_step
+from .structure import check_shapes, check_structure, other_weights
 from .tuning import Tuning
 
 
@@ -31,15 +33,26 @@ class TrainedParts(LightningModule):
         self._frozen_hash: str | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what was not trained; adds what the tuning knows."""
+        """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""
+        if "loops" in checkpoint:
+            end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
         checkpoint["tuning"] = self.tuning.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model."""
+        """Refuses a checkpoint of another model.
+
+        Raises:
+            ValueError: With what differs, as it is in the checkpoint and in the config.
+        """
+        check_structure(checkpoint, self.hparams)
         own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
         self.tuning.adopt(self.llm, own)
-        check_frozen(checkpoint, self, self.tuning.kept(self.llm))
+        check_shapes(checkpoint, self, self.hparams)
+        try:
+            check_frozen(checkpoint, self, self.tuning.kept(self.llm))
+        except ValueError as error:
+            raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
         self.tuning.load_state_dict(checkpoint.get("tuning", {}))
 
     @classmethod

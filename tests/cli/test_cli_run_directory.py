@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
+import yaml
 
 from textkeep.cli.errors import CommandError
 from textkeep.cli.run_directory import (
     RunDirectory,
     checkpoint_to_load,
+    continue_config,
+    directory_of_config,
     directory_of_requeued_job,
     is_continuation,
     newer_sibling,
@@ -22,7 +27,8 @@ from textkeep.cli.run_directory import (
 def checkpoint(directory: Path, name: str, age: float) -> Path:
     path = directory / "checkpoints" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("weights")
+    with ZipFile(path, "w") as archive:
+        archive.writestr("weights", "1")
     os.utime(path, (1e9 - age, 1e9 - age))
     return path
 
@@ -125,3 +131,59 @@ def test_a_newer_run_of_the_name_is_pointed_out(tmp_path: Path) -> None:
     assert newer_sibling(tmp_path / "a") is None
     checkpoint(tmp_path / "a-3", "step=1.ckpt", age=10)
     assert newer_sibling(tmp_path / "a") == tmp_path / "a-3"
+
+
+def test_last_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    whole = checkpoint(tmp_path, "step=000010.ckpt", age=50)
+    cut = checkpoint(tmp_path, "step=000020.ckpt", age=10)
+    cut.write_bytes(cut.read_bytes()[:-30])
+    with pytest.warns(UserWarning, match=r"step=000020\.ckpt is damaged .*; the one before is taken: .*step=000010"):
+        assert checkpoint_to_load(tmp_path, "last", "fit") == str(whole)
+    with pytest.raises(ValueError, match=r"step=000020\.ckpt is damaged .*; beside it: .*step=000010\.ckpt"):
+        checkpoint_to_load(tmp_path, str(cut), "fit")
+    whole.unlink()
+    with pytest.raises(ValueError, match=r"is damaged .*; there is no other checkpoint in this run"):
+        checkpoint_to_load(tmp_path, "last", "fit")  # and does not begin anew without a word
+
+
+def write_config(directory: Path, **content: Any) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "config.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_the_config_of_a_run_means_the_directory_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Path("runs/t")
+    path = write_config(tmp_path / "runs/t", trainer={"default_root_dir": "runs/t"})
+    checkpoint(tmp_path / "runs/t", "step=1.ckpt", 0)
+    other = write_config(tmp_path / "plain", trainer={"default_root_dir": "runs/t"})
+    tail = write_config(tmp_path / "plain2", data={"seed": 1})
+    monkeypatch.chdir(tmp_path)
+    assert directory_of_config(["--config", "runs/t/config.yaml"], wanted) == wanted
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert directory_of_config(["--config", str(path)], wanted) == path.parent  # from another working directory
+    assert directory_of_config(["--config", str(path), f"--config={tail}"], wanted) == path.parent
+    assert directory_of_config(["--config", str(other)], wanted) == wanted  # no run lies there
+    assert directory_of_config(["--config", str(path), "--config", str(other)], wanted) == wanted
+    assert directory_of_config(["--config", str(path)], Path("mine")) == Path("mine")  # told on the command line
+    assert directory_of_config([], wanted) == wanted
+    renamed = path.parent.rename(tmp_path / "runs/renamed")
+    assert directory_of_config(["-c", str(renamed / "config.yaml")], wanted) == renamed
+
+
+def test_a_continued_run_has_its_present_config_and_keeps_the_one_before(tmp_path: Path) -> None:
+    first = {"trainer": {"max_steps": 8}, "ckpt_path": None}
+    path = write_config(tmp_path, **first)
+    path.write_text("# SLURM job 7\n" + path.read_text())
+    same = {**first, "ckpt_path": "runs/t/checkpoints/step=000008.ckpt"}
+    continue_config(tmp_path, yaml.safe_dump(same), 8)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
+    continue_config(tmp_path, yaml.safe_dump({**same, "trainer": {"max_steps": 10}}), 8)
+    assert path.read_text().startswith("# SLURM job 7\n")
+    assert yaml.safe_load(path.read_text()) == {"trainer": {"max_steps": 10}, "ckpt_path": None}
+    assert yaml.safe_load((tmp_path / "config.until_step=000008.yaml").read_text()) == first
+    continue_config(tmp_path, yaml.safe_dump({**same, "trainer": {"max_steps": 12}}), 8)  # 8 again, after a crash
+    assert yaml.safe_load((tmp_path / "config.until_step=000008.yaml").read_text()) == first
+    assert yaml.safe_load(path.read_text())["trainer"] == {"max_steps": 12}
