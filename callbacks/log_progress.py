@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -51,14 +52,17 @@ class LogProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now, step, last = time.monotonic(), trainer.global_step, int(trainer.estimated_stepping_batches)
+        now, step, last = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
         if not self._enabled or (now - self._printed < self.every_seconds and step != last):
             return
         self._printed = now
         began, first = self._started
         pace = (now - began) / max(step - first, 1)
         figures = self.get_metrics(trainer, pl_module)
-        self._print(f"step {step}/{last}", figures, f"{pace:.2f} s/step, {duration(pace * (last - step))} left")
+        if math.isinf(last):  # only time ends the run
+            self._print(f"step {step}", figures, f"{pace:.2f} s/step")
+        else:
+            self._print(f"step {step}/{last}", figures, f"{pace:.2f} s/step, {duration(pace * (last - step))} left")
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

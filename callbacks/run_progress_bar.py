@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -19,7 +20,9 @@ class RunProgressBar(RichProgressBar):
         metrics.pop("v_num", None)
         if trainer.state.fn != TrainerFn.FITTING:
             return dict(metrics)
-        return {"step": f"{trainer.global_step}/{trainer.estimated_stepping_batches}", **metrics}
+        last = trainer.estimated_stepping_batches
+        step = f"{trainer.global_step}" if math.isinf(last) else f"{trainer.global_step}/{last}"
+        return {"step": step, **metrics}
 
     @override
     def _get_train_description(self, current_epoch: int) -> str:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from .wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
 
 RUN_FILE = "wandb_run.json"
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 MANY_NAMES = 32
 """From here on new names are defined in the background: each is a round trip to the process of W&B."""
 
@@ -194,6 +195,8 @@ class ResilientWandbLogger(WandbLogger):
         if wandb.run is not None:
             return wandb.run
         mode, reason = os.environ.get("WANDB_MODE"), "WANDB_MODE"
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"WANDB_MODE: {mode!r} is none; allowed: {', '.join(MODES)}")
         if self._offline_because:
             mode, reason = "offline", self._offline_because
         try:
@@ -218,8 +221,10 @@ class ResilientWandbLogger(WandbLogger):
         return wandb.init(**self._wandb_init, mode=mode, settings=settings)
 
     def _remember(self) -> None:
-        """Writes the run's id beside the run, whole or not at all."""
+        """Writes the run's id beside the run, whole or not at all; a run that goes nowhere has none to remember."""
         run: Any = self._experiment
+        if run.disabled:
+            return
         record = {"id": run.id, "project": self._project, "name": run.name}
         temporary = self._folder / f"{RUN_FILE}.tmp"
         temporary.write_text(json.dumps(record, indent=1) + "\n")
@@ -245,6 +250,15 @@ def _one_line(error: Exception) -> str:
 
 
 def _saved_id(folder: Path) -> str | None:
-    """The id of the run that this directory already holds."""
+    """The id of the run that this directory already holds; a damaged record is told and left behind."""
     path = folder / RUN_FILE
-    return json.loads(path.read_text())["id"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))["id"]
+    except (ValueError, KeyError, TypeError):  # not UTF-8 or no JSON, no id in it, no object
+        identity = None
+    if isinstance(identity, str) and identity:
+        return identity
+    rank_zero_warn(f"{path} is damaged: W&B gets a new run instead of more of the old one")
+    return None

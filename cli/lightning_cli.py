@@ -36,6 +36,7 @@ from .run_directory import (
     is_continuation,
     newer_sibling,
 )
+from .trainer_checks import check_trainer
 from .training_parser import TrainingParser
 
 ERROR_FILE = "error.txt"
@@ -103,6 +104,7 @@ class TextKeepCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         verb = str(self.subcommand)
         config = self.config[verb]
+        check_trainer(config.trainer)
         wanted = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             wanted = directory_of_config(self.argv, wanted)

@@ -48,6 +48,8 @@ class RunCallback(Callback):
 
     def _send(self, logger: WandbLogger) -> None:
         run = logger.experiment
+        if run.disabled:  # WANDB_MODE=disabled: it takes everything and has no folder
+            return
         # Through YAML: jsonargparse's restricted number types would become strings.
         run.config.update({"cli": yaml.safe_load(self.config)}, allow_val_change=True)
         path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there

@@ -148,9 +148,10 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
     Raises:
         CommandError: If the file, or for other verbs than ``fit`` the run's checkpoint, is not there.
-        ValueError: If it is damaged, and for ``last`` every other one of the run, too.
+        ValueError: If it is damaged or of another program, and for ``last`` if each of the run's is damaged.
     """
-    from ..lightning_modules.checkpoints import check_readable, newest_readable
+    from ..lightning_modules.checkpoints import check_of_a_run, newest_readable
+    from ..lightning_modules.export_folder import is_export
 
     if ckpt_path is None:
         return None
@@ -158,7 +159,9 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
         if not Path(ckpt_path).exists():
             raise CommandError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
         if Path(ckpt_path).is_file():
-            check_readable(Path(ckpt_path))
+            check_of_a_run(Path(ckpt_path))
+        elif not is_export(ckpt_path):
+            raise CommandError(f"ckpt_path: {ckpt_path} is a directory; allowed: a checkpoint, 'last', or an export")
         return ckpt_path
     found = _checkpoints(directory)
     if not found and verb != "fit":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 FOLDER = "checkpoints"
+NEEDED = ("state_dict", "pytorch-lightning_version")
+"""What each checkpoint of Lightning's has."""
 
 
 def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
@@ -74,6 +77,24 @@ def check_readable(path: Path) -> None:
     beside = [file for file in path.resolve().parent.glob("*.ckpt") if not file.is_symlink() and damage(file) is None]
     newest = max(beside, key=lambda file: file.stat().st_mtime, default=None)
     raise ValueError(f"{problem}; {'there is no other beside it' if newest is None else f'beside it: {newest}'}")
+
+
+def check_of_a_run(path: Path) -> None:
+    """Refuses a file that is damaged, or whole but no checkpoint of Lightning's (bare weights, say).
+
+    Raises:
+        ValueError: With what it is instead.
+    """
+    check_readable(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:  # it holds objects of some class: Lightning decides what to do with it
+        return
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+    missing = [key for key in NEEDED if not isinstance(found, Mapping) or key not in found]
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of a run: there is no {missing[0]!r} in it")
 
 
 def damage(path: Path) -> str | None:

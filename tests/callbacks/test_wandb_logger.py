@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from textkeep.callbacks import ResilientWandbLogger
+
 pytestmark = pytest.mark.slow
 
 KEY = "0123456789abcdef" * 3
@@ -105,6 +107,23 @@ def test_disabled_means_disabled(tmp_path: Path) -> None:
     done, _ = log(tmp_path / "run", WANDB_MODE="disabled", WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "run").glob("wandb/*run-*"))
+    assert not (tmp_path / "run" / "wandb_run.json").exists()  # it has no id to go on with
+
+
+def test_an_unknown_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(ValueError, match="WANDB_MODE: 'offlin' is none; allowed: online, offline"):
+        ResilientWandbLogger(tmp_path).log_metrics({"a": 1.0})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 3}', '{"id": ""}', '{"name": "x"}', "\xff"])
+def test_a_damaged_record_of_the_run_is_told_and_left_behind(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "wandb_run.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.warns(UserWarning, match=r"wandb_run\.json is damaged: W&B gets a new run"):
+        assert ResilientWandbLogger(tmp_path)._id is None
+    path.write_text('{"id": "abc"}')
+    assert ResilientWandbLogger(tmp_path)._id == "abc"
 
 
 def test_the_only_glob_is_over_the_global_step(tmp_path: Path) -> None:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import EarlyStopping
 
+from textkeep.cli.errors import CommandError, said_by_lightning
 from textkeep.cli.main import main
 from textkeep.cli.parse_errors import explain
+from textkeep.cli.trainer_checks import RULES, check_trainer
 
 
 def callback(name: str = "RunCheckpoint", **options: Any) -> dict[str, Any]:
@@ -164,6 +169,46 @@ def test_broken_yaml_names_the_file_and_line(
     broken.write_text("trainer:\n  callbacks: [1, 2\nmodel: 3\n")
     line = complaint(["--config", str(tiny_config), f"--config={broken}"], capsys)
     assert f"{broken}:3: " in line
+
+
+TRAINER = {
+    "gradient_clip_val": -1,
+    "accumulate_grad_batches": 0,
+    "val_check_interval": 0,
+    "check_val_every_n_epoch": 0,
+    "log_every_n_steps": -1,
+    "reload_dataloaders_every_n_epochs": -1,
+    "num_nodes": 0,
+    "num_sanity_val_steps": -2,
+    "min_steps": -1,
+    "min_epochs": -1,
+}
+
+
+@pytest.mark.parametrize("option", RULES)
+def test_a_number_that_lightning_cannot_work_with(option: str) -> None:
+    value = TRAINER[option]
+    with pytest.raises(CommandError, match=rf"^trainer\.{option}: {value} does not fit; allowed: \w"):
+        check_trainer(Namespace({option: value}))
+    check_trainer(Namespace({option: None}))
+    check_trainer(Namespace({option: 1}))
+
+
+def test_wrong_numbers_leave_no_directory(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--trainer.gradient_clip_val", "-1"], ["--trainer.accumulate_grad_batches", "0"]):
+        assert "does not fit; allowed: a" in complaint(["--config", str(tiny_config), *words], capsys)
+    assert not (tiny_config.parent / "runs").exists()
+
+
+def test_only_what_lightning_raises_itself_is_a_message_for_the_user() -> None:
+    stop = EarlyStopping("val_loss")
+    with pytest.raises(RuntimeError, match="val_loss") as said:
+        stop._validate_condition_metric({"train/loss": torch.zeros(1)})
+    assert said_by_lightning(said.value)
+    with pytest.raises(AttributeError) as defect:
+        stop._validate_condition_metric(None)
+    assert not said_by_lightning(defect.value)
+    assert not said_by_lightning(RuntimeError("raised by nobody"))
 
 
 def test_a_wrong_accelerator_is_one_line(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from textkeep.cli.main import main
+
 from .conftest import Textkeep, child_environment, command
 
 pytestmark = pytest.mark.slow
@@ -210,3 +212,36 @@ def test_the_quickstart_runs_on_a_tiny_model(tiny_config: Path, textkeep: Textke
     done = textkeep("fit", *words, "--model.adaptor_weights", "null", "--data.probes", "{}")
     assert done.returncode == 0, done.stderr
     assert not (tiny_config.parent / "runs").exists()
+
+
+def test_a_run_continues_from_another_working_directory_and_its_config_says_so(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # which must stop nothing
+    settings = yaml.safe_load(tiny_config.read_text())
+    settings["trainer"]["default_root_dir"] = "runs/t"
+    settings["model"]["tuning"] = {"class_path": "LoRA", "init_args": {"r": 4}}
+    tiny_config.write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", str(tiny_config)]) == 0
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    go_on = ["fit", "--config", "../runs/t/config.yaml", "--ckpt_path", "last", "--trainer.max_steps", "5"]
+    assert main([*go_on, "--model.tuning.init_args.r", "16"]) == 2
+    assert "model.tuning.r is 4 in the checkpoint and 16 in the config" in capsys.readouterr().err
+    assert main(go_on) == 0
+    assert "continuing ../runs/t from ../runs/t/checkpoints/step=000003.ckpt" in capsys.readouterr().out
+    run = tmp_path / "runs" / "t"
+    assert (run / "checkpoints" / "step=000005.ckpt").is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_steps"] == 5
+    assert yaml.safe_load((run / "config.until_step=000003.yaml").read_text())["trainer"]["max_steps"] == 3
+    assert not list((tmp_path / "other").iterdir())
+    assert main(["fit", "--config", str(tiny_config), "--ckpt_path", "last"]) == 0  # from `other`: runs/t is not there
+    assert "there is no checkpoint in runs/t/checkpoints: a new run begins" in capsys.readouterr().out
+
+
+def test_time_alone_may_end_a_run(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--config", str(tiny_config), "--trainer.max_steps", "-1", "--trainer.max_time", "00:00:00:02"]
+    assert main(words) == 2
+    assert "cosine must know how many steps the run has, and it has no end" in capsys.readouterr().err
+    assert main([*words, "--model.lr_schedule", "constant"]) == 0

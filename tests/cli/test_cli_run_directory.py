@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import torch
 import yaml
 
 from textkeep.cli.errors import CommandError
@@ -116,6 +117,15 @@ def test_last_without_a_checkpoint_begins_a_fit_and_fails_a_test(tmp_path: Path)
     assert checkpoint_to_load(tmp_path, "last", "fit") is None
     with pytest.raises(CommandError, match="there is no 'last' checkpoint in"):
         checkpoint_to_load(tmp_path, "last", "test")
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1], {"state_dict": {}}])
+def test_a_file_of_another_program_is_no_checkpoint(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=r"x\.ckpt is no checkpoint of a run: there is no '(state_dict|pytorch-li)"):
+        checkpoint_to_load(tmp_path, str(tmp_path / "x.ckpt"), "fit")
+    with pytest.raises(CommandError, match="is a directory; allowed: a checkpoint, 'last', or an export"):
+        checkpoint_to_load(tmp_path, str(tmp_path), "fit")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
