@@ -34,12 +34,12 @@ class MetricNames:
         Raises:
             CommandError: If the run has no importance measurement.
         """
-        file = run / "importance/summary.jsonl"
+        summary = run / "importance/summary.jsonl"
         try:
-            lines = SummaryFile(file).read()
+            lines = SummaryFile(summary).read()
             known = [(line["probe"], line["estimator"], tuple(line["shares"])) for line in lines]
         except (KeyError, TypeError, ValueError) as error:
-            raise CommandError(f"--run {run}: {file} is damaged ({type(error).__name__}: {error})") from error
+            raise CommandError(f"--run {run}: {summary} is damaged ({type(error).__name__}: {error})") from error
         if not lines:
             raise CommandError(f"--run {run}: no importance/summary.jsonl; allowed: a run directory that has one")
         header: list[str] = []

@@ -245,7 +245,7 @@ def test_a_run_keeps_its_verification(lora_run: Path, manifest: Path, tmp_path: 
     kept = lora_run / "importance" / "verification" / "facts_text_matrix.json"
     assert json.loads(kept.read_text())["step"] == 12
     run_main(argv)  # the same again is no loss
-    with pytest.raises(CommandError, match="facts_text_matrix.json exists; allowed: a new name, or --overwrite"):
+    with pytest.raises(CommandError, match=r"facts_text_matrix\.json exists; allowed: a new name, or --overwrite"):
         main([*argv, "--seed", "1"])
     run_main([*argv, "--seed", "1", "--overwrite"])
     kept.unlink()
