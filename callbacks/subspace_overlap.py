@@ -74,7 +74,9 @@ class SubspaceOverlap(Callback):
                 before = self._base[site.name].detach()
             before = before.T if is_transposed(base_module(site.module)) else before
             left = self._directions(site.name, site.module, before)
-            rho.append(interference(effective_weight(site.module, switched_off_too=True) - before, left))
+            after = effective_weight(site.module, switched_off_too=True)
+            after = after.to(torch.promote_types(after.dtype, torch.float32))  # half precision rounds the difference
+            rho.append(interference(after - before, left))
         random = sum(self.k / site.shape[0] for site in sites) / len(sites)
         return {"subspace/rho_k": sum(rho) / len(rho), "subspace/rho_k_random": random}
 

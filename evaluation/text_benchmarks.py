@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from ..foundation.text_lines import read_text
@@ -104,6 +105,7 @@ def run_benchmarks(
             backend="causal",
             batch_size=batch_size,
             max_length=getattr(llm.config, "max_position_embeddings", None),
+            softmax_dtype=torch.promote_types(llm.dtype, torch.float32),  # else sums of bfloat16 log-probabilities
         )
         try:
             found: Any = lm_eval.simple_evaluate(

@@ -38,7 +38,8 @@ def text_losses(llm: Any, tokenizer: Any, texts: Sequence[str], batch_size: int 
         lengths = torch.tensor([len(piece) for _, piece in batch], device=device)
         mask = torch.arange(ids.shape[1], device=device)[None, :] < lengths[:, None]
         logits = llm(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :-1]
-        losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+        wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+        losses = nn.functional.cross_entropy(wide, ids[:, 1:].flatten(), reduction="none")
         sums = (losses.view(len(batch), -1).double() * mask[:, 1:]).sum(dim=1).tolist()
         for (index, piece), total in zip(batch, sums, strict=True):
             totals[index] += total

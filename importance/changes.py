@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .sites import Site, find_sites
 from .state import unwrap
-from .weights import base_module, effective_weight, is_lora, is_transposed
+from .weights import adapter_part, base_module, effective_weight, is_lora, is_transposed
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Changes(Mapping[str, Tensor]):
         """The change of one matrix."""
         before, after = self._pairs[name]
         if after.parameter is not None or isinstance(after.module, nn.Embedding):
-            return after.weight().float().cpu() - before.weight().float().cpu()
+            return _difference(after.weight(), before.weight())
         if _rescales(after.module):
-            return effective_weight(after.module, self._switched_off_too).float().cpu() - before.weight().float().cpu()
-        stored = effective_weight(base_module(after.module)).float().cpu() - before.weight().float().cpu()
+            return _difference(effective_weight(after.module, self._switched_off_too), before.weight())
+        stored = _difference(effective_weight(base_module(after.module)), before.weight())
         adapter = _adapter(after.module, self._switched_off_too)
         return stored if adapter is None else stored + adapter.float().cpu()
 
@@ -96,6 +96,12 @@ class Changes(Mapping[str, Tensor]):
         return found
 
 
+def _difference(after: Tensor, before: Tensor) -> Tensor:
+    """Formed in the type of the weights or in float32, whichever is wider; float32 on the CPU."""
+    dtype = torch.promote_types(after.dtype, torch.float32)
+    return (after.cpu().to(dtype) - before.cpu().to(dtype)).float()
+
+
 def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
     """Names of the adapters that act."""
     adapter: Any = module
@@ -113,7 +119,7 @@ def _rescales(module: nn.Module) -> bool:
 @torch.no_grad()
 def _adapter(module: nn.Module, switched_off_too: bool) -> Tensor | None:
     adapter: Any = module
-    parts = [adapter.get_delta_weight(name).detach() for name in _active(module, switched_off_too)]
+    parts = [adapter_part(adapter, name) for name in _active(module, switched_off_too)]
     if not parts:
         return None
     total = torch.stack(parts).sum(0)

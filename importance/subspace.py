@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def top_subspace(weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k left and right singular vectors of a matrix, exact to float32.
+    """The first k left and right singular vectors of a matrix, exact to float32 (of a float64 matrix to float64).
 
     From the eigenvectors of the smaller Gram matrix in float64: singular values of language models lie so close that a
     randomised SVD misses part of the subspace.
@@ -18,7 +18,7 @@ def top_subspace(weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: Less than the smaller side.
 
     Returns:
-        U (out, k) and V (in, k), orthonormal, float32, on the weight's device.
+        U (out, k) and V (in, k), orthonormal, at least float32, on the weight's device.
 
     Raises:
         ValueError: If k is not in range.
@@ -35,7 +35,8 @@ def top_subspace(weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
     _, vectors = torch.linalg.eigh(matrix.T @ matrix)
     v = vectors[:, -k:].flip(1)
     u, triangle = torch.linalg.qr(matrix @ v)  # orthogonal already, but for rounding
-    return (u * triangle.diagonal().sign()).float(), v.float()
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return (u * triangle.diagonal().sign()).to(dtype), v.to(dtype)
 
 
 def interference(update: Tensor, left: Tensor) -> float:
@@ -51,6 +52,7 @@ def interference(update: Tensor, left: Tensor) -> float:
     Returns:
         rho_k; 0 without an update.
     """
-    whole = update.float().square().sum()
-    inside = (left.T.to(update) @ update).float().square().sum()
+    update = update.to(torch.promote_types(update.dtype, torch.float32))
+    whole = update.square().sum()
+    inside = (left.T.to(update) @ update).square().sum()
     return float(inside / whole) if whole > 0 else 0.0

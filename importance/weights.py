@@ -58,6 +58,8 @@ def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tenso
     The gradient with respect to this effective weight is what taps on the wrapper's input and output give, so a
     score of a LoRA-tuned model can be compared with the base model's, entry by entry.
 
+    Where adapters act the sum is formed at least in float32: bfloat16 would round most of ``sBA`` away.
+
     Args:
         module: A dense layer or a LoRA wrapper around one.
         switched_off_too: Count adapters that are switched off as well.
@@ -72,10 +74,23 @@ def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tenso
         if (switched_off_too or not adapter.disable_adapters) and not adapter.merged:
             for name in adapter.active_adapters:
                 if name in adapter.lora_A:
-                    weight = weight + adapter.get_delta_weight(name).detach()
+                    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+                    weight = weight + adapter_part(adapter, name)
             lengths = _magnitude(adapter)
     weight = weight.T if is_transposed(base) else weight
     return weight if lengths is None else weight * (lengths / weight.norm(dim=1))[:, None]
+
+
+@torch.no_grad()
+def adapter_part(adapter: Any, name: str) -> Tensor:
+    """``s B A`` of one adapter of a LoRA layer, laid out as the layer's weight is stored, at least in float32.
+
+    peft's ``get_delta_weight`` rounds it to the adapter's type.
+    """
+    down, up = adapter.lora_A[name].weight.detach(), adapter.lora_B[name].weight.detach()
+    dtype = torch.promote_types(up.dtype, torch.float32)
+    part = (up.to(dtype) @ down.to(dtype)) * adapter.scaling[name]
+    return part.T if adapter.fan_in_fan_out else part
 
 
 def _magnitude(adapter: Any) -> Tensor | None:
