@@ -41,7 +41,11 @@ def build_optimizer(
         named.append({"params": extra, "name": "objectives"})
     if not named:
         raise ValueError("model.tuning: nothing is trainable")
-    optimizer = factory(named)
+    optimizer: Any = factory(named)
+    # Fused optimizers take the loss scale of 16-mixed off inside their step. What edits gradients before it (token
+    # counts are harmless, but a pull towards other weights, or clipping) must see them without: the scaler does it.
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer._step_supports_amp_scaling = False
     factors = {group.name: group.multiplier for group in groups}
     for made in optimizer.param_groups:
         made["unscaled_lr"] = made["lr"]  # travels in checkpoints: the rates may be measured anew after a resume
