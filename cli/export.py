@@ -66,6 +66,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     if arguments.alpha != 1.0 or reverted:
         change_of(model).apply(arguments.alpha, reverted)
     elif model.tuning.mergeable:
+        model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the type asked for
         merge_adapters(model.llm)
     model.llm.to(getattr(torch, arguments.dtype))
 

@@ -8,6 +8,7 @@ import torch
 
 from .adaptors import Adaptor
 from .encoders import SpeechEncoder
+from .precision import at_least_float32, default_dtype
 
 
 @torch.no_grad()
@@ -24,9 +25,10 @@ def start_at_embedding_norm(adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, 
     table = llm.get_input_embeddings()
     # Gemma 3's text models have fewer rows than their tokenizer, which they share with the others, has tokens.
     ids = torch.arange(min(vocabulary, table.weight.shape[0]), device=llm.device)
-    norm = table(ids).float().norm(dim=-1).mean()
+    norm = at_least_float32(table(ids)).norm(dim=-1).mean()
     generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
-    noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
-    features = encoder.extractor()(noise)[None].to(device)
+    with default_dtype(torch.float32):  # and the run's precision the default type, in which no extractor works
+        noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
+        features = encoder.extractor()(noise)[None].to(device)
     lengths = torch.tensor([features.shape[-1]], device=device)
     adaptor.scale_output_to(float(norm), encoder.eval()(features, lengths)[0])

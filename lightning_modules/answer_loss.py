@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .precision import at_least_float32
+
 
 class AnswerLogits(NamedTuple):
     """What the LLM predicts from the first supervised position of a batch on.
@@ -47,10 +49,10 @@ def cross_entropies(found: AnswerLogits) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the supervised tokens, summed for each row.
 
     Returns:
-        Loss sums (B,) in nats, float32, and numbers of answer tokens (B,).
+        Loss sums (B,) in nats, at least float32, and numbers of answer tokens (B,).
     """
     losses = nn.functional.cross_entropy(
-        found.logits.flatten(0, 1).float(), found.targets.flatten(), ignore_index=-100, reduction="none"
+        at_least_float32(found.logits.flatten(0, 1)), found.targets.flatten(), ignore_index=-100, reduction="none"
     )
     return losses.view(found.targets.shape).sum(dim=1), (found.targets != -100).sum(dim=1)
 

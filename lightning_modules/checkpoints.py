@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from .precision import main_dtype
+
 FOLDER = "checkpoints"
 NEEDED = ("state_dict", "pytorch-lightning_version")
 """What each checkpoint of Lightning's has."""
@@ -106,6 +108,12 @@ def damage(path: Path) -> str | None:
         return None
     size = path.stat().st_size
     return f"{path.resolve()} is damaged ({size:,} bytes: {'cut short or no checkpoint' if size else 'empty'})"
+
+
+def weights_dtype(checkpoint: Path) -> torch.dtype:
+    """The floating-point type in which a checkpoint's weights were trained; their values are not read."""
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return main_dtype(found["state_dict"].values())
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:

@@ -98,13 +98,18 @@ class AdapterChange:
 def change_of(model: SpeechLLM) -> Change:
     """What training changed in a model's LLM; adapters that can be merged are, in place.
 
+    An LLM in half precision is converted to float32 for it: rounded again, weights would lose most of what an adapter
+    or a share of a change adds to them.
+
     Args:
         model: With its weights loaded.
     """
     if not model.tuning.mergeable:
         return AdapterChange(model.llm)
+    base = model.tuning.start(model.reference.copy())  # in the type in which training began
+    model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))
     merge_adapters(model.llm)
-    return WeightChange(model.llm, model.tuning.start(model.reference.copy()))
+    return WeightChange(model.llm, base)
 
 
 def _check(reverted: Collection[str], names: Collection[str]) -> None:

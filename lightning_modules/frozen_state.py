@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .precision import main_dtype
+
 
 def frozen_names(module: nn.Module, kept: Iterable[Tensor] = ()) -> set[str]:
     """Names in the state dict that need not be saved: frozen parameters and the buffers of wholly frozen modules.
@@ -73,7 +75,8 @@ def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, kept: Iterabl
         kept: Frozen tensors that it holds all the same.
 
     Raises:
-        ValueError: If keys are missing or unexpected, or the frozen weights (another base model or encoder) differ.
+        ValueError: If keys are missing or unexpected, or the frozen weights (another base model, encoder or
+            precision) differ.
     """
     names = frozen_names(module, kept)
     state = module.state_dict()
@@ -85,7 +88,32 @@ def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, kept: Iterabl
         raise ValueError(f"the checkpoint does not fit this model: '{odd[0]}' {where} it ({len(odd)} such names)")
     saved = checkpoint.get("frozen")
     if saved and names and saved["sha256"] != frozen_hash(state, names):
+        check_types(checkpoint, module)  # frozen weights that are rounded otherwise are other ones
         raise ValueError(
             "the checkpoint was trained on other frozen weights (base model or encoder) than those given now: "
             "use the same `llm` and `encoder` as its config.yaml"
         )
+
+
+def check_types(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+    """Checks that a checkpoint's weights have the type of a model's.
+
+    Args:
+        checkpoint: Lightning's checkpoint.
+        module: The model it is to be loaded into.
+
+    Raises:
+        ValueError: If they have not: the Trainer has another precision than the run had.
+    """
+    own = module.state_dict()
+    saved = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in own}
+    found, wanted = main_dtype(saved.values()), main_dtype(own[name] for name in saved)
+    if found != wanted:
+        raise ValueError(
+            f"trainer.precision: the checkpoint's weights are {_name(found)} and this model's {_name(wanted)}; "
+            "allowed: the precision of the run, as in its config.yaml"
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .answer_loss import AnswerLogits
@@ -53,4 +52,4 @@ def _by_row(teacher: AnswerLogits, student: AnswerLogits) -> Tensor:
     supervised = teacher.targets != -100
     per_token = divergence(teacher.logits[supervised], student.logits[student.targets != -100])
     row = supervised.nonzero()[:, 0]
-    return torch.zeros(len(supervised), device=per_token.device).index_add(0, row, per_token)
+    return per_token.new_zeros(len(supervised)).index_add(0, row, per_token)

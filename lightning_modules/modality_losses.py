@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch import Tensor
+
+from ..importance.collectives import Ranks
 
 
-class ModalityLosses(nn.Module):
-    """Means over all answer tokens of all ranks, for speech and for text."""
+class ModalityLosses:
+    """Means over all answer tokens of all ranks, for speech and for text.
+
+    Summed as Python numbers (float64): what is part of a module is converted to the run's precision, and bfloat16
+    counts no further than 256.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.speech, self.text = MeanMetric(), MeanMetric()
+        self._sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
 
     def update(self, losses: Tensor, tokens: Tensor, modality: Sequence[str]) -> None:
         """Takes a batch.
@@ -24,18 +29,17 @@ class ModalityLosses(nn.Module):
             tokens: (B,) numbers of answer tokens.
             modality: ``speech`` or ``text`` of each row.
         """
-        for loss, count, name in zip(losses, tokens, modality, strict=True):
-            self._means()[name].update(loss / count.clamp(min=1), count)
+        for loss, count, name in zip(losses.tolist(), tokens.tolist(), modality, strict=True):
+            total, answered = self._sums[name]
+            self._sums[name] = total + loss, answered + count
 
     def compute(self) -> dict[str, Tensor]:
-        """Modality -> nats per answer token, of those that occurred; and a new start."""
+        """Modality -> nats per answer token, of those that occurred on any rank; and a new start."""
+        parts = Ranks().gather(dict(self._sums))
+        self._sums.clear()
         found = {}
-        for name, metric in self._means().items():
-            value = metric.compute()  # synchronised over ranks; one that saw no such row adds weight zero
-            if not torch.isnan(value):
-                found[name] = value
-            metric.reset()
+        for name in ("speech", "text"):
+            sums = [part[name] for part in parts if name in part]
+            if tokens := sum(count for _, count in sums):
+                found[name] = torch.tensor(sum(loss for loss, _ in sums) / tokens, dtype=torch.float32)
         return found
-
-    def _means(self) -> dict[str, MeanMetric]:
-        return {"speech": self.speech, "text": self.text}

@@ -26,6 +26,7 @@ from .item_divergences import ItemDivergences, item_divergences
 from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer, scale_layers
+from .precision import default_dtype
 from .pretrained import resolve_pretrained
 from .ranks import share_rank_zero
 from .reference import ReferenceLLM
@@ -118,18 +119,21 @@ class SpeechLLM(TrainedParts):
         """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""
         if self.llm is not None:
             return
-        path = resolve_pretrained(self.llm_source)
-        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=torch.get_default_dtype(), **self.tuning.loading())
+        path, dtype = resolve_pretrained(self.llm_source), torch.get_default_dtype()
+        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
-        self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
+        with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values
+            self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
+        self.adaptor.to(dtype)
         if self.adaptor_weights is None:
             start_at_embedding_norm(self.adaptor, self.encoder, self.llm, len(self.tokenizer))
         else:
             weights = Path(resolve_pretrained(self.adaptor_weights))
             load_adaptor(weights, self.adaptor, self.encoder)
         self._reference = ReferenceLLM(path, self.llm, self.tuning)
-        self.tuning.prepare(self.llm, self.encoder, self.adaptor)
+        with default_dtype(torch.float32):
+            self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         for objective in self._objectives():
             objective.build(self)
         if self.gradient_checkpointing:
@@ -167,7 +171,8 @@ class SpeechLLM(TrainedParts):
     def speech_embeddings(self, batch: Any) -> tuple[Tensor, Tensor]:
         """The batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
         if batch.encoded:
-            frames, lengths = batch.features.transpose(1, 2), batch.feature_lengths
+            cached = batch.features.to(next(self.adaptor.parameters()).dtype)  # float32 on disk
+            frames, lengths = cached.transpose(1, 2), batch.feature_lengths
         else:
             frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
         return self.adaptor(frames, lengths)

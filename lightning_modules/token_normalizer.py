@@ -39,8 +39,9 @@ class TokenNormalizer:
         """Rescales the gradients, which data parallelism has averaged over the ranks, and starts a new window."""
         if self._tokens is None:
             return
-        total = strategy.reduce(self._tokens.float(), reduce_op="sum")
-        factor = self.CONSTANT * strategy.world_size / total.clamp(min=1)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        dtype = max((g.dtype for g in gradients), default=torch.float32, key=lambda dtype: torch.finfo(dtype).bits)
+        tokens = self._tokens.to(torch.promote_types(dtype, torch.float32))
+        total = strategy.reduce(tokens, reduce_op="sum")
+        torch._foreach_mul_(gradients, self.CONSTANT * strategy.world_size / total.clamp(min=1))
         self._tokens = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import instantiate_module
 from typing_extensions import override
@@ -72,7 +73,10 @@ class EditScorer:
         self.model, self.folder, self.split = model, folder, options.split
         self.data = instantiate_module(SpeechTextData, dict(config["data"]))
         trainer = config.get("trainer") or {}
-        self.precision: Any = trainer.get("precision") or "32-true"
+        precision: Any = trainer.get("precision") or "32-true"
+        # Edited weights are float32 at least (change_of): half precision would round them, and small edits away.
+        self.precision: Any = "32-true" if precision in ("bf16-true", "16-true") else precision
+        model.to(torch.promote_types(model.dtype, torch.float32))
         given = [c for c in trainer.get("callbacks") or [] if c["class_path"].endswith("Retention")]
         own: dict[str, Any] = given[0].get("init_args", {}) if given else {}
         self.retention = {**own, "at_start": False}

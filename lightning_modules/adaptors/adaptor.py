@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -88,7 +90,8 @@ class Adaptor(nn.Module, ABC):
             frames: Any realistic frames (N, T, D).
         """
         lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
-        current = self(frames, lengths)[0].norm(dim=-1).mean()
+        found = self(frames.to(self.output.weight.dtype), lengths)[0]
+        current = at_least_float32(found).norm(dim=-1).mean()
         self.output.weight.mul_(norm / current)
         if self.output.bias is not None:
             self.output.bias.mul_(norm / current)

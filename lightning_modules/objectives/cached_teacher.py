@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...importance.files import follow_umask
+from ..precision import at_least_float32
 from .divergence import top_divergence
 from .teacher import Comparison, Teacher
 
@@ -27,9 +28,9 @@ class CachedTeacher(Teacher):
 
     At the start of a fit the entries that the folder lacks are computed, shared out among the ranks; the copy of the
     untouched LLM that this takes (none under LoRA) is freed before the first step. An entry is a small safetensors
-    file named by a hash of the untouched LLM's weights, temperature, ``top_k`` and the example's token ids: another
-    model, prompt or answer finds nothing. Entries are renamed into place, so an interrupted start goes on where it
-    stopped, and runs may share the folder.
+    file named by a hash of the untouched LLM's weights and their type, temperature, ``top_k`` and the example's token
+    ids: another model, prompt or answer finds nothing. Entries are renamed into place, so an interrupted start goes on
+    where it stopped, and runs may share the folder.
 
     The divergence is over ``top_k`` + 1 outcomes, the last being "any other token": a lower bound of the exact one
     (``top_divergence``). What the teacher thinks of unlikely tokens is not taught.
@@ -85,13 +86,16 @@ class CachedTeacher(Teacher):
     def _compute(self, model: SpeechLLM, batch: Any, missing: dict[int, Path], temperature: float) -> None:
         logits, targets = model.reference.answer_logits(batch)
         for row, path in missing.items():
-            log_probs = (logits[row][targets[row] != -100].float() / temperature).log_softmax(dim=-1)
+            found = at_least_float32(logits[row][targets[row] != -100])
+            log_probs = (found / temperature).log_softmax(dim=-1).float()
             top = log_probs.topk(min(self.top_k, log_probs.shape[-1] - 1), dim=-1)
             _save(path, {"log_probs": top.values, "tokens": top.indices.int()})
 
     def _paths(self, model: SpeechLLM, batch: Any, temperature: float) -> dict[int, Path]:
         """Row -> file, of the rows that supervise anything."""
         settings = f"{model.reference.fingerprint}:{temperature}:{self.top_k}"
+        if model.llm.dtype != torch.float32:  # a teacher that computes in another type says something else
+            settings += f":{model.llm.dtype}"
         folder = self.folder / hashlib.sha256(settings.encode()).hexdigest()[:16]
         paths = {}
         rows = zip(batch.input_ids.cpu(), batch.attention_mask.cpu().bool(), batch.labels.cpu(), strict=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class CTCAlignment(Objective):
     def build(self, model: SpeechLLM) -> None:
         """Makes the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight
-        self.norm = float(table.detach().norm(dim=-1).mean())
+        self.norm = float(at_least_float32(table.detach()).norm(dim=-1).mean())
         self.blank = nn.Parameter(table.new_zeros(table.shape[1]))
         self.blank_bias = nn.Parameter(table.new_zeros(1))
         self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
@@ -65,7 +66,7 @@ class CTCAlignment(Objective):
         positions = nn.functional.normalize(positions, dim=-1) * self.norm
         scores = self.log_scale.exp() * (positions @ table.T)
         blank = positions @ self.blank[:, None] + self.blank_bias
-        return torch.cat([blank, scores], dim=-1).float().log_softmax(dim=-1)
+        return at_least_float32(torch.cat([blank, scores], dim=-1)).log_softmax(dim=-1)
 
     def _targets(self, transcripts: Tensor, model: SpeechLLM) -> tuple[Tensor, Tensor, Tensor]:
         """Targets as indices into the candidates (1-based; 0 is the blank), their lengths, and the candidates."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
+
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) at each position, nats.
@@ -18,10 +20,10 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Te
         temperature: Above 1, unlikely tokens count more.
 
     Returns:
-        (N,), float32.
+        (N,), at least float32.
     """
-    target = (teacher.float() / temperature).log_softmax(dim=-1)
-    predicted = (student.float() / temperature).log_softmax(dim=-1)
+    target = (at_least_float32(teacher) / temperature).log_softmax(dim=-1)
+    predicted = (at_least_float32(student) / temperature).log_softmax(dim=-1)
     return nn.functional.kl_div(predicted, target, reduction="none", log_target=True).sum(dim=-1)
 
 
@@ -38,11 +40,11 @@ def top_divergence(log_probs: Tensor, tokens: Tensor, student: Tensor, temperatu
         temperature: Of both.
 
     Returns:
-        (N,), float32.
+        (N,), at least float32.
     """
-    predicted = (student.float() / temperature).log_softmax(dim=-1)
+    predicted = (at_least_float32(student) / temperature).log_softmax(dim=-1)
     others = predicted.scatter(-1, tokens, float("-inf")).logsumexp(dim=-1)
-    top = log_probs.float()
+    top = log_probs.to(predicted.dtype)
     rest = (1 - top.exp().sum(dim=-1)).clamp(min=0)
     # A rest of nothing has no share in the divergence, whatever the student gives it.
     remainder = torch.where(rest > 0, rest * (rest.clamp(min=1e-30).log() - others.clamp(min=-1e4)), 0.0)

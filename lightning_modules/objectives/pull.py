@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
+
 PIECE = 1 << 24
 """Weights handled at once: the largest temporary takes 64 MB, whatever the model."""
 
@@ -34,7 +36,7 @@ def pull_value(pulls: Iterable[Pull]) -> Tensor:
         for weight, anchor, strength in _pieces(pull.weight, pull.anchor, pull.strength):
             assert weight is not None
             assert anchor is not None
-            away = weight.float() - anchor
+            away = at_least_float32(weight) - anchor
             drawn = away if strength is None else away * strength
             total = total.to(away.device) + torch.linalg.vecdot(drawn, away).double()
     return (total / 2).float()
@@ -50,7 +52,7 @@ def add_pull(pulls: Iterable[Pull], factor: float) -> None:
             assert weight is not None
             assert anchor is not None
             assert gradient is not None
-            away = weight.float() - anchor
+            away = at_least_float32(weight) - anchor
             gradient.add_(away if strength is None else away.mul_(strength), alpha=factor)
 
 

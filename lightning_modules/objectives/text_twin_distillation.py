@@ -71,7 +71,7 @@ class TextTwinDistillation(Objective):
         with_text = (texts.labels != -100).any(dim=1)
         counted = self._counted(texts.labels)
         tokens = counted.sum()
-        total = torch.zeros((), device=tokens.device)
+        total = torch.zeros((), dtype=torch.float32, device=tokens.device)
         self.figures = {"skipped": (~with_text).sum()}
         for name, student in students.items():
             if self.factors[name] == 0 and len(students) > 1:

@@ -85,7 +85,7 @@ class WeightStart(AdapterStart):
         """Peft writes new tensors into adapter and weight: the values are taken, and the tensors put back."""
         parts = [layer.lora_A[TRAINED].weight, layer.lora_B[TRAINED].weight, layer.get_base_layer().weight]
         own = [part.data for part in parts]
-        parts[2].data = own[2].clone()
+        parts[2].data = own[2].to(torch.float32, copy=True)  # peft takes no float64
         self.factorise(layer)
         made = [part.data for part in parts[:2]]
         for part, data in zip(parts, own, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -71,8 +72,9 @@ def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
             down.out_features = up.in_features = layer.r[adapter] = rank
             for part, shape in ((down, (rank, layer.in_features)), (up, (layer.out_features, rank))):
                 part.weight = nn.Parameter(part.weight.new_zeros(shape), requires_grad=trains)
-            if trains:
-                nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+            if trains:  # drawn in float32, whatever the precision
+                drawn = down.weight.detach().to(torch.float32, copy=True)
+                down.weight.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5)))
 
 
 @contextmanager

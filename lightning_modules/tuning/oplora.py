@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...importance.subspace import top_subspace
 from ..adapters import adapter_layers
+from ..precision import at_least_float32
 from .injection import TRAINED
 from .lora import LoRA
 
@@ -56,7 +57,7 @@ class OPLoRA(LoRA):
                 raise ValueError(f"OPLoRA: k is {self.k}, but {name} has only {directions} directions")
             up, down = layer.lora_B[TRAINED].weight, layer.lora_A[TRAINED].weight
             for side, size, like in (("left", layer.out_features, up), ("right", layer.in_features, down)):
-                layer.register_buffer(f"protected_{side}", like.new_zeros(size, self.k, dtype=torch.float32))
+                layer.register_buffer(f"protected_{side}", at_least_float32(like.new_zeros(size, self.k)))
 
     def begin(self, model: SpeechLLM) -> list[Tensor]:
         """Finds the protected directions and takes them out of the adapters."""
@@ -101,6 +102,7 @@ def _pair(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
 def _project(layer: Any, pair: list[Tensor]) -> None:
     """Takes the protected directions out of A (r, in) and B (out, r), or of their gradients, in place."""
     down, up = pair
-    left, right = layer.protected_left, layer.protected_right
-    down.sub_(((down.float() @ right) @ right.T).to(down))
-    up.sub_((left @ (left.T @ up.float())).to(up))
+    a, b = at_least_float32(down), at_least_float32(up)
+    left, right = layer.protected_left.to(b.dtype), layer.protected_right.to(a.dtype)
+    down.copy_(a - (a @ right) @ right.T)
+    up.copy_(b - left @ (left.T @ b))

@@ -1,0 +1,71 @@
+"""Floating-point types: what is computed at least in float32, and what keeps a type of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32 if its type is narrower, else as it is: for sums, losses and all that is logged."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def main_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The type of most floating-point numbers among the tensors; torch's default if there are none."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            sizes[tensor.dtype] += tensor.numel()
+    return sizes.most_common(1)[0][0] if sizes else torch.get_default_dtype()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Torch's default type while the context lasts."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def own_types_kept(module: nn.Module) -> Iterator[None]:
+    """Leaves tensors that have a type of their own in it while a module is converted to another type.
+
+    ``trainer.precision: bf16-true`` converts a whole module. Some tensors must not be: rotary frequencies, which are
+    constants (buffers that no checkpoint holds; rounded to bfloat16 they turn position 1000 by up to two radians), and
+    whatever was loaded or made in a wider type than most parameters, such as the routers of some mixtures of experts.
+
+    Args:
+        module: What is converted, in place, in the context.
+    """
+    kept = list(_own_types(module))
+    yield
+    for owner, name, tensor in kept:
+        parameter = owner._parameters.get(name)
+        if parameter is not None and parameter.dtype != tensor.dtype:
+            parameter.data = tensor.to(parameter.device)
+        buffer = owner._buffers.get(name)
+        if buffer is not None and buffer.dtype != tensor.dtype:
+            owner._buffers[name] = tensor.to(buffer.device)
+
+
+def _own_types(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """Owner, name and present value of each tensor with a type of its own."""
+    most = torch.finfo(main_dtype(module.parameters())).bits
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None and parameter.is_floating_point() and torch.finfo(parameter.dtype).bits > most:
+                yield owner, name, parameter.data
+        for name, buffer in owner._buffers.items():
+            if buffer is None or not buffer.is_floating_point():
+                continue
+            if name in owner._non_persistent_buffers_set or torch.finfo(buffer.dtype).bits > most:
+                yield owner, name, buffer
