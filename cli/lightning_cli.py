@@ -19,6 +19,7 @@ from typing_extensions import override
 from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
+from ..lightning_modules.supported_trainer import check_strategy_setting, check_supported
 from .config_files import check_config_files
 from .errors import EXPECTED, INTERRUPTED, TERMINATED, CommandError, one_line, said_by_lightning
 from .exported_model import take_export
@@ -105,6 +106,7 @@ class TextKeepCLI(LightningCLI):
         verb = str(self.subcommand)
         config = self.config[verb]
         check_trainer(config.trainer)
+        check_strategy_setting(config.trainer.strategy)
         wanted = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             wanted = directory_of_config(self.argv, wanted)
@@ -133,7 +135,9 @@ class TextKeepCLI(LightningCLI):
         given = self.config_init[self.subcommand].trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
         added = default_callbacks(own, given, str(self.subcommand), self.model.tuning)
-        return super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
+        trainer = super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
+        check_supported(trainer)  # as the model does, but before there are further processes
+        return trainer
 
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
         """The directory to write to; rank zero claims it, and tells the others when they can speak (RunCallback)."""

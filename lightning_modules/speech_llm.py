@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from .ranks import share_rank_zero
 from .reference import ReferenceLLM
 from .schedule import Schedule
 from .shared_logits import SharedLogits
+from .supported_trainer import check_supported
 from .token_normalizer import TokenNormalizer
 from .trained_parts import TrainedParts
 from .tuning import FullFineTuning, Tuning
@@ -114,6 +116,11 @@ class SpeechLLM(TrainedParts):
         """What the data module needs to know; available before any weights are loaded."""
         twins = any(objective.needs_twins for objective in self._objectives())
         return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """None; the first hook that knows the Trainer, before ranks meet or weights are read: refuses what it must."""
+        check_supported(self.trainer)
+        return []
 
     def configure_model(self) -> None:
         """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""

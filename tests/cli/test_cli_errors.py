@@ -218,6 +218,28 @@ def test_a_wrong_accelerator_is_one_line(tiny_config: Path, capsys: pytest.Captu
     assert not (tiny_config.parent / "runs" / "t").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["--trainer.strategy", "fsdp"], "trainer.strategy: FSDPStrategy is not supported"),
+        (["--trainer.strategy", "deepspeed_stage_2"], "trainer.strategy: DeepSpeedStrategy is not supported"),
+        (
+            ["--trainer.strategy", '{"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}'],
+            "trainer.strategy: ModelParallelStrategy is not supported",
+        ),
+        (["--trainer.strategy", "ddp_notebook"], "trainer.strategy: processes that are started by fork are not"),
+        (["--trainer.precision", "16-true"], "trainer.precision: 16-true is not supported"),
+    ],
+)
+def test_what_would_train_something_else_is_refused_in_one_line(
+    words: list[str], refused: str, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(tiny_config), *words]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("textkeep: error: ")]
+    assert line.startswith(f"textkeep: error: {refused}")
+    assert not (tiny_config.parent / "runs" / "t").exists()
+
+
 def test_a_class_inside_a_class_that_refuses_its_settings_is_one_line(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

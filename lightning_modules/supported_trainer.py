@@ -1,0 +1,73 @@
+"""Which strategies and precisions of Lightning's Trainer train this model right; the others are refused by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
+
+STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
+"""Classes as they are, not what is derived from them: DeepSpeed's strategy is a DDPStrategy that shards."""
+PRECISION_PLUGINS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
+PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed")
+
+
+def check_supported(trainer: Trainer) -> None:
+    """Refuses a Trainer that would train something else than it seems to.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    strategy: Any = trainer.strategy
+    check_strategy(type(strategy), getattr(strategy, "_start_method", None) or "popen")
+    precision = trainer.precision
+    if precision not in PRECISIONS or type(trainer.precision_plugin) not in PRECISION_PLUGINS:
+        name = precision if precision not in PRECISIONS else type(trainer.precision_plugin).__name__
+        why = " (float16 weights without a loss scale become NaN)" if name == "16-true" else ""
+        raise ValueError(f"trainer.precision: {name} is not supported{why}; allowed: {', '.join(PRECISIONS)}")
+
+
+def check_strategy_setting(setting: Any) -> None:
+    """Refuses ``trainer.strategy`` as a config has it, before a Trainer is made of it.
+
+    Args:
+        setting: A name of Lightning's, or anything with a ``class_path`` (and ``init_args``).
+
+    Raises:
+        ValueError: If it names a strategy that is not supported. What cannot be read is left to Lightning.
+    """
+    if isinstance(setting, str):
+        if setting in StrategyRegistry:
+            known: Any = StrategyRegistry[setting]
+            check_strategy(known["strategy"], known["init_params"].get("start_method", "popen"))
+        return
+    path = getattr(setting, "class_path", None)
+    if path is None:
+        return
+    module, _, name = path.rpartition(".")
+    options = getattr(setting, "init_args", None) or {}
+    check_strategy(getattr(import_module(module), name), options.get("start_method", "popen"))
+
+
+def check_strategy(strategy: type, start_method: str = "popen") -> None:
+    """Refuses a strategy by its class.
+
+    Where parameters are sharded (FSDP, FSDP2, DeepSpeed) nothing here gathers them: the ranks would train apart, each
+    on its own, without a word. A process that is forked or spawned cannot give its weights back to the one that began.
+
+    Args:
+        strategy: Class of the Trainer's strategy.
+        start_method: How it starts the processes of further devices.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    allowed = "allowed: auto, ddp, ddp_find_unused_parameters_true (one device, or one process a device)"
+    if strategy not in STRATEGIES:
+        reason = "only where every rank holds the whole model do they train together"
+        raise ValueError(f"trainer.strategy: {strategy.__name__} is not supported: {reason}; {allowed}")
+    if start_method != "popen":
+        raise ValueError(f"trainer.strategy: processes that are started by {start_method} are not supported; {allowed}")
