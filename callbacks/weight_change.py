@@ -112,7 +112,9 @@ class WeightChange(Callback):
         found = {}
         for name in names:
             try:
-                found[name] = Snapshot.load(folder / name / "step=000000")
+                snapshot = Snapshot.load(folder / name / "step=000000")
+                snapshot.lines(self.estimator or snapshot.meta["estimators"][0])
+                found[name] = snapshot
             except (OSError, ValueError) as error:
                 rank_zero_warn(f"WeightChange: no overlap with the importance of probe {name!r}: {error}")
         return found

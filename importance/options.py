@@ -27,7 +27,8 @@ class ProbeOptions:
         keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
         maps_on_cpu: Keep those on the CPU.
         self_test: Check the conservation identities: on all examples with ``signed_taylor``, else on the first batch,
-            where that costs about one per cent of the pass. Without a backward pass there is nothing to check.
+            where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
+            between a warning and an error. Without a backward pass there is nothing to check.
         distributed: Share the examples with the other ranks of the process group, if there is one.
     """
 

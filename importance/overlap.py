@@ -117,8 +117,7 @@ def change_overlap(
     Raises:
         ValueError: If the snapshot has no row and column sums of the estimator, or nothing changed.
     """
-    if estimator not in snapshot.rows:
-        raise ValueError(f"importance: no row and column sums of {estimator!r}; probe with vectors=True")
+    all_rows, all_columns = snapshot.lines(estimator)
     generator = np.random.default_rng(seed)
     masks = snapshot.top(estimator) if estimator in snapshot.masks else {}
     found = []
@@ -126,7 +125,7 @@ def change_overlap(
         delta = deltas[matrix.name].float().abs() if matrix.name in deltas else torch.zeros(())
         if not delta.any():
             continue
-        sides = snapshot.rows[estimator][i], snapshot.columns[estimator][i]
+        sides = all_rows[i], all_columns[i]
         rank = (ranks or {}).get(matrix.name)
         adapters = [_random_change(delta.shape, rank, generator) for _ in range(draws)] if rank else []
         rows, columns = (

@@ -20,6 +20,7 @@ from .weights import is_lora, is_transposed
 
 ROWS = 2
 MISSING = "not called in a forward pass: its weight is used directly, or not at all"
+COMPILED = "compiled or skipped blocks cannot be measured: pass the uncompiled model"
 
 
 @dataclass
@@ -51,9 +52,9 @@ def usable(table: SiteTable, uses: Sequence[Use]) -> tuple[SiteTable, list[Use]]
     for index, reason in reasons.items():
         site = table.sites[index]
         if site.layer not in left and site.layer is not None:
+            hint = f"; {COMPILED}" if reason == MISSING else ""
             raise RuntimeError(
-                f"importance: no weight of decoder block {site.layer} can be scored ({site.name}: {reason}); compiled "
-                "or skipped blocks cannot be measured: pass the uncompiled model"
+                f"importance: no weight of decoder block {site.layer} can be scored ({site.name}: {reason}){hint}"
             )
     return kept, [use for index, use in enumerate(uses) if index not in reasons]
 

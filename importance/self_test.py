@@ -76,7 +76,8 @@ class SelfTest:
             against = f"; against autograd on one example {max(found):.2g}" if found else ""
             raise RuntimeError(
                 f"importance: self-test failed: {detail}{against} (allowed {allowed_error(dtype):g} in {dtype}): the "
-                f"scores of {type(self.model).__name__} are not its gradients; self_test=False measures all the same"
+                f"scores of {type(self.model).__name__} are not its gradients; self_test=False (--no-self-test) "
+                "measures all the same"
             )
         warnings.warn(
             f"importance: {type(self.model).__name__} does not obey {detail}: these matrices count apart. Autograd on "

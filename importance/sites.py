@@ -114,7 +114,10 @@ def clean_name(name: str) -> str:
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The decoder blocks: the outermost module list that holds most of the dense weights.
+    """The decoder blocks: the outermost module list with dense layers that holds most of the weights.
+
+    The blocks may be of several classes, as in hybrids of attention and state space layers. Experts count, though they
+    are fused: else a tower beside a mixture of experts could be taken for the decoder.
 
     Raises:
         ValueError: If there is no module list with dense layers inside.
@@ -122,7 +125,7 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     best: tuple[int, str, nn.ModuleList] | None = None
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList):
-            size = sum(_size(m) for m in module.modules() if is_dense(m))
+            size = sum(p.numel() for p in module.parameters()) if any(map(is_dense, module.modules())) else 0
             if size and (best is None or size > best[0]):  # an inner list is never larger than its outer one
                 best = (size, name, module)
     if best is None:
@@ -130,11 +133,6 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             f"importance: no decoder blocks in {type(model).__name__}: expected an nn.ModuleList with Linear layers"
         )
     return best[1], best[2]
-
-
-def _size(module: nn.Module) -> int:
-    weight = base_module(module).weight
-    return weight.numel() if isinstance(weight, Tensor) else 0
 
 
 def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:

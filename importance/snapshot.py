@@ -202,11 +202,29 @@ class Snapshot:
             raise ValueError(f"importance: {estimator!r} has no map; probe with keep_maps=({estimator!r},)")
         return {m.name: entries for m, entries in zip(self.table, self.maps[estimator], strict=True)}
 
+    def lines(self, estimator: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Row sums (O,) and column sums (I,) of each matrix.
+
+        Raises:
+            ValueError: If they were not kept.
+        """
+        if estimator not in self.rows:
+            raise ValueError(
+                f"importance: no row and column sums of {estimator!r} in the snapshot of step {self.step}; measure "
+                "with vectors (ImportanceTracker: vectors: true; probe: without --no-vectors)"
+            )
+        return self.rows[estimator], self.columns[estimator]
+
     def head_scores(self, estimator: str) -> dict[str, np.ndarray]:
-        """Parameter name -> score of each attention head (rows of q, k, v; columns of o)."""
+        """Parameter name -> score of each attention head (rows of q, k, v; columns of o).
+
+        Raises:
+            ValueError: If row and column sums were not kept.
+        """
+        rows, columns = self.lines(estimator)
         if ESTIMATORS[estimator].signed:
             return {m.name: h for m, h in zip(self.table, self.heads, strict=True) if h.size}
-        sides: Mapping[bool, list[np.ndarray]] = {True: self.columns[estimator], False: self.rows[estimator]}
+        sides: Mapping[bool, list[np.ndarray]] = {True: columns, False: rows}
         return {
             m.name: sides[m.kind == "o"][i].reshape(-1, m.head_dim).sum(axis=1)
             for i, m in enumerate(self.table)

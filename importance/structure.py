@@ -104,13 +104,12 @@ def structure(snapshot: Snapshot, estimator: str = "taylor") -> list[Structure]:
     Raises:
         ValueError: If the snapshot was made without vectors.
     """
-    if estimator not in snapshot.rows:
-        raise ValueError(f"importance: no row and column sums of {estimator!r}; probe with vectors=True")
+    all_rows, all_columns = snapshot.lines(estimator)
     masks = snapshot.top(estimator) if estimator in snapshot.masks else {}
     maps = snapshot.parameters(estimator) if estimator in snapshot.maps else {}
     found = []
     for i, matrix in enumerate(snapshot.table):
-        rows, columns = snapshot.rows[estimator][i], snapshot.columns[estimator][i]
+        rows, columns = all_rows[i], all_columns[i]
         mask = masks.get(matrix.name)
         found.append(
             Structure(

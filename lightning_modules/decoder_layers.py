@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..importance.sites import find_blocks
+
 
 def decoder_layers(llm: nn.Module) -> nn.ModuleList:
-    """The longest list of equal blocks in the model: its decoder layers, whatever the family calls them.
+    """The list of blocks that holds most of the model's weights: its decoder layers, whatever the family calls them.
+
+    The blocks may be of several classes (hybrids of attention and state space layers), and the list is the one whose
+    layers are measured: rates, masks and adapters by layer mean the same layers as the importance.
 
     Raises:
-        ValueError: If the model holds no list of blocks of one class.
+        ValueError: If the model holds no list of blocks with dense layers.
     """
-    lists = [
-        module
-        for module in llm.modules()
-        if isinstance(module, nn.ModuleList) and len(module) and len({type(block) for block in module}) == 1
-    ]
-    if not lists:
-        raise ValueError(f"no decoder layers found in {type(llm).__name__}: it holds no list of equal blocks")
-    return max(lists, key=lambda blocks: (sum(p.numel() for p in blocks.parameters()), len(blocks)))
+    try:
+        return find_blocks(llm)[1]
+    except ValueError as error:
+        raise ValueError(f"no decoder layers found in {type(llm).__name__}: {error}") from error

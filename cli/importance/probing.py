@@ -45,6 +45,8 @@ def main(argv: list[str]) -> int:
             include=tuple(arguments.include),
             top_fraction=arguments.top_fraction,
             keep_maps=tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
+            vectors=arguments.vectors,
+            self_test=arguments.self_test,
         )
     snapshot.save(arguments.output)
     if arguments.plot:
@@ -76,6 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--include", nargs="*", choices=("embeddings", "norms"), default=[], help="beside the matrices")
     parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
+    parser.add_argument(
+        "--vectors",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="row and column sums, nearly all of a snapshot (default: keep)",
+    )
+    parser.add_argument(
+        "--self-test",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold the scores against what they must obey (default: on)",
+    )
     parser.add_argument("--step", type=not_negative, default=0, help="optimizer step, for the record")
     parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
     add_output_options(parser, None)

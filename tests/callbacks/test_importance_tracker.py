@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from textkeep.callbacks.importance_tracker import ImportanceTracker
-from textkeep.importance import Snapshot
+from textkeep.importance import Snapshot, probe
 
 from ..importance.oracle import make_batch, tiny_llama
 
@@ -219,3 +219,22 @@ def test_an_interrupted_run_is_not_measured(tmp_path: Path) -> None:
 def test_bad_settings_are_refused_at_construction(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"allowed|must"):
         ImportanceTracker(**bad)
+
+
+def test_snapshots_without_vectors_and_without_a_self_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict] = []
+
+    def watched(model: nn.Module, batches: object, estimators: object, **options: object) -> Snapshot:
+        seen.append(options)
+        return probe(model, batches, estimators, **options)
+
+    monkeypatch.setattr("textkeep.callbacks.probing.probe", watched)
+    tracker = ImportanceTracker(
+        estimators=("taylor",), probes=["speech"], at_checkpoints=False, replicates=5, vectors=False, self_test=False
+    )
+    run(tmp_path, tracker, steps=1)
+    assert {options["self_test"] for options in seen} == {False}
+    snapshot = Snapshot.load(tmp_path / "importance/speech/step=000001")
+    assert not snapshot.rows
+    assert snapshot.meta["conservation"] == {}
+    assert len(tracker.history) == 2

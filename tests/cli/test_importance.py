@@ -61,6 +61,16 @@ def data(manifest: Path) -> list[str]:
     return ["--data", str(manifest), "--examples", "5", "--batch-size", "2", "--device", "cpu"]
 
 
+def test_probe_without_vectors_and_self_test(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
+    folder = tmp_path / "lean"
+    argv = ["probe", str(tiny_llm_dir), *data(manifest), "-o", str(folder), "--no-vectors", "--no-self-test", "--json"]
+    assert json.loads(run_main(argv))["conservation"] == {}
+    assert not Snapshot.load(folder).rows
+    assert "layer_01" in run_main(["show", str(folder)])
+    with pytest.raises(ValueError, match="no row and column sums of 'taylor'"):
+        main(["show", str(folder), "--structure"])
+
+
 def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     folders = [tmp_path / "before", tmp_path / "after"]
     for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):

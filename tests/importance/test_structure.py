@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from textkeep.importance import Snapshot, probe
+from textkeep.importance import Snapshot, compare, probe
 from textkeep.importance.changes import Changes
 from textkeep.importance.overlap import change_overlap, top_entries
 from textkeep.importance.structure import entropy, gini, line_share, permuted, stable_rank, structure
@@ -74,6 +75,25 @@ def test_structure_uses_what_the_snapshot_has(learned: nn.Module, snapshot: Snap
     assert 1 <= full[0].stable_rank <= 24
     with pytest.raises(ValueError, match="no row and column sums of 'fisher'"):
         structure(snapshot, "fisher")
+
+
+def test_a_snapshot_without_vectors_says_so(learned: nn.Module, tmp_path: Path) -> None:
+    full = probe(learned, TRAIN[:1], ("taylor", "signed_taylor")).save(tmp_path / "full")
+    lean = probe(learned, TRAIN[:1], ("taylor", "signed_taylor"), vectors=False).save(tmp_path / "lean")
+    sizes = [(folder / "stats.safetensors").stat().st_size for folder in (full, lean)]
+    assert sizes[1] < sizes[0] / 3
+    before, after = Snapshot.load(full), Snapshot.load(lean)
+    assert before.shares("taylor") == after.shares("taylor")
+    assert compare(before, after, "taylor", replicates=10).metrics["js"].value == pytest.approx(0.0, abs=1e-6)
+    delta = {m.name: torch.ones(m.shape) for m in after.table}
+    for needs in (
+        lambda: structure(after),
+        lambda: change_overlap(after, delta),
+        lambda: after.head_scores("taylor"),
+        lambda: after.head_scores("signed_taylor"),
+    ):
+        with pytest.raises(ValueError, match=r"no row and column sums of .* measure with vectors .*--no-vectors"):
+            needs()
 
 
 def test_overlap_sees_a_change_on_important_lines(snapshot: Snapshot) -> None:
