@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .blocks import clean_name
 from .edits import on_the_line, weights_at
 from .evaluate import answer_losses, mean_interval
 from .losses import AnswerLoss
 from .progress import Progress, counted, silent
 from .reverts import Revert, measure_reverts, revert_sets
-from .sites import clean_name, find_sites
+from .sites import find_sites
 from .state import undisturbed, unwrap
 
 ENOUGH = 0.05  # completeness error that is accepted

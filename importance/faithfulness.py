@@ -21,7 +21,7 @@ from .metrics import spearman
 from .probe import probe
 from .progress import Progress, counted, silent
 from .resume import ResumedLosses
-from .sites import find_sites
+from .sites import sites_named
 from .state import unwrap
 
 SCORES = ("taylor", "fisher", "signed_taylor", "magnitude")
@@ -135,7 +135,8 @@ def verify(
     picked = [every[i] for i in stratified([scores["taylor"] for _, scores in every], groups, generator)]
     places = [place for place, _ in picked]
     scores = {name: np.array([values[name] for _, values in picked]) for name in SCORES}
-    base, changes = _measure(model, places, evaluation, tuple(dict.fromkeys(shrinks)), progress, options)
+    names = [matrix.name for matrix in snapshot.table]
+    base, changes = _measure(model, names, places, evaluation, tuple(dict.fromkeys(shrinks)), progress, options)
     effects = {shrink: changed.mean(axis=1) for shrink, changed in changes.items()}
     results: list[Faithfulness] = []
     for shrink, effect in effects.items():
@@ -157,6 +158,7 @@ def verify(
 
 def _measure(
     model: nn.Module,
+    names: Sequence[str],
     places: Sequence[Place],
     evaluation: Sequence[Mapping[str, Any]],
     shrinks: Sequence[float],
@@ -164,7 +166,7 @@ def _measure(
     options: Mapping[str, Any],
 ) -> tuple[np.ndarray, dict[float, np.ndarray]]:
     """Losses (N,) of the untouched model, and for each amount the changes (G, N) when each group is shrunk."""
-    sites = find_sites(model, options.get("include", ())).sites
+    sites = sites_named(model, names, options.get("include", ()))
     losses = ResumedLosses(model, evaluation, options.get("autocast"))
     changes = {}
     for shrink in shrinks:

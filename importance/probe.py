@@ -60,7 +60,7 @@ def probe(
     """
     settings = ProbeOptions.of(options)
     with torch.inference_mode(False):  # sums made in inference mode could not be added to in the backward pass
-        run = _Measurement(unwrap(model), checked(estimators), settings)
+        run = _Measurement(unwrap(model), name, checked(estimators), settings)
         started = time.perf_counter()
         run.measure(batches)
         header = {"step": step, "name": name, "seconds": time.perf_counter() - started}
@@ -81,8 +81,13 @@ def probe(
 class _Measurement:
     """One pass over the batches of a rank."""
 
-    def __init__(self, model: nn.Module, estimators: tuple[str, ...], options: ProbeOptions) -> None:
-        self.model, self.options, self.estimators = model, options, estimators
+    accumulator: Accumulator  # made, as the three after it, when the first batch has shown what is scored
+    norms: InputNorms
+    self_test: SelfTest
+    _taps: Taps
+
+    def __init__(self, model: nn.Module, name: str, estimators: tuple[str, ...], options: ProbeOptions) -> None:
+        self.model, self.name, self.options, self.estimators = model, name, options, estimators
         self.ranks = Ranks(options.distributed)
         self.table: SiteTable = find_sites(model, options.include)
         if options.include and "wanda" in estimators:
@@ -91,7 +96,6 @@ class _Measurement:
         self._loss = AnswerLoss(model, options.autocast)
         self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
         self._device = next(model.parameters()).device
-        self._prepare([Use(calls=1, lookups=1) for _ in self.table.sites])
 
     def _prepare(self, uses: Sequence[Use]) -> None:
         """Makes everything that needs to know what is scored, and how a forward pass uses it."""
@@ -153,8 +157,8 @@ class _Measurement:
             with not_checkpointing(self.model):
                 uses = rehearse(self.table.sites, self._loss, first)
         known = next((found for found in self.ranks.gather(uses) if found is not None), None)
-        if known is None:  # no rank has an example: told at the end
-            return iter(())
+        if known is None:
+            raise ValueError(f"importance: probe {self.name!r} has no examples")
         self.table, left = usable(self.table, known)
         self._prepare(left)
         self.self_test.batch = first

@@ -19,7 +19,7 @@ from .evaluate import answer_losses, mean_interval, perplexity
 from .masks import Selection, scope_groups, unpack
 from .probe import probe
 from .progress import Progress, counted, silent
-from .sites import find_sites
+from .sites import sites_named
 from .snapshot import Snapshot
 from .state import unwrap
 
@@ -107,10 +107,10 @@ def removal_test(
         allowed = ", ".join(name for name, spec in ESTIMATORS.items() if spec.maps)
         raise ValueError(f"importance: {estimator!r} does not score single weights; allowed: {allowed}")
     model = unwrap(model)
-    sites = find_sites(model, options.get("include", ())).sites
-    groups = scope_groups([s.layer for s in sites], scope)
     scoring = counted(batches, f"scoring every weight ({estimator})", progress)
     snapshot = probe(model, scoring, estimator, keep_maps=(estimator,), vectors=False, **options)
+    sites = sites_named(model, [m.name for m in snapshot.table], options.get("include", ()))
+    groups = scope_groups([m.layer for m in snapshot.table], scope)
     autocast = options.get("autocast")
 
     def measured(what: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .blocks import find_blocks
 from .evaluate import answer_losses
-from .sites import find_blocks
 
 CLOSE = 1e-5  # nats: losses by either way must agree
 

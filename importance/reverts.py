@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from .blocks import clean_name
 from .edits import weights_at
 from .evaluate import answer_losses
 from .progress import Progress, counted
-from .sites import clean_name
 
 
 @dataclass(frozen=True)

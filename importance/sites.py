@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from .blocks import clean_name, find_blocks, other_stacks
 from .weights import base_module, effective_weight, is_dense, is_lora, refusal, whole
 
 KIND_NAMES: dict[str, tuple[str, ...]] = {
@@ -22,9 +22,6 @@ KIND_NAMES: dict[str, tuple[str, ...]] = {
     "gate_up": ("gate_up_proj",),
 }
 _KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
-_WRAPPERS = re.compile(
-    r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\.|^base_model\.model\."
-)
 EXTRAS = ("embeddings", "norms")
 
 
@@ -108,33 +105,6 @@ class SiteTable:
         return replace(self, sites=kept, untapped={**self.untapped, **left_out})
 
 
-def clean_name(name: str) -> str:
-    """A parameter's name without the prefixes of compilers, DDP, FSDP and peft."""
-    return _WRAPPERS.sub("", name)
-
-
-def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The decoder blocks: the outermost module list with dense layers that holds most of the weights.
-
-    The blocks may be of several classes, as in hybrids of attention and state space layers. Experts count, though they
-    are fused: else a tower beside a mixture of experts could be taken for the decoder.
-
-    Raises:
-        ValueError: If there is no module list with dense layers inside.
-    """
-    best: tuple[int, str, nn.ModuleList] | None = None
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList):
-            size = sum(p.numel() for p in module.parameters()) if any(map(is_dense, module.modules())) else 0
-            if size and (best is None or size > best[0]):  # an inner list is never larger than its outer one
-                best = (size, name, module)
-    if best is None:
-        raise ValueError(
-            f"importance: no decoder blocks in {type(model).__name__}: expected an nn.ModuleList with Linear layers"
-        )
-    return best[1], best[2]
-
-
 def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
     """Lists the weights to score: all dense matrices of the decoder blocks, and the extras asked for.
 
@@ -159,12 +129,24 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
     extras += _outer_norms(model, blocks) if "norms" in include else []
     table.sites = one_a_weight([*table.sites, *extras], table.untapped)
     counted.update({id(site.stored): site.size for site in extras})
-    for name, parameter in _other_stacks(model, blocks):
+    for name, parameter in other_stacks(model, blocks):
         if id(parameter) not in counted:
             counted[id(parameter)] = parameter.numel()
             table.untapped[name] = "outside the decoder blocks"
     table.parameters = sum(counted.values())
     return table
+
+
+def sites_named(model: nn.Module, names: Collection[str], include: Collection[str] = ()) -> list[Site]:
+    """The sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
+
+    Args:
+        model: The measured model.
+        names: Of the snapshot's table.
+        include: As for :func:`find_sites`.
+    """
+    found = {site.name: site for site in find_sites(model, include).sites}
+    return [found[name] for name in names]
 
 
 def one_a_weight(sites: list[Site], untapped: dict[str, str]) -> list[Site]:
@@ -189,16 +171,6 @@ def one_a_weight(sites: list[Site], untapped: dict[str, str]) -> list[Site]:
         else:
             found.append(replace(first, shared=modules) if modules else first)
     return found
-
-
-def _other_stacks(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str, nn.Parameter]]:
-    """Matrices in module lists beside the blocks: a second stack, a predictor of further tokens."""
-    inside = {id(m) for m in blocks.modules()}
-    for prefix, stack in model.named_modules():
-        if isinstance(stack, nn.ModuleList) and id(stack) not in inside:
-            for path, module in stack.named_modules():
-                if is_dense(module) and id(module) not in inside and isinstance(module.weight, nn.Parameter):
-                    yield clean_name(f"{prefix}.{path}.weight"), module.weight
 
 
 def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norms: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..importance.sites import find_blocks
+from ..importance.blocks import find_blocks
 
 
 def decoder_layers(llm: nn.Module) -> nn.ModuleList:

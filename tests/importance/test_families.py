@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textkeep.importance import probe
-from textkeep.importance.sites import find_blocks
+from textkeep.importance.blocks import find_blocks
 
 from .families import ALIASES, LEFT_OUT, SINGLE, VOCABULARY, all_families, build
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from textkeep.importance import probe
 from textkeep.importance.accumulator import Accumulator
+from textkeep.importance.faithfulness import verify
+from textkeep.importance.removal import removal_test
+from textkeep.importance.sites import Site
 
 from .oracle import error, make_batch, tiny_llama, truth
 
@@ -22,6 +29,33 @@ def test_a_weight_that_no_module_call_uses_is_named_and_left_out() -> None:
     assert len(snapshot.table) == 13
     assert snapshot.meta["coverage"] == pytest.approx(0.887, abs=1e-3)
     assert "model.layers.1.mlp.gate_proj.weight" in snapshot.meta["untapped"]
+
+
+def test_checks_change_the_weights_that_were_scored() -> None:
+    """The sites of the model and the rows of the snapshot's table are not the same list where one is left out."""
+    model = tiny_llama().float()
+    layer = model.model.layers[0].self_attn
+    layer.k_proj.forward = lambda x: F.linear(x, layer.k_proj.weight) + 0.1
+    batches = [make_batch(4, seed=1), make_batch(4, seed=2)]
+    changed: list[str] = []
+
+    def shrink(site: Site, *_: object) -> AbstractContextManager[None]:
+        changed.append(site.name)
+        return nullcontext()
+
+    def zero(sites: dict[int, Site], masks: dict[int, Tensor]) -> AbstractContextManager[None]:
+        assert all(mask.shape == sites[index].shape for index, mask in masks.items())
+        changed.extend(sites[index].name for index in masks)
+        return nullcontext()
+
+    with mock.patch("textkeep.importance.faithfulness.shrunk", shrink):
+        result = verify(model, batches, batches, groups=50, shrinks=(1.0,))
+    assert changed == result.groups
+    changed.clear()
+    with mock.patch("textkeep.importance.removal.zeroed", zero):
+        removal_test(model, batches, {"text": batches}, fraction=0.1)
+    assert "model.layers.0.self_attn.k_proj.weight" not in changed
+    assert len(changed) == 3 * 13
 
 
 def test_a_block_whose_taps_are_lost_is_an_error() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from textkeep.importance.sites import find_blocks
+from textkeep.importance.blocks import find_blocks
 from textkeep.lightning_modules.decoder_layers import decoder_layers
 
 from ..importance.families import SETTINGS, SIZES, architecture, configuration
