@@ -193,7 +193,7 @@ def lora_run(tiny_llm_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     run = tmp_path / "lora_run"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "step=000012.ckpt").touch()
+    torch.save({}, run / "checkpoints" / "step=000012.ckpt")
 
     class Listener:
         def __init__(self) -> None:
