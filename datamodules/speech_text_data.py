@@ -181,7 +181,8 @@ class SpeechTextData(L.LightningDataModule):
         epoch, limit = 0, 1.0
         if trainer is not None:
             # A run that continues at the end of an epoch has processed it, and completes it only later.
-            epoch = max(trainer.current_epoch, trainer.fit_loop.epoch_progress.current.processed)
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            epoch = max(trainer.current_epoch, progress.processed)
             limit = trainer.limit_train_batches
         replay, ratio = self._replay_examples(), self.replay.ratio if self.replay else 0.0
         loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio, limit)

@@ -97,7 +97,7 @@ class Schedule:
 
     def _allowed(self) -> list[str]:
         """The options of the schedule, as its function in transformers has them."""
-        function = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.name)]
+        function: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.name)]
         return sorted(set(inspect.signature(function).parameters) - GIVEN)
 
     def _try(self) -> None:
