@@ -125,8 +125,12 @@ def _suspects(
     signed: np.ndarray, sites: Sequence[Site], pairs: Sequence[tuple[int, int]], broken: Mapping[str, float]
 ) -> list[int]:
     """The two matrices of each broken identity that differ most."""
+
+    def difference(pair: tuple[int, int]) -> float:
+        return float(np.abs(signed[:, pair[0]] - signed[:, pair[1]]).mean())
+
     found: list[int] = []
     for label in broken:
         members = [pair for pair in pairs if _label(sites, pair) == label]
-        found += max(members, key=lambda pair: float(np.abs(signed[:, pair[0]] - signed[:, pair[1]]).mean()))
+        found.extend(max(members, key=difference))
     return found

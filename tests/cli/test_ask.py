@@ -126,7 +126,7 @@ def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.Ca
         (["{run}", "--text", "a", "--device", "quantum"], "--device quantum: "),
         (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory, a checkpoint or an export"),
         (["{tmp}", "--text", "a"], "is neither a checkpoint nor a run directory"),
-        (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt cannot be loaded: "),
+        (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt is damaged (13 bytes: cut short or no checkpoint)"),
     ],
 )
 def test_bad_input_gives_one_line(

@@ -25,7 +25,7 @@ def test_inserted_layers_stay_or_go(tiny_settings: dict[str, Any], tmp_path: Pat
     untouched = AutoModelForCausalLM.from_pretrained(tiny_llm_dir)(IDS).logits
 
     def exported(*words: str) -> tuple[int, torch.Tensor]:
-        assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), *words]) == 0
+        assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--overwrite", *words]) == 0
         llm = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
         return llm.config.num_hidden_layers, llm(IDS).logits
 

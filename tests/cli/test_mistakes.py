@@ -20,14 +20,14 @@ from . import tone_engine
 
 MISTAKES: dict[str, tuple[str, str]] = {
     "ask, nothing there": ("ask nope --text hi", "nope does not exist; allowed: a run directory, a checkpoint or"),
-    "ask, a text file": ("ask note.txt --text hi", "note.txt cannot be loaded: its checkpoint is not one of `textkeep"),
+    "ask, a text file": ("ask note.txt --text hi", "note.txt is damaged (5 bytes: cut short or no checkpoint)"),
     "ask, an empty folder": ("ask empty --text hi", "empty is neither a checkpoint nor a run directory"),
     "ask, a list": (
         "ask list.ckpt --text hi",
         "list.ckpt cannot be loaded: its checkpoint is not one of",
     ),
-    "ask, 0 bytes": ("ask zero --text hi", "zero cannot be loaded"),
-    "ask, cut short": ("ask cut --text hi", "cut cannot be loaded"),
+    "ask, 0 bytes": ("ask zero --text hi", "zero/checkpoints/last.ckpt is damaged (0 bytes: empty)"),
+    "ask, cut short": ("ask cut --text hi", "bytes: cut short or no checkpoint); there is no other"),
     "ask, broken config": ("ask broken_config --text hi", "broken_config/config.yaml is not a run's configuration"),
     "ask, export without prompts": (
         "ask half_export --text hi",
