@@ -132,5 +132,6 @@ def _suspects(
     found: list[int] = []
     for label in broken:
         members = [pair for pair in pairs if _label(sites, pair) == label]
-        found.extend(max(members, key=difference))
+        worst = max(members, key=difference)
+        found += worst
     return found
