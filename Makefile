@@ -2,9 +2,12 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 START  := $(shell date +%s)
+# Processes that share the tests, each on one thread: two cores are done in half the time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 INSTALLED := $(VENV)/.installed
 DEVELOP   := $(VENV)/.develop
@@ -50,7 +53,7 @@ quickstart: $(INSTALLED)  ## teach a small LLM to listen, and show what it kept 
 		"training and measuring $$((trained - fetched)), test $$((tested - trained)), report $$((reported - tested))"
 
 test: lint types assets  ## lint, types and the quick tests
-	$(BIN)/python -m pytest
+	$(PYTEST) --dist loadfile
 
 lint: $(DEVELOP)
 	$(BIN)/ruff check .
@@ -63,7 +66,7 @@ assets: $(DEVELOP)  ## the small models, voices and texts that the tests use
 	@for asset in $(ASSETS); do $(BIN)/textkeep assets $$asset || echo "tests that need $$asset will fail"; done
 
 slow: assets  ## the tests that take more than five seconds
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) --dist worksteal -m "slow and not gpu"
 
 clean:  ## caches and build outputs; leaves .venv and runs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
