@@ -14,6 +14,7 @@ import json
 import os
 from pathlib import Path
 
+from textkeep.foundation.files import replacing
 from textkeep.foundation.json_lines import json_objects
 
 FACTS = Path(__file__).resolve().parents[1] / "datamodules" / "spoken_facts" / "train.jsonl"
@@ -32,9 +33,8 @@ def main() -> None:
             clip = os.path.relpath(manifest.parent / row["audio"])
             words = {"target": row["question"], "answers": [row["question"]], "audio": clip}
             lines += [json.dumps(row | words | {"id": f"{row['id']}~{copy}"}) for copy in range(options.copies)]
-    temporary = options.out.with_name(options.out.name + ".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, options.out)
+    with replacing(options.out) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{options.out}: {len(lines)} lines")
 
 

@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from ..foundation.files import replacing
+
 STEP = "step"
 PICTURES = "pictures"
 
@@ -92,11 +94,8 @@ class RunCSVLogger(Logger):
         """
         from PIL import Image
 
-        path = self._folder / PICTURES / f"{key}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        temporary.replace(path)
+        with replacing(self._folder / PICTURES / f"{key}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
 
     @override
     @rank_zero_only
@@ -141,9 +140,7 @@ class RunCSVLogger(Logger):
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         assert self._columns is not None
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self._path)

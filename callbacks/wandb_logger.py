@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from ..foundation.files import replacing
 from .wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
 
 RUN_FILE = "wandb_run.json"
@@ -226,9 +227,8 @@ class ResilientWandbLogger(WandbLogger):
         if run.disabled:
             return
         record = {"id": run.id, "project": self._project, "name": run.name}
-        temporary = self._folder / f"{RUN_FILE}.tmp"
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        temporary.replace(self._folder / RUN_FILE)
+        with replacing(self._folder / RUN_FILE) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _define(run: Any, names: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
+from ..foundation.files import replacing
 from ..importance import Snapshot
 from ..importance.changes import Changes, MatrixChange
 from ..importance.overlap import change_overlap
@@ -134,7 +134,5 @@ def _relative(matrices: Sequence[MatrixChange]) -> float:
 
 
 def _write(value: dict[str, Any], path: Path) -> None:
-    """Under a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value) + "\n", encoding="utf-8")

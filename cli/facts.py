@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import replacing
 from ..foundation.json_lines import json_objects
 from .alignment_text import alignment_sentences
 from .fact_choices import choice_rows
@@ -16,7 +17,7 @@ from .fact_prose import prose_rows
 from .fact_sources import Fact, read_countries, read_elements
 from .fact_splits import split_facts
 from .numbers import positive
-from .replacing import add_overwrite_option, check_output, replacing
+from .replacing import add_overwrite_option, check_output
 
 SPLITS = ("train", "validation", "test")
 

@@ -1,11 +1,9 @@
-"""Files that are written whole or not at all, and the rule for what is there already."""
+"""The rule for what is there already: it stays, unless the user says otherwise."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import CommandError
@@ -45,21 +43,3 @@ def check_output(option: str, path: Path | None, overwrite: bool, *, folder: boo
         raise CommandError(f"{option} {path}: {above} is a file; allowed: a {kind} below a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise CommandError(f"{option} {path}: {above} cannot be written to; allowed: a {kind} where you may write")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it takes the place of ``path`` if the block ends well and is removed if not.
-
-    Each process has a name of its own: of several that write one file the last wins. Missing folders are made.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import replacing
 from .errors import CommandError
 from .facts import write_lines
 from .importance.output import progress_bars
 from .importance.subject import add_model_options, load_subject
 from .numbers import positive
-from .replacing import add_overwrite_option, check_output, replacing
+from .replacing import add_overwrite_option, check_output
 from .rewrite_part import Answer, PartFile
 
 KEEP = ("all", "correct")

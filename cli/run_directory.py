@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from ..foundation.files import replacing
 from .config_files import config_files
 from .errors import CommandError
 
@@ -209,8 +210,8 @@ def continue_config(directory: Path, text: str, step: int) -> None:
         return
     kept = directory / f"config.until_step={step:06d}.yaml"
     if not kept.exists():
-        kept.write_text(before, encoding="utf-8")
+        with replacing(kept) as temporary:
+            temporary.write_text(before, encoding="utf-8")
     mark = before.splitlines(keepends=True)[0] if before.startswith("#") else ""
-    temporary = path.with_name(f"{CONFIG_FILE}.tmp")
-    temporary.write_text(mark + yaml.safe_dump(new, sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(mark + yaml.safe_dump(new, sort_keys=False), encoding="utf-8")

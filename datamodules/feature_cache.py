@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from ..foundation.files import replacing
 from .audio import clip_bytes
 from .bad_examples import BadExampleError
 from .example import Example
@@ -105,12 +104,6 @@ def _digest(frames: Tensor, feature_length: int) -> str:
 
 
 def _save(path: Path, frames: Tensor, feature_length: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"feature_length": str(feature_length), "sha256": _digest(frames, feature_length)}
-    temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(save({"frames": frames}, metadata))  # save_file() would make it private
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

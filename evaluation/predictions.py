@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import replacing
 from ..foundation.json_lines import parse_json
 from ..foundation.text_lines import text_lines
 
@@ -104,17 +104,9 @@ def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
 
 def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON objects, one a line, atomically; numbers that are not finite become null."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
-from .files import follow_umask
+from ..foundation.files import follow_umask, replacing_folder
 from .masks import from_gaps, to_gaps
 from .snapshot import Matrix, Snapshot
 
@@ -26,9 +24,12 @@ GAPS = "gaps:"  # before the key of a mask that is stored as gaps
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
     """See :meth:`Snapshot.save`."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    with replacing_folder(folder) as temporary:
+        _write(snapshot, temporary)
+    return folder
+
+
+def _write(snapshot: Snapshot, temporary: Path) -> None:
     save_file(_stats(snapshot), temporary / "stats.safetensors")
     if snapshot.masks:
         save_file(_coded_masks(snapshot), temporary / "masks.safetensors")
@@ -42,10 +43,6 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
     follow_umask(temporary)
     meta = {**snapshot.meta, "format": FORMAT, "matrices": [asdict(m) for m in snapshot.table]}
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    return folder
 
 
 def load_snapshot(folder: Path) -> Snapshot:

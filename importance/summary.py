@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import replacing
 from .shift import Shift
 from .snapshot import Snapshot
 
@@ -71,10 +71,8 @@ class SummaryFile:
 
     def write(self, lines: list[dict[str, Any]]) -> None:
         """Replaces the file in one move."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def put(self, lines: list[dict[str, Any]]) -> None:
         """Adds lines; a line of the same step, probe and estimator is replaced."""

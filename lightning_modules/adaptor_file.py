@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..foundation.files import replacing
 from .adaptors import Adaptor
 from .encoders import SpeechEncoder
 
@@ -23,7 +23,7 @@ REMEDIES = {
 def save_adaptor(
     path: Path, adaptor: Adaptor, encoder: SpeechEncoder, llm: str, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Writes the adaptor to a temporary name and renames it.
+    """Writes the adaptor, whole or not at all.
 
     Args:
         path: The safetensors file to make.
@@ -43,9 +43,8 @@ def save_adaptor(
     }
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         header["encoder_identity"] = encoder.identity
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(weights, header))  # save_file() would make it private
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(weights, header))  # save_file() would make it private
 
 
 def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder) -> None:

@@ -14,8 +14,6 @@ Nothing in it is pickled.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +24,7 @@ from lightning.pytorch import LightningModule
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from ..importance.files import follow_umask
+from ..foundation.files import follow_umask, replacing_folder
 from .adapters import adapter_layers, without_adapters
 from .adaptor_file import save_adaptor
 from .generation import stop_ids
@@ -92,7 +90,7 @@ def write_export(
     origin: Mapping[str, Any],
     end_id: int | None = None,
 ) -> None:
-    """Writes a temporary folder beside the target and renames it.
+    """Writes the folder, whole or not at all.
 
     Args:
         folder: The target; an export that is there is replaced.
@@ -109,11 +107,7 @@ def write_export(
     check_target(folder)
     if any(len(layer.scaling) > 1 for layer in adapter_layers(model.llm).values()):
         raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
-    temporary.mkdir()
-    try:
+    with replacing_folder(folder) as temporary:
         _write_parts(temporary, model)
         _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
         follow_umask(temporary)
@@ -127,10 +121,6 @@ def write_export(
             "versions": {name: version(name) for name in ("textkeep", "torch", "transformers", "peft")},
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_parts(folder: Path, model: SpeechLLM) -> None:
@@ -158,18 +148,6 @@ def _add_stops(folder: Path, stops: list[int]) -> None:
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     config["eos_token_id"] = stops[0] if len(stops) == 1 else stops
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    """Moves a finished folder to its name; an older export there goes only when the new one is complete."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old)
 
 
 def load_export(kind: type[Model], folder: Path) -> Model:

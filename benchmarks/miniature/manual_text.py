@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from textkeep.foundation.files import replacing
+
 ITEMS = 120
 CHARACTERS = range(300, 701)
 
@@ -27,7 +29,5 @@ def paragraphs() -> list[str]:
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("\n\n".join(paragraphs()) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(Path(sys.argv[1])) as temporary:
+        temporary.write_text("\n\n".join(paragraphs()) + "\n", encoding="utf-8")

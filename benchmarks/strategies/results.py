@@ -10,6 +10,7 @@ from typing import Any
 from textkeep.evaluation import read_predictions, summarize
 from textkeep.evaluation.divergences import read_divergences, summarize_divergences
 from textkeep.evaluation.statistics import Interval, bootstrap_ratio, paired_bootstrap
+from textkeep.foundation.files import replacing
 from textkeep.importance import Snapshot, compare
 
 PROBES = ("indomain_text", "heldout_text")
@@ -42,9 +43,8 @@ class Results:
         with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             lines = [*(other for other in self.read() if other["arm"] != line["arm"]), line]
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
-            temporary.replace(self.path)
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
 
 
 def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def convert_ct2(folders: Sequence[Path], out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from ...importance.files import follow_umask
+    from ...foundation.files import follow_umask
 
     arrays = read_model(folders)
     state, *layers = to_hugging_face(arrays)

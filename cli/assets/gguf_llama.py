@@ -186,7 +186,7 @@ def convert_gguf(path: Path, out: Path) -> None:
     from gguf import GGUFReader
     from safetensors.torch import save_file
 
-    from ...importance.files import follow_umask
+    from ...foundation.files import follow_umask
 
     reader = GGUFReader(path)
     architecture = field(reader, "general.architecture")

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..replacing import add_overwrite_option, check_output, replacing
+from ...foundation.files import replacing
+from ..replacing import add_overwrite_option, check_output
 
 PICTURES = (".png", ".pdf", ".svg")
 

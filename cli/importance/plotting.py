@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..replacing import replacing
+from ...foundation.files import replacing
 
 if TYPE_CHECKING:
     from ...importance import Snapshot

@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..replacing import add_overwrite_option, check_output, replacing
+from ...foundation.files import replacing
+from ..replacing import add_overwrite_option, check_output
 
 REPORT_FILE = "report.html"
 MARK = "<!-- textkeep report of {} -->\n"

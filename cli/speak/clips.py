@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..replacing import replacing
+from ...foundation.files import replacing
 from .engine import SpeechEngine, Waveform, make_engine
 from .plan import Job
 

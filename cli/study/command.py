@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from ...foundation.files import replacing
 from ..errors import INTERRUPTED, CommandError
 from ..importance.output import print_table
-from ..replacing import add_overwrite_option, check_output, replacing
+from ..replacing import add_overwrite_option, check_output
 from ..run_directory import CHECKPOINTS
 from .archive import pack, planned_jobs, unpack
 from .child import StudyInterrupted

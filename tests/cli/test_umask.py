@@ -27,7 +27,7 @@ from ..callbacks.speech_run import make_model
 from .conftest import child_environment
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("callbacks", "cli", "datamodules", "evaluation", "importance", "lightning_modules")
+PACKAGES = ("callbacks", "cli", "datamodules", "evaluation", "foundation", "importance", "lightning_modules")
 PRIVATE = {"mkstemp", "mkdtemp", "NamedTemporaryFile", "SpooledTemporaryFile"}  # made 0600 or 0700, and then renamed
 TENSORS = {"save_file", "save_model", "save_pretrained"}  # safetensors makes its files 0600
 

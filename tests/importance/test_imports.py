@@ -40,7 +40,7 @@ assert loaded.matrices("taylor") == snapshot.matrices("taylor")
 foreign = {"lightning", "wandb", "transformers", "peft", "jsonargparse", "matplotlib", "pandas"} & set(sys.modules)
 assert not foreign, foreign
 ours = {name.split(".")[1] for name in sys.modules if name.startswith("textkeep.")}
-assert ours == {"importance"}, ours
+assert ours == {"foundation", "importance"}, ours
 """
 
 
