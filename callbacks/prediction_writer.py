@@ -35,7 +35,7 @@ class PredictionWriter(BasePredictionWriter):
         """An earlier file: of which checkpoint its answers are, it does not say."""
         path = self._path(trainer)
         held = trainer.state.fn == TrainerFn.PREDICTING and path.is_file()
-        return f"{path} holds the answers of an earlier one" if held else None
+        return f"{path} holds the answers of an earlier prediction" if held else None
 
     @override
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

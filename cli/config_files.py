@@ -12,6 +12,7 @@ from ..foundation.text_lines import read_text
 from .errors import CommandError
 
 FLAGS = ("--config", "-c")
+GZIP = b"\x1f\x8b"  # data may be compressed; the parser reads a config as it is
 
 
 def check_config_files(argv: list[str]) -> None:
@@ -27,6 +28,9 @@ def check_config_files(argv: list[str]) -> None:
     for path in config_files(argv):
         if not path.is_file():
             raise CommandError(f"{path}: no such config file")
+        with path.open("rb") as file:
+            if file.read(2) == GZIP:
+                raise CommandError(f"{path}: compressed with gzip; allowed: a YAML file as plain text")
         try:
             content = yaml.safe_load(read_text(path))
         except yaml.MarkedYAMLError as error:
@@ -40,8 +44,8 @@ def check_config_files(argv: list[str]) -> None:
 
 
 def config_files(argv: list[str]) -> Iterator[Path]:
-    """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``."""
+    """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``; the parser tells of a missing one."""
     for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
-        if flag in FLAGS:
-            yield Path(value if equals else following)
+        if flag in FLAGS and (given := value if equals else following):
+            yield Path(given)

@@ -84,9 +84,10 @@ class RunCallback(Callback):
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, KeepsRecords) and (loss := callback.would_lose(trainer)):
+                same = "" if trainer.state.fn == TrainerFn.PREDICTING else "the same questions, "
                 raise CommandError(
-                    f"{loss}; allowed: the same questions, another --trainer.default_root_dir (with the file of the "
-                    f"checkpoint as --ckpt_path), or {OVERWRITE} to replace them"
+                    f"{loss}; allowed: {same}another --trainer.default_root_dir (with the file of the checkpoint as "
+                    f"--ckpt_path), or {OVERWRITE} to replace them"
                 )
 
     @override

@@ -44,7 +44,12 @@ class RunDirectory:
         Args:
             wanted: The directory to take if it is free.
             config: Gives the text of ``config.yaml`` for the directory that is taken.
+
+        Raises:
+            CommandError: If there is a file of this name.
         """
+        if wanted.is_file():
+            raise CommandError(f"trainer.default_root_dir: {wanted} is a file; allowed: a run directory, new or not")
         for number in count(1):
             taken = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
             taken.mkdir(parents=True, exist_ok=True)

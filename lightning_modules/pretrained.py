@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -42,3 +44,20 @@ def resolve_pretrained(source: str) -> str:
     if not path.exists():
         raise FileNotFoundError(f"asset '{name}' is not here ({path}): {hint}")
     return str(path)
+
+
+@contextmanager
+def reading(setting: str, source: str) -> Iterator[None]:
+    """Names what is read in an error of ``from_pretrained``, which without a network does not say what was asked for.
+
+    Args:
+        setting: Where it was asked for (``model.llm``).
+        source: The hub id, path or asset.
+
+    Raises:
+        OSError: With both.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{setting}: '{source}' cannot be read: {error}") from error

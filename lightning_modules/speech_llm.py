@@ -28,7 +28,7 @@ from .modality_losses import ModalityLosses
 from .objectives import AnswerCrossEntropy, Objective, weighed_total
 from .optimization import build_optimizer, scale_layers
 from .precision import default_dtype
-from .pretrained import resolve_pretrained
+from .pretrained import reading, resolve_pretrained
 from .ranks import share_rank_zero
 from .reference import ReferenceLLM
 from .schedule import Schedule
@@ -90,8 +90,12 @@ class SpeechLLM(TrainedParts):
         self.schedule = Schedule(lr_schedule, warmup_ratio, lr_schedule_options)
         self.adaptor_weights = adaptor_weights
         self.gradient_checkpointing = gradient_checkpointing
+        if max_new_tokens < 1:
+            raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
-        self.tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(llm))
+        path = resolve_pretrained(llm)
+        with reading("model.llm", llm):
+            self.tokenizer = AutoTokenizer.from_pretrained(path)
         if self.tokenizer.chat_template is None:
             raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
         if self.tokenizer.eos_token is None:
@@ -127,7 +131,8 @@ class SpeechLLM(TrainedParts):
         if self.llm is not None:
             return
         path, dtype = resolve_pretrained(self.llm_source), torch.get_default_dtype()
-        self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
+        with reading("model.llm", self.llm_source):
+            self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
         with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values

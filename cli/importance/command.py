@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("command", metavar="COMMAND", help="one of the above; COMMAND --help explains it")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False
     arguments = parser.parse_args(argv)
     if arguments.command not in COMMANDS:
         raise CommandError(f"importance: no command {arguments.command!r}; allowed: {', '.join(COMMANDS)}")

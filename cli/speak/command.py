@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "--voices",
         type=_names,
         default=["flite:kal16", "flite:rms", "flite:slt"],
-        help="engine:name,... (default: flite)",
+        help="engine:name,... (default: flite:kal16,flite:rms,flite:slt)",
     )
     add(
         "--heldout-voices",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from ..answer_loss import zero_through
-from ..pretrained import resolve_pretrained
+from ..pretrained import reading, resolve_pretrained
 from .padding import RealFrames, watch_convolutions, watch_first_norm
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 from .time_masks import time_masks
@@ -96,7 +96,8 @@ class HFEncoder(SpeechEncoder):
         self.source = source
         self.layer = layer
         path = resolve_pretrained(source)
-        self.config = AutoConfig.from_pretrained(path)
+        with reading("HFEncoder", source):
+            self.config = AutoConfig.from_pretrained(path)
         if self.config.model_type not in FAMILIES:
             raise ValueError(
                 f"HFEncoder: '{source}' is a {self.config.model_type} model; allowed are {', '.join(FAMILIES)} "
@@ -105,7 +106,8 @@ class HFEncoder(SpeechEncoder):
         layers = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ValueError(f"HFEncoder: layer {layer} is not in -{layers + 1} .. {layers}")
-        self._feature_extractor = AutoFeatureExtractor.from_pretrained(path)
+        with reading("HFEncoder", source):
+            self._feature_extractor = AutoFeatureExtractor.from_pretrained(path)
         self._frames_of = ConvolutionLength(tuple(self.config.conv_kernel), tuple(self.config.conv_stride))
         self._first_layer = ConvolutionLength(self._frames_of.kernels[:1], self._frames_of.strides[:1])
         self._real_inside, self._real = RealFrames(), RealFrames()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, WhisperFeatureExtractor, WhisperModel
 
-from ..pretrained import resolve_pretrained
+from ..pretrained import reading, resolve_pretrained
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 
 
@@ -68,8 +68,9 @@ class WhisperEncoder(SpeechEncoder):
         self.source = source
         self.padded = padded
         path = resolve_pretrained(source)
-        self.config = AutoConfig.from_pretrained(path)
-        self._feature_extractor = WhisperFeatureExtractor.from_pretrained(path)
+        with reading("WhisperEncoder", source):
+            self.config = AutoConfig.from_pretrained(path)
+            self._feature_extractor = WhisperFeatureExtractor.from_pretrained(path)
         self.sampling_rate = int(self._feature_extractor.sampling_rate)
         self.feature_dim = int(self.config.num_mel_bins)
         self.frame_rate = self.sampling_rate / self._feature_extractor.hop_length / 2

@@ -127,6 +127,24 @@ ON_THE_LINE: dict[str, tuple[list[str], str]] = {
         "model.tuning.adaptor_lr: no class is chosen yet; allowed: after --model.tuning CLASS",
     ),
     "no file": (["--config", "nothere.yaml"], "nothere.yaml: no such config file"),
+    "no config's name": (["--config"], "argument -c/--config: expected one argument"),
+    "answers of no length": (
+        ["--model.max_new_tokens", "0"],
+        "model.max_new_tokens: 0 does not fit; allowed: at least 1",
+    ),
+    "no such LLM": (["--model.llm", "no/such-llm"], "model.llm: 'no/such-llm' cannot be read: "),
+    "no such encoder": (
+        ["--model.encoder", "WhisperEncoder", "--model.encoder.source", "no/such"],
+        "WhisperEncoder: 'no/such' cannot be read: ",
+    ),
+    "no such speech model": (
+        ["--model.encoder", "HFEncoder", "--model.encoder.source", "no/such"],
+        "HFEncoder: 'no/such' cannot be read: ",
+    ),
+    "a file for a directory": (
+        ["--trainer.default_root_dir", __file__],
+        "test_cli_errors.py is a file; allowed: a run directory, new or not",
+    ),
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
-from textkeep.cli.config_files import check_config_files
+from textkeep.cli.config_files import check_config_files, config_files
 from textkeep.cli.study.spec import read_study
 
 
@@ -35,3 +36,14 @@ def test_what_is_no_yaml_text_is_named(tmp_path: Path, content: bytes, message: 
 def test_byte_order_marks_and_ends_of_lines_do_not_matter(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.yaml").write_bytes(content)
     check_config_files(["--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize("name", ["c.yaml.gz", "c.yaml"])
+def test_a_compressed_config_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"trainer: {max_steps: 3}"))
+    with pytest.raises(ValueError, match=rf"{name}: compressed with gzip; allowed: a YAML file as plain text"):
+        check_config_files(["--config", str(tmp_path / name)])
+
+
+def test_a_flag_without_a_file_is_no_file_of_that_name() -> None:
+    assert not list(config_files(["--config"])) + list(config_files(["--config="]))

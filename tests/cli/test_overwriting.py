@@ -226,7 +226,8 @@ def test_predictions_are_rows_of_the_data_set(
     assert {line["correct"] for line in lines} <= {True, False}
     before = (run / "predictions.jsonl").read_text()
     assert main(words) == 2
-    assert "predictions.jsonl holds the answers of an earlier one" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "predictions.jsonl holds the answers of an earlier prediction; allowed: another --trainer" in error
     assert (run / "predictions.jsonl").read_text() == before
     questions = tmp_path / "ask.jsonl"
     questions.write_text('{"id": "new", "question": "What is the capital of Peru?"}\n')
