@@ -18,6 +18,9 @@ from .sound_files import read_sound, sound_seconds
 MAX_SECONDS = 30.0
 """Default limit of a clip: what Whisper's position table holds."""
 
+_NO_LENGTH = 1e9
+"""Seconds that no clip has."""
+
 _LOUDEST = 100.0
 """Peak (full scale is 1) from which on samples were not scaled: floats that hold 16-bit numbers reach 32,767."""
 
@@ -52,7 +55,7 @@ def clip_seconds(example: Example) -> float:
     """
     given = example.metadata.get("seconds")
     if given is not None:
-        if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < _NO_LENGTH:
             detail = f'"seconds" is {given!r}; allowed: a positive number'
             raise BadExampleError("wrong type", example.location, detail)
         return float(given)

@@ -120,7 +120,11 @@ def as_text(value: object) -> str | None:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int):
+        return repr(value)
+    if not math.isfinite(value):
         return None
     return repr(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
 

@@ -63,8 +63,9 @@ def test_corrupt_and_unfit_clips_are_named(tmp_path: Path) -> None:
         read_waveform(example(AudioArray(torch.zeros(0), 16000)), 16000)
     with pytest.raises(BadExampleError, match="not finite"):
         read_waveform(example(AudioArray(torch.full((10,), torch.nan), 16000)), 16000)
-    with pytest.raises(BadExampleError, match='"seconds" is -1; allowed: a positive number'):
-        clip_seconds(example(broken, seconds=-1))
+    for seconds in (-1, 0, float("nan"), float("inf"), 10**400, "2", True):
+        with pytest.raises(BadExampleError, match=r'"seconds" is .*; allowed: a positive number'):
+            clip_seconds(example(broken, seconds=seconds))
 
 
 @pytest.mark.parametrize(
