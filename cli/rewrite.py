@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -82,14 +83,30 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=positive, help="only so many questions, the first ones")
     add("--system", help="system prompt, if training uses one (data.system)")
     add("--text-instruction", default="", help="text after each question, if training uses one")
+    add(
+        "--template-options",
+        type=_json_object,
+        metavar="JSON",
+        help="more variables of the chat template, if training uses some: '{\"enable_thinking\": false}'",
+    )
     add_overwrite_option(parser)
     add_model_options(parser)
     return parser
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no JSON object; allowed: such as {{"enable_thinking": false}}')
+    return found
+
+
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What an answer depends on."""
-    names = ("manifest", "llm", "max_new_tokens", "system", "text_instruction", "dtype")
+    names = ("manifest", "llm", "max_new_tokens", "system", "text_instruction", "template_options", "dtype")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -162,7 +179,12 @@ def _answers(examples: Sequence[Any], subject: Any, arguments: argparse.Namespac
     tokenizer = subject.front_end.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    prompt = ChatPrompt(tokenizer, text_instruction=arguments.text_instruction, system=arguments.system)
+    prompt = ChatPrompt(
+        tokenizer,
+        text_instruction=arguments.text_instruction,
+        system=arguments.system,
+        template_options=arguments.template_options,
+    )
     collator = Collator(subject.front_end, prompt, answers=False)
     batch = collator([Row(example, "text") for example in examples]).to(subject.llm.device)
     embeds = subject.llm.get_input_embeddings()(batch.input_ids)

@@ -236,3 +236,30 @@ def test_bad_input_is_one_line(manifest: Path, llm: Path, change: dict[str, str]
     arguments = [asked.pop("manifest"), *[word for pair in asked.items() for word in pair]]
     with pytest.raises(ValueError, match=message):
         main(arguments)
+
+
+def test_the_chat_template_gets_its_options(
+    manifest: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = tmp_path / "marked"
+    shutil.copytree(llm, marked)
+    tokenizer = AutoTokenizer.from_pretrained(marked)
+    tokenizer.chat_template = "{{ mood if mood is defined else '' }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(marked)
+    asked: list[str] = []
+
+    def note(llm: Any, tokenizer: Any, embeds: Any, mask: Any, *_: Any) -> Written:
+        table = llm.get_input_embeddings().weight
+        ids = [int((table - row).abs().sum(dim=1).argmin()) for row in embeds[0][mask[0].bool()]]
+        asked.append(tokenizer.decode(ids))
+        return Written(torch.zeros(len(embeds), 1), [True] * len(embeds), ["x"] * len(embeds))
+
+    monkeypatch.setattr(generation, "greedy_tokens", note)
+    output = manifest.with_name("own.jsonl")
+    assert main(words(manifest, output, marked, "--template-options", '{"mood": "Gladly."}')) == 0
+    assert asked
+    assert all(text.startswith("Gladly.<|im_start|>") for text in asked)
+    for wrong in ("[1]", "{mood: glad}"):
+        with pytest.raises(SystemExit):
+            main(words(manifest, output, marked, "--overwrite", "--template-options", wrong))
+        assert "is no JSON object; allowed: such as" in capsys.readouterr().err
