@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bad_examples import BadExampleError
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
 _QUESTION, _ANSWER, _NEXT = (f"\u241e{name}\u241e" for name in ("QUESTION", "ANSWER", "NEXT"))
 """Stand-ins for texts: no data holds them, and no template finds anything in them to change."""
 
+DAY = datetime(2024, 7, 26)
+"""In the place of today, which some templates print (Llama 3, Granite): runs must not depend on the day."""
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
 _FRAMES = 1024
 """System prompts whose frames are kept: data in which every row has its own must not fill the memory."""
 
 
 class TemplateRefusalError(ValueError):
-    """The template does not print these turns (a system prompt for Gemma 2, say)."""
+    """The template does not print these turns (a system prompt for Gemma 2, say), or not as they are."""
 
 
 @contextmanager
@@ -98,7 +104,8 @@ class ChatTemplate:
                 "(allowed: one with eos_token in its tokenizer_config.json)"
             )
         self.tokenizer = tokenizer
-        self.options = dict(options)
+        template = tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
+        self.options = {**options, "chat_template": _undated(template)}
         self._frames: dict[str | None, _Frame] = {}
         self.end = self._find_end(system)
         """What is printed from the answer to the token that ends it, that token included."""
@@ -156,7 +163,7 @@ class ChatTemplate:
     def _around(self, rendered: str, text: str, what: str) -> tuple[str, str]:
         parts = rendered.split(text)
         if len(parts) != 2:
-            raise ValueError(
+            raise TemplateRefusalError(
                 f"{self.tokenizer.name_or_path}: the chat template shows the {what} {len(parts) - 1} times "
                 "(allowed: a template that shows it once, unchanged)"
             )
@@ -207,6 +214,11 @@ class ChatTemplate:
 def _turns(system: str | None, question: str, answer: str | None = None) -> list[dict[str, str]]:
     roles = {"system": system, "user": question, "assistant": answer}
     return [{"role": role, "content": text} for role, text in roles.items() if text is not None]
+
+
+def _undated(template: str) -> str:
+    """The template with a fixed day for today."""
+    return _TODAY.sub(lambda found: repr(DAY.strftime(found[2])), template)
 
 
 def _untouched(text: str) -> bool:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .bad_examples import BadExampleError
 from .batch import IGNORE_INDEX, Batch, Examples
 from .chat_template import refusals_at
+from .embedded_ids import check_embedded
 from .example import Example
 from .front_end import SpeechFrontEnd
 from .prompts import ChatPrompt
@@ -50,6 +51,7 @@ class Collator:
         tokenizer = front_end.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.pad_id = int(pad or 0)
+        self.front_end = front_end
         self.feature_dim = front_end.feature_dim
         self.prompt = prompt
         self.answers = answers
@@ -64,7 +66,8 @@ class Collator:
             skipped: Why examples were left out while the rows were read.
 
         Raises:
-            BadExampleError: If the chat template refuses a row (one with a system prompt, where it takes none).
+            BadExampleError: If the chat template refuses a row (one with a system prompt, where it takes none), or the
+                LLM has no embedding for one of its tokens.
         """
         tokens = [self._tokens(row) for row in rows]
         spoken = [row for row in rows if row.features is not None]
@@ -97,7 +100,9 @@ class Collator:
     def _tokens(self, row: Row) -> _Tokens:
         example = row.example
         if example.plain:
-            ids = torch.tensor(self.prompt.plain(example.target))
+            plain = self.prompt.plain(example.target)
+            check_embedded(plain, self.front_end, example.location)
+            ids = torch.tensor(plain)
             labels = ids.clone()
             labels[:1] = IGNORE_INDEX  # nothing stands before it
             return _Tokens(ids, labels, torch.zeros(len(ids), dtype=torch.bool))
@@ -108,6 +113,7 @@ class Collator:
                 found = self.prompt.spoken_conversation(target, example.system)
             else:
                 found = self.prompt.conversation(example.question, target, example.system)
+        check_embedded(found.ids, self.front_end, example.location)
         start, shift = len(before), len(before) + row.positions
         ids = torch.tensor([*before, *[self.pad_id] * row.positions, *found.ids])
         labels = ids.clone()

@@ -26,6 +26,8 @@ class SpeechFrontEnd(Protocol):
     """LLM positions per second of audio, for length estimates before a clip is read."""
     fingerprint: str
     """Of the encoder's weights and settings: the key of the feature cache."""
+    vocabulary: int | None
+    """Token ids that have an embedding; None while the LLM's weights are not loaded."""
     text_twins: bool
     """Whether speech rows of training must come with their text twins."""
 

@@ -12,6 +12,7 @@ from .audio import check_seconds, clip_seconds
 from .augment import Augment
 from .bad_examples import BadExampleError, BadExamples
 from .chat_template import refusals_at
+from .embedded_ids import check_embedded
 from .front_end import SpeechFrontEnd
 from .prompts import ChatPrompt
 from .rows import View
@@ -61,29 +62,25 @@ class LengthEstimator:
 
         Args:
             views: To measure.
-            bad: Is told of views that the chat template refuses, whose clip is too long, whose header cannot be read,
-                or that are over ``limit``.
+            bad: Is told of views that the chat template refuses, that hold tokens without an embedding, whose clip is
+                too long, whose header cannot be read, or that are over ``limit``.
             limit: Most positions of a view with its twin, or None.
             twins: Whether speech comes with its text twin.
 
         Raises:
             BadExampleError: If a view is bad and the policy is ``raise``.
         """
-        written: list[tuple[View, _Written, _Written | None]] = []
-        for view in views:
-            beside = View(view.example, "text") if twins and view.modality == "speech" else None
-            try:
-                with refusals_at(view.example.location):
-                    written.append((view, self._written(view), None if beside is None else self._written(beside)))
-            except BadExampleError as error:
-                bad.report(error)
-        tokens = self._count([own for _, own, _ in written])
-        beside_tokens = iter(self._count([twin for _, _, twin in written if twin is not None]))
+        written = self._all_written(views, bad, twins)
+        tokens = self._ids([own for _, own, _ in written])
+        twin_tokens = iter(self._ids([twin for _, _, twin in written if twin is not None]))
         kept, lengths = [], []
-        for (view, _, twin), count in zip(written, tokens, strict=True):
-            twin_count = 0 if twin is None else next(beside_tokens)
+        for (view, own, twin), ids in zip(written, tokens, strict=True):
+            beside = next(twin_tokens) if twin is not None else []
+            spoken = view.modality == "speech"
             try:
-                length = Length(count + (self._positions(view) if view.modality == "speech" else 0), twin_count)
+                check_embedded([*ids[spoken:], *beside], self.front_end, view.example.location)  # without the audio's
+                positions = self._positions(view) if spoken else 0
+                length = Length(own.more + len(ids) + positions, len(beside) + (twin.more if twin is not None else 0))
                 if limit is not None and sum(length) > limit:
                     detail = f"the example takes {sum(length)} positions; allowed: at most tokens_per_batch = {limit}"
                     raise BadExampleError("over the token budget", view.example.location, detail)
@@ -93,6 +90,20 @@ class LengthEstimator:
             kept.append(view)
             lengths.append(length)
         return kept, lengths
+
+    def _all_written(
+        self, views: Sequence[View], bad: BadExamples, twins: bool
+    ) -> list[tuple[View, _Written, _Written | None]]:
+        """The views that the chat template does not refuse, with their texts and those of their twins."""
+        written: list[tuple[View, _Written, _Written | None]] = []
+        for view in views:
+            beside = View(view.example, "text") if twins and view.modality == "speech" else None
+            try:
+                with refusals_at(view.example.location):
+                    written.append((view, self._written(view), None if beside is None else self._written(beside)))
+            except BadExampleError as error:
+                bad.report(error)
+        return written
 
     def _positions(self, view: View) -> int:
         seconds = clip_seconds(view.example)
@@ -110,15 +121,13 @@ class LengthEstimator:
         example, modality = view
         if example.plain:
             return _Written(example.target, len(self.prompt.plain("")))
+        target = example.target or None  # a template need not print a turn without a text
         if modality == "text":
             # One more than it takes: a run goes on with the batches that it was begun with.
-            return _Written(self.prompt.conversation_text(example.question, example.target, example.system), 1)
+            return _Written(self.prompt.conversation_text(example.question, target, example.system), 1)
         before = self.prompt.speech(example.system).before
-        return _Written(self.prompt.spoken_text(example.target, example.system), len(before) - 1)
+        return _Written(self.prompt.spoken_text(target, example.system), len(before) - 1)
 
-    def _count(self, written: Sequence[_Written]) -> list[int]:
+    def _ids(self, written: Sequence[_Written]) -> list[list[int]]:
         """Tokens of each; one call of the tokenizer for all."""
-        if not written:
-            return []
-        ids = self.prompt.tokenize([text for text, _ in written])
-        return [more + len(row) for (_, more), row in zip(written, ids, strict=True)]
+        return self.prompt.tokenize([text for text, _ in written]) if written else []

@@ -93,9 +93,9 @@ class ViewDataset(Dataset[Batch | Unread]):
                 other = (last.view + offset) % len(self.views)
                 if self.views[other].modality == self.views[last.view].modality:
                     self._append(Pick(last.epoch, other), rows, skipped)
+            return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)
         except BadExampleError as error:
             return Unread([error], fatal=True)
-        return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)
 
     def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
         try:

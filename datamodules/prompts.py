@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .chat_template import ChatTemplate
+from .chat_template import DAY, ChatTemplate, TemplateRefusalError
 from .pieces import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ SPEECH_INSTRUCTION = "\nPlease directly answer the questions in the user's speec
 """LLaMA-Omni's text after the speech in the user turn (its template for Llama 3)."""
 
 _AUDIO = "\u241eAUDIO\u241e"
-_FIXED_DATE = "26 Jul 2024"  # Llama 3's template prints today's date unless told one: runs must not depend on the day
 _SYSTEMS = 1024
 
 
@@ -75,7 +74,7 @@ class ChatPrompt:
         self.speech_instruction = speech_instruction
         self.text_instruction = text_instruction
         self.system = system
-        self.template = ChatTemplate(tokenizer, {"date_string": _FIXED_DATE, **(template_options or {})}, system)
+        self.template = ChatTemplate(tokenizer, {"date_string": f"{DAY:%d %b %Y}", **(template_options or {})}, system)
         self.end_id = self.template.end_id
         self._marker_id, self._marker = _plainest_special(tokenizer)
         self._speech: dict[str | None, SpeechPrompt] = {}
@@ -98,8 +97,10 @@ class ChatPrompt:
         prompt, whole = self.tokenize(rendered)
         return Conversation(whole, _shared(prompt, whole))
 
-    def conversation_text(self, question: str, target: str, system: str | None = None) -> str:
+    def conversation_text(self, question: str, target: str | None, system: str | None = None) -> str:
         """What :meth:`conversation` makes ids of."""
+        if target is None:
+            return self.template.prompt(question + self.text_instruction, self._system(system))
         return self.template.conversation(question + self.text_instruction, target, self._system(system)).whole
 
     def speech(self, system: str | None = None) -> SpeechPrompt:
@@ -108,7 +109,10 @@ class ChatPrompt:
         if key not in self._speech:
             if len(self._speech) >= _SYSTEMS:
                 self._speech.clear()
-            head, _, tail = self.template.prompt(_AUDIO + self.speech_instruction, key).partition(_AUDIO)
+            head, *tails = self.template.prompt(_AUDIO + self.speech_instruction, key).split(_AUDIO)
+            if len(tails) != 1:
+                raise TemplateRefusalError(f"{_AUDIO!r}, which stands for the audio, is part of another text")
+            tail = tails[0]
             place = self._ids(head).count(self._marker_id)  # the head may hold the same token
             before, after = self._split(self._ids(head + self._marker + tail), place)
             self._speech[key] = SpeechPrompt(before, after)
@@ -122,9 +126,11 @@ class ChatPrompt:
         ids = self._split(self._ids(self.spoken_text(target, system)))[1]
         return Conversation(ids, _shared(prompt, ids))
 
-    def spoken_text(self, target: str, system: str | None = None) -> str:
+    def spoken_text(self, target: str | None, system: str | None = None) -> str:
         """What :meth:`spoken_conversation` makes ids of: one token in the place of the audio, then the rest."""
         question = _AUDIO + self.speech_instruction
+        if target is None:
+            return self._marker + self.template.prompt(question, self._system(system)).partition(_AUDIO)[2]
         whole = self.template.conversation(question, target, self._system(system)).whole
         return self._marker + whole.partition(_AUDIO)[2]
 

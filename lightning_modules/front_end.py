@@ -25,6 +25,7 @@ class FrontEnd:
         extract: Waveform (samples,) to features (C, F), at the clip's true length.
         num_positions: Feature length F to the number of LLM positions of the clip, at least 1.
         text_twins: Whether speech rows must come with their text twins.
+        vocabulary: Token ids that have an embedding; None while the LLM's weights are not loaded.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -34,6 +35,7 @@ class FrontEnd:
     extract: Callable[[Tensor], Tensor]
     num_positions: Callable[[int], int]
     text_twins: bool = False
+    vocabulary: int | None = None
     _encoder: SpeechEncoder | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -58,7 +60,12 @@ class FrontEnd:
 
     @classmethod
     def of(
-        cls, tokenizer: PreTrainedTokenizerBase, encoder: SpeechEncoder, adaptor: Adaptor, text_twins: bool
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        encoder: SpeechEncoder,
+        adaptor: Adaptor,
+        text_twins: bool,
+        vocabulary: int | None = None,
     ) -> FrontEnd:
         """The front end of a model; needs no weights."""
         return cls(
@@ -69,5 +76,6 @@ class FrontEnd:
             extract=encoder.extractor(),
             num_positions=PositionCount(encoder.length_rule(), adaptor.length_rule()),
             text_twins=text_twins,
+            vocabulary=vocabulary,
             _encoder=encoder,
         )

@@ -119,7 +119,8 @@ class SpeechLLM(TrainedParts):
     def front_end(self) -> FrontEnd:
         """What the data module needs to know; available before any weights are loaded."""
         twins = any(objective.needs_twins for objective in self._objectives())
-        return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins)
+        rows = None if self.llm is None else self.llm.get_input_embeddings().weight.shape[0]
+        return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins, rows)
 
     def configure_callbacks(self) -> list[Callback]:
         """None; the first hook that knows the Trainer, before ranks meet or weights are read: refuses what it must."""

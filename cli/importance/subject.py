@@ -19,6 +19,7 @@ class TextFrontEnd:
     """What the data needs of a model that cannot listen."""
 
     tokenizer: Any
+    vocabulary: int | None = None
     sampling_rate: int = 16000
     feature_dim: int = 1
     positions_per_second: float = 12.5
@@ -118,7 +119,7 @@ def load_subject(name: str, device: str | None = None, dtype: str = "float32", o
             f"{owner}: {name} cannot be loaded ({str(error).splitlines()[0]}); allowed: {allowed}"
         ) from error
     check_vocabulary(llm, tokenizer, f"{owner}: {name}")
-    return Subject(name, llm.to(where).eval(), TextFrontEnd(tokenizer))
+    return Subject(name, llm.to(where).eval(), TextFrontEnd(tokenizer, llm.get_input_embeddings().weight.shape[0]))
 
 
 def _from_run(path: Path, device: str | None, dtype: Any, owner: str) -> Subject:

@@ -27,6 +27,7 @@ class EnergyFrontEnd:
     positions_per_second: float = 10.0
     fingerprint: str = "energy"
     text_twins: bool = False
+    vocabulary: int | None = None
 
     def extract(self, waveform: Tensor) -> Tensor:
         frames = waveform[: len(waveform) // 160 * 160].reshape(-1, 160)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from textkeep.cli.assets import locate
+from textkeep.datamodules.bad_examples import BadExampleError
 from textkeep.datamodules.prompts import SPEECH_INSTRUCTION, ChatPrompt
 
 QUESTIONS = ["What is the capital of France?", "2 + 2 = ?", "Wie heißt du?", "\u4f60\u597d", "a  b", "'tis", "5"]
@@ -102,6 +103,41 @@ def test_the_prompt_does_not_depend_on_the_day(tiny_tokenizer: Any) -> None:
     assert tiny_tokenizer.decode(ChatPrompt(dated).text("What?")) == "26 Jul 2024What?"
     chosen = ChatPrompt(dated, template_options={"date_string": "1 May 2020"})
     assert tiny_tokenizer.decode(chosen.text("What?")) == "1 May 2020What?"
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("{{ strftime_now('%B %d, %Y') }}", "July 26, 2024"),
+        ('{{ strftime_now( "%Y-%m-%d" ) }}', "2024-07-26"),
+        ("{%- set d = strftime_now('%d')|int %}{%- if strftime_now is defined %}{{ d - 1 }}{% endif %}", "25"),
+    ],
+)
+def test_a_template_that_asks_for_today_is_told_a_fixed_day(tiny_tokenizer: Any, printed: str, expected: str) -> None:
+    template = printed + "|{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    dated = with_template(tiny_tokenizer, template)
+    for prompt in (
+        ChatPrompt(dated),
+        ChatPrompt(with_template(tiny_tokenizer, {"default": template, "rag": "x"})),  # type: ignore[arg-type]
+        ChatPrompt(tiny_tokenizer, template_options={"chat_template": template}),
+    ):
+        assert tiny_tokenizer.decode(prompt.text("What?")) == f"{expected}|What?"
+        assert tiny_tokenizer.decode(prompt.text("<What>")) == f"{expected}|<What>"
+        assert tiny_tokenizer.decode(prompt.speech().before) == f"{expected}|"
+
+
+def test_a_text_that_holds_a_stand_in_is_refused_with_its_place(tiny_tokenizer: Any) -> None:
+    from textkeep.datamodules.chat_template import refusals_at
+
+    prompt = ChatPrompt(tiny_tokenizer)
+    for system, ask in (("\u241eANSWER\u241e", prompt.text), ("\u241eAUDIO\u241e", prompt.spoken_conversation)):
+        with pytest.raises(BadExampleError, match=r"^train\.jsonl:7: "), refusals_at("train.jsonl:7"):
+            ask("Paris", system=system)
+    odd = "\u241eANSWER\u241e \u241eAUDIO\u241e"
+    found = prompt.conversation(odd, odd)
+    assert found.ids == chat(tiny_tokenizer, ("user", odd), ("assistant", odd))[: len(found.ids)]
+    spoken = prompt.spoken_conversation(odd)
+    assert spoken.ids[spoken.answer :] == found.ids[found.answer :]
 
 
 def answer_text(tokenizer: Any, template: str) -> str:
