@@ -83,6 +83,9 @@ def _csv_records(
             until = f" at line {lines.number}" if lines.number > first else ""
             detail = f"not CSV ({error}{until}); allowed: quotes that are closed, and doubled inside"
             on_bad(BadLineError("bad csv", f"{path}:{first}", detail))
+            for line in range(first + 1, lines.number + 1):  # a quote that is never closed takes all that follow it
+                lost = f"lost with line {first}, where a quote opens; allowed: quotes that are closed"
+                on_bad(BadLineError("bad csv", f"{path}:{line}", lost))
             yield first, None
             continue
         if cells is None:
