@@ -171,6 +171,8 @@ def _shared(prompt: list[int], whole: list[int]) -> int:
 def _plainest_special(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
     """Id and text of a special token that takes no white space from its neighbours: it stands for the audio."""
     added = [(i, token) for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content]
+    if not added:  # a tokenizer in Python whose vocabulary begins with them (ByT5's)
+        return int(tokenizer.eos_token_id), str(tokenizer.eos_token)
     order = {i: (token.lstrip + token.rstrip + token.single_word, token.normalized) for i, token in added}
     number, token = min(added, key=lambda pair: order[pair[0]])
     return number, token.content

@@ -210,3 +210,20 @@ def test_it_travels_to_spawned_workers(tiny_tokenizer: Any) -> None:
     there = pickle.loads(pickle.dumps(prompt))
     assert there.conversation("What?", " Paris") == prompt.conversation("What?", " Paris")
     assert there.speech() == prompt.speech()
+
+
+def test_a_tokenizer_that_marks_no_added_token_special() -> None:
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    prompt = ChatPrompt(tokenizer, speech_instruction="Answer.")
+    whole = chat(tokenizer, ("user", "Why?"), ("assistant", "So."))
+    found = prompt.conversation("Why?", "So.")
+    assert (found.ids, prompt.end_id) == (whole, tokenizer.eos_token_id)
+    assert found.ids[: found.answer] == chat(tokenizer, ("user", "Why?"), add_generation_prompt=True)
+    assert tokenizer.decode(prompt.speech().before) == "user:"
+    assert prompt.spoken_conversation("So.").ids[-len("So.") - 1 :] == prompt.answer("So.")
