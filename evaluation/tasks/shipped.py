@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...foundation.json_lines import json_objects
+# lm-eval runs this file by its path, outside of any package.
+from textkeep.foundation.json_lines import json_objects
 
 FOLDER = Path(__file__).resolve().parents[2] / "datamodules" / "spoken_facts"
 
