@@ -95,6 +95,7 @@ def plan(row: Mapping[str, Any], cast: Cast, suffix: str, attempt: int = 0) -> J
     text = voice_text(row)
     # The name changes with whatever changes the sound: an old clip is never taken for a new one.
     recipe = json.dumps([text, str(voice), rate, pitch])
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    # Ids of another script lose all their letters here, and the digest alone must tell 100,000 of them apart.
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[: 8 if key.isascii() else 16]
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", key)
     return Job(key, text, voice, rate, pitch, f"clips/{stem}-{digest}.{suffix}")

@@ -108,6 +108,15 @@ def test_jitter_changes_speed_and_pitch_by_id_and_is_off_by_default() -> None:
     assert still.clip != jobs[0].clip
 
 
+def test_lines_whose_ids_are_of_another_script_have_clips_of_their_own() -> None:
+    cast = Cast((Voice("flite", "slt"),))
+    # Two of 100,000 lines whose recipes begin with the same eight digits.
+    lines = [{"id": "\u977a\u4e01", "question": "38810"}, {"id": "\u647a\u4e04", "question": "92914"}]
+    assert len({plan(line, cast, "ogg").clip for line in lines}) == 2
+    known = plan({"id": "a b", "question": "38810"}, cast, "ogg")  # clips that are there keep their names
+    assert known.clip == "clips/a-b-9e4e0e93.ogg"
+
+
 def test_the_voice_says_the_spoken_text_without_signs() -> None:
     assert (
         voice_text({"question": "Which element is Fe?", "spoken": "Which element is F E?"}) == "Which element is F E?"
