@@ -7,6 +7,7 @@ search path to set. Its functions are not safe in threads; use one engine a proc
 from __future__ import annotations
 
 import ctypes
+import unicodedata
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +27,34 @@ DIPHONE_VOICE = "kal16"
 """The voice that has no pitch without the feature; the others fall back on their statistical models."""
 
 NOISE_SEED = 1
+
+_WRITTEN = {
+    "'": "\u2018\u2019\u02bc",
+    '"': "\u201c\u201d\u201e\u00ab\u00bb",
+    "-": "\u2010\u2011\u2013\u2014",
+    "/": "\u2044",
+}
+_LETTERS = {
+    "ss": "\u00df",
+    "ae": "\u00e6",
+    "oe": "\u0153",
+    "o": "\u00f8",
+    "l": "\u0142",
+    "d": "\u0111\u00f0",
+    "th": "\u00fe",
+    "i": "\u0131",
+}
+SPELLED = str.maketrans(
+    {sign: plain for plain, signs in _WRITTEN.items() for sign in signs}
+    | {letter: plain for plain, letters in _LETTERS.items() for letter in letters}
+    | {
+        letter.upper(): plain.capitalize()
+        for plain, letters in _LETTERS.items()
+        for letter in letters
+        if plain not in ("ss", "i")
+    }
+)
+"""Quotes, dashes and letters that are no accented ones, as English writes them."""
 
 
 class _Wave(ctypes.Structure):
@@ -88,7 +117,7 @@ class FliteEngine:
         """Say a text; see ``SpeechEngine.synthesize``.
 
         Raises:
-            ValueError: If the voice is unknown or made no sound.
+            ValueError: If the voice is unknown, cannot read the text or made no sound.
         """
         if voice not in MEAN_PITCH:
             raise ValueError(f"flite has no voice {voice!r}; allowed: {', '.join(self.voices)}")
@@ -101,7 +130,7 @@ class FliteEngine:
             self._flite.flite_feat_remove(features, PITCH_FEATURE)
         # The voices' breath is noise from the C library: seeded, a text sounds the same in every run.
         self._flite.srand(NOISE_SEED)
-        wave = self._flite.flite_text_to_wave(text.encode("ascii", "replace"), speaker)
+        wave = self._flite.flite_text_to_wave(english_letters(text).encode("ascii"), speaker)
         if not wave or wave.contents.num_samples <= 0:
             raise ValueError(f"flite:{voice} made no sound of {text!r}")
         samples = np.ctypeslib.as_array(wave.contents.samples, (wave.contents.num_samples,))
@@ -109,3 +138,17 @@ class FliteEngine:
         sampling_rate = int(wave.contents.sample_rate)
         self._flite.delete_wave(wave)
         return waveform, sampling_rate
+
+
+def english_letters(text: str) -> str:
+    """A text in the characters that flite knows: without accents, with plain quotes and dashes.
+
+    Raises:
+        ValueError: If it holds letters of another script, of which there would be no sound.
+    """
+    plain = unicodedata.normalize("NFKD", text.translate(SPELLED))
+    found = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    if unknown := [letter for letter in found if letter.isalnum() and not letter.isascii()]:
+        allowed = 'English text, or a "spoken" beside the question that says it in English letters'
+        raise ValueError(f"flite cannot say {unknown[0]!r} of {text!r}; allowed: {allowed}")
+    return "".join(letter if letter.isascii() else " " for letter in found)

@@ -124,3 +124,29 @@ def test_kokoro_is_understood_by_whisper(tmp_path: Path) -> None:
     assert len(slow) > 1.1 * len(plain)
     with pytest.raises(ValueError, match="kokoro has no voice 'nobody'; allowed: af_"):
         engine.synthesize("Hello", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("What is 2 + 2?", "What is 2 + 2?"),
+        ("Don\u2019t \u201csay\u201d it \u2013 now\u2026", 'Don\'t "say" it - now...'),
+        ("S\u00e3o Tom\u00e9, Z\u00fcrich, \u00c5rhus", "Sao Tome, Zurich, Arhus"),
+        ("\u0141\u00f3d\u017a, \u00c6r\u00f8, Stra\u00dfe", "Lodz, Aero, Strasse"),
+        ("5 \u20ac \U0001f389", "5    "),
+    ],
+)
+def test_flite_gets_english_letters(text: str, said: str) -> None:
+    from textkeep.cli.speak.flite import english_letters
+
+    assert english_letters(text) == said
+
+
+@pytest.mark.parametrize(
+    "text", ["\u4f60\u597d\uff1f", "What is \u039b?", "\u041c\u043e\u0441\u043a\u0432\u0430", "\u0661\u0662"]
+)
+def test_flite_refuses_another_script(text: str) -> None:
+    from textkeep.cli.speak.flite import english_letters
+
+    with pytest.raises(ValueError, match=r'flite cannot say .*; allowed: English text, or a "spoken"'):
+        english_letters(text)
