@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import tempfile
 import traceback
@@ -217,6 +218,11 @@ def run_verb(verb: str, argv: list[str]) -> int:
             path = state.directory.path / ERROR_FILE
             path.write_text(traceback.format_exc(), encoding="utf-8")
             print(f"traceback: {path}", file=sys.stderr)
+        if isinstance(error, pickle.UnpicklingError):
+            raise CommandError(
+                "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "
+                "code; allowed: one of `textkeep fit`, or --weights_only false if you trust whoever made it"
+            ) from error
         if isinstance(error, MisconfigurationException) or said_by_lightning(error):
             raise CommandError(one_line(error)) from error
         raise

@@ -84,7 +84,10 @@ def load_listener(source: Path, device: str | None, verb: str) -> Any:
         raise CommandError(f"{verb}: {source} does not exist; {ALLOWED}")
     try:
         return SpeechLLM.from_run(source, map_location=where).to(where)
-    except (pickle.UnpicklingError, EOFError) as error:
+    except pickle.UnpicklingError as error:
+        reason = "its checkpoint holds objects besides numbers, texts and tensors, and making them could run code"
+        raise CommandError(f"{verb}: {source} cannot be loaded: {reason}; {ALLOWED} of `textkeep`") from error
+    except EOFError as error:
         reason = "its checkpoint is empty, cut short, or no checkpoint at all"
         raise CommandError(f"{verb}: {source} cannot be loaded: {reason}; {ALLOWED}") from error
     except (KeyError, TypeError) as error:

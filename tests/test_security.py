@@ -61,6 +61,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     trap, checkpoint = tmp_path / "ran", tmp_path / "evil.ckpt"
     torch.save({"state_dict": {}, "hyper_parameters": {}, "x": Evil(trap)}, checkpoint)
     assert main(["ask", str(checkpoint), "--text", "hi"]) == 2
+    assert "could run code; allowed: a run directory" in capsys.readouterr().err
     settings = {
         "trainer": {"accelerator": "cpu", "max_steps": 1, "logger": False, "default_root_dir": str(tmp_path / "run")},
         "model": {
@@ -72,8 +73,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     }
     (tmp_path / "q.jsonl").write_text('{"id": "a", "question": "Who?", "answers": ["x"]}\n')
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - in whatever way; it must not run
-        assert main(["fit", "--config", str(tmp_path / "c.yaml"), "--ckpt_path", str(checkpoint)]) == 0
+    assert main(["fit", "--config", str(tmp_path / "c.yaml"), "--ckpt_path", str(checkpoint)]) == 2
+    assert "could run code; allowed: one of `textkeep fit`" in capsys.readouterr().err
     assert not trap.exists()
     assert main(["fit", "--config", str(tmp_path / "c.yaml"), "--ckpt_path", "https://example.org/x.ckpt"]) == 2
     assert "no file https" in capsys.readouterr().err
