@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ FREE = {"adaptor_lr", "rates", "dropout", "snapshot", "source"}
 """Inside them: how fast it learns, and where files lie (their content is checked by its hash). These may change."""
 DEFAULT_TUNING = {"class_path": "FullFineTuning", "init_args": {}}
 """What ``model.tuning: null`` means."""
+DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {"alpha": lambda options: 2 * options["r"]}
+"""What null stands for where it hangs on another option: LoRA's scale."""
 WEIGHTS = ("llm", "encoder.source")
 MOST_SHOWN = 3
 
@@ -78,13 +80,18 @@ def _changes(name: str, saved: Any, given: Any) -> Iterator[str]:
             return
         old, new = _options(saved), _options(given)
         for option in old:
-            if option in new and option not in FREE:
+            if option in new and option not in FREE and _meant(option, old) != _meant(option, new):
                 yield from _changes(f"{name}.{option}", old[option], new[option])
     elif _is_class(saved) or _is_class(given):
         if all(value is None or _is_class(value) for value in (saved, given)):
             yield _both(name, _kind(saved), _kind(given))
     elif _plain(saved) and _plain(given) and _comparable(saved) != _comparable(given):
         yield _both(name, saved, given)
+
+
+def _meant(option: str, options: Mapping[str, Any]) -> Any:
+    value = options[option]
+    return DERIVED[option](options) if value is None and option in DERIVED else value
 
 
 def _is_class(value: Any) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from textkeep.lightning_modules.structure import check_shapes, check_structure, other_weights
+from textkeep.lightning_modules import LoRA
+from textkeep.lightning_modules.structure import DERIVED, check_shapes, check_structure, other_weights
 
 LORA = {"r": 4, "alpha": None, "dropout": 0.0, "targets": None, "gate": None, "adaptor_lr": None, "rates": None}
 SETTINGS: dict[str, Any] = {
@@ -50,6 +51,7 @@ MAY_CHANGE: dict[str, tuple[str, Any]] = {
     "learning rate": ("tuning.adaptor_lr", 0.1),
     "dropout": ("tuning.dropout", 0.1),
     "place of the encoder": ("encoder.source", "elsewhere/w"),
+    "what null means, said": ("tuning.alpha", 8),
     "optimizer": ("optimizer.lr", 0.2),
     "schedule": ("lr_schedule", "linear"),
     "module of a class": ("tuning.class_path", "textkeep.lightning_modules.tuning.lora.LoRA"),
@@ -81,6 +83,10 @@ def test_a_change_of_structure_is_told_with_both_values(case: str) -> None:
 def test_what_is_no_structure_may_change(case: str) -> None:
     check_structure({"hyper_parameters": SETTINGS}, changed(*MAY_CHANGE[case]))
     check_structure({"hyper_parameters": changed(*MAY_CHANGE[case])}, SETTINGS)
+
+
+def test_what_null_means_is_what_the_strategy_takes() -> None:
+    assert DERIVED["alpha"]({"r": 6}) == LoRA(r=6).alpha
 
 
 def test_masks_are_compared_below_their_classes() -> None:
