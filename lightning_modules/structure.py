@@ -13,7 +13,9 @@ FREE = {"adaptor_lr", "rates", "dropout", "snapshot", "source"}
 """Inside them: how fast it learns, and where files lie (their content is checked by its hash). These may change."""
 DEFAULT_TUNING = {"class_path": "FullFineTuning", "init_args": {}}
 """What ``model.tuning: null`` means."""
-DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {"alpha": lambda options: 2 * options["r"]}
+DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "alpha": lambda options: 2 * options["r"] if "r" in options else None
+}
 """What null stands for where it hangs on another option: LoRA's scale."""
 WEIGHTS = ("llm", "encoder.source")
 MOST_SHOWN = 3

@@ -87,6 +87,8 @@ def test_what_is_no_structure_may_change(case: str) -> None:
 
 def test_what_null_means_is_what_the_strategy_takes() -> None:
     assert DERIVED["alpha"]({"r": 6}) == LoRA(r=6).alpha
+    own = {**SETTINGS, "tuning": {"class_path": "my.Tuning", "init_args": {"alpha": None}}}
+    check_structure({"hyper_parameters": own}, copy.deepcopy(own))  # a class without a rank
 
 
 def test_masks_are_compared_below_their_classes() -> None:
