@@ -1,14 +1,41 @@
-"""How an adaptor that no file gives starts."""
+"""How an adaptor begins: from a file, or with values of its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from .adaptor_file import load_adaptor
 from .adaptors import Adaptor
 from .encoders import SpeechEncoder
 from .precision import at_least_float32, default_dtype
+
+
+def begin_adaptor(
+    adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, vocabulary: int, weights: Path | None = None
+) -> None:
+    """Builds an adaptor between encoder and LLM, in torch's default type, with its first values.
+
+    Args:
+        adaptor: To be built in place.
+        encoder: With its weights.
+        llm: With its weights.
+        vocabulary: Number of token ids that have an embedding in use.
+        weights: File of :func:`save_adaptor` to begin from; None draws them, at the LLM's embedding norm.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is none of this adaptor behind this encoder.
+    """
+    with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values
+        adaptor.build(encoder.output_dim, llm.get_input_embeddings().weight.shape[1])
+    adaptor.to(torch.get_default_dtype())
+    if weights is None:
+        start_at_embedding_norm(adaptor, encoder, llm, vocabulary)
+    else:
+        load_adaptor(weights, adaptor, encoder)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which strategies and objectives go together; what does not is refused when the model is built, with the reason."""
+"""Which strategies and objectives go together, and what they need to begin; the rest is refused with the reason."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def check_combination(tuning: Tuning, objectives: Sequence[Objective]) -> None:
     tuning.check(objectives)
     for objective in objectives:
         objective.check(tuning)
+
+
+def check_measured(tuning: Tuning) -> None:
+    """Refuses to train while the strategy waits for a measurement of importance.
+
+    Raises:
+        RuntimeError: With what makes the measurement.
+    """
+    waiting = [name for name, user in tuning.importance_users().items() if user.waiting]
+    if waiting:
+        raise RuntimeError(
+            f"model.tuning.{waiting[0]} waits for a measurement of importance: "
+            "add the callback TuningImportance to the Trainer, or give a snapshot instead of a probe"
+        )

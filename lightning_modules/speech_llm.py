@@ -12,13 +12,12 @@ from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from .adaptor_file import load_adaptor
-from .adaptor_start import start_at_embedding_norm
+from .adaptor_start import begin_adaptor
 from .adaptors import Adaptor
 from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
-from .combination import check_combination
+from .combination import check_combination, check_measured
 from .encoders import SpeechEncoder
 from .front_end import FrontEnd
 from .frozen_state import frozen_hash, frozen_names
@@ -37,7 +36,7 @@ from .supported_trainer import check_supported
 from .token_normalizer import TokenNormalizer
 from .trained_parts import TrainedParts
 from .tuning import FullFineTuning, Tuning
-from .vocabulary import check_vocabulary
+from .vocabulary import check_vocabulary, load_tokenizer
 
 
 class SpeechLLM(TrainedParts):
@@ -93,18 +92,7 @@ class SpeechLLM(TrainedParts):
         if max_new_tokens < 1:
             raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
-        path = resolve_pretrained(llm)
-        with reading("model.llm", llm):
-            self.tokenizer = AutoTokenizer.from_pretrained(path)
-        if self.tokenizer.chat_template is None:
-            raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
-        if self.tokenizer.eos_token is None:
-            raise ValueError(
-                f"model.llm: the tokenizer of '{llm}' has no end-of-sequence token; "
-                "allowed: one with eos_token in its tokenizer_config.json"
-            )
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer = load_tokenizer(llm)
         if adaptor_weights is not None:
             resolve_pretrained(adaptor_weights)  # a missing asset is an error before anything is loaded
         self.llm: Any = None
@@ -136,14 +124,8 @@ class SpeechLLM(TrainedParts):
             self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
-        with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values
-            self.adaptor.build(self.encoder.output_dim, self.llm.get_input_embeddings().weight.shape[1])
-        self.adaptor.to(dtype)
-        if self.adaptor_weights is None:
-            start_at_embedding_norm(self.adaptor, self.encoder, self.llm, len(self.tokenizer))
-        else:
-            weights = Path(resolve_pretrained(self.adaptor_weights))
-            load_adaptor(weights, self.adaptor, self.encoder)
+        weights = None if self.adaptor_weights is None else Path(resolve_pretrained(self.adaptor_weights))
+        begin_adaptor(self.adaptor, self.encoder, self.llm, len(self.tokenizer), weights)
         self._reference = ReferenceLLM(path, self.llm, self.tuning)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)
@@ -313,12 +295,7 @@ class SpeechLLM(TrainedParts):
 
     def on_train_start(self) -> None:
         """Refuses to begin while the tuning waits for a measurement; callbacks have had their turn."""
-        waiting = [name for name, user in self.tuning.importance_users().items() if user.waiting]
-        if waiting:
-            raise RuntimeError(
-                f"model.tuning.{waiting[0]} waits for a measurement of importance: "
-                "add the callback TuningImportance to the Trainer, or give a snapshot instead of a probe"
-            )
+        check_measured(self.tuning)
 
     def apply_layer_rates(self) -> None:
         """Brings the running optimizer in line with the tuning's layer-wise rates, after they have been measured."""

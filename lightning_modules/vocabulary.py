@@ -1,12 +1,38 @@
-"""Whether tokenizer and LLM fit each other."""
+"""The tokenizer of an LLM, and whether the two fit each other."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .pretrained import reading, resolve_pretrained
 
 _NAMED = ("bos_token", "eos_token", "pad_token")
+
+
+def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of an LLM that holds conversations; without a padding token it pads with the end of sequence.
+
+    Args:
+        llm: Hub id, folder or ``asset:`` name.
+
+    Raises:
+        ValueError: If it cannot be read, has no chat template, or no end-of-sequence token.
+    """
+    path = resolve_pretrained(llm)
+    with reading("model.llm", llm):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    if tokenizer.chat_template is None:
+        raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
+    if tokenizer.eos_token is None:
+        raise ValueError(
+            f"model.llm: the tokenizer of '{llm}' has no end-of-sequence token; "
+            "allowed: one with eos_token in its tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
