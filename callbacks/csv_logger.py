@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from argparse import Namespace
 from collections.abc import Mapping
@@ -123,20 +124,30 @@ class RunCSVLogger(Logger):
         self.save()
 
     def _open(self, first_step: int | None) -> None:
-        """Takes over an existing file, without the rows after the step that is logged first."""
+        """Takes over an existing file, without damaged rows and those after the step that is logged first."""
         self._folder.mkdir(parents=True, exist_ok=True)
         rows = self._rows()
         self._columns = list(rows[0]) if rows else [STEP]
-        if first_step is not None and self._forget_later:
-            kept = [row for row in rows if not row.get(STEP) or int(row[STEP]) <= first_step]
-            if len(kept) < len(rows):
-                self._rewrite(kept)
+        kept = [row for row in rows if self._stays(row, first_step)]
+        if len(kept) < len(rows) or not self._ends_whole():
+            self._rewrite(kept)
+
+    def _stays(self, row: Mapping[str, Any], first_step: int | None) -> bool:
+        step = row.get(STEP) or ""
+        if None in row or not (step == "" or step.isdecimal()):  # more fields than names, or no number: half a row
+            return False
+        return first_step is None or not self._forget_later or not step or int(step) <= first_step
+
+    def _ends_whole(self) -> bool:
+        """Whether the last row was written to its end."""
+        return not self._path.is_file() or self._path.read_bytes()[-1:] in (b"", b"\n")
 
     def _rows(self) -> list[dict[str, Any]]:
+        """The rows of the file; a last one that was cut off (a full disk, a machine that went down) is none."""
         if not self._path.is_file():
             return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        text = self._path.read_bytes().decode("utf-8", errors="replace").replace("\0", "")
+        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         assert self._columns is not None

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -208,8 +209,8 @@ def continue_config(directory: Path, text: str, step: int) -> None:
         step: At which it begins.
     """
     path = directory / CONFIG_FILE
-    before = path.read_text(encoding="utf-8")
-    old, new = yaml.safe_load(before), yaml.safe_load(text)
+    before = path.read_text(encoding="utf-8", errors="replace")
+    old, new = _mapping(before), yaml.safe_load(text)
     new["ckpt_path"] = old.get("ckpt_path")
     if new == old:
         return
@@ -220,3 +221,12 @@ def continue_config(directory: Path, text: str, step: int) -> None:
     mark = before.splitlines(keepends=True)[0] if before.startswith("#") else ""
     with replacing(path) as temporary:
         temporary.write_text(mark + yaml.safe_dump(new, sort_keys=False), encoding="utf-8")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """What a YAML file says; nothing if it is damaged."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}

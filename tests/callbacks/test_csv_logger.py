@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 import torch
 
 from textkeep.callbacks import RunCSVLogger
@@ -70,3 +71,23 @@ def test_a_test_of_an_earlier_checkpoint_drops_no_later_one(tmp_path: Path) -> N
         logger.log_metrics({"test/text_ce": step}, step=step)
         logger.finalize("success")
     assert [row["step"] for row in rows(tmp_path)] == ["60", "30"]
+
+
+@pytest.mark.parametrize("rest", ["", "1,0.", "1", "x,y\n", "1,2,3,4\n", "\0\0\0\0", "\0\0\n"])
+def test_rows_that_were_cut_off_are_left_out(rest: str, tmp_path: Path) -> None:
+    whole = "step,loss\n0,3.0\n"
+    (tmp_path / "metrics.csv").write_text(whole + rest)
+    logger = RunCSVLogger(tmp_path, flush_every=1)
+    logger.log_metrics({"loss": 2.0}, step=1)
+    logger.log_metrics({"late": 5.0}, step=2)
+    found = [row for row in rows(tmp_path) if row["step"]]
+    assert [row["step"] for row in found] == ["0", "1", "2"]
+    assert [row["loss"] for row in found] == ["3.0", "2.0", ""]
+
+
+@pytest.mark.parametrize("content", ["", "ste"])
+def test_a_file_without_a_whole_header_begins_anew(content: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(content)
+    logger = RunCSVLogger(tmp_path, flush_every=1)
+    logger.log_metrics({"loss": 2.0}, step=1)
+    assert rows(tmp_path) == [{"step": "1", "loss": "2.0"}]

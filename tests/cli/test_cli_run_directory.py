@@ -197,3 +197,11 @@ def test_a_continued_run_has_its_present_config_and_keeps_the_one_before(tmp_pat
     continue_config(tmp_path, yaml.safe_dump({**same, "trainer": {"max_steps": 12}}), 8)  # 8 again, after a crash
     assert yaml.safe_load((tmp_path / "config.until_step=000008.yaml").read_text()) == first
     assert yaml.safe_load(path.read_text())["trainer"] == {"max_steps": 12}
+
+
+@pytest.mark.parametrize("damaged", ["", "trainer: {max_st", "\0\0", "a: b: c", "- 1"])
+def test_a_damaged_config_stays_beside_the_one_of_the_continuation(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(damaged)
+    continue_config(tmp_path, yaml.safe_dump({"trainer": {"max_steps": 8}}), 4)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"trainer": {"max_steps": 8}, "ckpt_path": None}
+    assert (tmp_path / "config.until_step=000004.yaml").read_text() == damaged
