@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from ..evaluation import shown_p
-from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, ProbeOptions, Snapshot, compare
+from ..importance import DEFAULT_ESTIMATORS, ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
 from ..importance.summary import SummaryFile, metric_values, summary_line
 from .heat_maps import HeatMaps
 from .probing import acting_weights, measure_probe
@@ -159,7 +159,13 @@ class ImportanceTracker(Callback):
         lines: list[dict[str, Any]] = []
         self._latest = {}
         for name in self._probe_names(trainer, pl_module):
-            snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
+            try:
+                snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
+            except NotFiniteError as error:  # on every rank alike
+                if name not in self._reference_steps:
+                    raise
+                rank_zero_warn(f"{error}; step {step} has no measurement of this probe")
+                continue
             self._latest[name] = snapshot
             if trainer.is_global_zero:
                 lines += self._keep(trainer, name, snapshot)
@@ -248,6 +254,8 @@ def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
     for name in dict.fromkeys(line["probe"] for line in lines):
         line = next(line for line in lines if line["probe"] == name)
         text = f"{name} loss {line['loss']:.3g}"
+        if line["shares_of"]:
+            text += f", shares {line['shares_of']}"
         if line["shift"]:
             js = line["shift"]["metrics"]["js"]
             text += f", {line['estimator']} shift {js['value']:.2g}"

@@ -1,6 +1,7 @@
 """Parameter importance: exact per-example scores of a causal LM's weights, snapshots of them, and how they shift."""
 
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS
+from .finite import NotFiniteError
 from .metrics import METRICS
 from .options import ProbeOptions
 from .probe import probe
@@ -14,6 +15,7 @@ __all__ = [
     "METRICS",
     "Estimate",
     "Matrix",
+    "NotFiniteError",
     "ProbeOptions",
     "Shift",
     "Snapshot",

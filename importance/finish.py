@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from .accumulator import Accumulator
 from .activations import InputNorms
 from .collectives import Ranks, is_sharded
+from .coverage import MOSTLY, by_reason
 from .estimators import ESTIMATORS
+from .finite import require_finite
 from .masks import Selection, scope_groups
 from .options import ProbeOptions
 from .record import Record
@@ -25,7 +27,7 @@ from .snapshot import Matrix, Snapshot
 from .storage import versions
 
 MASKING = "loss on labels != -100 only; padded positions excluded"
-CHECK = "self-test"  # signed scores of the first batch, kept beside the estimators' until the self-test is done
+CHECK = "signed_taylor (self-test)"  # of the first batch, kept beside the estimators' until the self-test is done
 NORMALISATION = "mean over an example's answer tokens, then mean over examples"
 
 
@@ -43,12 +45,14 @@ def build_snapshot(
     """Gathers all ranks and assembles the snapshot.
 
     Raises:
+        NotFiniteError: If a loss or score is infinite or not a number.
         RuntimeError: If the self-test fails.
     """
     if ranks.rank == 0:
         tell_what_is_missing(type(model).__name__, table)
     examples, record = _gathered(accumulator, record, ranks)
-    count = len(record.losses)
+    count, matrices = len(record.losses), [site.name for site in table.sites]
+    require_finite(header["name"], record, examples, matrices)
     _sum_over_ranks(accumulator, norms, ranks)
     accumulator.complete(count)
     errors: dict[str, float] = {}
@@ -74,20 +78,18 @@ def build_snapshot(
         meta={},
     )
     _fill(snapshot, table, accumulator, norms, options, ranks, is_sharded(model))
+    require_finite(header["name"], record, snapshot.totals, matrices)
     snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
     return snapshot
 
 
 def tell_what_is_missing(model: str, table: SiteTable) -> None:
     """Warns of matrices that are not scored: layer shares leave them out."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in table.untapped.items():
-        reasons.setdefault(reason.partition(", shape")[0], []).append(name)
-    if reasons:
+    if reasons := by_reason(table.untapped):
         parts = [f"{reason}: {names[0]}{_and_more(len(names) - 1)}" for reason, names in reasons.items()]
         warnings.warn(
             f"importance: {table.coverage:.1%} of the decoder's parameters in {model} are scored. Not scored: "
-            f"{'; '.join(parts)}",
+            f"{'; '.join(parts)}{'' if table.coverage >= MOSTLY else '. Layer shares are of the scored ones alone'}",
             stacklevel=3,
         )
 

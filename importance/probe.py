@@ -56,7 +56,8 @@ def probe(
 
     Raises:
         ValueError: For bad options, an example without answer tokens, or no example at all.
-        RuntimeError: If a tap did not fire once, or the self-test failed.
+        NotFiniteError: If a loss or a score is infinite or not a number.
+        RuntimeError: If a tap fired more often than its module was called, or the self-test failed.
     """
     settings = ProbeOptions.of(options)
     with torch.inference_mode(False):  # sums made in inference mode could not be added to in the backward pass

@@ -158,6 +158,8 @@ def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
         if estimator not in snapshot.estimators:
             have = ", ".join(snapshot.estimators)
             raise ValueError(f"importance: step {snapshot.step} has no {estimator!r}; it has {have}")
+        if not np.isfinite(snapshot.scores(estimator)).all():
+            raise ValueError(f"importance: step {snapshot.step} has scores of {estimator!r} that are not finite")
     pairs: dict[str, tuple[Any, Any]] = {
         "probe (other examples, answers or tokens)": tuple(s.meta["probe"]["fingerprint"] for s in (before, after)),
         "masking": (before.meta["masking"], after.meta["masking"]),

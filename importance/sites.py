@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ KIND_NAMES: dict[str, tuple[str, ...]] = {
 }
 _KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
 EXTRAS = ("embeddings", "norms")
+NOT_DENSE = "not the weight of a Linear layer"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +111,8 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
 
     Args:
         model: The bare model (see :func:`textkeep.importance.state.unwrap`).
-        include: Any of ``"embeddings"`` (input embedding and output head) and ``"norms"`` (norm weights and biases
-            inside norm modules).
+        include: Any of ``"embeddings"`` (input embedding, output head and other dense matrices outside the blocks) and
+            ``"norms"`` (norm weights and biases inside norm modules).
 
     Raises:
         ValueError: For an unknown extra or a model without decoder blocks.
@@ -191,7 +192,15 @@ def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norm
             covered.add(id(site.stored))
     for path, parameter in block.named_parameters():
         if id(parameter) not in covered and parameter.dim() > 1:
-            table.untapped[clean_name(f"{prefix}.{path}")] = f"not a Linear weight, shape {tuple(parameter.shape)}"
+            what = _what(block.get_submodule(path.rpartition(".")[0]), parameter)
+            table.untapped[clean_name(f"{prefix}.{path}")] = f"{what}, shape {tuple(parameter.shape)}"
+
+
+def _what(owner: nn.Module, parameter: nn.Parameter) -> str:
+    """What a parameter is that is no matrix of a dense layer."""
+    if isinstance(owner, nn.modules.conv._ConvNd):
+        return "convolution"
+    return "fused experts" if parameter.dim() == 3 and "expert" in f"{type(owner).__name__}".lower() else NOT_DENSE
 
 
 def effective_weight_shape(module: nn.Module) -> tuple[int, int]:
@@ -254,19 +263,32 @@ def _outer_norms(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
             yield site
 
 
+def _output_head(model: nn.Module, dense: Sequence[nn.Module]) -> nn.Module | None:
+    """The dense layer that makes the logits, of those outside the blocks: the model's own, else the only one."""
+    getter = getattr(model, "get_output_embeddings", None)
+    named = getter() if getter is not None else None
+    if named is not None:
+        return base_module(named)
+    return base_module(dense[0]) if len(dense) == 1 else None
+
+
 def _embedding_sites(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
-    """Input embeddings and output head outside the blocks; a shared weight is one site, tapped at both ends."""
+    """The matrices outside the blocks: input embeddings, output head, and what else is dense there, under its path.
+
+    A weight that embedding and head share is one site, tapped at both ends.
+    """
     inside = {id(m) for m in blocks.modules()}
     outer = [(n, m) for n, m in model.named_modules() if id(m) not in inside]
     heads = [(n, m) for n, m in _outermost_weights(model) if id(m) not in inside and refusal(m) is None]
     getter = getattr(model, "get_input_embeddings", None)
     words = getter() if getter is not None else None  # position tables are shared by the examples: left out
     tables = {id(m.weight): (n, m) for n, m in outer if isinstance(m, nn.Embedding) and (words is None or m is words)}
+    head = _output_head(model, [module for _, module in heads])
     for name, module in heads:
         twin = tables.pop(id(base_module(module).weight), None)
         label = twin[0] if twin else name
         shape = effective_weight_shape(module)
-        kind = "embedding" if twin else "lm_head"
+        kind = "embedding" if twin else "lm_head" if base_module(module) is head else clean_name(name)
         yield Site(clean_name(f"{label}.weight"), module, kind, None, shape, tied=twin[1] if twin else None)
     for name, embedding in tables.values():
         shape = (embedding.num_embeddings, embedding.embedding_dim)

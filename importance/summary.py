@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..foundation.files import replacing
+from .coverage import by_reason, scored_part
 from .shift import Shift
 from .snapshot import Snapshot
 
@@ -29,6 +30,7 @@ def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dic
         "shares": snapshot.shares(estimator),
         "kinds": snapshot.shares(estimator, "kind"),
         "coverage": snapshot.meta["coverage"],
+        "shares_of": scored_part(snapshot.meta["coverage"], by_reason(snapshot.meta["untapped"])),
         "seconds": snapshot.meta["seconds"],
         "shift": shift.as_dict() if shift else None,
     }

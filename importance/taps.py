@@ -83,9 +83,6 @@ class Taps:
         inputs: Tap inputs of dense sites (needed by signed Taylor).
         keep_outputs: Hand the outputs to the sink too.
         uses: How a forward pass uses each site; by default each is called once.
-
-    Attributes:
-        reached: Indices of the sites that have had a gradient.
     """
 
     def __init__(
@@ -98,7 +95,6 @@ class Taps:
         uses: Sequence[Use] | None = None,
     ) -> None:
         self.sites = sites
-        self.reached: set[int] = set()
         self._sink = sink
         self._outputs, self._inputs, self._keep = outputs, inputs, keep_outputs
         self._uses = uses or [Use(calls=1, lookups=int(site.tied is not None)) for site in sites]
@@ -128,7 +124,6 @@ class Taps:
         """
         fired, self._fired = self._fired, Counter()
         wrong = [key for key in fired if fired[key] > self._expected[key]]
-        self.reached |= {index for _, index in fired}
         heard = {self.sites[index].layer for _, index in fired}
         wrong += [key for key in self._expected if self.sites[key[1]].layer not in heard]
         if wrong:

@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
     """Shares with bars, totals, loss and coverage."""
+    from ...importance.coverage import by_reason, scored_part
+
     shares = snapshot.shares(estimator, group)
     largest = max(shares.values())
     probe = snapshot.meta["probe"]
@@ -90,8 +92,13 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
     )
     rows = ([label, f"{share:.2%}", "█" * round(30 * share / largest)] for label, share in shares.items())
     print_table(title, [group, "share", ""], rows)
-    for name, reason in list(snapshot.meta["untapped"].items())[:5]:
+    untapped = snapshot.meta["untapped"]
+    if part := scored_part(snapshot.meta["coverage"], by_reason(untapped)):
+        print(f"shares are {part}")
+    for name, reason in list(untapped.items())[:5]:
         print(f"not measured: {name}: {reason}")
+    if len(untapped) > 5:
+        print(f"not measured: {len(untapped) - 5} more (--json lists all)")
 
 
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:

@@ -81,11 +81,12 @@ def _shift_words(line: dict[str, Any], estimator: str, test: PairedP | None) -> 
         judged = f", on these examples {'' if test.shifted else 'not certainly '}a shift (paired permutation, {test})"
     if scale is not None:
         judged += f"; another probe of half the size would differ by up to {scale:.2g}"
+    part = f", {line['shares_of']}" if line.get("shares_of") else ""  # earlier versions did not say
     moved = (
         "stays in" if shift["peak_before"] == shift["peak_after"] else f"moves from {_layer(shift['peak_before'])} to"
     )
     return mark, (
-        f"layer shares ({estimator}) shifted by a Jensen-Shannon distance of {js['value']:.2g}{limits}{judged}; "
+        f"layer shares ({estimator}{part}) shifted by a Jensen-Shannon distance of {js['value']:.2g}{limits}{judged}; "
         f"the peak {moved} {_layer(shift['peak_after'])}; the total changed by a factor of "
         f"{shift['total_after'] / shift['total_before'] if shift['total_before'] else math.nan:.2g}; "
         f"the loss on this probe went from {shift['loss_before']:.3g} to {shift['loss_after']:.3g} nats per token."

@@ -13,8 +13,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from textkeep.callbacks import importance_tracker
 from textkeep.callbacks.importance_tracker import ImportanceTracker
-from textkeep.importance import Snapshot, probe
+from textkeep.importance import NotFiniteError, Snapshot, probe
 
 from ..importance.oracle import make_batch, tiny_llama
 
@@ -238,3 +239,24 @@ def test_snapshots_without_vectors_and_without_a_self_test(tmp_path: Path, monke
     assert not snapshot.rows
     assert snapshot.meta["conservation"] == {}
     assert len(tracker.history) == 2
+
+
+def test_a_measurement_that_overflows_is_left_out_but_not_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on without it; were it kept, its profile of no numbers would be at no distance from any other."""
+    real, broken = importance_tracker.measure_probe, [2]
+
+    def measure(trainer: Trainer, pl_module: LightningModule, name: str, *args: object, **options: object) -> Snapshot:
+        if trainer.global_step in broken and name == "speech":
+            raise NotFiniteError("importance: probe 'speech': the loss of example 60-0 is nan")
+        return real(trainer, pl_module, name, *args, **options)
+
+    monkeypatch.setattr(importance_tracker, "measure_probe", measure)
+    with pytest.warns(UserWarning, match="example 60-0 is nan; step 2 has no measurement of this probe"):
+        run(tmp_path, ImportanceTracker(estimators=("taylor",), every_n_steps=2, replicates=0), steps=4)
+    assert measured_steps(tmp_path, "speech") == [0, 4]
+    assert measured_steps(tmp_path, "heldout_text") == [0, 2, 4]
+    broken.append(0)
+    with pytest.raises(NotFiniteError, match=r"example 60-0 is nan$"):
+        run(tmp_path / "again", ImportanceTracker(estimators=("taylor",)), steps=4)

@@ -171,6 +171,7 @@ def _snapshot(
                 "tokens": 128,
             },
             "coverage": 0.79,
+            "untapped": {"model.layers.0.mlp.experts.down_proj": "fused experts, shape (4, 8, 8)"},
             "masking": "",
             "normalisation": "",
             "heads": [],

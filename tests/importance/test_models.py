@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from textkeep.importance import probe
+from textkeep.importance.sites import find_sites
+from textkeep.importance.summary import summary_line
 
 from .oracle import make_batch, per_example_gradients, tiny_llama
 from .test_exactness import assert_equal_to_loop
@@ -62,9 +66,27 @@ def test_kinds_and_identities_by_family() -> None:
 
 
 def test_fused_experts_are_named_and_lower_the_coverage() -> None:
-    snapshot = probe(build("mixtral").float(), [make_batch(1)], "taylor")
+    told = r"fused experts: model\.layers\.0\.mlp\.experts\.\w+ and 3 more\. Layer shares are of the scored ones alone$"
+    with pytest.warns(UserWarning, match=told):
+        snapshot = probe(build("mixtral").float(), [make_batch(1)], "taylor")
+    words = summary_line(snapshot, "taylor", None)["shares_of"]
+    assert re.fullmatch(r"of the \d\d % of .* that are scored \(not: .*fused experts\)", words)
+    assert summary_line(probe(tiny_llama(), [make_batch(1)], "taylor"), "taylor", None)["shares_of"] == ""
     assert any("experts" in name for name in snapshot.meta["untapped"])
     assert 0.1 < snapshot.meta["coverage"] < 0.7
+
+
+def test_only_the_output_head_is_called_so() -> None:
+    second = tiny_llama()
+    second.model.second = nn.ModuleList([nn.Linear(24, 24)])  # another stack, smaller than the decoder
+    kinds = {site.name: site.kind for site in find_sites(second, ("embeddings",)).sites if site.layer is None}
+    assert kinds == {
+        "model.second.0.weight": "model.second.0",
+        "lm_head.weight": "lm_head",
+        "model.embed_tokens.weight": "embedding",
+    }
+    plain = nn.Sequential(nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)]), nn.Linear(8, 5))  # names no head itself
+    assert [site.kind for site in find_sites(plain, ("embeddings",)).sites][-1] == "lm_head"
 
 
 def test_against_torch_func_per_example_gradients() -> None:

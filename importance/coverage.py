@@ -1,0 +1,33 @@
+"""In words: which part of a decoder is scored. Shares are of that part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+MOSTLY = 0.9
+"""From this coverage on shares are taken for those of the whole decoder, without a word."""
+
+
+def by_reason(untapped: Mapping[str, str]) -> dict[str, list[str]]:
+    """Why weights are not scored -> their names.
+
+    Args:
+        untapped: Parameter name -> reason, which may end with the shape.
+    """
+    found: dict[str, list[str]] = {}
+    for name, reason in untapped.items():
+        found.setdefault(reason.partition(", shape")[0], []).append(name)
+    return found
+
+
+def scored_part(coverage: float, reasons: Collection[str]) -> str:
+    """``of the 21 % of the decoder's parameters that are scored (not: fused experts)``; empty where nearly all are.
+
+    Args:
+        coverage: Scored parameters over all of the decoder.
+        reasons: Why the others are not.
+    """
+    if coverage >= MOSTLY:
+        return ""
+    left_out = f" (not: {', '.join(reasons)})" if reasons else ""
+    return f"of the {100 * coverage:.2g} % of the decoder's parameters that are scored{left_out}"

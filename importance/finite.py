@@ -1,0 +1,41 @@
+"""A measurement that overflowed is none: a score that is not a number would pass for "no shift" further on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .record import Record
+
+
+class NotFiniteError(RuntimeError):
+    """A loss or a score of a measurement is infinite or not a number."""
+
+
+def require_finite(name: str, record: Record, scores: Mapping[str, np.ndarray], matrices: Sequence[str]) -> None:
+    """Refuses losses and scores that are infinite or not a number; every rank sees the same ones.
+
+    Args:
+        name: Of the probe.
+        record: Its examples.
+        scores: Estimator -> (N, M) of N examples, or (M,) of all together.
+        matrices: Names of the M matrices.
+
+    Raises:
+        NotFiniteError: Naming the first.
+    """
+    for label, loss in zip(record.ids, record.losses, strict=True):
+        if not np.isfinite(loss):
+            raise NotFiniteError(
+                f"importance: probe {name!r}: the loss of example {label} is {loss}: the weights are not finite, or "
+                "the compute type overflows"
+            )
+    for estimator, values in scores.items():
+        wrong = np.argwhere(~np.isfinite(values))
+        if len(wrong):
+            example = f" of example {record.ids[wrong[0][0]]}" if values.ndim > 1 else ""
+            raise NotFiniteError(
+                f"importance: probe {name!r}: {estimator} of {matrices[wrong[0][-1]]}{example} is "
+                f"{values[tuple(wrong[0])]}, as of {len(wrong)} of {values.size} scores: the compute type overflows"
+            )
