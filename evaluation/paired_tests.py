@@ -59,9 +59,9 @@ def shown_p(p: float, floor: float = 0.0) -> str:
 
     Args:
         p: The p-value.
-        floor: The smallest that the test can give; 0 of a test that is not resampled.
+        floor: The smallest that the test can give; 0 of a test that is not resampled, 1 of one that has no other.
     """
-    if floor and p <= floor:
+    if 0 < floor < 1 and p <= floor:
         return f"<= {floor:.2g}"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 

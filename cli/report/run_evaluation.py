@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...evaluation import Interval, Prediction, read_predictions
+from ...evaluation import Prediction, read_predictions
 from ...evaluation.retention import accuracy_changes, paired
 
 _FROM_RECORDS = ("_accuracy_change", "_accuracy_kept")
@@ -26,7 +26,7 @@ class Evaluation:
     stage: str
     folder: Path
     rows: list[dict[str, Any]]
-    _changes: dict[int, dict[str, Interval]] = field(default_factory=dict)
+    _pairs: dict[int, dict[str, list[tuple[Prediction, Prediction]]]] = field(default_factory=dict)
 
     @property
     def first(self) -> dict[str, Any]:
@@ -48,8 +48,9 @@ class Evaluation:
         What became of an accuracy comes from the records where they are there: earlier versions wrote limits of a
         bootstrap into the summary, which collapse where no answer flipped.
         """
-        if name.endswith(_FROM_RECORDS) and (changed := self._changed(row).get(name)) is not None:
-            return changed
+        modality = name.partition("_")[0]
+        if name.endswith(_FROM_RECORDS) and (found := accuracy_changes(modality, self.pairs(row, modality)).get(name)):
+            return found
         key = f"{self.stage}/{name}"
         if row.get(key) is None:
             return None
@@ -60,16 +61,16 @@ class Evaluation:
             math.inf if high is None else float(high),
         )
 
-    def _changed(self, row: dict[str, Any]) -> dict[str, Interval]:
-        """Changes of the accuracies since the first row, on the items that both have."""
+    def pairs(self, row: dict[str, Any], modality: str) -> list[tuple[Prediction, Prediction]]:
+        """Records of the first row and of this one, of the questions that both have; none of the first row itself."""
         step = row["step"]
-        if step not in self._changes:
+        if step not in self._pairs:
             before = {(r.id, r.modality): r for r in self.predictions(self.first)} if row is not self.first else {}
-            self._changes[step] = {}
-            for modality, records in paired(self.predictions(row)).items() if before else ():
-                pairs = [(before[key], r) for r in records if (key := (r.id, modality)) in before]
-                self._changes[step] |= accuracy_changes(modality, pairs)
-        return self._changes[step]
+            self._pairs[step] = {
+                name: [(before[key], r) for r in records if (key := (r.id, name)) in before]
+                for name, records in (paired(self.predictions(row)) if before else {}).items()
+            }
+        return self._pairs[step].get(modality, [])
 
     def series(self, name: str) -> list[tuple[int, float, float, float]]:
         """(step, value, low, high) of a metric at all steps that have it."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from ...evaluation import McNemar, mcnemar
-from ...evaluation.retention import paired
 from .finding import Finding
 from .importance_verdict import importance_findings
 from .run_data import RunData
@@ -95,10 +94,9 @@ def _text(evaluation: Evaluation) -> Finding | None:
 
 def _flipped(evaluation: Evaluation) -> McNemar | None:
     """Questions lost and gained since the first step; None where the records have no question in common."""
-    rows = [paired(evaluation.predictions(row)).get("text", []) for row in (evaluation.first, evaluation.last)]
-    first, last = ({r.id: r.correct for r in part if r.correct is not None} for part in rows)
-    shared = sorted(first.keys() & last.keys())
-    return mcnemar([first[i] for i in shared], [last[i] for i in shared]) if shared else None
+    pairs = evaluation.pairs(evaluation.last, "text")
+    scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
+    return mcnemar([b for b, _ in scored], [a for _, a in scored]) if scored else None
 
 
 def _text_mark(change: Limits, test: McNemar, loss: Limits | None) -> str:

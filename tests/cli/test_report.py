@@ -95,6 +95,8 @@ def test_verdict_in_words(run: Path) -> None:
     shifted = words["Importance (heldout_text)"].text
     assert "on these examples a shift (paired permutation, p <= 0.005)" in shifted
     assert "another probe of half the size would differ by up to" in shifted
+    part = "of the 79 % of the decoder's parameters that are scored (not: fused experts)"
+    assert shifted.startswith(f"layer shares (taylor, {part}) shifted by")
     assert "nats per token" in words["Importance (speech)"].text
 
 
@@ -138,6 +140,18 @@ def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None
         headline(list(findings.values()))
         == "It is not shown to listen, and its losses on text are exactly what they were."
     )
+
+
+def test_interval_and_test_are_of_the_same_questions(tmp_path: Path) -> None:
+    """Also of those that were only written at the first step."""
+    folder = tmp_path / "run" / "evaluation"
+    for step in (0, 10):
+        spoken = [Prediction(f"q{i}", "speech", prediction="x", correct=True) for i in range(0 if step else 9, 20)]
+        written = [Prediction(f"q{i}", "text", prediction="x", correct=not step or i >= 12) for i in range(20)]
+        store_evaluation(folder, "val", step, [*spoken, *written], 1.0)
+    (found, _) = verdict(RunData.load(tmp_path / "run"))
+    assert found.mark == "bad"
+    assert "; 12 lost, 0 gained, -60 [" in found.text
 
 
 @pytest.mark.parametrize(("right", "flips"), [(4, 0), (0, 0), (3, 1), (1, 4)])

@@ -65,4 +65,5 @@ def test_holm_gives_the_textbook_adjustment() -> None:
 
 def test_a_p_value_of_resampling_says_its_floor() -> None:
     assert [shown_p(p, 0.0002) for p in (0.0002, 0.00041, 0.5)] == ["<= 0.0002", "0.00041", "0.5"]
+    assert shown_p(1.0, 1.0) == "1"  # one example can be exchanged in one way only
     assert [shown_p(p) for p in (0.0, 3e-9, 0.034)] == ["< 0.0001", "< 0.0001", "0.034"]
