@@ -218,7 +218,8 @@ class ImportanceTracker(Callback):
             logger.log_metrics(metrics, step=step)
         if trainer.is_global_zero:
             self._heat_maps.log(trainer.loggers, self.history, step)
-        rank_zero_info(_headline(step, lines))
+        if lines:
+            rank_zero_info(_headline(step, lines))
         return metrics
 
     def _reload_reference(self, trainer: Trainer) -> None:

@@ -163,7 +163,8 @@ class Taps:
         copy = self._uses[index].overwritten
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return OutputTap.apply(output, args[0], self._keep, copy, call)
+            # not through the input: where the output is detached, no gradient reaches the weight
+            return OutputTap.apply(output, args[0].detach(), self._keep, copy, call)
 
         return module.register_forward_hook(hook)
 

@@ -75,6 +75,16 @@ def test_a_block_that_no_gradient_reaches_is_an_error() -> None:
         probe(model, [make_batch()])
 
 
+def test_a_weight_whose_output_is_detached_scores_nothing() -> None:
+    model = tiny_llama()
+    model.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, args, output: output.detach())
+    with pytest.warns(UserWarning, match="does not obey up=down"):
+        snapshot = probe(model, [make_batch(2)], ("taylor", "fisher", "signed_taylor"))
+    for estimator in snapshot.estimators:
+        assert snapshot.matrices(estimator)["model.layers.0.mlp.up_proj.weight"] == 0.0
+        assert snapshot.matrices(estimator)["model.layers.0.mlp.down_proj.weight"] > 0.0
+
+
 @pytest.mark.parametrize("estimators", [("taylor", "fisher", "signed_taylor"), "fisher", "signed_taylor"])
 def test_a_block_used_twice_is_scored_once_by_both_uses(estimators: str | tuple[str, ...]) -> None:
     model = tiny_llama()
