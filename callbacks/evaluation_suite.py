@@ -101,7 +101,7 @@ class EvaluationSuite(Callback):
         files = [
             folder / name / f"step={measured_step(trainer, self._loaded_step):06d}.jsonl" for name in self.evaluations
         ]
-        return next((f"{path} holds the records of an earlier one" for path in files if path.is_file()), None)
+        return next((f"{path} holds the records of an earlier call" for path in files if path.is_file()), None)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         """Runs all evaluations, writes their records and logs their figures.

@@ -77,4 +77,4 @@ def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) 
     rows = [row for _, row in read_lines(path)]
     lost = [row for row in rows if row.get("id") not in ids or row.get("modality") not in (None, *modalities)]
     held = len({row.get("id") for row in rows})
-    return f"{path} holds {held} questions of an earlier one, and {len(ids)} would be asked" if lost else None
+    return f"{path} holds answers to {held} questions already, and {len(ids)} would be asked" if lost else None

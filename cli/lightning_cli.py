@@ -84,7 +84,7 @@ class TextKeepCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand != "fit":  # a fit takes another directory
-            parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier one")
+            parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier call")
         return parser
 
     @override

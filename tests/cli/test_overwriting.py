@@ -194,11 +194,11 @@ def test_a_test_on_other_questions_replaces_no_earlier_one(
     capsys.readouterr()
     assert main(["test", *words, *only, "--data.eval_limit", "4"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"{records} holds 6 questions of an earlier one, and 4 would be asked; allowed: the same" in error
+    assert f"{records} holds answers to 6 questions already, and 4 would be asked; allowed: the same" in error
     assert records.read_text() == six
     assert main(["test", *words, *only]) == 0  # the same questions can be had again
     assert main(["test", *words]) == 2
-    assert "test/s/step=000001.jsonl holds the records of an earlier one" in capsys.readouterr().err
+    assert "test/s/step=000001.jsonl holds the records of an earlier call" in capsys.readouterr().err
     assert main(["test", *words, *only, "--data.eval_limit", "4", "--overwrite"]) == 0
     assert records.read_text().count("\n") == 8
     assert main(["validate", *words]) == 0  # the fit wrote none
