@@ -92,7 +92,7 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         loop = trainer.fit_loop.epoch_loop
-        current = loop.batch_progress.current
+        current: Any = loop.batch_progress.current
         at_step = loop._batches_that_stepped < trainer.global_step and current.ready == current.processed
         fetcher = trainer.fit_loop._data_fetcher
         due = at_step and fetcher is not None and loop._should_check_val_fx(fetcher)
