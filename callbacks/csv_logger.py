@@ -24,7 +24,8 @@ class RunCSVLogger(Logger):
     """Writes every logged metric to ``<run>/metrics.csv``, a row for each call, a column for each name.
 
     Lightning's ``CSVLogger`` deletes the file that it finds; this one continues it. Rows of steps that a resumed run
-    goes through again are dropped, so that the file tells one history.
+    goes through again are dropped, and so is the row of the step it resumes at that is logged again: the file tells one
+    history.
 
     Args:
         save_dir: Folder of the file; the command line sets it to the run directory.
@@ -47,6 +48,7 @@ class RunCSVLogger(Logger):
         self._flush_every = flush_every
         self._forget_later = forget_later
         self._columns: list[str] | None = None
+        self._continued_at: int | None = None  # the first step that is logged to a file that was there
         self._waiting: list[dict[str, Any]] = []
 
     @property
@@ -81,6 +83,8 @@ class RunCSVLogger(Logger):
             row[STEP] = step
         if self._columns is None:
             self._open(row.get(STEP))
+        if self._continued_at is not None and row.get(STEP) == self._continued_at:
+            self._drop_repeated(row)
         self._waiting.append(row)
         if len(self._waiting) >= self._flush_every:
             self.save()
@@ -130,6 +134,14 @@ class RunCSVLogger(Logger):
         self._columns = list(rows[0]) if rows else [STEP]
         kept = [row for row in rows if self._stays(row, first_step)]
         if len(kept) < len(rows) or not self._ends_whole():
+            self._rewrite(kept)
+        self._continued_at = first_step if kept else None
+
+    def _drop_repeated(self, row: Mapping[str, Any]) -> None:
+        """Drops the file's rows of the same step that say nothing more: a validation that is run again has one row."""
+        rows = self._rows()
+        kept = [old for old in rows if old[STEP] != str(row[STEP]) or {name for name in old if old[name]} - set(row)]
+        if len(kept) < len(rows):
             self._rewrite(kept)
 
     def _stays(self, row: Mapping[str, Any], first_step: int | None) -> bool:

@@ -53,11 +53,23 @@ def test_a_continued_run_replaces_the_steps_it_repeats(tmp_path: Path) -> None:
         ("1", "11"),
         ("2", "12"),
         ("3", "13"),
-        ("4", "14"),
         ("4", "24"),
         ("5", "25"),
         ("6", "26"),
     ]
+
+
+def test_a_validation_that_is_run_again_has_one_row_and_the_training_row_of_its_step_stays(tmp_path: Path) -> None:
+    first = RunCSVLogger(tmp_path)
+    first.log_metrics({"train/loss": 3.0}, step=4)
+    first.log_metrics({"val/text_ce": 1.5, "val/speech_ce": 2.5}, step=4)
+    first.finalize("failed")
+    second = RunCSVLogger(tmp_path)
+    second.log_metrics({"val/text_ce": 1.5, "val/speech_ce": 2.5}, step=4)
+    second.log_metrics({"train/loss": 2.0}, step=5)
+    second.finalize("success")
+    found = [(row["step"], row["train/loss"], row["val/text_ce"]) for row in rows(tmp_path)]
+    assert found == [("4", "3.0", ""), ("4", "", "1.5"), ("5", "2.0", "")]
 
 
 def test_nothing_logged_writes_nothing(tmp_path: Path) -> None:
