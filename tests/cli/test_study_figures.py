@@ -270,7 +270,7 @@ def test_alternatives_of_a_menu_are_figures_of_their_own(data: StudyData) -> Non
 def test_figures_are_written_as_files(folder: Path, tmp_path: Path) -> None:
     assert main(["report", str(folder), "-o", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures")]) == 0
     files = {file.name: file.read_text() for file in (tmp_path / "figures").iterdir()}
-    assert {"shift-against-its-null.heldout-text-taylor.svg", "text-kept-against-speech-gained.t2t.svg"} <= set(files)
+    assert {"shift-beside-its-scale.heldout-text-taylor.svg", "text-kept-against-speech-gained.t2t.svg"} <= set(files)
     assert all(text.lstrip().startswith("<svg") for text in files.values())
 
 
