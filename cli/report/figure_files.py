@@ -24,7 +24,7 @@ def write_figures(figures: Mapping[str, go.Figure], folder: Path) -> list[Path]:
         folder: Is made; files of the same name are replaced.
 
     Returns:
-        The files: ``shift-against-its-null.taylor.svg`` and the like.
+        The files: ``shift-beside-its-scale.taylor.svg`` and the like.
 
     Raises:
         CommandError: If there is nothing to draw with.

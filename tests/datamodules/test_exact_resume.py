@@ -193,7 +193,8 @@ def die_and_go_on(case: tuple[str, str, int], whole: Learner, manifest: Path, fo
     step = torch.load(saved, weights_only=True)["global_step"]
     rest = run(Learner(front_end), manifest, folder, saved, workers, **OPTIONS[name])
     same(whole, rest, step)
-    assert rest.trainer.current_epoch == whole.trainer.current_epoch
+    # Of a run that had nothing left to train Lightning does not count the epoch that max_steps cut short.
+    assert step == whole.trainer.global_step or rest.trainer.current_epoch == whole.trainer.current_epoch
 
 
 @pytest.mark.filterwarnings("ignore")
