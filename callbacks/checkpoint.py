@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,16 +13,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
-VALIDATION_DUE = "validation_due"
-"""Entry of a checkpoint: whether the validation of its step was still to come."""
-
 
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` with the defaults of a run directory.
 
     Files are ``<run>/checkpoints/step=000120.ckpt``; ``last.ckpt`` is a link to the newest. The last step is always
-    saved; Ctrl-C and SIGTERM leave a checkpoint too. One that is written before the validation of its step notes that
-    it is due: a run that is continued from there begins with it, where Lightning would leave it out.
+    saved; Ctrl-C and SIGTERM leave a checkpoint too.
 
     Args:
         every_n_train_steps: Optimizer steps between two checkpoints. ``None`` saves after each validation.
@@ -62,59 +58,12 @@ class RunCheckpoint(ModelCheckpoint):
             # A run directory belongs to one run, and a resumed run overwrites its own file instead of numbering it.
             enable_version_counter=False,
         )
-        self._validated = -1  # the step of the last validation
-        self._due = False
-        self._catching_up = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
             self.dirpath = os.path.join(os.path.abspath(trainer.default_root_dir), "checkpoints")
         super().setup(trainer, pl_module, stage)
-
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        self._catch_up(trainer)
-
-    @override
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._catch_up(trainer)  # there was nothing to train: the checkpoint is of the last step
-
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._validated = trainer.global_step
-        # While a validation is caught up with, the loops stand where nothing can be continued from.
-        if not self._catching_up:
-            super().on_validation_end(trainer, pl_module)
-
-    @override
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        current: Any = loop.batch_progress.current
-        at_step = loop._batches_that_stepped < trainer.global_step and current.ready == current.processed
-        fetcher = trainer.fit_loop._data_fetcher
-        due = at_step and fetcher is not None and loop._should_check_val_fx(fetcher)
-        checkpoint[VALIDATION_DUE] = due and self._validated != trainer.global_step
-
-    @override
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._due = checkpoint.get(VALIDATION_DUE, False)
-
-    def _catch_up(self, trainer: Trainer) -> None:
-        """Runs the validation that was due when the checkpoint was written, unless it has been run since."""
-        if not self._due or not trainer.enable_validation or self._validated == trainer.global_step:
-            return
-        self._due, self._catching_up = False, True
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        loop.restarting = False  # not from where an earlier one was
-        trainer.validating = True
-        try:
-            loop.run()
-        finally:
-            trainer.training = True
-            self._catching_up = False
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool, stopping: bool = False) -> None:
+def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool) -> None:
     """Puts the counters of a checkpoint back to the end of its last optimizer step, if they are further.
 
     The result says what a checkpoint written by ``on_train_batch_end`` of that step says, which Lightning knows how to
@@ -22,8 +22,6 @@ def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool
         checkpoint: Lightning's; ``checkpoint["loops"]["fit_loop"]`` is changed in place.
         accumulate: Batches of an optimizer step.
         by_steps: Whether the run has ``max_steps``; without, Lightning continues from the end of an epoch as it is.
-        stopping: Whether a callback stops the run (``trainer.should_stop``): it validates then, where no validation is
-            due, which a run that is continued would not know.
     """
     loop = checkpoint["loops"].get("fit_loop")
     if loop is None or loop["epoch_loop.batch_progress"]["total"]["ready"] == 0:
@@ -32,25 +30,18 @@ def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool
     current = progress["current"]
     steps = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
     loaders = loop["state_dict"].get("combined_loader", [])
-    for loader in loaders:
-        if loader["batches"] < current["ready"]:  # it is new, for the next epoch (reload_dataloaders_every_n_epochs)
-            loader.update(epoch=loader["epoch"] - 1, batches=current["ready"])
     # Lightning notes that a batch is the last one before it counts it; it may have failed on its way to the device.
     last = progress["is_last_batch"] and all(loader["batches"] == current["ready"] for loader in loaders)
     read_only = current["ready"] - current["processed"]  # 1 if the batch failed
     closed = not read_only and (current["ready"] % accumulate == 0 or last)
-    if closed and inner["_batches_that_stepped"] < steps:  # in on_train_batch_end of the step, or the validation after
-        if stopping:
-            for counters in (current, progress["total"]):
-                counters["completed"] = counters["processed"] - 1
-        return
+    if closed and inner["_batches_that_stepped"] < steps:
+        return  # in on_train_batch_end of the step, or in the validation after it
     if epoch["current"]["processed"] == epoch["current"]["started"]:
         if last and not by_steps:
             return
         for counters in (epoch["current"], epoch["total"]):
             counters["processed"] -= 1
             counters["completed"] = counters["processed"]
-            counters["ready"] = counters["started"]  # the next one may have failed before it started
     unfinished = 0 if closed else read_only + current["processed"] % accumulate
     for counters in (current, progress["total"]):
         end = counters["ready"] - unfinished

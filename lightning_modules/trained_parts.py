@@ -44,9 +44,7 @@ class TrainedParts(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""
         if "loops" in checkpoint:
-            trainer = self.trainer
-            by_steps = trainer.max_steps != -1
-            end_at_last_step(checkpoint, trainer.accumulate_grad_batches, by_steps, trainer.should_stop)
+            end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
         checkpoint["tuning"] = self.tuning.state_dict()
 
