@@ -57,7 +57,7 @@ def main() -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from textkeep.callbacks import ResilientWandbLogger, RunCSVLogger
-    from textkeep.callbacks.heat_maps import HeatMaps
+    from textkeep.callbacks.importance.heat_maps import HeatMaps
     from textkeep.importance.summary import metric_values
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,40 +1,11 @@
-"""Callbacks and loggers: when a run measures, saves and speaks."""
+"""Callbacks and loggers: when a run measures, saves and reports."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from ..foundation.lazy_exports import from_folders
+from . import evaluations, importance, loggers, running
 
-_PUBLIC = {
-    "Cascade": "evaluations.cascade",
-    "ChoicesByLetter": "evaluations.choices_by_letter",
-    "ChoicesByLikelihood": "evaluations.choices_by_likelihood",
-    "Divergence": "divergence",
-    "EvaluationSuite": "evaluation_suite",
-    "GracefulStop": "graceful_stop",
-    "ImportanceTracker": "importance_tracker",
-    "InstructionFollowing": "evaluations.instruction_following",
-    "LogProgress": "log_progress",
-    "PlainTextLoss": "evaluations.plain_text_loss",
-    "PredictionWriter": "prediction_writer",
-    "Refusals": "evaluations.refusals",
-    "ResilientWandbLogger": "wandb_logger",
-    "Retention": "retention",
-    "RunCSVLogger": "csv_logger",
-    "RunCheckpoint": "checkpoint",
-    "RunProgressBar": "run_progress_bar",
-    "SpeechRecognition": "evaluations.speech_recognition",
-    "SubspaceOverlap": "subspace_overlap",
-    "TextBenchmarks": "evaluations.text_benchmarks",
-    "TuningImportance": "tuning_importance",
-    "WeightChange": "weight_change",
-}
+_FOLDERS = (evaluations, importance, loggers, running)
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use: one callback must not wait for the imports of the others."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+__all__ = sorted(name for folder in _FOLDERS for name in folder.__all__)
+__getattr__ = from_folders(__name__, *_FOLDERS)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .errors import CommandError
-from .listener import load_listener
-from .replacing import add_overwrite_option, check_output
+from ..foundation.errors import UserError
+from ..foundation.outputs import check_output
+from ..inference.loading import load_speech_llm
+from .errors import speaking_as
+from .options import add_overwrite_option
 
 ENDING = ".safetensors"
 
@@ -31,12 +33,13 @@ def main(argv: list[str]) -> int:
     add_overwrite_option(parser)
     args = parser.parse_args(argv)
     if args.out.suffix != ENDING:
-        raise CommandError(f"adaptor: -o {args.out} is no {ENDING} file; allowed: a name that ends so")
+        raise UserError(f"adaptor: -o {args.out} is no {ENDING} file; allowed: a name that ends so")
     check_output("adaptor: -o", args.out, args.overwrite)
 
-    from ..lightning_modules.adaptor_file import save_adaptor
+    from ..lightning_modules.saving.adaptor_file import save_adaptor
 
-    model = load_listener(args.run, "cpu", "adaptor")
+    with speaking_as("adaptor"):
+        model = load_speech_llm(args.run, "cpu")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
     size = args.out.stat().st_size / 2**20

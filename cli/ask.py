@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..foundation.errors import UserError
 from ..foundation.json_lines import require_text
-from .errors import CommandError
-from .listener import PROMPT_OPTIONS, load_listener, run_config
-from .numbers import positive
+from ..inference import load
+from ..inference.run_settings import data_settings
+from .errors import speaking_as
+from .options import positive
 
 CHECK_RATE = 16000
 """Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
@@ -38,23 +39,26 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     if not arguments.questions:
-        raise CommandError("ask: nothing was asked; give --audio FILE or --text QUESTION, each as often as you like")
+        raise UserError("ask: nothing was asked; give --audio FILE or --text QUESTION, each as often as you like")
     if not arguments.run.exists():
         allowed = "a run directory, a checkpoint or an export"
-        raise CommandError(f"ask: {arguments.run} does not exist; allowed: {allowed}")
-    config = run_config(arguments.run)
-    examples = [_example(question, config) for question in arguments.questions]
-    model = load_listener(arguments.run, arguments.device, "ask")
-    for question, example in zip(arguments.questions, examples, strict=True):
+        raise UserError(f"ask: {arguments.run} does not exist; allowed: {allowed}")
+    with speaking_as("ask"):
+        longest = data_settings(arguments.run).get("max_seconds")
+        for question in arguments.questions:
+            _check(question, longest)
+        model = load(arguments.run, arguments.device)
+    for question in arguments.questions:
         started = time.perf_counter()
-        answer = answer_one(model, example, question.modality, config, arguments.max_new_tokens)
+        asked: dict[str, Any] = {"audio" if question.modality == "speech" else "text": question.given}
+        answer = model.ask(**asked, max_new_tokens=arguments.max_new_tokens)
         seconds = time.perf_counter() - started
         if arguments.json:
             key = "audio" if question.modality == "speech" else "question"
             line = {key: question.given, "modality": question.modality, "answer": answer, "seconds": round(seconds, 3)}
             print(json.dumps(line, ensure_ascii=False), flush=True)
         else:
-            print(answer if len(examples) == 1 else f"{question.given}\n  {answer}", flush=True)
+            print(answer if len(arguments.questions) == 1 else f"{question.given}\n  {answer}", flush=True)
     return 0
 
 
@@ -82,43 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _example(question: Question, config: dict[str, Any]) -> Any:
-    """The question as an example; a clip that cannot be used is refused here."""
+def _check(question: Question, longest: float | None) -> None:
+    """Refuses an empty text, and a clip that cannot be used."""
     from ..datamodules import Example
-    from ..datamodules.audio import MAX_SECONDS, read_waveform
+    from ..datamodules.sources.audio import MAX_SECONDS, read_waveform
 
     if question.modality == "text":
         if not question.given.strip():
-            raise CommandError("ask: --text is empty; allowed: a question")
+            raise UserError("--text is empty; allowed: a question")
         require_text(question.given, "ask: --text")  # a terminal of another encoding gives halves of pairs
-        return Example("text", question.given, ("-",), "-")
-    example = Example("audio", "", ("-",), "-", Path(question.given), location="--audio")
+        return
     if not Path(question.given).is_file():
-        raise CommandError(f"ask: --audio {question.given} does not exist or is no file; allowed: a sound file")
-    read_waveform(example, CHECK_RATE, config.get("max_seconds") or MAX_SECONDS)
-    return example
-
-
-def answer_one(model: Any, example: Any, modality: str, config: dict[str, Any], max_new_tokens: int | None) -> str:
-    """The greedy answer to one question.
-
-    Args:
-        model: A ``SpeechLLM``.
-        example: The question.
-        modality: ``speech`` or ``text``.
-        config: Settings of the data module; prompts and limits are taken from it.
-        max_new_tokens: Longest answer, or None.
-    """
-    import torch
-
-    from ..datamodules import ChatPrompt, Collator, RowReader, View
-    from ..datamodules.audio import MAX_SECONDS
-
-    front_end = model.front_end
-    chosen = {key: config[key] for key in PROMPT_OPTIONS if config.get(key) is not None}
-    reader = RowReader(front_end, config.get("max_seconds") or MAX_SECONDS)
-    collator = Collator(front_end, ChatPrompt(front_end.tokenizer, **chosen), answers=False)
-    batch = collator([reader.read(View(example, modality))])
-    with torch.inference_mode():
-        answers: Sequence[str] = model.generate(batch.to(model.device), max_new_tokens=max_new_tokens)
-    return answers[0]
+        raise UserError(f"--audio {question.given} does not exist or is no file; allowed: a sound file")
+    example = Example("audio", "", ("-",), "-", Path(question.given), location="--audio")
+    read_waveform(example, CHECK_RATE, longest or MAX_SECONDS)

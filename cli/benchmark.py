@@ -6,11 +6,12 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from .errors import CommandError
-from .importance.output import print_json, print_table, write_json
-from .importance.subject import PRECISIONS, load_subject
-from .numbers import not_negative, positive
-from .replacing import add_overwrite_option, check_output
+from ..foundation.files import write_json
+from ..foundation.outputs import check_output
+from ..inference import load
+from .errors import speaking_as
+from .options import add_model_options, add_overwrite_option, not_negative, positive
+from .output import print_json, print_table
 
 DEFAULT_TASKS = ("textkeep_general", "textkeep_general_sentences")
 
@@ -30,19 +31,17 @@ def main(argv: list[str]) -> int:
 
     from ..datamodules import ChatPrompt
     from ..evaluation.text_benchmarks import run_benchmarks
-    from ..lightning_modules.generation import greedily, stop_ids
+    from ..lightning_modules.llm.generation import greedily, stop_ids
 
-    try:
-        subject = load_subject(arguments.model, arguments.device, arguments.dtype)
-    except CommandError as error:
-        raise CommandError(str(error).replace("importance:", "benchmark:", 1)) from error
-    tuning = getattr(subject.listener, "tuning", None)
-    silent, tokenizer = torch.zeros(1, 1, dtype=torch.bool), subject.front_end.tokenizer
-    end_id = ChatPrompt(tokenizer, **subject.prompts).end_id if tokenizer.chat_template else None
-    greedy = greedily(subject.llm, tokenizer, stop_ids(subject.llm, tokenizer, end_id))
+    with speaking_as("benchmark"):
+        model = load(arguments.model, arguments.device, arguments.dtype)
+    tuning = getattr(model.speech_llm, "tuning", None)
+    silent, tokenizer = torch.zeros(1, 1, dtype=torch.bool), model.front_end.tokenizer
+    end_id = ChatPrompt(tokenizer, **model.prompts).end_id if tokenizer.chat_template else None
+    greedy = greedily(model.llm, tokenizer, stop_ids(model.llm, tokenizer, end_id))
     with torch.no_grad(), greedy, nullcontext() if tuning is None else tuning.reading(silent):
         scores = run_benchmarks(
-            subject.llm,
+            model.llm,
             tokenizer,
             arguments.tasks,
             arguments.limit,
@@ -81,8 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=positive, default=8, help="sequences at once (default: 8)")
     parser.add_argument("--chat", action="store_true", help="put the prompts into the model's chat format")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--dtype", choices=PRECISIONS, default="float32", help="type of the weights (default: float32)")
+    add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-o", "--output", type=Path, help="also write the JSON to a file")
     add_overwrite_option(parser)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from ..foundation.errors import UserError
 from ..foundation.json_lines import require_text
 from ..foundation.text_lines import read_text
-from .errors import CommandError
 
 FLAGS = ("--config", "-c")
 GZIP = b"\x1f\x8b"  # data may be compressed; the parser reads a config as it is
@@ -22,25 +22,25 @@ def check_config_files(argv: list[str]) -> None:
         argv: The options of a training verb.
 
     Raises:
-        CommandError: With file, line and what YAML says.
+        UserError: With file, line and what YAML says.
         ValueError: If a file is no text.
     """
     for path in config_files(argv):
         if not path.is_file():
-            raise CommandError(f"{path}: no such config file")
+            raise UserError(f"{path}: no such config file")
         with path.open("rb") as file:
             if file.read(2) == GZIP:
-                raise CommandError(f"{path}: compressed with gzip; allowed: a YAML file as plain text")
+                raise UserError(f"{path}: compressed with gzip; allowed: a YAML file as plain text")
         try:
             content = yaml.safe_load(read_text(path))
         except yaml.MarkedYAMLError as error:
             line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise CommandError(f"{path}{line}: {error.problem}") from error
+            raise UserError(f"{path}{line}: {error.problem}") from error
         except yaml.YAMLError as error:
-            raise CommandError(f"{path}: not a YAML file ({error})") from error
+            raise UserError(f"{path}: not a YAML file ({error})") from error
         require_text(content, str(path))
         if not isinstance(content, dict):
-            raise CommandError(f"{path}: not a config; allowed: keys such as trainer:, model:, data:")
+            raise UserError(f"{path}: not a config; allowed: keys such as trainer:, model:, data:")
 
 
 def config_files(argv: list[str]) -> Iterator[Path]:

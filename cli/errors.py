@@ -7,15 +7,10 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-USAGE_ERROR = 2
-"""Exit code of wrong arguments and unusable input, as argparse uses it."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
-
-TERMINATED = 143
-"""Exit code after SIGTERM."""
+from ..foundation.errors import USAGE_ERROR, UserError
 
 DEBUG_VARIABLE = "TEXTKEEP_DEBUG"
 
@@ -32,8 +27,17 @@ REFUSAL = re.compile(
 """What it says of a class that cannot be made, among all the types that it tried."""
 
 
-class CommandError(ValueError):
-    """Wrong use of a command; its text is shown to the user as it is."""
+@contextmanager
+def speaking_as(verb: str) -> Iterator[None]:
+    """Puts the name of a verb before what the parts that it calls say of unusable input.
+
+    Raises:
+        UserError: With the verb.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{verb}: {error}") from error
 
 
 def said_by_lightning(error: BaseException) -> bool:

@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .errors import CommandError
-from .listener import PROMPT_OPTIONS, load_listener, run_config
-from .numbers import finite
-from .replacing import add_overwrite_option, check_output
+from ..foundation.errors import UserError
+from ..foundation.outputs import check_output
+from ..inference.loading import load_speech_llm
+from ..inference.run_settings import PROMPT_OPTIONS, data_settings
+from .errors import speaking_as
+from .options import add_overwrite_option, finite
 from .reverting import add_revert_options, read_culprits
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -27,14 +29,15 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     reverted = read_culprits(arguments.revert, arguments.top, "export")
     from ..datamodules import ChatPrompt
-    from ..lightning_modules.checkpoints import find_checkpoint, read_settings
-    from ..lightning_modules.export_folder import check_target, is_export, write_export
+    from ..lightning_modules.saving.checkpoints import find_checkpoint, read_settings
+    from ..lightning_modules.saving.export_folder import check_target, is_export, write_export
 
     check_target(arguments.out)
     check_output("export: -o", arguments.out, arguments.overwrite, folder=True)
     if is_export(arguments.run):
-        raise CommandError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
-    model = load_listener(arguments.run, "cpu", "export")
+        raise UserError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
+    with speaking_as("export"):
+        model = load_speech_llm(arguments.run, "cpu")
     settings = read_settings(find_checkpoint(arguments.run))
     _edit(model, arguments, reverted)
     origin = {
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> int:
         "alpha": arguments.alpha,
         "reverted": reverted,
     }
-    config = run_config(arguments.run)
+    config = data_settings(arguments.run)
     prompts = {key: config[key] for key in (*PROMPT_OPTIONS, "max_seconds") if config.get(key) is not None}
     asked = {key: value for key, value in prompts.items() if key in PROMPT_OPTIONS}
     end_id = ChatPrompt(model.tokenizer, **asked).end_id
@@ -58,8 +61,8 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     """Merges adapters and sets the weights that were asked for."""
     import torch
 
-    from ..lightning_modules.adapters import merge_adapters
-    from ..lightning_modules.edits import change_of
+    from ..lightning_modules.llm.edits import change_of
+    from ..lightning_modules.llm.lora_layers import merge_adapters
 
     if arguments.without_inserted:
         model.tuning.remove_inserted(model.llm)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from ..lightning_modules.export_folder import ADAPTOR, is_export, is_plain
-from .errors import CommandError
+from ..foundation.errors import UserError
+from ..lightning_modules.saving.export_folder import ADAPTOR, is_export, is_plain
 
 
 def take_export(config: Namespace, verb: str) -> Path | None:
@@ -21,18 +21,16 @@ def take_export(config: Namespace, verb: str) -> Path | None:
         The export.
 
     Raises:
-        CommandError: If the verb cannot use an export.
+        UserError: If the verb cannot use an export.
     """
     if config.ckpt_path is None or not is_export(config.ckpt_path):
         return None
     folder = Path(config.ckpt_path)
     if verb == "fit":
         settings = f"--model.llm {folder} --model.adaptor_weights {folder / ADAPTOR}"
-        raise CommandError(f"ckpt_path: an export has no optimizer state; to train on from it: {settings}")
+        raise UserError(f"ckpt_path: an export has no optimizer state; to train on from it: {settings}")
     if not is_plain(folder):
-        raise CommandError(
-            f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint"
-        )
+        raise UserError(f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint")
     config.model.llm = str(folder)
     config.model.adaptor_weights = str(folder / ADAPTOR)
     config.model.tuning = Namespace(class_path="textkeep.lightning_modules.AdaptorOnly", init_args=Namespace())

@@ -17,31 +17,23 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
-from .. import callbacks, datamodules, lightning_modules
 from ..datamodules import SpeechTextData
+from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
+from ..foundation.outputs import OVERWRITE
+from ..foundation.quiet import quieten
+from ..foundation.run_names import CHECKPOINTS, ERROR
+from ..inference.yaml_classes import register_classes
 from ..lightning_modules import SpeechLLM
 from ..lightning_modules.supported_trainer import check_strategy_setting, check_supported
+from ..runs.directory import RunDirectory, directory_of_requeued_job, holds_run, is_continuation, newer_sibling
+from .checkpoint_choice import checkpoint_to_load, directory_of_config
 from .config_files import check_config_files
-from .errors import EXPECTED, INTERRUPTED, TERMINATED, CommandError, one_line, said_by_lightning
+from .errors import EXPECTED, one_line, said_by_lightning
 from .exported_model import take_export
-from .quiet import quieten
-from .replacing import OVERWRITE
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
-from .run_directory import (
-    CHECKPOINTS,
-    RunDirectory,
-    checkpoint_to_load,
-    directory_of_config,
-    directory_of_requeued_job,
-    holds_run,
-    is_continuation,
-    newer_sibling,
-)
 from .trainer_checks import check_trainer
 from .training_parser import TrainingParser
-
-ERROR_FILE = "error.txt"
 
 
 @dataclass
@@ -96,7 +88,7 @@ class TextKeepCLI(LightningCLI):
         except Exception as error:  # a module that a config names may raise anything when it is imported
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}: {type(error).__name__}"
-            raise CommandError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
+            raise UserError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
 
     @override
     def _parse_ckpt_path(self) -> None:
@@ -183,13 +175,6 @@ def _tell_directory(state: RunState) -> None:
         print(f"run directory: {state.directory.path}", flush=True)
 
 
-def register_classes() -> None:
-    """Imports the public classes, so that a config may name them without their module."""
-    for package in (lightning_modules, datamodules, callbacks):
-        for name in package.__all__:
-            getattr(package, name)
-
-
 def run_verb(verb: str, argv: list[str]) -> int:
     """Runs a training command.
 
@@ -215,16 +200,16 @@ def run_verb(verb: str, argv: list[str]) -> int:
         return INTERRUPTED if end.code else 0
     except Exception as error:
         if state.began and state.directory is not None:
-            path = state.directory.path / ERROR_FILE
+            path = state.directory.path / ERROR
             path.write_text(traceback.format_exc(), encoding="utf-8")
             print(f"traceback: {path}", file=sys.stderr)
         if isinstance(error, pickle.UnpicklingError):
-            raise CommandError(
+            raise UserError(
                 "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "
                 "code; allowed: one of `textkeep fit`, or --weights_only false if you trust whoever made it"
             ) from error
         if isinstance(error, MisconfigurationException) or said_by_lightning(error):
-            raise CommandError(one_line(error)) from error
+            raise UserError(one_line(error)) from error
         raise
     finally:
         if not state.began and state.directory is not None:

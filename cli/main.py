@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
-from .errors import EXPECTED, INTERRUPTED, CommandError, complain, debugging, one_line
+from ..foundation.errors import INTERRUPTED, UserError
+from .errors import EXPECTED, complain, debugging, one_line
 
 
 class Verb(NamedTuple):
@@ -23,6 +24,9 @@ class Verb(NamedTuple):
 
     summary: str
     """What ``textkeep --help`` says of it."""
+
+    listed: bool = True
+    """Whether ``--help`` lists it; a verb for the developers of this package works in a clone only."""
 
 
 VERBS: dict[str, Verb] = {
@@ -43,14 +47,14 @@ VERBS: dict[str, Verb] = {
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),
     "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM"),
-    "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources"),
+    "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources", listed=False),
 }
 
 
 def usage() -> str:
     """The text of ``textkeep --help``."""
     width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items() if verb.listed]
     return "\n".join(
         [
             "usage: textkeep VERB [options]",
@@ -73,13 +77,15 @@ def load(name: str) -> Callable[[list[str]], int]:
         name: A key of ``VERBS``.
 
     Raises:
-        CommandError: If there is no such verb; the message lists the verbs.
+        UserError: If there is no such verb; the message lists the verbs.
         ImportError: If the verb's module, or something that it needs, is not installed.
     """
     if name not in VERBS:
         near = get_close_matches(name, VERBS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise CommandError(f"no verb {name!r}{hint}; allowed: {', '.join(VERBS)}")
+        raise UserError(
+            f"no verb {name!r}{hint}; allowed: {', '.join(name for name, verb in VERBS.items() if verb.listed)}"
+        )
     module, function = VERBS[name].target.split(":")
     return getattr(import_module(module, package=__package__), function)
 

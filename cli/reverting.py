@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from .errors import CommandError
-from .numbers import positive
+from ..foundation.errors import UserError
+from .options import positive
 
 
 def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -38,10 +38,10 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
         verb: For the messages.
 
     Raises:
-        CommandError: If the file is no attribution or blames nothing, or only one of the two is given.
+        UserError: If the file is no attribution or blames nothing, or only one of the two is given.
     """
     if (attribution is None) != (top is None):
-        raise CommandError(f"{verb}: --revert and --top belong together; give both or neither")
+        raise UserError(f"{verb}: --revert and --top belong together; give both or neither")
     if attribution is None or top is None:
         return []
     from ..importance.reverts import blamed
@@ -49,13 +49,13 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
     try:
         nats = {str(name): float(value) for name, value in json.loads(attribution.read_text())["parameters"].items()}
     except OSError as error:
-        raise CommandError(f"{verb}: --revert {attribution}: {error.strerror}") from error
+        raise UserError(f"{verb}: --revert {attribution}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         made = "the JSON of `textkeep importance attribute -o`"
-        raise CommandError(f"{verb}: --revert {attribution} is not {made}") from error
+        raise UserError(f"{verb}: --revert {attribution} is not {made}") from error
     found = blamed(nats, top)
     if not found:
-        raise CommandError(f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)")
+        raise UserError(f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)")
     if len(found) < top:
         print(f"{attribution}: only {len(found)} matrices are to blame (positive nats): all of them are put back")
     return found

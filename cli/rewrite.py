@@ -15,16 +15,18 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..foundation.files import replacing
-from .errors import CommandError
-from .facts import write_lines
-from .importance.output import progress_bars
-from .importance.subject import add_model_options, load_subject
-from .numbers import positive
-from .replacing import add_overwrite_option, check_output
-from .rewrite_part import Answer, PartFile
+from ..foundation.errors import UserError
+from ..foundation.files import replacing, write_json_lines
+from ..foundation.outputs import check_output
+from ..preparation.rewriting.part import Answer, PartFile
+from .errors import speaking_as
+from .options import add_model_options, add_overwrite_option, positive
+from .output import progress_bars
+
+if TYPE_CHECKING:
+    from ..inference import LoadedModel
 
 KEEP = ("all", "correct")
 
@@ -41,10 +43,10 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     output: Path = arguments.output
     if output.suffix != ".jsonl":
-        raise CommandError(f"rewrite: -o {output} is no .jsonl file; allowed: a new .jsonl file")
+        raise UserError(f"rewrite: -o {output} is no .jsonl file; allowed: a new .jsonl file")
     check_output("rewrite: -o", output, arguments.overwrite)
     if output.exists() and Path(arguments.manifest).exists() and output.samefile(arguments.manifest):
-        raise CommandError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
+        raise UserError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
     examples = _read(arguments.manifest, arguments.limit)
     clips = _clips(examples, output, arguments.copy_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +59,9 @@ def main(argv: list[str]) -> int:
     outcome: Counter[str] = Counter()
     kept = [row for example in examples if (row := _row(example, part.answers, clips, arguments, outcome))]
     if not kept:
-        raise CommandError(f"rewrite: no answer is kept ({_told(outcome)}); they are in {part.path}")
+        raise UserError(f"rewrite: no answer is kept ({_told(outcome)}); they are in {part.path}")
     _copy(clips, output.parent, {row["id"] for row in kept})
-    write_lines(output, kept)
+    write_json_lines(kept, output)
     part.path.unlink()
     print(f"{output}: {len(kept)} of {len(examples)} questions ({_told(outcome)})")
     return 0
@@ -112,13 +114,13 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _read(manifest: str, limit: int | None) -> list[Any]:
     """The questions that are known as text."""
-    from ..datamodules.bad_examples import BadExamples
-    from ..datamodules.sources import read_sources
+    from ..datamodules.sources.bad_examples import BadExamples
+    from ..datamodules.sources.named import read_sources
 
     found = read_sources(manifest, BadExamples("raise"))
     examples = [example for example in found if example.question][:limit]
     if not examples:
-        raise CommandError(f"rewrite: {manifest} has no written questions")
+        raise UserError(f"rewrite: {manifest} has no written questions")
     if len(found) > len(examples) and limit is None:
         print(f"{len(found) - len(examples)} of {len(found)} examples have no written question and are left out")
     return examples
@@ -128,7 +130,7 @@ def _clips(examples: Sequence[Any], output: Path, copy: bool) -> dict[str, tuple
     """Id -> clip, and its path in the new manifest.
 
     Raises:
-        CommandError: If a clip lies outside the manifest's folder and is not to be copied.
+        UserError: If a clip lies outside the manifest's folder and is not to be copied.
     """
     root = output.parent.resolve()
     found: dict[str, tuple[Path, str]] = {}
@@ -142,7 +144,7 @@ def _clips(examples: Sequence[Any], output: Path, copy: bool) -> dict[str, tuple
             mark = hashlib.sha256(str(clip.parent).encode()).hexdigest()[:8]
             found[example.id] = (clip, f"{output.stem}_clips/{clip.stem}-{mark}{clip.suffix}")
         else:
-            raise CommandError(
+            raise UserError(
                 f"rewrite: {example.location}: the clip {example.audio} does not lie under {root}, the new manifest's "
                 "folder; allowed: an -o in a folder above it, or --copy-clips"
             )
@@ -161,35 +163,23 @@ def _copy(clips: dict[str, tuple[Path, str]], root: Path, kept: set[str]) -> Non
 
 def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFile) -> None:
     """Has the LLM answer, in batches of similar length."""
-    subject = load_subject(arguments.llm, arguments.device, arguments.dtype, "rewrite")
+    from ..inference import load
+
+    with speaking_as("rewrite"):
+        model = load(arguments.llm, arguments.device, arguments.dtype)
     ordered = sorted(examples, key=lambda example: len(example.question))
     size = arguments.batch_size
     batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
     with progress_bars() as report:
         for done, batch in enumerate(batches):
             report("answering", done, len(batches))
-            part.add(_answers(batch, subject, arguments))
+            part.add(_answers(batch, model, arguments))
 
 
-def _answers(examples: Sequence[Any], subject: Any, arguments: argparse.Namespace) -> Iterator[Answer]:
-    from ..datamodules import ChatPrompt, Collator
-    from ..datamodules.rows import Row
-    from ..lightning_modules.generation import greedy_tokens
-
-    tokenizer = subject.front_end.tokenizer
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    prompt = ChatPrompt(
-        tokenizer,
-        text_instruction=arguments.text_instruction,
-        system=arguments.system,
-        template_options=arguments.template_options,
-    )
-    collator = Collator(subject.front_end, prompt, answers=False)
-    batch = collator([Row(example, "text") for example in examples]).to(subject.llm.device)
-    embeds = subject.llm.get_input_embeddings()(batch.input_ids)
-    longest = arguments.max_new_tokens
-    written = greedy_tokens(subject.llm, tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
+def _answers(examples: Sequence[Any], model: LoadedModel, arguments: argparse.Namespace) -> Iterator[Answer]:
+    prompts = {key: getattr(arguments, key) for key in ("text_instruction", "system", "template_options")}
+    (batch,) = model.batches(examples, "text", len(examples), answers=False, prompts=prompts)
+    written = model.write(batch, arguments.max_new_tokens)
     for example, text, ended in zip(examples, written.texts, written.ended, strict=True):
         yield Answer(example.id, example.question, text, ended)
 

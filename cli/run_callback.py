@@ -10,10 +10,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from ..callbacks.measuring import KeepsRecords
-from .errors import CommandError
-from .replacing import OVERWRITE
-from .run_directory import continue_config
+from ..callbacks.evaluations.measuring import KeepsRecords
+from ..foundation.errors import UserError
+from ..foundation.outputs import OVERWRITE
+from ..runs.directory import continue_config
 
 
 class RunCallback(Callback):
@@ -78,14 +78,14 @@ class RunCallback(Callback):
         """Refuses, before anything is measured, to replace what cannot be had again from the same questions.
 
         Raises:
-            CommandError: With what is in the way.
+            UserError: With what is in the way.
         """
         if self.overwrite:
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, KeepsRecords) and (loss := callback.would_lose(trainer)):
                 same = "" if trainer.state.fn == TrainerFn.PREDICTING else "the same questions, "
-                raise CommandError(
+                raise UserError(
                     f"{loss}; allowed: {same}another --trainer.default_root_dir (with the file of the checkpoint as "
                     f"--ckpt_path), or {OVERWRITE} to replace them"
                 )

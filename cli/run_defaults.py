@@ -10,14 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from ..callbacks import (
-    GracefulStop,
-    LogProgress,
-    PredictionWriter,
-    RunCheckpoint,
-    RunProgressBar,
-    TuningImportance,
-)
+from ..callbacks import GracefulStop, LogProgress, PredictionWriter, RunCheckpoint, RunProgressBar, TuningImportance
 from ..lightning_modules import Tuning
 
 CSV_LOGGER = "textkeep.callbacks.RunCSVLogger"

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from .errors import CommandError
+from ..foundation.errors import UserError
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -36,9 +36,9 @@ def check_trainer(trainer: Namespace) -> None:
         trainer: The ``trainer`` part of the config.
 
     Raises:
-        CommandError: With the key, the value, and what is allowed.
+        UserError: With the key, the value, and what is allowed.
     """
     for option, (allows, allowed) in RULES.items():
         value = trainer.get(option)
         if isinstance(value, int | float) and not allows(value):
-            raise CommandError(f"trainer.{option}: {value:g} does not fit; allowed: {allowed}")
+            raise UserError(f"trainer.{option}: {value:g} does not fit; allowed: {allowed}")

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-_PUBLIC = {
-    "AudioArray": "example",
-    "BadExampleError": "bad_examples",
-    "Batch": "batch",
-    "ChatPrompt": "prompts",
-    "Collator": "collator",
-    "Example": "example",
-    "HFDataset": "hf_dataset",
-    "LlamaOmniJSON": "llama_omni",
-    "Manifest": "manifest",
-    "PlainText": "plain_text",
-    "Probe": "probes",
-    "Replay": "replay",
-    "RowReader": "rows",
-    "Source": "source",
-    "SpeechFrontEnd": "front_end",
-    "SpeechTextData": "speech_text_data",
-    "TokenBudgetSampler": "token_budget_sampler",
-    "View": "rows",
-}
+from ..foundation.lazy_exports import from_folders, from_modules
+from . import batches, sources
 
-__all__ = sorted(_PUBLIC)
+_PUBLIC = {"Probe": "probes", "Replay": "replay", "SpeechTextData": "speech_text_data"}
+
+__all__ = sorted([*_PUBLIC, *batches.__all__, *sources.__all__])
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use: the light parts must not wait for Lightning."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    own = name in _PUBLIC
+    return (from_modules(__name__, _PUBLIC) if own else from_folders(__name__, batches, sources))(name)

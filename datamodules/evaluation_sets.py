@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .bad_examples import BadExamples
-from .example import Example
-from .sources import Sources, read_sources
+from .sources.bad_examples import BadExamples
+from .sources.example import Example
+from .sources.named import Sources, read_sources
 
 
 class EvaluationSets:

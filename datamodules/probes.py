@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .bad_examples import BadExamples
-from .batch import Batch
-from .example import Example, Modality
-from .loader_factory import LoaderFactory
-from .sources import SourceName, read_sources
+from .batches.batch import Batch
+from .batches.loader_factory import LoaderFactory
+from .sources.bad_examples import BadExamples
+from .sources.example import Example, Modality
+from .sources.named import SourceName, read_sources
 
 
 @dataclass

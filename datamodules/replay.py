@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from .bad_examples import BadExamples
-from .example import Example
-from .sources import SourceName, read_sources
-from .token_budget_sampler import TokenBudgetSampler
+from .batches.token_budget_sampler import TokenBudgetSampler
+from .sources.bad_examples import BadExamples
+from .sources.example import Example
+from .sources.named import SourceName, read_sources
 
 KIND = "replay"
 """Of batches: replayed text never shares one with the training examples."""

@@ -11,22 +11,22 @@ from typing import Any, Literal
 import lightning as L
 from torch import Tensor
 
-from .audio import MAX_SECONDS, read_waveform
-from .augment import Augment
-from .bad_examples import BadExampleError, BadExamples, OnBadExample
-from .batch import Batch
+from .batches.augment import Augment
+from .batches.batch import Batch
+from .batches.feature_cache import FeatureCache
+from .batches.front_end import Encode, SpeechFrontEnd
+from .batches.loader_factory import LoaderFactory, LoaderOptions
+from .batches.loading import BatchLoader
+from .batches.pairs import matched
+from .batches.prompts import SPEECH_INSTRUCTION, ChatPrompt
+from .batches.rows import RowReader
 from .evaluation_sets import EvaluationSets
-from .example import Example, Modality
-from .feature_cache import FeatureCache
-from .front_end import Encode, SpeechFrontEnd
-from .loader_factory import LoaderFactory, LoaderOptions
-from .loading import BatchLoader
-from .pairs import matched
 from .probes import Probe, ProbeSet
-from .prompts import SPEECH_INSTRUCTION, ChatPrompt
 from .replay import Replay
-from .rows import RowReader
-from .sources import Sources, Splits
+from .sources.audio import MAX_SECONDS, read_waveform
+from .sources.bad_examples import BadExampleError, BadExamples, OnBadExample
+from .sources.example import Example, Modality
+from .sources.named import Sources, Splits
 
 _MODALITIES: dict[str, list[Modality]] = {"speech": ["speech"], "text": ["text"], "both": ["speech", "text"]}
 

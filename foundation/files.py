@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def follow_umask(path: Path) -> None:
@@ -63,6 +65,26 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         _take_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Writes a JSONL file whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _take_place(temporary: Path, folder: Path) -> None:

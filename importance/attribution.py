@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .blocks import clean_name
+from ..foundation.decoder import clean_name
 from .edits import on_the_line, weights_at
 from .evaluate import answer_losses, mean_interval
 from .losses import AnswerLoss

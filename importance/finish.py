@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..foundation.ranks import Ranks, is_sharded
 from .accumulator import Accumulator
 from .activations import InputNorms
-from .collectives import Ranks, is_sharded
 from .coverage import MOSTLY, by_reason
 from .estimators import ESTIMATORS
 from .finite import require_finite

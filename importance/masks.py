@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .collectives import Ranks
+from ..foundation.ranks import Ranks
 
 CHUNK = 1 << 24  # entries histogrammed at once
 BINS = 1 << 16

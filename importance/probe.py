@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..foundation.decoder import eval_mode
+from ..foundation.ranks import Ranks, is_sharded
 from .accumulator import Accumulator
 from .activations import InputNorms
-from .collectives import Ranks, is_sharded
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .finish import build_snapshot
 from .losses import IGNORED, AnswerLoss
@@ -24,7 +25,7 @@ from .rehearsal import Use, rehearse, usable
 from .self_test import SelfTest
 from .sites import SiteTable, find_sites
 from .snapshot import Snapshot
-from .state import differentiable_embeddings, frozen, not_checkpointing, undisturbed, unwrap
+from .state import differentiable_embeddings, frozen, undisturbed, unwrap
 from .taps import Taps
 
 
@@ -155,7 +156,7 @@ class _Measurement:
         uses = None
         if first is not None:
             first = self._to_device(first)
-            with not_checkpointing(self.model):
+            with eval_mode(self.model):
                 uses = rehearse(self.table.sites, self._loss, first)
         known = next((found for found in self.ranks.gather(uses) if found is not None), None)
         if known is None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .blocks import find_blocks
+from ..foundation.decoder import find_blocks
 from .evaluate import answer_losses
 
 CLOSE = 1e-5  # nats: losses by either way must agree

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from .blocks import clean_name
+from ..foundation.decoder import clean_name
 from .edits import weights_at
 from .evaluate import answer_losses
 from .progress import Progress, counted

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .collectives import Ranks, is_sharded
+from ..foundation.decoder import eval_mode
+from ..foundation.ranks import Ranks, is_sharded
 from .conservation import allowed_error, broken_identities, conservation_errors, equal_pairs
 from .losses import AnswerLoss
 from .sites import Site, SiteTable
-from .state import differentiable_embeddings, not_checkpointing, undisturbed
+from .state import differentiable_embeddings, undisturbed
 
 
 @dataclass
@@ -96,7 +97,7 @@ class SelfTest:
             for parameter in stored:
                 parameter.requires_grad_(True)
             # reentrant checkpointing would forbid autograd.grad, and that alone spares the hooks on ``.grad``
-            with undisturbed(self.model), not_checkpointing(self.model), differentiable_embeddings(self.model):
+            with undisturbed(self.model), eval_mode(self.model), differentiable_embeddings(self.model):
                 loss = self.loss.per_example(*self.loss.forward(one)).sum()
                 gradients = torch.autograd.grad(loss, stored, allow_unused=True)
         finally:

@@ -7,21 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from .blocks import clean_name, find_blocks, other_stacks
-from .weights import base_module, effective_weight, is_dense, is_lora, refusal, whole
+from ..foundation.decoder import clean_name, find_blocks, is_dense, kind_of, other_stacks
+from .weights import base_module, effective_weight, is_lora, refusal, whole
 
-KIND_NAMES: dict[str, tuple[str, ...]] = {
-    "q": ("q_proj", "wq", "query", "q_lin", "to_q"),
-    "k": ("k_proj", "wk", "key", "k_lin", "to_k"),
-    "v": ("v_proj", "wv", "value", "v_lin", "to_v"),
-    "o": ("o_proj", "wo", "out_proj", "to_out"),
-    "gate": ("gate_proj", "w1"),
-    "up": ("up_proj", "w3", "fc1", "fc_in", "dense_h_to_4h"),
-    "down": ("down_proj", "w2", "fc2", "fc_out", "dense_4h_to_h"),
-    "qkv": ("qkv_proj", "query_key_value", "c_attn", "Wqkv"),
-    "gate_up": ("gate_up_proj",),
-}
-_KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
 EXTRAS = ("embeddings", "norms")
 NOT_DENSE = "not the weight of a Linear layer"
 
@@ -183,7 +171,7 @@ def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norm
             table.untapped[name] = reason
         else:
             shape = effective_weight_shape(module)
-            kind = _KIND_OF.get(path.rsplit(".", 1)[-1], path)
+            kind = kind_of(path)
             table.sites.append(Site(name, module, kind, layer, shape, _head_dim(block, path, kind)))
         covered.update(id(p) for p in module.parameters())
     if norms:

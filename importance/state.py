@@ -49,19 +49,6 @@ def evaluation_flags(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def not_checkpointing(model: nn.Module) -> Iterator[None]:
-    """No layer recomputes its activations while the context lasts: for an example or two it is not worth it."""
-    flags = {module: module.training for module in model.modules()}
-    try:
-        for module in flags:
-            module.training = False
-        yield
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
-
-
-@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No parameter asks for a gradient: ``.grad``, reducers, scalers and optimisers see nothing of the backward."""
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -7,16 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
-def is_dense(module: nn.Module) -> bool:
-    """Whether ``module`` maps vectors by one dense matrix: ``nn.Linear`` or transformers' ``Conv1D`` (transposed)."""
-    return isinstance(module, nn.Linear) or is_transposed(module)
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; found by structure, not by import."""
-    weight = getattr(module, "weight", None)
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and isinstance(weight, Tensor)
+from ..foundation.decoder import is_dense, is_transposed
 
 
 def is_lora(module: nn.Module) -> bool:

@@ -1,94 +1,13 @@
 """The speech LLM and its parts: encoders, adaptors, tuning strategies, objectives."""
 
-from .adaptors import Adaptor, ConcatMLP, StackSwiGLU, StackTransformer
-from .encoders import HFEncoder, SpeechEncoder, WhisperEncoder
-from .objectives import (
-    EWC,
-    L2SP,
-    AnswerCrossEntropy,
-    CachedTeacher,
-    CTCAlignment,
-    LiveTeacher,
-    Objective,
-    Teacher,
-    TextTwinDistillation,
-)
-from .speech_llm import SpeechLLM
-from .tuning import (
-    EVA,
-    AdapterStart,
-    AdaptorOnly,
-    DepthUpScaling,
-    FullFineTuning,
-    ImportanceRanks,
-    LayerRanks,
-    LoRA,
-    OLoRA,
-    OPLoRA,
-    PartialFineTuning,
-    PiSSA,
-    QLoRA,
-    SpeechGate,
-    SpeechPositions,
-    SpeechTurns,
-    Tuning,
-)
-from .tuning.masks import ImportanceMask, RandomMask, WeightMask
-from .tuning.rates import (
-    ExponentialDepthRates,
-    ImportanceRates,
-    LayerRates,
-    LinearDepthRates,
-    ListedRates,
-    PermutedRates,
-    ReversedRates,
-    UniformRates,
-)
+from . import objectives, tuning
+from .ears import adaptors, encoders
+from .ears.adaptors import *  # noqa: F403
+from .ears.encoders import *  # noqa: F403
+from .objectives import *  # noqa: F403
+from .speech_llm import SpeechLLM as SpeechLLM
+from .tuning import *  # noqa: F403
 
-__all__ = [
-    "EVA",
-    "EWC",
-    "L2SP",
-    "AdapterStart",
-    "Adaptor",
-    "AdaptorOnly",
-    "AnswerCrossEntropy",
-    "CTCAlignment",
-    "CachedTeacher",
-    "ConcatMLP",
-    "DepthUpScaling",
-    "ExponentialDepthRates",
-    "FullFineTuning",
-    "HFEncoder",
-    "ImportanceMask",
-    "ImportanceRanks",
-    "ImportanceRates",
-    "LayerRanks",
-    "LayerRates",
-    "LinearDepthRates",
-    "ListedRates",
-    "LiveTeacher",
-    "LoRA",
-    "OLoRA",
-    "OPLoRA",
-    "Objective",
-    "PartialFineTuning",
-    "PermutedRates",
-    "PiSSA",
-    "QLoRA",
-    "RandomMask",
-    "ReversedRates",
-    "SpeechEncoder",
-    "SpeechGate",
-    "SpeechLLM",
-    "SpeechPositions",
-    "SpeechTurns",
-    "StackSwiGLU",
-    "StackTransformer",
-    "Teacher",
-    "TextTwinDistillation",
-    "Tuning",
-    "UniformRates",
-    "WeightMask",
-    "WhisperEncoder",
-]
+_FOLDERS = (adaptors, encoders, objectives, tuning)
+
+__all__ = sorted(["SpeechLLM", *(name for folder in _FOLDERS for name in folder.__all__)])

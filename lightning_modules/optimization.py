@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from .schedule import Schedule
-from .tuning import ParameterGroup
+from .tuning.tuning import ParameterGroup
 
 
 def build_optimizer(

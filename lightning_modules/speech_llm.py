@@ -14,29 +14,31 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from .adaptor_start import begin_adaptor
-from .adaptors import Adaptor
-from .answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
+from ..foundation.assets import resolve
+from ..foundation.ranks import share_rank_zero
 from .combination import check_combination, check_measured
-from .encoders import SpeechEncoder
-from .front_end import FrontEnd
-from .frozen_state import frozen_hash, frozen_names
-from .generation import greedily, greedy_answers, stop_ids
-from .item_divergences import ItemDivergences, item_divergences
-from .modality_losses import ModalityLosses
-from .objectives import AnswerCrossEntropy, Objective, weighed_total
+from .ears.adaptor_start import begin_adaptor
+from .ears.adaptors import Adaptor
+from .ears.encoders import SpeechEncoder
+from .ears.front_end import FrontEnd
+from .llm.generation import Written, greedily, greedy_tokens, stop_ids
+from .llm.pretrained import reading
+from .llm.reference import ReferenceLLM
+from .llm.vocabulary import check_vocabulary, load_tokenizer
+from .losses.answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
+from .losses.item_divergences import ItemDivergences, item_divergences
+from .losses.modality_losses import ModalityLosses
+from .losses.shared_logits import SharedLogits
+from .losses.token_normalizer import TokenNormalizer
+from .objectives import AnswerCrossEntropy, Objective
+from .objectives.total import weighted_total
 from .optimization import build_optimizer, scale_layers
 from .precision import default_dtype
-from .pretrained import reading, resolve_pretrained
-from .ranks import share_rank_zero
-from .reference import ReferenceLLM
+from .saving.frozen_state import frozen_hash, frozen_names
+from .saving.trained_parts import TrainedParts
 from .schedule import Schedule
-from .shared_logits import SharedLogits
 from .supported_trainer import check_supported
-from .token_normalizer import TokenNormalizer
-from .trained_parts import TrainedParts
 from .tuning import FullFineTuning, Tuning
-from .vocabulary import check_vocabulary, load_tokenizer
 
 
 class SpeechLLM(TrainedParts):
@@ -94,7 +96,7 @@ class SpeechLLM(TrainedParts):
         self.max_new_tokens = max_new_tokens
         self.tokenizer = load_tokenizer(llm)
         if adaptor_weights is not None:
-            resolve_pretrained(adaptor_weights)  # a missing asset is an error before anything is loaded
+            resolve(adaptor_weights)  # a missing asset is an error before anything is loaded
         self.llm: Any = None
         self._normalizer = TokenNormalizer()
         self._eval_losses = ModalityLosses()
@@ -119,12 +121,12 @@ class SpeechLLM(TrainedParts):
         """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""
         if self.llm is not None:
             return
-        path, dtype = resolve_pretrained(self.llm_source), torch.get_default_dtype()
+        path, dtype = resolve(self.llm_source), torch.get_default_dtype()
         with reading("model.llm", self.llm_source):
             self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
-        weights = None if self.adaptor_weights is None else Path(resolve_pretrained(self.adaptor_weights))
+        weights = None if self.adaptor_weights is None else Path(resolve(self.adaptor_weights))
         begin_adaptor(self.adaptor, self.encoder, self.llm, len(self.tokenizer), weights)
         self._reference = ReferenceLLM(path, self.llm, self.tuning)
         with default_dtype(torch.float32):
@@ -199,8 +201,8 @@ class SpeechLLM(TrainedParts):
         return item_divergences(self, batch)
 
     @torch.no_grad()
-    def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
-        """Greedy answers, one a row, spoken and written questions mixed.
+    def write(self, batch: Any, max_new_tokens: int | None = None) -> Written:
+        """Writes greedy answers, one a row, spoken and written questions mixed, and tells which of them ended.
 
         Args:
             batch: A left-padded prompt batch.
@@ -210,12 +212,16 @@ class SpeechLLM(TrainedParts):
         embeds, mask = inputs["inputs_embeds"], inputs["attention_mask"]
         length = max_new_tokens or self.max_new_tokens
         with self.tuning.reading(batch.audio_mask):
-            return greedy_answers(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
+            return greedy_tokens(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
+
+    def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
+        """Gives the texts of :meth:`write`."""
+        return self.write(batch, max_new_tokens).texts
 
     @staticmethod
     def find_pretrained(source: str) -> str:
         """A hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load a model of their own."""
-        return resolve_pretrained(source)
+        return resolve(source)
 
     @torch.no_grad()
     def generate_untouched(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
@@ -223,7 +229,7 @@ class SpeechLLM(TrainedParts):
         with self.reference.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
             length = max_new_tokens or self.max_new_tokens
-            return greedy_answers(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id)
+            return greedy_tokens(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id).texts
 
     def writing_greedily(self, end_id: int | None = None) -> AbstractContextManager[None]:
         """Lets whoever calls the LLM's own ``generate`` meanwhile get greedy answers, which may end with ``end_id``."""
@@ -241,7 +247,7 @@ class SpeechLLM(TrainedParts):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
         with self._shared.step():
-            total = weighed_total(self._objectives(), self, batch)
+            total = weighted_total(self._objectives(), self, batch)
         if len(total.means) > 1:
             self.log_dict({f"train/{name}": mean for name, mean in total.means.items()}, batch_size=len(batch))
         mean = total.loss.detach() / total.tokens.clamp(min=1)

@@ -13,15 +13,15 @@ import pytest
 
 CHROMIUM = "needs a Chromium, which no package of PyPI brings"
 ALLOWED: dict[str, str] = {
-    "tests/cli/test_report_browser.py": CHROMIUM,
-    "tests/cli/test_study_figures.py": CHROMIUM,
+    "tests/runs/test_report_browser.py": CHROMIUM,
+    "tests/runs/test_study_figures.py": CHROMIUM,
     "tests/lightning_modules/test_qlora.py": "bitsandbytes packs weights on a GPU; `pip install 'textkeep[qlora]'`",
 }
 """Test, file or folder -> why it may be skipped."""
 
 if shutil.which("apt-get") is None:
     DEBIAN = "flite and WordNet are packages of Debian, fetched by apt-get"
-    ALLOWED |= {"tests/cli/test_speak_engines.py": DEBIAN, "tests/cli/test_facts_alignment.py": DEBIAN}
+    ALLOWED |= {"tests/preparation/test_speak_engines.py": DEBIAN, "tests/preparation/test_facts_alignment.py": DEBIAN}
 
 
 def judged(nodeid: str, longrepr: object) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textkeep import callbacks
-from textkeep.cli.study.spec import read_study
+from textkeep.runs.study.spec import read_study
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES, EVALUATION = ((ROOT / "docs" / name).read_text() for name in ("studies.md", "evaluation.md"))

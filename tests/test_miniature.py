@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from benchmarks.miniature.manual_text import CHARACTERS, ITEMS, paragraphs
-from textkeep.cli.assets.catalogue import CATALOGUE
 from textkeep.cli.main import VERBS, main
-from textkeep.cli.study.spec import read_study
+from textkeep.preparation.assets.catalogue import CATALOGUE
+from textkeep.runs.study.spec import read_study
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "miniature"

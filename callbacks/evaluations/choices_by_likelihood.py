@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from ...evaluation import Prediction
 from ...evaluation.multiple_choice import Normalisation, likeliest
-from ..paired_evaluation import modalities_of
 from .evaluation import Evaluation, Measured, limited, require_options
 from .gathered_scorer import GatheredScorer
+from .paired_evaluation import modalities_of
 
 _STEM = "\u241f"  # no id holds it
 

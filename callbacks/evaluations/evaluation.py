@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...evaluation import Prediction, RetentionSummary, summarize
-from ..paired_evaluation import modalities_of
 from .gathered_scorer import GatheredScorer
+from .paired_evaluation import modalities_of
 
 
 @dataclass

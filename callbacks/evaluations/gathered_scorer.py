@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from typing_extensions import override
 
-from ..item_scorer import ItemScorer
+from .item_scorer import ItemScorer
 
 Value = TypeVar("Value")
 

@@ -10,13 +10,11 @@ from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio
 from ...evaluation.text_loss import text_losses
+from ...foundation.assets import EMBEDDED, embedded_split
 from ...foundation.json_lines import json_objects
 from ...foundation.text_lines import paragraphs, plain_name
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
-
-EMBEDDED = "spoken-facts/"
-_FOLDER = Path(__file__).parents[2] / "datamodules" / "spoken_facts"
 
 
 class PlainTextLoss(Evaluation):
@@ -69,8 +67,7 @@ class PlainTextLoss(Evaluation):
 
 def _read(source: str) -> dict[str, str]:
     """Texts by id."""
-    embedded = source.startswith(EMBEDDED)
-    path = _FOLDER / f"{source.removeprefix(EMBEDDED)}.jsonl" if embedded else Path(source)
+    path = embedded_split(source) if source.startswith(EMBEDDED) else Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"PlainTextLoss: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
     texts: dict[str, str] = {}

@@ -5,19 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..numbers import positive
-from .examples import add_data_options, read_batches
-from .output import (
-    add_output_options,
-    check_outputs,
-    described,
-    print_json,
-    print_table,
-    progress_bars,
-    say,
-    write_json,
-)
-from .subject import SUBJECT_HELP, add_model_options, load_subject, merged
+from ...foundation.files import write_json
+from ..errors import speaking_as
+from ..options import MODEL_HELP, add_model_options, positive
+from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from .examples import add_data_options, loaded, read_batches
 
 ADDED = "nats added"  # to the loss: positive made it worse
 
@@ -35,13 +27,15 @@ def main(argv: list[str]) -> int:
     check_outputs(arguments)
     from ...importance.attribution import attribute
 
-    base = load_subject(arguments.base, arguments.device, arguments.dtype)
-    tuned = load_subject(arguments.tuned, arguments.device, arguments.dtype)
+    base = loaded(arguments.base, arguments.device, arguments.dtype)
+    tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
     batches = read_batches(tuned, arguments, modality="text")
-    values = {name: p.detach() for name, p in merged(base).named_parameters()}
+    with speaking_as("importance"):
+        values = {name: p.detach() for name, p in base.merge().named_parameters()}
+        llm = tuned.merge()
     with progress_bars() as progress:
         found = attribute(
-            merged(tuned),
+            llm,
             values,
             batches,
             nodes=arguments.nodes,
@@ -94,7 +88,7 @@ def _named(names: list[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance attribute", description=__doc__, allow_abbrev=False)
-    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {SUBJECT_HELP}")
+    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
     parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds")
     add_data_options(parser, examples=32, modalities=("text",))
     parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to begin with (default: 4)")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 
-from ..errors import CommandError
+from ...foundation.errors import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "probe": (".probing", "measure the importance of a model's weights and write a snapshot"),
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         The exit code.
 
     Raises:
-        CommandError: For an unknown command, or what the measurement itself refuses.
+        UserError: For an unknown command, or what the measurement itself refuses.
     """
     width = max(map(len, COMMANDS))
     listing = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
@@ -46,14 +46,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False
     arguments = parser.parse_args(argv)
     if arguments.command not in COMMANDS:
-        raise CommandError(f"importance: no command {arguments.command!r}; allowed: {', '.join(COMMANDS)}")
+        raise UserError(f"importance: no command {arguments.command!r}; allowed: {', '.join(COMMANDS)}")
     run: Callable[[list[str]], int] = import_module(COMMANDS[arguments.command][0], package=__package__).main
     try:
         return run(arguments.rest)
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError":
             reason = "the device is out of memory; try a smaller --batch-size, --dtype bfloat16 or --device cpu"
-            raise CommandError(f"importance: {reason}") from error
+            raise UserError(f"importance: {reason}") from error
         if str(error).startswith("importance:"):  # a measurement that refuses to be wrong
-            raise CommandError(str(error)) from error
+            raise UserError(str(error)) from error
         raise

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation import shown_p
-from ..numbers import positive
-from .output import add_output_options, check_outputs, print_json, print_table, say, write_json
+from ...foundation.files import write_json
+from ..options import positive
+from ..output import add_output_options, check_outputs, print_json, print_table, say
 
 
 def main(argv: list[str]) -> int:

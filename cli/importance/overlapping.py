@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..numbers import positive
-from .output import (
-    add_output_options,
-    check_outputs,
-    described,
-    print_json,
-    print_table,
-    progress_bars,
-    say,
-    write_json,
-)
-from .subject import SUBJECT_HELP, add_model_options, find_matrix, load_subject
+from ...foundation.files import write_json
+from ..options import MODEL_HELP, add_model_options, positive
+from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from .examples import loaded
+from .showing import find_matrix
 
 if TYPE_CHECKING:
     from ...importance.overlap import ChangeOverlap
@@ -44,9 +37,7 @@ def main(argv: list[str]) -> int:
     snapshot = Snapshot.load(arguments.snapshot)
     estimator = arguments.estimator or snapshot.meta["estimators"][0]
     drawn = find_matrix(snapshot, arguments.matrix) if arguments.matrix else None
-    base, tuned = (
-        load_subject(name, arguments.device, arguments.dtype).llm for name in (arguments.base, arguments.tuned)
-    )
+    base, tuned = (loaded(name, arguments.device, arguments.dtype).llm for name in (arguments.base, arguments.tuned))
     changes = Changes(base, tuned, snapshot.meta["options"].get("include", ()))
     with progress_bars() as progress:
         matrices = change_overlap(
@@ -111,7 +102,7 @@ def _median(values: Sequence[float | None]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance overlap", description=__doc__, allow_abbrev=False)
     parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="of BASE; with a mask if probed --top-fraction")
-    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {SUBJECT_HELP}")
+    parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
     parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds; the rank of a LoRA is found")
     parser.add_argument("--estimator", help="default: the first of the snapshot")
     parser.add_argument("--matrix", help="the one to draw: a part of its name (default: the one that changed most)")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import CommandError
-from ..numbers import not_negative
-from ..replacing import check_output
-from .examples import add_data_options, read_batches
-from .output import add_output_options, print_json, progress_bars, say
+from ...foundation.errors import UserError
+from ...foundation.outputs import check_output
+from ..errors import speaking_as
+from ..options import MODEL_HELP, add_model_options, not_negative
+from ..output import add_output_options, print_json, progress_bars, say
+from .examples import add_data_options, loaded, read_batches
 from .showing import print_snapshot, snapshot_summary
-from .subject import SUBJECT_HELP, add_model_options, load_subject
 
 
 def main(argv: list[str]) -> int:
@@ -26,18 +26,18 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_output("importance: --plot", arguments.plot, arguments.overwrite)
     if arguments.output.is_dir() and not is_snapshot(arguments.output):
-        raise CommandError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
+        raise UserError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
     check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
     from ...importance import probe
     from ...importance.estimators import ESTIMATORS, checked
     from ...importance.progress import counted
 
     estimators = checked(arguments.estimators.split(","))
-    subject = load_subject(arguments.model, arguments.device, arguments.dtype)
-    batches = read_batches(subject, arguments)
-    with progress_bars() as progress:
+    model = loaded(arguments.model, arguments.device, arguments.dtype)
+    batches = read_batches(model, arguments)
+    with progress_bars() as progress, speaking_as("importance"), model.measuring(arguments.modality):
         snapshot = probe(
-            subject.llm,
+            model.llm,
             counted(batches, "measuring", progress),
             estimators,
             step=arguments.step,
@@ -69,7 +69,7 @@ def is_snapshot(folder: Path) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance probe", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     parser.add_argument("-o", "--output", type=Path, required=True, help="snapshot folder to write")
     parser.add_argument(

@@ -6,18 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .examples import add_data_options, add_evaluation_options, evaluation_batches, modalities, read_batches
-from .output import (
-    add_output_options,
-    check_outputs,
-    described,
-    print_json,
-    print_table,
-    progress_bars,
-    say,
-    write_json,
-)
-from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject
+from ...foundation.files import write_json
+from ...inference import LoadedModel
+from ..errors import speaking_as
+from ..options import MODEL_HELP, add_model_options
+from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from .examples import add_data_options, add_evaluation_options, evaluation_batches, loaded, modalities, read_batches
 
 
 def main(argv: list[str]) -> int:
@@ -33,12 +27,12 @@ def main(argv: list[str]) -> int:
     check_outputs(arguments)
     from ...importance.removal import removal_test
 
-    subject = load_subject(arguments.model, arguments.device, arguments.dtype)
-    batches = read_batches(subject, arguments)
-    evaluations = _evaluations(subject, arguments)
-    with progress_bars() as progress:
+    model = loaded(arguments.model, arguments.device, arguments.dtype)
+    batches = read_batches(model, arguments)
+    evaluations = _evaluations(model, arguments)
+    with progress_bars() as progress, speaking_as("importance"), model.measuring(arguments.modality):
         test = removal_test(
-            subject.llm,
+            model.llm,
             batches,
             evaluations,
             estimator=arguments.estimator,
@@ -62,12 +56,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _evaluations(subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
+def _evaluations(model: LoadedModel, arguments: argparse.Namespace) -> dict[str, Any]:
     """``general, text`` -> batches, for each data set and each way in which the model can be asked its questions."""
     found = {}
     for source in arguments.evaluate or [arguments.data]:
-        for way in modalities(subject, source):
-            found[f"{Path(source).stem}, {way}"] = evaluation_batches(subject, arguments, source, way)
+        for way in modalities(model, source, arguments.modality):
+            found[f"{Path(source).stem}, {way}"] = evaluation_batches(model, arguments, source, way)
     return found
 
 
@@ -84,7 +78,7 @@ def _print(test: Any) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance removal", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser, many=True)
     parser.add_argument("--estimator", default="taylor", help="whose scores choose (default: taylor)")

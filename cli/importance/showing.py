@@ -7,9 +7,8 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CommandError
-from .output import add_output_options, check_outputs, print_json, print_table, say
-from .subject import find_matrix
+from ...foundation.errors import UserError
+from ..output import add_output_options, check_outputs, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
@@ -35,7 +34,7 @@ def main(argv: list[str]) -> int:
     snapshot.scores(estimator)  # refuses an estimator that was not measured
     matrix = find_matrix(snapshot, arguments.matrix) if arguments.matrix else None
     if matrix and not arguments.plot:
-        raise CommandError("importance: --matrix says what to draw; give --plot OUT.png too")
+        raise UserError("importance: --matrix says what to draw; give --plot OUT.png too")
     found = structure(snapshot, estimator) if arguments.structure else []
     if arguments.plot:
         _draw(snapshot, estimator, found, matrix, arguments.plot)
@@ -64,6 +63,20 @@ def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: st
         plot_structure(snapshot, estimator, found, path)
     else:
         plot_snapshot(snapshot, estimator, path)
+
+
+def find_matrix(snapshot: Any, part: str) -> str:
+    """The name of the one matrix of a snapshot that has ``part`` in it.
+
+    Raises:
+        UserError: If there is none, or more than one.
+    """
+    names = [matrix.name for matrix in snapshot.table]
+    found = [name for name in names if part in name] if part not in names else [part]
+    if len(found) != 1:
+        shown = ", ".join((found or names)[:3])
+        raise UserError(f"importance: --matrix {part} fits {len(found)} matrices; allowed: one, such as {shown}")
+    return found[0]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from ..numbers import positive
-from ..replacing import check_output
-from .examples import add_data_options, add_evaluation_options, evaluation_batches, read_batches
-from .output import (
+from ...foundation.files import write_json
+from ...foundation.outputs import check_output
+from ...foundation.run_names import step_of
+from ...inference import LoadedModel
+from ..errors import speaking_as
+from ..options import MODEL_HELP, add_model_options, positive
+from ..output import (
     add_output_options,
     check_outputs,
     described,
@@ -23,9 +25,8 @@ from .output import (
     print_table,
     progress_bars,
     say,
-    write_json,
 )
-from .subject import SUBJECT_HELP, Subject, add_model_options, load_subject
+from .examples import add_data_options, add_evaluation_options, evaluation_batches, loaded, read_batches
 
 
 def main(argv: list[str]) -> int:
@@ -41,14 +42,14 @@ def main(argv: list[str]) -> int:
     check_outputs(arguments)
     from ...importance.faithfulness import verify
 
-    subject = load_subject(arguments.model, arguments.device, arguments.dtype)
-    output = arguments.output or _place(subject, arguments)
-    check_output("importance: verify:", output, arguments.overwrite or _is_the_same(output, subject, arguments))
-    batches = read_batches(subject, arguments)
-    evaluation = evaluation_batches(subject, arguments, arguments.evaluate)
-    with progress_bars() as progress:
+    model = loaded(arguments.model, arguments.device, arguments.dtype)
+    output = arguments.output or _place(model, arguments)
+    check_output("importance: verify:", output, arguments.overwrite or _is_the_same(output, model, arguments))
+    batches = read_batches(model, arguments)
+    evaluation = evaluation_batches(model, arguments, arguments.evaluate)
+    with progress_bars() as progress, speaking_as("importance"), model.measuring(arguments.modality):
         found = verify(
-            subject.llm,
+            model.llm,
             batches,
             evaluation,
             granularity=arguments.granularity,
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
             seed=arguments.seed,
             progress=progress,
         )
-    record = {"step": _step(subject), **described("verify", arguments, found)}
+    record = {"step": _step(model), **described("verify", arguments, found)}
     if output:
         write_json(record, output)
         say(f"written: {output}")
@@ -73,15 +74,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _place(subject: Subject, arguments: argparse.Namespace) -> Path | None:
+def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
     """Where a run keeps its verifications; one file for each kind."""
-    if subject.run is None:
+    if model.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
-    return subject.run / "importance" / "verification" / name
+    return model.run / "importance" / "verification" / name
 
 
-def _is_the_same(output: Path | None, subject: Subject, arguments: argparse.Namespace) -> bool:
+def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:
     """Whether this verification of this checkpoint is there: measured again, it gives the same."""
     if output is None or not output.is_file():
         return False
@@ -90,13 +91,12 @@ def _is_the_same(output: Path | None, subject: Subject, arguments: argparse.Name
         kept = {"step": found["step"], **found["arguments"]}
     except (ValueError, KeyError, TypeError):
         return False
-    return kept == {"step": _step(subject), **given_arguments(arguments)}
+    return kept == {"step": _step(model), **given_arguments(arguments)}
 
 
-def _step(subject: Subject) -> int | None:
+def _step(model: LoadedModel) -> int | None:
     """Optimizer step of the run's checkpoint, where its name says so."""
-    found = re.search(r"step=(\d+)", subject.checkpoint.name) if subject.checkpoint else None
-    return int(found[1]) if found else None
+    return step_of(model.checkpoint.name) if model.checkpoint else None
 
 
 def _print(found: Any) -> None:
@@ -138,7 +138,7 @@ def _amount(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance verify", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", help=SUBJECT_HELP)
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser)
     parser.add_argument("--granularity", choices=("matrix", "head"), default="matrix", help="default: matrix")

@@ -8,7 +8,6 @@ from .l2sp import L2SP
 from .objective import Objective
 from .teacher import LiveTeacher, Teacher
 from .text_twin_distillation import TextTwinDistillation
-from .total import weighed_total
 
 __all__ = [
     "EWC",
@@ -20,5 +19,4 @@ __all__ = [
     "Objective",
     "Teacher",
     "TextTwinDistillation",
-    "weighed_total",
 ]

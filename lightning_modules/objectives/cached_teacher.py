@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...foundation.files import follow_umask, replacing
+from ..losses.divergence import top_divergence
 from ..precision import at_least_float32
-from .divergence import top_divergence
 from .teacher import Comparison, Teacher
 
 if TYPE_CHECKING:

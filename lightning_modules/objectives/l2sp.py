@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ...foundation.decoder import clean_name, find_blocks
 from ...importance import ESTIMATORS
-from ...importance.sites import clean_name, find_blocks
 from .weight_pull import WeightPull, snapshot_strengths
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .divergence import divergence
+from ..losses.divergence import divergence
 
 if TYPE_CHECKING:
     from ..speech_llm import SpeechLLM

@@ -28,7 +28,7 @@ class Total(NamedTuple):
     means: dict[str, Tensor]
 
 
-def weighed_total(objectives: Sequence[Objective], model: SpeechLLM, batch: Any) -> Total:
+def weighted_total(objectives: Sequence[Objective], model: SpeechLLM, batch: Any) -> Total:
     """Runs all objectives on a batch.
 
     A penalty counts once a step: it is multiplied with the tokens by which the step will be divided.

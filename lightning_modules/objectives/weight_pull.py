@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ...foundation.decoder import clean_name
 from ...importance import Snapshot
-from ...importance.sites import clean_name
 from ...importance.weights import is_transposed
 from .objective import Objective
 from .pull import Pull, add_pull, pull_value

@@ -1,19 +1,19 @@
 """Tuning strategies: what moves while speech is learned, and how fast."""
 
+from . import masks, rates
 from .adapter_starts import EVA, AdapterStart, OLoRA, PiSSA
 from .adaptor_only import AdaptorOnly
 from .depth_up_scaling import DepthUpScaling
 from .full_fine_tuning import FullFineTuning
-from .importance_user import ImportanceRequest, ImportanceUser
 from .layer_ranks import ImportanceRanks, LayerRanks
 from .lora import LoRA
-from .masks import WeightMask
+from .masks import *  # noqa: F403
 from .oplora import OPLoRA
 from .partial_fine_tuning import PartialFineTuning
 from .qlora import QLoRA
-from .rates import LayerRates
+from .rates import *  # noqa: F403
 from .speech_gate import SpeechGate, SpeechPositions, SpeechTurns
-from .tuning import ParameterGroup, Tuning
+from .tuning import Tuning
 
 __all__ = [
     "EVA",
@@ -22,14 +22,10 @@ __all__ = [
     "DepthUpScaling",
     "FullFineTuning",
     "ImportanceRanks",
-    "ImportanceRequest",
-    "ImportanceUser",
     "LayerRanks",
-    "LayerRates",
     "LoRA",
     "OLoRA",
     "OPLoRA",
-    "ParameterGroup",
     "PartialFineTuning",
     "PiSSA",
     "QLoRA",
@@ -37,5 +33,6 @@ __all__ = [
     "SpeechPositions",
     "SpeechTurns",
     "Tuning",
-    "WeightMask",
+    *masks.__all__,
+    *rates.__all__,
 ]

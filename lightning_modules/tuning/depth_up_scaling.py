@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from torch import nn
 
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import decoder_layers
 from .inserted_layers import insert_layers, inserted_layers, remove_layers, removed_layers
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
 

@@ -12,8 +12,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ..adapters import adapter_layers
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import decoder_layers
+from ..llm.lora_layers import adapter_layers
 
 TRAINED = "default"
 """peft's name of the adapter that learns."""

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...importance.sites import KIND_NAMES
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import KIND_NAMES, decoder_layers
 
 LAST_IN_BRANCH = {*KIND_NAMES["o"], *KIND_NAMES["down"], "c_proj", "dense"}
 """Names of the matrices that end a residual branch; ``c_proj`` is GPT-2's, ``dense`` GPT-NeoX's and Falcon's."""

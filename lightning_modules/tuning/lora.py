@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from ..adapters import adapter_layers
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import decoder_layers
+from ..llm.lora_layers import adapter_layers
 from .adapter_starts import AdapterStart, initial_parameters
 from .injection import inject, linears, reshape, switched_off
 from .layer_ranks import LayerRanks

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...importance.subspace import top_subspace
-from ..adapters import adapter_layers
+from ..llm.lora_layers import adapter_layers
 from ..precision import at_least_float32
 from .injection import TRAINED
 from .lora import LoRA

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import decoder_layers
 from .masks import WeightMask
 from .rates import LayerRates
 from .weight_tuning import WeightTuning

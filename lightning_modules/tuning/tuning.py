@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..decoder_layers import decoder_layers
+from ...foundation.decoder import decoder_layers
 from .importance_user import ImportanceUser
 
 if TYPE_CHECKING:

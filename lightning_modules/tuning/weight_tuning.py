@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from .importance_user import ImportanceUser
-from .masks import ProtectedWeights, WeightMask
+from .masks.protected_weights import ProtectedWeights
+from .masks.weight_mask import WeightMask
 from .rates import LayerRates
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
 

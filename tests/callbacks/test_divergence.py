@@ -15,10 +15,9 @@ import pytest
 import torch
 from scipy.special import rel_entr, softmax
 
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import Divergence
 from textkeep.evaluation import ItemDivergence, bootstrap_ratio, read_divergences, summarize_divergences
-
-from .speech_run import make_data, make_model, make_trainer
 
 
 def summary_of(folder: Path) -> dict[int, dict[str, Any]]:
@@ -130,7 +129,7 @@ DDP = """
 import sys
 from pathlib import Path
 from textkeep.callbacks import Divergence
-from tests.callbacks.speech_run import make_data, make_model, make_trainer
+from tests.support.speech_run import make_data, make_model, make_trainer
 llm, whisper, folder, devices = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 trainer = make_trainer(folder / f"run{devices}", [Divergence()], devices=devices, max_epochs=1,
                        strategy="ddp" if devices > 1 else "auto")

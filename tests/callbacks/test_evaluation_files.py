@@ -14,8 +14,8 @@ from textkeep.callbacks.evaluations.choices_by_letter import ChoicesByLetter
 from textkeep.callbacks.evaluations.evaluation import require_options
 from textkeep.callbacks.evaluations.instruction_following import _instructions as instructions
 from textkeep.callbacks.evaluations.plain_text_loss import _read as read_texts
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.manifest import Manifest
+from textkeep.datamodules.sources.bad_examples import BadExamples
+from textkeep.datamodules.sources.manifest import Manifest
 from textkeep.evaluation import Prediction, read_predictions, write_predictions
 from textkeep.evaluation.text_benchmarks import _known
 

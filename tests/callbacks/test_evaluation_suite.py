@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import (
     Cascade,
     ChoicesByLetter,
@@ -25,8 +26,6 @@ from textkeep.callbacks import (
 )
 from textkeep.callbacks.evaluations.gathered_scorer import GatheredScorer
 from textkeep.evaluation import qa_match, read_predictions
-
-from .speech_run import make_data, make_model, make_trainer
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from textkeep.callbacks import ChoicesByLetter, ChoicesByLikelihood, EvaluationSuite, PlainTextLoss
 from textkeep.callbacks import SpeechRecognition
-from tests.callbacks.speech_run import make_data, make_model, make_trainer
+from tests.support.speech_run import make_data, make_model, make_trainer
 llm, whisper, folder, processes = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 suite = EvaluationSuite(
     {

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
 from textkeep.callbacks import RunCSVLogger
-from textkeep.callbacks.heat_maps import MAX_ROWS, HeatMaps, _rows, is_due
+from textkeep.callbacks.importance.heat_maps import MAX_ROWS, HeatMaps, _rows, is_due
 from textkeep.importance.picture import heat_map
 
 KEY = "importance_media/speech/heat_map"

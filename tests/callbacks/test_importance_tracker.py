@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from textkeep.callbacks import importance_tracker
-from textkeep.callbacks.importance_tracker import ImportanceTracker
+from textkeep.callbacks.importance import importance_tracker
+from textkeep.callbacks.importance.importance_tracker import ImportanceTracker
 from textkeep.importance import NotFiniteError, Snapshot, probe
 
 from ..importance.oracle import make_batch, tiny_llama
@@ -229,7 +229,7 @@ def test_snapshots_without_vectors_and_without_a_self_test(tmp_path: Path, monke
         seen.append(options)
         return probe(model, batches, estimators, **options)
 
-    monkeypatch.setattr("textkeep.callbacks.probing.probe", watched)
+    monkeypatch.setattr("textkeep.callbacks.importance.probing.probe", watched)
     tracker = ImportanceTracker(
         estimators=("taylor",), probes=["speech"], at_checkpoints=False, replicates=5, vectors=False, self_test=False
     )

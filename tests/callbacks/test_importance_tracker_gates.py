@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.lora_models import build, wake
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.callbacks import ImportanceTracker
 from textkeep.datamodules import Probe
 from textkeep.importance import Snapshot, probe
 from textkeep.lightning_modules import LoRA, SpeechGate, SpeechLLM, SpeechPositions, SpeechTurns
-
-from ..lightning_modules.lora_models import build, wake
-from .speech_run import make_data, make_trainer
 
 
 def fit(run: Path, gate: SpeechGate, folders: tuple[Path, Path]) -> tuple[SpeechLLM, Any, ImportanceTracker]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import ImportanceTracker
 from textkeep.datamodules import Probe
 from textkeep.importance import Snapshot, compare
-
-from .speech_run import make_data, make_model, make_trainer
 
 ROOT = Path(__file__).parents[2]
 

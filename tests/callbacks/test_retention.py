@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from textkeep.callbacks.item_scorer import exchange_clips
-from textkeep.callbacks.retention import Retention
+from tests.support.speech_run import make_data, make_model, make_trainer
+from textkeep.callbacks.evaluations.item_scorer import exchange_clips
+from textkeep.callbacks.evaluations.retention import Retention
 from textkeep.datamodules import Example
 from textkeep.evaluation import Prediction, qa_match, read_predictions, store_evaluation
-
-from .speech_run import make_data, make_model, make_trainer
 
 
 def summary_of(run: Path) -> dict[int, dict[str, Any]]:
@@ -239,8 +238,8 @@ def test_clips_are_exchanged_in_one_cycle_whatever_the_order() -> None:
 DDP = """
 import sys
 from pathlib import Path
-from textkeep.callbacks.retention import Retention
-from tests.callbacks.speech_run import make_data, make_model, make_trainer
+from textkeep.callbacks.evaluations.retention import Retention
+from tests.support.speech_run import make_data, make_model, make_trainer
 llm, whisper, folder, devices = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 trainer = make_trainer(folder / f"run{devices}", [Retention()], devices=devices, max_epochs=1,
                        strategy="ddp" if devices > 1 else "auto")

@@ -16,14 +16,14 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from transformers import AutoModelForCausalLM
 
-from textkeep.callbacks import ImportanceTracker, TuningImportance, probing
+from tests.support.speech_run import make_data, make_model, make_trainer
+from textkeep.callbacks import ImportanceTracker, TuningImportance
+from textkeep.callbacks.importance import probing
 from textkeep.datamodules import Probe
 from textkeep.importance import Snapshot
 from textkeep.importance.masks import unpack
 from textkeep.lightning_modules import FullFineTuning, ImportanceMask, ImportanceRates, SpeechLLM, WeightMask
-from textkeep.lightning_modules.tuning.rates import importance_multipliers
-
-from .speech_run import make_data, make_model, make_trainer
+from textkeep.lightning_modules.tuning.rates.importance_rates import importance_multipliers
 
 ROOT = Path(__file__).parents[2]
 

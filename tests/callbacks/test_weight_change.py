@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import ImportanceTracker, TuningImportance, WeightChange
 from textkeep.datamodules import Probe
 from textkeep.importance import Snapshot
@@ -30,8 +31,6 @@ from textkeep.lightning_modules import (
     SpeechTurns,
     Tuning,
 )
-
-from .speech_run import make_data, make_model, make_trainer
 
 ROOT = Path(__file__).parents[2]
 FILE = "weight_change.json"

@@ -9,11 +9,11 @@ import soundfile
 import torch
 import yaml
 
-from tests.callbacks.speech_run import write_manifest
-from textkeep.cli.listener import run_config
+from tests.support.speech_run import write_manifest
 from textkeep.cli.main import main
 from textkeep.datamodules import SpeechTextData
 from textkeep.evaluation import read_predictions
+from textkeep.inference.run_settings import data_settings
 from textkeep.lightning_modules import SpeechLLM
 
 
@@ -76,10 +76,10 @@ def test_answers_are_those_of_the_evaluation(fitted: Path, capsys: pytest.Captur
 
 
 def test_the_runs_prompts_are_used_for_its_checkpoints_too(fitted: Path) -> None:
-    config = run_config(fitted)
+    config = data_settings(fitted)
     assert config["system"] == "You know numbers."
     checkpoint = next((fitted / "checkpoints").glob("step=*.ckpt"))
-    assert run_config(checkpoint) == config
+    assert data_settings(checkpoint) == config
 
 
 def test_one_question_gives_its_answer_alone(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +87,7 @@ def test_one_question_gives_its_answer_alone(fitted: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert main(["ask", str(checkpoint), "--text", "What is number 1?", "--max-new-tokens", "2"]) == 0
     model = SpeechLLM.from_run(checkpoint)
-    data = SpeechTextData(**{key: value for key, value in run_config(fitted).items() if key != "probes"})
+    data = SpeechTextData(**{key: value for key, value in data_settings(fitted).items() if key != "probes"})
     data.connect(model.front_end)
     example = next(e for e in data.eval_pairs("val") if e.question == "What is number 1?")
     (batch,) = data.loader([example], "text", answers=False)
@@ -125,7 +125,7 @@ def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.Ca
         (["{run}", "--text", "caf\udce9"], "ask: --text: half a surrogate pair in 'caf\\udce9'"),
         (["{run}", "--text", "a", "--device", "quantum"], "--device quantum: "),
         (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory, a checkpoint or an export"),
-        (["{tmp}", "--text", "a"], "is neither a checkpoint nor a run directory"),
+        (["{tmp}", "--text", "a"], "cannot be loaded (Unrecognized model"),
         (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt is damaged (13 bytes: cut short or no checkpoint)"),
     ],
 )

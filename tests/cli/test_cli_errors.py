@@ -11,10 +11,11 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping
 
-from textkeep.cli.errors import CommandError, said_by_lightning
+from textkeep.cli.errors import said_by_lightning
 from textkeep.cli.main import main
 from textkeep.cli.parse_errors import explain
 from textkeep.cli.trainer_checks import RULES, check_trainer
+from textkeep.foundation.errors import UserError
 
 
 def callback(name: str = "RunCheckpoint", **options: Any) -> dict[str, Any]:
@@ -206,7 +207,7 @@ TRAINER = {
 @pytest.mark.parametrize("option", RULES)
 def test_a_number_that_lightning_cannot_work_with(option: str) -> None:
     value = TRAINER[option]
-    with pytest.raises(CommandError, match=rf"^trainer\.{option}: {value} does not fit; allowed: \w"):
+    with pytest.raises(UserError, match=rf"^trainer\.{option}: {value} does not fit; allowed: \w"):
         check_trainer(Namespace({option: value}))
     check_trainer(Namespace({option: None}))
     check_trainer(Namespace({option: 1}))

@@ -13,9 +13,8 @@ import pytest
 import torch
 import yaml
 
+from tests.support.processes import Textkeep, child_environment, command
 from textkeep.cli.main import main
-
-from .conftest import Textkeep, child_environment, command
 
 pytestmark = pytest.mark.slow
 

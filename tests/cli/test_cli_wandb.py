@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Textkeep
-from .wandb_server import KEY, WandbServer
+from tests.support.processes import Textkeep
+from tests.support.wandb_server import KEY, WandbServer
 
 pytestmark = pytest.mark.slow
 

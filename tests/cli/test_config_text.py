@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textkeep.cli.config_files import check_config_files, config_files
-from textkeep.cli.study.spec import read_study
+from textkeep.runs.study.spec import read_study
 
 
 @pytest.mark.parametrize(

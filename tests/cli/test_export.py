@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.lightning_modules.conftest import make_batch
+from tests.support.speech_batches import make_batch
 from textkeep.cli.main import main
 from textkeep.evaluation import read_predictions
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.export_folder import read_manifest
+from textkeep.lightning_modules.saving.export_folder import read_manifest
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 

@@ -11,12 +11,12 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from tests.lightning_modules.conftest import make_batch
+from tests.support.speech_batches import make_batch
 from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.adapters import adapter_layers
-from textkeep.lightning_modules.answer_loss import answer_logits, cross_entropies
-from textkeep.lightning_modules.edits import AdapterChange, change_of
+from textkeep.lightning_modules.llm.edits import AdapterChange, change_of
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.losses.answer_loss import answer_logits, cross_entropies
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 TUNINGS: dict[str, dict[str, Any]] = {

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from textkeep.cli.errors import CommandError
 from textkeep.cli.importance import main
+from textkeep.cli.main import main as textkeep_main
 from textkeep.cli.reverting import read_culprits
+from textkeep.foundation.errors import UserError
 from textkeep.importance import Snapshot
 from textkeep.importance.reverts import blamed
 
@@ -137,10 +139,10 @@ def test_the_examples_evaluated_are_never_those_scored(
     tiny_llm_dir: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from textkeep.cli.importance.examples import evaluation_batches, read_batches
-    from textkeep.cli.importance.subject import load_subject
     from textkeep.cli.importance.verifying import _parser
+    from textkeep.inference import load
 
-    subject = load_subject(str(tiny_llm_dir), "cpu")
+    subject = load(tiny_llm_dir, "cpu")
     for extra in ([], ["--evaluate", str(manifest)]):
         arguments = _parser().parse_args([str(tiny_llm_dir), *data(manifest), *extra, "--evaluate-examples", "7"])
         batches = read_batches(subject, arguments), evaluation_batches(subject, arguments, arguments.evaluate)
@@ -166,7 +168,7 @@ def test_attribute(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path
     if culprits:
         assert read_culprits(tmp_path / "a.json", len(culprits), "export") == culprits
     else:
-        with pytest.raises(CommandError, match="none is to blame"):
+        with pytest.raises(UserError, match="none is to blame"):
             read_culprits(tmp_path / "a.json", 1, "export")
 
 
@@ -182,35 +184,21 @@ def test_overlap(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: 
     assert (tmp_path / "o.json").exists()
 
 
-@pytest.fixture
-def lora_run(tiny_llm_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run directory whose model holds peft's LoRA layers inside a plain LLM, as ``inject_adapter_in_model`` does."""
-    from peft import LoraConfig, inject_adapter_in_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+@pytest.fixture(scope="module")
+def lora_run(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of ``textkeep fit`` with LoRA."""
+    return lora_fit(tmp_path_factory.mktemp("lora"), tiny_settings, {})
 
-    from textkeep.cli.importance.subject import TextFrontEnd
-    from textkeep.lightning_modules import SpeechLLM
 
-    run = tmp_path / "lora_run"
-    (run / "checkpoints").mkdir(parents=True)
-    torch.save({}, run / "checkpoints" / "step=000012.ckpt")
-
-    class Listener:
-        def __init__(self) -> None:
-            torch.manual_seed(2)
-            self.tuning = SimpleNamespace(mergeable=True)
-            llm = AutoModelForCausalLM.from_pretrained(tiny_llm_dir)
-            self.llm = inject_adapter_in_model(LoraConfig(r=2, target_modules=r".*(q|up)_proj"), llm).eval()
-            for name, parameter in self.llm.named_parameters():
-                if "lora_B" in name:
-                    torch.nn.init.normal_(parameter, std=0.1)
-            self.front_end = TextFrontEnd(AutoTokenizer.from_pretrained(tiny_llm_dir))
-
-        def to(self, *_: object, **__: object) -> Listener:
-            return self
-
-    monkeypatch.setattr(SpeechLLM, "from_run", classmethod(lambda cls, path, map_location: Listener()))
-    return run
+def lora_fit(folder: Path, settings: dict[str, Any], options: dict[str, Any]) -> Path:
+    """Trains LoRA of rank 2 on queries and ups for three steps at a high rate."""
+    trainer = {**settings["trainer"], "default_root_dir": str(folder / "run"), "logger": False}
+    tuning = {"class_path": "LoRA", "init_args": {"r": 2, "targets": ["q_proj", "up_proj"], **options}}
+    rate = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.05}}
+    model = {**settings["model"], "optimizer": rate, "tuning": tuning}
+    (folder / "run.yaml").write_text(yaml.safe_dump({**settings, "trainer": trainer, "model": model}))
+    assert textkeep_main(["fit", "--config", str(folder / "run.yaml")]) == 0
+    return folder / "run"
 
 
 def test_a_lora_run_is_merged_and_its_adapters_are_found(
@@ -233,19 +221,16 @@ def test_a_lora_run_is_merged_and_its_adapters_are_found(
 
 
 def test_merging_leaves_the_answers_as_they_were(tiny_llm_dir: Path, lora_run: Path) -> None:
-    from textkeep.cli.importance.subject import load_subject, merged
+    from textkeep.inference import load
 
-    subject = load_subject(str(lora_run), "cpu")
-    llm = subject.llm
+    model = load(lora_run, "cpu")
+    llm = model.llm
     ids = torch.arange(20)[None]
     with torch.no_grad():
         before = llm(input_ids=ids).logits
-        after = merged(subject)(input_ids=ids).logits
+        after = model.merge()(input_ids=ids).logits
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
-    plain = load_subject(str(tiny_llm_dir), "cpu").llm
-    subject.listener.tuning.mergeable = False
-    with pytest.raises(CommandError, match="act on some positions only"):
-        merged(subject)
+    plain = load(tiny_llm_dir, "cpu").llm
     assert [n for n, _ in llm.named_parameters()] == [n for n, _ in plain.named_parameters()]
 
 
@@ -253,9 +238,9 @@ def test_a_run_keeps_its_verification(lora_run: Path, manifest: Path, tmp_path: 
     argv = ["verify", str(lora_run), *data(manifest), "--groups", "6", "--shrink", "1"]
     run_main(argv)
     kept = lora_run / "importance" / "verification" / "facts_text_matrix.json"
-    assert json.loads(kept.read_text())["step"] == 12
+    assert json.loads(kept.read_text())["step"] == 3
     run_main(argv)  # the same again is no loss
-    with pytest.raises(CommandError, match=r"facts_text_matrix\.json exists; allowed: a new name, or --overwrite"):
+    with pytest.raises(UserError, match=r"facts_text_matrix\.json exists; allowed: a new name, or --overwrite"):
         main([*argv, "--seed", "1"])
     run_main([*argv, "--seed", "1", "--overwrite"])
     kept.unlink()
@@ -265,7 +250,7 @@ def test_a_run_keeps_its_verification(lora_run: Path, manifest: Path, tmp_path: 
 
 
 def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    from textkeep.cli.importance.output import progress_bars
+    from textkeep.cli.output import progress_bars
 
     with progress_bars() as progress:
         progress("scoring", 0, 2)
@@ -288,7 +273,7 @@ def test_a_full_device_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
 
     monkeypatch.setattr(comparing, "main", full)
-    with pytest.raises(CommandError, match="out of memory; try a smaller --batch-size, --dtype bfloat16"):
+    with pytest.raises(UserError, match="out of memory; try a smaller --batch-size, --dtype bfloat16"):
         main(["compare", "a", "b"])
 
 
@@ -313,6 +298,6 @@ def test_refusals_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [word.format(llm=tiny_llm_dir, data=manifest) for word in argv]
-    with pytest.raises((CommandError, ValueError, OSError), match=message) as caught:
+    with pytest.raises((UserError, ValueError, OSError), match=message) as caught:
         main(words)
     assert "\n" not in str(caught.value).strip()

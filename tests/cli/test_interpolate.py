@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.callbacks.speech_run import write_manifest
+from tests.support.speech_run import write_manifest
 from textkeep.cli.main import main
 from textkeep.evaluation import read_predictions
 

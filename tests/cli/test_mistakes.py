@@ -13,15 +13,14 @@ import soundfile
 import torch
 import yaml
 
+from tests.support import tone_engine
 from textkeep.cli.main import main
-from textkeep.cli.speak.engine import ENGINES
-
-from . import tone_engine
+from textkeep.preparation.speech.engine import ENGINES
 
 MISTAKES: dict[str, tuple[str, str]] = {
     "ask, nothing there": ("ask nope --text hi", "nope does not exist; allowed: a run directory, a checkpoint or"),
     "ask, a text file": ("ask note.txt --text hi", "note.txt is damaged (5 bytes: cut short or no checkpoint)"),
-    "ask, an empty folder": ("ask empty --text hi", "empty is neither a checkpoint nor a run directory"),
+    "ask, an empty folder": ("ask empty --text hi", "empty cannot be loaded (Unrecognized model"),
     "ask, a list": (
         "ask list.ckpt --text hi",
         "list.ckpt cannot be loaded: its checkpoint is not one of",

@@ -12,10 +12,9 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.support.overlays import OVERLAYS, overlay_name, prepare, tiny_overlay, words
 from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
-
-from .overlays import OVERLAYS, overlay_name, prepare, tiny_overlay, words
 
 CHECKPOINTS = {"class_path": "RunCheckpoint", "init_args": {"every_n_train_steps": 2, "save_top_k": -1}}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .overlays import OVERLAYS, overlay_name, prepare, rank_environment, tiny_overlay
+from tests.support.overlays import OVERLAYS, overlay_name, prepare, rank_environment, tiny_overlay
 
 
 @pytest.mark.slow
@@ -19,11 +19,11 @@ def test_ranks_agree(tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     for overlay in OVERLAYS:
         prepare(overlay, tiny_settings)
-    tiny = tiny_overlay(tiny_settings, tmp_path, 3, [{"class_path": "tests.cli.overlays.RankDigest"}])
+    tiny = tiny_overlay(tiny_settings, tmp_path, 3, [{"class_path": "tests.support.overlays.RankDigest"}])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [sys.executable, "-m", "tests.cli.ddp_overlays", str(tmp_path), str(tiny), *map(str, OVERLAYS)]
+    line = [sys.executable, "-m", "tests.support.ddp_overlays", str(tmp_path), str(tiny), *map(str, OVERLAYS)]
     logs = [tmp_path / f"rank{rank}.log" for rank in range(2)]
     ranks = []
     for rank, log in enumerate(logs):

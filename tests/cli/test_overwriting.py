@@ -11,14 +11,13 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
+from tests.support import tone_engine
 from textkeep.cli.importance.command import COMMANDS
 from textkeep.cli.main import VERBS, main
-from textkeep.cli.replacing import check_output
-from textkeep.cli.report.command import is_page_about, write_page
-from textkeep.cli.speak import clips
-from textkeep.cli.speak.engine import ENGINES
-
-from . import tone_engine
+from textkeep.foundation.outputs import check_output
+from textkeep.preparation.speech import clips
+from textkeep.preparation.speech.engine import ENGINES
+from textkeep.runs.report.page_file import is_page_about, write_page
 
 TAKEN = {
     "adaptor": ["adaptor", "RUN", "-o", "{weights}"],

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from textkeep.cli.main import main
 from textkeep.evaluation import read_predictions
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.adapters import merge_adapters
+from textkeep.lightning_modules.llm.lora_layers import merge_adapters
 
 from ..lightning_modules.test_weight_pulls import snapshot_of
 

@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from textkeep.cli.importance.output import write_json
-from textkeep.cli.study.state import JobState, StateStore
-from textkeep.datamodules.feature_cache import _save as save_features
+from tests.support.processes import child_environment
+from tests.support.speech_run import make_model
+from textkeep.datamodules.batches.feature_cache import _save as save_features
 from textkeep.evaluation import Prediction, write_predictions
+from textkeep.foundation.files import write_json
 from textkeep.importance import Matrix, Snapshot
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.adaptor_file import save_adaptor
-from textkeep.lightning_modules.export_folder import write_export
 from textkeep.lightning_modules.objectives.cached_teacher import _save as save_answer
-
-from ..callbacks.speech_run import make_model
-from .conftest import child_environment
+from textkeep.lightning_modules.saving.adaptor_file import save_adaptor
+from textkeep.lightning_modules.saving.export_folder import write_export
+from textkeep.runs.study.state import JobState, StateStore
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("callbacks", "cli", "datamodules", "evaluation", "foundation", "importance", "lightning_modules")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import Textkeep, child_environment, command
-from .wandb_server import KEY, StoredRun, WandbServer
+from tests.support.processes import Textkeep, child_environment, command
+from tests.support.wandb_server import KEY, StoredRun, WandbServer
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from textkeep.datamodules.bad_examples import BadExampleError, BadExamples
-from textkeep.datamodules.llama_omni import LlamaOmniJSON
-from textkeep.datamodules.manifest import Manifest
-from textkeep.datamodules.source import build_example
+from textkeep.datamodules.sources.bad_examples import BadExampleError, BadExamples
+from textkeep.datamodules.sources.llama_omni import LlamaOmniJSON
+from textkeep.datamodules.sources.manifest import Manifest
+from textkeep.datamodules.sources.source import build_example
 
 
 def example(**record: Any) -> Any:

@@ -9,10 +9,10 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 
-from textkeep.datamodules.audio import clip_bytes, clip_seconds, read_waveform
-from textkeep.datamodules.augment import Augment
-from textkeep.datamodules.bad_examples import BadExampleError
-from textkeep.datamodules.example import Audio, AudioArray, Example
+from textkeep.datamodules.batches.augment import Augment
+from textkeep.datamodules.sources.audio import clip_bytes, clip_seconds, read_waveform
+from textkeep.datamodules.sources.bad_examples import BadExampleError
+from textkeep.datamodules.sources.example import Audio, AudioArray, Example
 
 from .conftest import tone
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, View
-from textkeep.datamodules.bad_examples import BadExampleError
-from textkeep.datamodules.rows import Row
+from textkeep.datamodules.batches.rows import Row
+from textkeep.datamodules.sources.bad_examples import BadExampleError
 
 from .conftest import EnergyFrontEnd, tone
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from textkeep.datamodules import AudioArray, ChatPrompt, Collator, Example, View
-from textkeep.datamodules.bad_examples import BadExampleError, BadExamples
-from textkeep.datamodules.lengths import LengthEstimator
-from textkeep.datamodules.loading import Pick, Unread, ViewDataset
-from textkeep.datamodules.rows import RowReader
+from textkeep.datamodules.batches.lengths import LengthEstimator
+from textkeep.datamodules.batches.loading import Pick, Unread, ViewDataset
+from textkeep.datamodules.batches.rows import RowReader
+from textkeep.datamodules.sources.bad_examples import BadExampleError, BadExamples
 
 from .conftest import EnergyFrontEnd, tone
 

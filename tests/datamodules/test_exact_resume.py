@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from textkeep.callbacks import RunCheckpoint
 from textkeep.datamodules import Batch, SpeechTextData
-from textkeep.lightning_modules.step_boundary import end_at_last_step
+from textkeep.lightning_modules.saving.step_boundary import end_at_last_step
 
 from .conftest import EnergyFrontEnd, ManifestMaker
 

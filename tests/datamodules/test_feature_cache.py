@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from textkeep.datamodules import SpeechTextData
-from textkeep.datamodules.feature_cache import FeatureCache
+from textkeep.datamodules.batches.feature_cache import FeatureCache
 
 from .conftest import EnergyFrontEnd, ManifestMaker
 

@@ -13,10 +13,10 @@ import torch
 from tokenizers import AddedToken
 
 from textkeep.datamodules import AudioArray, ChatPrompt, Collator, Example, RowReader, View
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.lengths import LengthEstimator
-from textkeep.datamodules.pieces import PieceTokenizer
-from textkeep.datamodules.prompts import SPEECH_INSTRUCTION
+from textkeep.datamodules.batches.lengths import LengthEstimator
+from textkeep.datamodules.batches.pieces import PieceTokenizer
+from textkeep.datamodules.batches.prompts import SPEECH_INSTRUCTION
+from textkeep.datamodules.sources.bad_examples import BadExamples
 
 from .conftest import EnergyFrontEnd, tone
 from .layouts import LAYOUTS, Layout
@@ -168,7 +168,7 @@ def test_a_tokenizer_with_dependent_pieces_gets_its_texts_whole() -> None:
 
 
 def test_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from textkeep.datamodules import pieces
+    from textkeep.datamodules.batches import pieces
 
     monkeypatch.setattr(pieces, "_KEPT", 8)
     tokenizer = tokenizer_of("smollm2")

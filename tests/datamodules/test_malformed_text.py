@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from textkeep.callbacks.evaluations.plain_text_loss import _read as read_texts
-from textkeep.cli.speak.rows import read_questions
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.hf_dataset import HFDataset
-from textkeep.datamodules.manifest import Manifest
-from textkeep.datamodules.plain_text import PlainText
+from textkeep.datamodules.sources.bad_examples import BadExamples
+from textkeep.datamodules.sources.hf_dataset import HFDataset
+from textkeep.datamodules.sources.manifest import Manifest
+from textkeep.datamodules.sources.plain_text import PlainText
 from textkeep.foundation.json_lines import json_objects
+from textkeep.preparation.speech.rows import read_questions
 
 BOM = b"\xef\xbb\xbf"
 

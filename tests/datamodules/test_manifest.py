@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from textkeep.datamodules.bad_examples import BadExampleError, BadExamples
-from textkeep.datamodules.manifest import Manifest
+from textkeep.datamodules.sources.bad_examples import BadExampleError, BadExamples
+from textkeep.datamodules.sources.manifest import Manifest
 
 from .conftest import ManifestMaker
 

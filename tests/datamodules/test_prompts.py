@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from textkeep.cli.assets import locate
-from textkeep.datamodules.bad_examples import BadExampleError
-from textkeep.datamodules.prompts import SPEECH_INSTRUCTION, ChatPrompt
+from textkeep.datamodules.batches.prompts import SPEECH_INSTRUCTION, ChatPrompt
+from textkeep.datamodules.sources.bad_examples import BadExampleError
+from textkeep.foundation.assets import locate
 
 QUESTIONS = ["What is the capital of France?", "2 + 2 = ?", "Wie heißt du?", "\u4f60\u597d", "a  b", "'tis", "5"]
 
@@ -127,7 +127,7 @@ def test_a_template_that_asks_for_today_is_told_a_fixed_day(tiny_tokenizer: Any,
 
 
 def test_a_text_that_holds_a_stand_in_is_refused_with_its_place(tiny_tokenizer: Any) -> None:
-    from textkeep.datamodules.chat_template import refusals_at
+    from textkeep.datamodules.batches.chat_template import refusals_at
 
     prompt = ChatPrompt(tiny_tokenizer)
     for system, ask in (("\u241eANSWER\u241e", prompt.text), ("\u241eAUDIO\u241e", prompt.spoken_conversation)):
@@ -191,7 +191,7 @@ def test_templates_strip_what_they_strip(tiny_tokenizer: Any) -> None:
 
 
 def test_frames_of_many_system_prompts_do_not_pile_up(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from textkeep.datamodules import chat_template, prompts
+    from textkeep.datamodules.batches import chat_template, prompts
 
     monkeypatch.setattr(chat_template, "_FRAMES", 4)
     monkeypatch.setattr(prompts, "_SYSTEMS", 4)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from textkeep.datamodules import Batch, ChatPrompt, PlainText, Replay, SpeechTextData
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.token_budget_sampler import TokenBudgetSampler
+from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
+from textkeep.datamodules.sources.bad_examples import BadExamples
 
 from .conftest import EnergyFrontEnd, ManifestMaker
 from .test_speech_text_data import rank_of

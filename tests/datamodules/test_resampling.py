@@ -11,7 +11,7 @@ import torch
 from scipy.signal import resample_poly
 from torchaudio.transforms import Resample
 
-from textkeep.datamodules.resampling import resample
+from textkeep.datamodules.sources.resampling import resample
 
 TARGET = 16000
 
@@ -47,7 +47,7 @@ def test_odd_rates_hold_the_same_sound_in_little_memory(rate: int) -> None:
 def test_what_no_bank_holds_is_the_banks_filter(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = torch.from_numpy(speech_like(rate))
     bank = resample(sound, rate, TARGET)
-    monkeypatch.setattr("textkeep.datamodules.resampling._LARGEST_KERNEL", 0)
+    monkeypatch.setattr("textkeep.datamodules.sources.resampling._LARGEST_KERNEL", 0)
     # torchaudio rounds the phases of its bank to float32.
     torch.testing.assert_close(resample(sound, rate, TARGET), bank, rtol=0, atol=2e-5)
 

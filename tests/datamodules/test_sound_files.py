@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from textkeep.datamodules.audio import clip_seconds, read_waveform
-from textkeep.datamodules.bad_examples import BadExampleError
-from textkeep.datamodules.example import Example
+from textkeep.datamodules.sources.audio import clip_seconds, read_waveform
+from textkeep.datamodules.sources.bad_examples import BadExampleError
+from textkeep.datamodules.sources.example import Example
 
 RATE = 16000
 

@@ -9,10 +9,10 @@ import datasets
 import pytest
 import soundfile
 
-from textkeep.datamodules.audio import clip_seconds, read_waveform
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.hf_dataset import HFDataset
-from textkeep.datamodules.llama_omni import LlamaOmniJSON
+from textkeep.datamodules.sources.audio import clip_seconds, read_waveform
+from textkeep.datamodules.sources.bad_examples import BadExamples
+from textkeep.datamodules.sources.hf_dataset import HFDataset
+from textkeep.datamodules.sources.llama_omni import LlamaOmniJSON
 
 from .conftest import tone
 

@@ -14,17 +14,8 @@ import soundfile
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from textkeep.datamodules import (
-    AudioArray,
-    Batch,
-    Example,
-    HFDataset,
-    LlamaOmniJSON,
-    Manifest,
-    Probe,
-    SpeechTextData,
-)
-from textkeep.datamodules.bad_examples import BadExampleError
+from textkeep.datamodules import AudioArray, Batch, Example, HFDataset, LlamaOmniJSON, Manifest, Probe, SpeechTextData
+from textkeep.datamodules.sources.bad_examples import BadExampleError
 
 from .conftest import EnergyFrontEnd, ManifestMaker, tone
 

@@ -13,10 +13,10 @@ import datasets
 import pytest
 import soundfile
 
-from textkeep.datamodules.audio import clip_seconds, read_waveform
-from textkeep.datamodules.bad_examples import BadExamples
-from textkeep.datamodules.hf_dataset import HFDataset
-from textkeep.datamodules.manifest import ClipFinder, Manifest
+from textkeep.datamodules.sources.audio import clip_seconds, read_waveform
+from textkeep.datamodules.sources.bad_examples import BadExamples
+from textkeep.datamodules.sources.hf_dataset import HFDataset
+from textkeep.datamodules.sources.manifest import ClipFinder, Manifest
 
 from .conftest import tone
 

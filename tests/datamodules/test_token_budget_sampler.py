@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textkeep.datamodules.token_budget_sampler import TokenBudgetSampler
+from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
 
 CASES = list(itertools.product([1, 7, 64, 501], [1, 2, 3, 8], [None, 5], [0, 1]))
 

@@ -12,7 +12,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, SpeechTextData, View
-from textkeep.datamodules.token_budget_sampler import TokenBudgetSampler
+from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
 
 from .conftest import EnergyFrontEnd, ManifestMaker, tone
 

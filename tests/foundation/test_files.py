@@ -12,11 +12,11 @@ from textkeep.foundation.files import replacing, replacing_folder
 
 ROOT = Path(__file__).parents[2]
 MAY_MOVE = {
-    "cli/assets/fetch.py": "the one file that a client left in a folder",
-    "cli/assets/install.py": "the finished part of a working folder",
-    "cli/report/figure_files.py": "all figures, once the last is drawn",
-    "cli/speak/clips.py": "clips that were heard, to their places",
-    "cli/study/archive.py": "the one folder of an archive",
+    "preparation/assets/fetch.py": "the one file that a client left in a folder",
+    "preparation/assets/install.py": "the finished part of a working folder",
+    "runs/report/figures/figure_files.py": "all figures, once the last is drawn",
+    "preparation/speech/clips.py": "clips that were heard, to their places",
+    "runs/study/archive.py": "the one folder of an archive",
 }
 
 

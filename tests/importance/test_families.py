@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from textkeep.foundation.decoder import find_blocks
 from textkeep.importance import probe
-from textkeep.importance.blocks import find_blocks
 
 from .families import ALIASES, LEFT_OUT, SINGLE, VOCABULARY, all_families, build
 

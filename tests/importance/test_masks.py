@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from textkeep.foundation.ranks import Ranks
 from textkeep.importance import Snapshot, probe
-from textkeep.importance.collectives import Ranks
 from textkeep.importance.masks import Selection, from_gaps, overlap, scope_groups, to_gaps, unpack
 
 from .oracle import make_batch, tiny_llama

@@ -182,5 +182,5 @@ def test_no_examples_is_an_error() -> None:
 
 
 def test_models_without_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="no decoder blocks"):
+    with pytest.raises(ValueError, match="no decoder layers"):
         probe(nn.Sequential(nn.Linear(2, 2)), [])

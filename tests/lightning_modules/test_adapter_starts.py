@@ -9,17 +9,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.support.lora_models import build
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.datamodules import Probe
 from textkeep.importance import probe
 from textkeep.lightning_modules import EVA, ImportanceRanks, LoRA, OLoRA, PiSSA, SpeechLLM, SpeechTurns
-from textkeep.lightning_modules.adapters import adapter_layers, merge_adapters
-from textkeep.lightning_modules.frozen_state import check_frozen, drop_frozen
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers, merge_adapters
+from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
 from textkeep.lightning_modules.tuning import adapter_starts
 from textkeep.lightning_modules.tuning.adapter_starts import AdapterStart
 from textkeep.lightning_modules.tuning.layer_ranks import apportion
-
-from ..callbacks.speech_run import make_data, make_trainer
-from .lora_models import build
 
 
 @pytest.fixture

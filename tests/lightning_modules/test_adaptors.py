@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import WhisperModel
 
+from textkeep.foundation.assets import resolve
 from textkeep.lightning_modules import Adaptor, ConcatMLP, StackSwiGLU, StackTransformer, WhisperEncoder
-from textkeep.lightning_modules.adaptor_file import load_adaptor, save_adaptor
-from textkeep.lightning_modules.pretrained import resolve_pretrained
+from textkeep.lightning_modules.saving.adaptor_file import load_adaptor, save_adaptor
 
 ADAPTORS = [ConcatMLP(5, 16), StackSwiGLU(8, 16), StackTransformer(4, 16, 2, 2)]
 
@@ -154,7 +154,7 @@ def test_a_file_without_weights_is_held_against_the_name(tmp_path: Path, whisper
 
 
 def test_the_shipped_adaptor_still_fits_its_encoder(whisper: WhisperEncoder) -> None:
-    path = Path(resolve_pretrained("asset:spoken-facts-adaptor"))
+    path = Path(resolve("asset:spoken-facts-adaptor"))
     with safe_open(path, framework="pt") as file:
         width = file.get_tensor("input.weight").shape[1] // 4
         hidden = file.get_tensor("output.weight").shape[0]

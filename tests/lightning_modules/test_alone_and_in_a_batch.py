@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from textkeep.datamodules.example import AudioArray, Example
-from textkeep.datamodules.feature_cache import FeatureCache
+from tests.support.tiny_encoders import FAMILIES, loaded, make_encoder, save_waveform_encoder
+from textkeep.datamodules.batches.feature_cache import FeatureCache
+from textkeep.datamodules.sources.example import AudioArray, Example
 from textkeep.lightning_modules import Adaptor, ConcatMLP, HFEncoder, SpeechEncoder, StackSwiGLU, StackTransformer
-
-from .tiny_encoders import FAMILIES, loaded, make_encoder, save_waveform_encoder
 
 SAMPLES = (2900, 1301, 3, 644, 2900)
 """Of the clips of a batch: the longest twice, one that fills no stack, one too short for a frame."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textkeep.lightning_modules.checkpoints import damage, find_checkpoint
+from textkeep.lightning_modules.saving.checkpoints import damage, find_checkpoint
 
 
 def save(run: Path, step: int) -> Path:

@@ -9,20 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from textkeep.lightning_modules import (
-    AdaptorOnly,
-    AnswerCrossEntropy,
-    ConcatMLP,
-    Objective,
-    SpeechLLM,
-    WhisperEncoder,
-)
-from textkeep.lightning_modules.objectives import weighed_total
+from tests.support.speech_batches import make_batch
+from textkeep.lightning_modules import AdaptorOnly, AnswerCrossEntropy, ConcatMLP, Objective, SpeechLLM, WhisperEncoder
+from textkeep.lightning_modules.objectives.total import weighted_total
 from textkeep.lightning_modules.optimization import build_optimizer
 from textkeep.lightning_modules.schedule import Schedule
 from textkeep.lightning_modules.tuning.tuning import ParameterGroup, llm_groups
-
-from .conftest import make_batch
 
 
 class Pull(Objective):
@@ -35,8 +27,8 @@ class Pull(Objective):
 
 def test_a_penalty_counts_once_a_step(model: SpeechLLM) -> None:
     batch = make_batch(model.eval(), [40, None, 73])
-    alone = weighed_total([AnswerCrossEntropy()], model, batch)
-    both = weighed_total([AnswerCrossEntropy(), Pull(weight=0.5)], model, batch)
+    alone = weighted_total([AnswerCrossEntropy()], model, batch)
+    both = weighted_total([AnswerCrossEntropy(), Pull(weight=0.5)], model, batch)
     assert both.tokens == alone.tokens == 9
     assert (both.loss / both.tokens).item() == pytest.approx((alone.loss / alone.tokens).item() + 1.5, rel=1e-5)
     assert both.means["pull"].item() == 3.0

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import CTCAlignment, SpeechLLM
-
-from .conftest import make_batch
 
 
 def said(alignment: Sequence[int]) -> list[int]:

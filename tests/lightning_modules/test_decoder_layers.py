@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from textkeep.importance.blocks import find_blocks
-from textkeep.lightning_modules.decoder_layers import decoder_layers
+from textkeep.foundation.decoder import decoder_layers, find_blocks
 
 from ..importance.families import SETTINGS, SIZES, architecture, configuration
 

@@ -12,16 +12,15 @@ import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from tests.support.lora_models import build
+from tests.support.speech_batches import make_batch
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.callbacks import ImportanceTracker
 from textkeep.datamodules import Probe
+from textkeep.foundation.decoder import decoder_layers
 from textkeep.importance import Snapshot
 from textkeep.lightning_modules import DepthUpScaling, SpeechLLM
-from textkeep.lightning_modules.decoder_layers import decoder_layers
 from textkeep.lightning_modules.tuning.inserted_layers import insert_layers, inserted_layers, remove_layers
-
-from ..callbacks.speech_run import make_data, make_trainer
-from .conftest import make_batch
-from .lora_models import build
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 SMALL: dict[str, Any] = {

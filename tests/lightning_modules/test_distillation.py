@@ -12,15 +12,14 @@ import torch
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
+from tests.support.speech_batches import make_batch
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import RunCheckpoint
-from textkeep.datamodules.batch import Batch
+from textkeep.datamodules.batches.batch import Batch
 from textkeep.lightning_modules import AnswerCrossEntropy, CachedTeacher, SpeechLLM, TextTwinDistillation
-from textkeep.lightning_modules.answer_loss import answer_logits
-from textkeep.lightning_modules.objectives import weighed_total
-from textkeep.lightning_modules.objectives.divergence import divergence, top_divergence
-
-from ..callbacks.speech_run import make_data, make_model, make_trainer
-from .conftest import make_batch
+from textkeep.lightning_modules.losses.answer_loss import answer_logits
+from textkeep.lightning_modules.losses.divergence import divergence, top_divergence
+from textkeep.lightning_modules.objectives.total import weighted_total
 
 
 def random_logits(count: int = 5, vocabulary: int = 17) -> tuple[Tensor, Tensor]:
@@ -163,7 +162,7 @@ def test_objectives_of_a_step_share_the_forward_pass(model: SpeechLLM) -> None:
     model.llm.register_forward_hook(lambda *_: calls.append(1))
     objectives = [AnswerCrossEntropy(), TextTwinDistillation(weight=0.5)]
     with model._shared.step():
-        total = weighed_total(objectives, model, batch)
+        total = weighted_total(objectives, model, batch)
     assert len(calls) == 2  # heard and read; not heard twice
     alone = AnswerCrossEntropy()(model, batch)[0] + 0.5 * TextTwinDistillation()(model, batch)[0]
     torch.testing.assert_close(total.loss, alone)

@@ -12,7 +12,7 @@ import transformers
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model, WhisperConfig, WhisperModel
 
 from textkeep.lightning_modules import HFEncoder, WhisperEncoder
-from textkeep.lightning_modules.encoders.time_masks import time_masks
+from textkeep.lightning_modules.ears.encoders.time_masks import time_masks
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from textkeep.lightning_modules import ConcatMLP, FullFineTuning, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.export_folder import load_export, write_export
+from textkeep.lightning_modules.saving.export_folder import load_export, write_export
 
 
 def test_cached_frames_are_those_of_a_frozen_encoder(model: SpeechLLM) -> None:

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.generation import greedily, greedy_tokens, stop_ids
-from textkeep.lightning_modules.modality_losses import ModalityLosses
-from textkeep.lightning_modules.vocabulary import check_vocabulary
-
-from .conftest import make_batch
+from textkeep.lightning_modules.llm.generation import greedily, greedy_tokens, stop_ids
+from textkeep.lightning_modules.llm.vocabulary import check_vocabulary
+from textkeep.lightning_modules.losses.modality_losses import ModalityLosses
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from tests.support.lora_models import build, wake
+from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, SpeechLLM, SpeechTurns
-from textkeep.lightning_modules.adapters import adapter_layers
-from textkeep.lightning_modules.frozen_state import check_frozen, drop_frozen
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
 from textkeep.lightning_modules.tuning.injection import linears
-
-from .conftest import make_batch
-from .lora_models import build, wake
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 

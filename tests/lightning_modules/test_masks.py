@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.speech_batches import make_batch
 from textkeep.importance import Snapshot, probe
 from textkeep.importance.masks import unpack
 from textkeep.lightning_modules import (
@@ -19,8 +20,6 @@ from textkeep.lightning_modules import (
     RandomMask,
     SpeechLLM,
 )
-
-from .conftest import make_batch
 
 
 def measure(llm: nn.Module, fraction: float = 0.1, **options: Any) -> Snapshot:

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.lora_models import build
+from tests.support.speech_batches import make_batch
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.callbacks import SubspaceOverlap
 from textkeep.importance.subspace import interference, top_subspace
 from textkeep.lightning_modules import FullFineTuning, LoRA, OPLoRA, PiSSA, SpeechLLM, SpeechPositions
-from textkeep.lightning_modules.adapters import adapter_layers
-
-from ..callbacks.speech_run import make_data, make_trainer
-from .conftest import make_batch
-from .lora_models import build
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from textkeep.lightning_modules import ConcatMLP, ImportanceRates, ListedRates, PartialFineTuning, SpeechLLM
-from textkeep.lightning_modules.encoders import WhisperEncoder
+from textkeep.lightning_modules.ears.encoders import WhisperEncoder
 from textkeep.lightning_modules.tuning.partial_fine_tuning import layer_indices
 
 
@@ -96,7 +96,7 @@ def test_a_pattern_without_a_match_is_named(tiny_llm_dir: Path, tiny_whisper_dir
 
 
 def test_frozen_layers_get_no_gradient(tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
-    from .conftest import make_batch
+    from tests.support.speech_batches import make_batch
 
     model = built(tiny_llm_dir, tiny_whisper_dir, layers="1")
     model.answer_losses(make_batch(model, [40, None]))[0].sum().backward()

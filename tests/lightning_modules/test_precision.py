@@ -11,6 +11,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from tests.support.lora_models import wake
+from tests.support.speech_batches import make_batch
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.importance.changes import Changes
 from textkeep.importance.weights import effective_weight
 from textkeep.lightning_modules import (
@@ -25,15 +28,12 @@ from textkeep.lightning_modules import (
     StackTransformer,
     WhisperEncoder,
 )
-from textkeep.lightning_modules.adapters import adapter_layers
-from textkeep.lightning_modules.frozen_state import frozen_hash
-from textkeep.lightning_modules.modality_losses import ModalityLosses
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.losses.modality_losses import ModalityLosses
 from textkeep.lightning_modules.precision import default_dtype
+from textkeep.lightning_modules.saving.frozen_state import frozen_hash
 from textkeep.lightning_modules.tuning import Tuning
 
-from ..callbacks.speech_run import make_data, make_trainer
-from .conftest import make_batch
-from .lora_models import wake
 from .test_weight_pulls import snapshot_of
 
 TYPES = [torch.float64, torch.bfloat16]

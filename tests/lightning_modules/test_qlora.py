@@ -9,12 +9,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from tests.support.lora_models import build, wake
+from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, PiSSA, QLoRA, SpeechTurns
-from textkeep.lightning_modules.adapters import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
 from textkeep.lightning_modules.tuning import qlora
-
-from .conftest import make_batch
-from .lora_models import build, wake
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, library: bool) -> None:

@@ -10,10 +10,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from tests.support.speech_run import make_data, make_trainer
 from textkeep.lightning_modules import ConcatMLP, LoRA, SpeechLLM, SpeechPositions, SpeechTurns, WhisperEncoder
 from textkeep.lightning_modules.tuning import Tuning
-
-from ..callbacks.speech_run import make_data, make_trainer
 
 STRATEGIES: dict[str, Callable[[], Tuning]] = {
     "lora": lambda: LoRA(r=2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from textkeep.cli.errors import CommandError
-from textkeep.cli.importance.examples import read_batches
-from textkeep.cli.importance.subject import Subject
+from tests.support.lora_models import build, wake
+from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, SpeechGate, SpeechLLM, SpeechPositions, SpeechTurns
-from textkeep.lightning_modules.adapters import adapter_layers
-from textkeep.lightning_modules.answer_loss import answer_logits
-from textkeep.lightning_modules.generation import greedy_answers
-
-from .conftest import make_batch
-from .lora_models import build, wake
+from textkeep.lightning_modules.llm.generation import greedy_tokens
+from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.losses.answer_loss import answer_logits
 
 GATES = [SpeechPositions, SpeechTurns]
 
@@ -112,7 +107,7 @@ def test_written_questions_get_the_base_models_answers(gated: SpeechLLM, base: A
     expected = step_logits(base, inputs)
     assert torch.equal(found[1], expected[1])
     assert torch.allclose(found[0], expected[0], atol=1e-3) == (clips[0] is None)
-    answers = greedy_answers(base, gated.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], 12)
+    answers = greedy_tokens(base, gated.tokenizer, inputs["inputs_embeds"], inputs["attention_mask"], 12).texts
     assert gated.generate(batch, 12)[1] == answers[1]
 
 
@@ -179,10 +174,3 @@ def test_a_new_gate_is_one_method() -> None:
             return (torch.arange(length) == 0).expand(len(audio_mask), -1)
 
     assert FirstPosition().measuring_speech() is None
-
-
-def test_the_importance_command_does_not_measure_speech_behind_a_shut_gate(gated: SpeechLLM) -> None:
-    subject = Subject("run", gated.llm, gated.front_end, gated)
-    arguments = argparse.Namespace(data="spoken-facts/test", modality="speech", examples=1, seed=0, batch_size=1)
-    with pytest.raises(CommandError, match="act behind a speech gate, which is shut here"):
-        read_batches(subject, arguments)

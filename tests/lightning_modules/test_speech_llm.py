@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.speech_batches import make_batch
+from textkeep.foundation.assets import resolve
 from textkeep.lightning_modules import AdaptorOnly, ConcatMLP, CTCAlignment, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.answer_loss import splice
-from textkeep.lightning_modules.frozen_state import check_frozen, drop_frozen
-from textkeep.lightning_modules.pretrained import resolve_pretrained
-
-from .conftest import make_batch
+from textkeep.lightning_modules.losses.answer_loss import splice
+from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
 
 
 def test_answer_losses_equal_transformers_own_loss(model: SpeechLLM) -> None:
@@ -121,7 +120,7 @@ def test_checkpoint_holds_what_was_trained_and_checks_the_rest(model: SpeechLLM)
 def test_missing_asset_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEXTKEEP_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"run `textkeep assets whisper-tiny\.en`"):
-        resolve_pretrained("asset:whisper-tiny.en")
+        resolve("asset:whisper-tiny.en")
 
 
 @pytest.mark.parametrize("candidates", [0, 50])

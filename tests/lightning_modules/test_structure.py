@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from textkeep.lightning_modules import LoRA
-from textkeep.lightning_modules.structure import DERIVED, check_shapes, check_structure, other_weights
+from textkeep.lightning_modules.saving.structure import DERIVED, check_shapes, check_structure, other_weights
 
 LORA = {"r": 4, "alpha": None, "dropout": 0.0, "targets": None, "gate": None, "adaptor_lr": None, "rates": None}
 SETTINGS: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from textkeep.lightning_modules.token_normalizer import TokenNormalizer
+from textkeep.lightning_modules.losses.token_normalizer import TokenNormalizer
 
 
 class _Strategy:

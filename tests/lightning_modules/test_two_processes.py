@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..callbacks.speech_run import write_manifest
+from tests.support.speech_run import write_manifest
 
 SCRIPT = """
 import json, sys, warnings
@@ -21,7 +21,7 @@ import torch
 
 from textkeep.callbacks import ImportanceTracker
 from textkeep.datamodules import Probe, SpeechTextData
-from textkeep.datamodules.token_budget_sampler import TokenBudgetSampler
+from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
 
 warnings.simplefilter("ignore")

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import RunCheckpoint
 from textkeep.importance import Snapshot, probe
 from textkeep.lightning_modules import (
@@ -27,8 +28,6 @@ from textkeep.lightning_modules import (
 )
 from textkeep.lightning_modules.objectives import pull as pull_module
 from textkeep.lightning_modules.objectives.pull import Pull, add_pull, pull_value
-
-from ..callbacks.speech_run import make_data, make_model, make_trainer
 
 
 def snapshot_of(llm: nn.Module, folder: Path, estimators: tuple[str, ...] = ("fisher", "taylor")) -> Path:

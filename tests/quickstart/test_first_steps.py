@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from textkeep.cli.assets import locate
+from textkeep.foundation.assets import locate
 
 from .first_steps import RECORDED, STEPS, first_steps
 

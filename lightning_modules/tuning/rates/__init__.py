@@ -1,12 +1,11 @@
 """Layer-wise learning rates: the paper's equation 3, its controls, and profiles of depth alone."""
 
-from .control_rates import ControlRates, PermutedRates, ReversedRates, UniformRates
+from .control_rates import PermutedRates, ReversedRates, UniformRates
 from .depth_rates import ExponentialDepthRates, LinearDepthRates, ListedRates
-from .importance_rates import ImportanceRates, importance_multipliers
+from .importance_rates import ImportanceRates
 from .layer_rates import LayerRates
 
 __all__ = [
-    "ControlRates",
     "ExponentialDepthRates",
     "ImportanceRates",
     "LayerRates",
@@ -15,5 +14,4 @@ __all__ = [
     "PermutedRates",
     "ReversedRates",
     "UniformRates",
-    "importance_multipliers",
 ]

@@ -1,0 +1,154 @@
+"""Scores a run on further sets: multiple choice, plain text, instructions, safety, hearing, text benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from ...evaluation import Prediction, RetentionSummary, forget_after, store_evaluation
+from .evaluation import Evaluation, Measured
+from .gathered_scorer import GatheredScorer
+from .measuring import evaluation_folder, measured_step, scoring
+
+
+class EvaluationSuite(Callback):
+    """Runs evaluations before step 0, every so many steps, at the end of a fit, and in ``textkeep test``.
+
+    Each writes to ``evaluation/<name>/`` of the run (``evaluation/test/<name>/`` in a test): one line an item in
+    ``step=000120.jsonl``, one line a step in ``summary.jsonl``, with 95 % intervals and the change since step 0. The
+    figures are logged as ``val/<name>/...`` or ``test/<name>/...``.
+
+    Args:
+        evaluations: By name; a name becomes a folder.
+        every_n_steps: Optimizer steps between two measurements; None measures at the start and the end only.
+        at_start: Also measure the untouched model, to which the others are compared.
+        max_new_tokens: Longest response, where an evaluation does not say; default the model's own setting.
+
+    Note:
+        Module modes and random states are put back: training with this callback is bit-identical to training without.
+    """
+
+    def __init__(
+        self,
+        evaluations: dict[str, Evaluation],
+        every_n_steps: int | None = None,
+        at_start: bool = True,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        for key, value in (("every_n_steps", every_n_steps), ("max_new_tokens", max_new_tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"EvaluationSuite.{key}: a positive number or null is allowed, got {value}")
+        taken = [
+            name for name in evaluations if name in ("", "test", ".", "..") or "/" in name or name.startswith("step=")
+        ]
+        if taken or not evaluations:
+            raise ValueError(f"EvaluationSuite.evaluations: {taken or 'none'} (allowed: names fit for a folder)")
+        self.evaluations = evaluations
+        self.every_n_steps = every_n_steps
+        self.at_start = at_start
+        self.max_new_tokens = max_new_tokens
+        self._loaded_step: int | None = None
+        self._measured = -1
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._loaded_step, self._measured = None, -1
+        data = getattr(trainer, "datamodule", None)
+        if stage in ("fit", "test") and not hasattr(data, "evaluation_set"):
+            raise ValueError(f"EvaluationSuite needs the data module SpeechTextData, got {data!r}")
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded_step = checkpoint["global_step"]
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = evaluation_folder(trainer, "val")
+        if trainer.is_global_zero and folder is not None:
+            for name in self.evaluations:
+                forget_after(folder / name, trainer.global_step)
+        if self.at_start and trainer.global_step == 0:
+            self.measure(trainer, pl_module, "val")
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._measured:
+            self.measure(trainer, pl_module, "val")
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._measured != trainer.global_step:
+            self.measure(trainer, pl_module, "val")
+
+    @override
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.measure(trainer, pl_module, "test")
+
+    def would_lose(self, trainer: Trainer) -> str | None:
+        """Records of this step: which items a set has is known only when it is scored."""
+        folder = evaluation_folder(trainer, "test")
+        if folder is None or trainer.state.fn != TrainerFn.TESTING:
+            return None
+        files = [
+            folder / name / f"step={measured_step(trainer, self._loaded_step):06d}.jsonl" for name in self.evaluations
+        ]
+        return next((f"{path} holds the records of an earlier call" for path in files if path.is_file()), None)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
+        """Runs all evaluations, writes their records and logs their figures.
+
+        Args:
+            trainer: Gives device placement, precision, loggers and the run directory.
+            pl_module: The model.
+            stage: Prefix of the metric keys.
+        """
+        step = measured_step(trainer, self._loaded_step)
+        self._measured = step
+        for name, evaluation in self.evaluations.items():
+            started = time.perf_counter()
+            with scoring(pl_module):
+                measured = evaluation.measure(GatheredScorer(trainer, pl_module, self.max_new_tokens), name)
+            if trainer.is_global_zero:
+                seconds = time.perf_counter() - started
+                summary = _store(trainer, stage, step, name, evaluation, measured, seconds)
+                rank_zero_info(_headline(name, step, summary))
+                for logger in trainer.loggers:
+                    logger.log_metrics({f"{stage}/{name}/{k}": v for k, v in summary.values.items()}, step=step)
+            trainer.strategy.barrier(f"evaluation {name}")
+
+
+def _store(
+    trainer: Trainer,
+    stage: str,
+    step: int,
+    name: str,
+    evaluation: Evaluation,
+    measured: Measured,
+    seconds: float,
+) -> RetentionSummary:
+    def summarize(records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:
+        summary = evaluation.summarize(records, baseline)
+        for key, (value, low, high) in measured.figures.items():
+            summary.values[key], summary.intervals[key] = value, (low, high)
+        return summary
+
+    parent = evaluation_folder(trainer, stage)
+    folder = None if parent is None else parent / name
+    return store_evaluation(folder, f"{stage}/{name}", step, measured.records, seconds, summarize)
+
+
+def _headline(name: str, step: int, summary: RetentionSummary) -> str:
+    shown = []
+    for key, value in list(summary.values.items())[:4]:
+        low, high = summary.intervals[key]
+        shown.append(f"{key} {value:.3g} [{low:.3g}, {high:.3g}]")
+    return f"{name} at step {step}, {summary.items} items: " + ", ".join(shown)

@@ -1,0 +1,151 @@
+"""Asks a model questions through the trainer's data module: greedy responses and losses on the targets, by item."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
+
+
+@dataclass
+class Scores:
+    """What was measured of items in one modality, by item id. Losses are (mean nats per token, tokens)."""
+
+    responses: dict[str, str] = field(default_factory=dict)
+    losses: dict[str, tuple[float, int]] = field(default_factory=dict)
+    shuffled_losses: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def update(self, other: Scores) -> None:
+        """Takes over another rank's items."""
+        self.responses |= other.responses
+        self.losses |= other.losses
+        self.shuffled_losses |= other.shuffled_losses
+
+    def record(self, example: Any, modality: str) -> Prediction | None:
+        """The item's record; None if nothing was measured of it (its clip could not be read)."""
+        identity = example.id
+        if identity not in self.responses and identity not in self.losses:
+            return None
+        response = self.responses.get(identity)
+        loss, tokens = self.losses.get(identity, (None, 0))
+        return Prediction(
+            id=identity,
+            modality=modality,
+            question=example.question,
+            answers=tuple(example.answers),
+            prediction=response,
+            correct=None if response is None else qa_match(response, example.answers),
+            loss=loss,
+            tokens=tokens,
+            shuffled_loss=self.shuffled_losses[identity][0] if identity in self.shuffled_losses else None,
+            source=example.source,
+            category=str(example.metadata.get("category", "")),
+            exact=None if response is None else exact_match(response, example.answers),
+            f1=None if response is None else token_f1(response, example.answers),
+        )
+
+
+class ItemScorer:
+    """Scores this rank's share of items on the device and in the precision of the trainer.
+
+    Args:
+        trainer: Its data module makes the batches (``loader(examples, modality, answers)``).
+        pl_module: Offers ``generate(batch, max_new_tokens)`` and ``answer_losses(batch)``.
+        max_new_tokens: Longest response; None leaves it to the model.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None) -> None:
+        self.precision = trainer.precision_plugin
+        self.data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.model = pl_module
+        self.max_new_tokens = max_new_tokens
+        self.max_batches = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
+
+    def responses(
+        self,
+        examples: Sequence[Any],
+        modality: str,
+        speech_instruction: str | None = None,
+        max_new_tokens: int | None = None,
+        untouched: bool = False,
+    ) -> dict[str, str]:
+        """Greedy response by item.
+
+        Args:
+            examples: What is asked.
+            modality: ``speech`` or ``text``.
+            speech_instruction: Text after the clip, in the place of the data module's.
+            max_new_tokens: Longest response, in the place of the scorer's.
+            untouched: Ask the LLM as it was before tuning (written questions only).
+        """
+        found: dict[str, str] = {}
+        generate = self.model.generate_untouched if untouched else self.model.generate
+        for batch in self._batches(examples, modality, answers=False, speech_instruction=speech_instruction):
+            with self.precision.val_step_context():  # the model alone: features are computed in full precision
+                texts = generate(batch, max_new_tokens=max_new_tokens or self.max_new_tokens)
+            found.update(zip(batch.ids, texts, strict=True))
+        return found
+
+    def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
+        """Mean loss on the target in nats per token, and number of tokens, by item."""
+        found: dict[str, tuple[float, int]] = {}
+        for batch in self._batches(examples, modality, answers=True):
+            with self.precision.val_step_context():
+                sums, tokens = self.model.answer_losses(batch)
+            for identity, total, count in zip(batch.ids, sums.double().tolist(), tokens.tolist(), strict=True):
+                found[identity] = (total / max(count, 1), int(count))
+        return found
+
+    def divergences(self, examples: Sequence[Any], modality: str) -> list[ItemDivergence]:
+        """Forgetting and, of speech, misalignment by item."""
+        found: list[ItemDivergence] = []
+        for batch in self._batches(examples, modality, answers=True, twins=True):
+            with self.precision.val_step_context():
+                sums = self.model.divergences(batch)
+            columns = [sums.tokens.tolist(), sums.forgetting.double().tolist()]
+            spoken = sums.misalignment
+            columns.append([None] * len(batch) if spoken is None else spoken.double().tolist())
+            found += [ItemDivergence(*row) for row in zip(batch.ids, *columns, strict=True)]
+        return found
+
+    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Any]:
+        """Batches on the device; ``options`` are those of the data module's ``loader``."""
+        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, **options)):
+            if index == self.max_batches:
+                return
+            yield replace(batch, features=self.precision.convert_input(batch.features)).to(self.model.device)
+
+
+def exchange_clips(examples: Sequence[Any], seed: int) -> list[Any]:
+    """Gives every example another one's clip: one random cycle through all of them (Sattolo's algorithm).
+
+    The exchange depends on the ids and the seed alone, not on batches, ranks or steps.
+
+    Args:
+        examples: Those with a clip.
+        seed: The same seed gives the same exchange.
+
+    Returns:
+        The examples with exchanged clips; none if there are fewer than two.
+    """
+    if len(examples) < 2:
+        return []
+    ordered = sorted(examples, key=lambda example: example.id)
+    donors, generator = list(ordered), random.Random(seed)
+    for i in range(len(donors) - 1, 0, -1):
+        j = generator.randrange(i)
+        donors[i], donors[j] = donors[j], donors[i]
+    return [_with_clip(example, donor) for example, donor in zip(ordered, donors, strict=True)]
+
+
+def _with_clip(example: Any, donor: Any) -> Any:
+    """The example with the donor's audio, and the length that goes with it."""
+    metadata = {key: value for key, value in example.metadata.items() if key != "seconds"}
+    if "seconds" in donor.metadata:
+        metadata["seconds"] = donor.metadata["seconds"]
+    return replace(example, audio=donor.audio, metadata=metadata)

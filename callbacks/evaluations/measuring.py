@@ -1,0 +1,75 @@
+"""What callbacks that score a model have in common: they leave no trace, know the step, and write to one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from ...evaluation import read_lines
+from ...foundation.decoder import eval_mode
+
+
+@runtime_checkable
+class KeepsRecords(Protocol):
+    """A callback that writes a file of answers in a validation, test or prediction."""
+
+    def would_lose(self, trainer: Trainer) -> str | None:
+        """What of an earlier one would be gone afterwards, in words; None if nothing. Asked before anything is run."""
+        ...
+
+
+@contextmanager
+def scoring(pl_module: LightningModule) -> Generator[None, None, None]:
+    """Eval mode, no gradients and no inference tensors (a cache filled here may be trained on later); all put back."""
+    with isolate_rng(), torch.inference_mode(False), torch.no_grad(), eval_mode(pl_module):
+        yield
+
+
+def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
+    """The optimizer step of the weights at hand.
+
+    Args:
+        trainer: Counts the steps of a fit.
+        loaded_step: That of the checkpoint that was loaded to be validated or tested, if a callback was told it.
+    """
+    if trainer.state.fn == TrainerFn.FITTING:
+        return trainer.global_step
+    if loaded_step is not None:
+        return loaded_step
+    # A checkpoint saved without callback states tells callbacks nothing, but its name does.
+    named = re.search(r"step=(\d+)", str(trainer.ckpt_path or ""))
+    return int(named.group(1)) if named else trainer.global_step
+
+
+def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
+    """Where records go; nowhere in a trial run (``fast_dev_run``)."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    return Path(trainer.default_root_dir, "evaluation", *(["test"] if stage == "test" else []))
+
+
+def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:
+    """Whether a file of records holds other questions than those that are going to take its place.
+
+    Args:
+        path: The file, which need not be there.
+        ids: Of the items that are going to be asked.
+        modalities: In which they are going to be asked.
+
+    Returns:
+        What would be lost, in words; None if nothing.
+    """
+    if not path.is_file():
+        return None
+    rows = [row for _, row in read_lines(path)]
+    lost = [row for row in rows if row.get("id") not in ids or row.get("modality") not in (None, *modalities)]
+    held = len({row.get("id") for row in rows})
+    return f"{path} holds answers to {held} questions already, and {len(ids)} would be asked" if lost else None

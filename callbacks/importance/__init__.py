@@ -1,0 +1,15 @@
+"""Callbacks that measure where the text knowledge lives, and how it shifts."""
+
+from __future__ import annotations
+
+from ...foundation.lazy_exports import from_modules
+
+_PUBLIC = {
+    "ImportanceTracker": "importance_tracker",
+    "SubspaceOverlap": "subspace_overlap",
+    "TuningImportance": "tuning_importance",
+    "WeightChange": "weight_change",
+}
+
+__all__ = sorted(_PUBLIC)
+__getattr__ = from_modules(__name__, _PUBLIC)

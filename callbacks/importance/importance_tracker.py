@@ -1,0 +1,267 @@
+"""Follows where the text knowledge of the LLM lives while it learns to listen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+from ...evaluation import shown_p
+from ...importance import DEFAULT_ESTIMATORS, ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
+from ...importance.summary import SummaryFile, metric_values, summary_line
+from .heat_maps import HeatMaps
+from .probing import acting_weights, measure_probe
+
+
+class ImportanceTracker(Callback):
+    r"""Measures the importance of the LLM's weights on fixed probes, before step 0, at checkpoints and at the end.
+
+    Each measurement becomes a snapshot ``importance/<probe>/step=000120/`` in the run directory and a line an
+    estimator in ``importance/summary.jsonl``. Layer shares, totals and the shift against step 0 go to every logger at
+    ``trainer.global_step``, with the loss on the probe beside them: importance on fitted items falls by itself.
+
+    Args:
+        probes: Names of probes of the data module; default all that it defines.
+        estimators: What to measure, from one pass: some of ``taylor``, ``fisher``, ``signed_taylor``,
+            ``taylor_batch``, ``fisher_sampled``, ``wanda``, ``magnitude``.
+        every_n_steps: Optimizer steps between two measurements beside those at checkpoints; 0 for none.
+        at_checkpoints: Measure the weights of every checkpoint.
+        at_start: Measure the untouched model: the reference of the shift.
+        at_end: Measure the final weights.
+        replicates: Bootstrap samples and half splits behind the intervals of the shift; 0 for none, and no paired test.
+        max_heat_maps: Pictures a probe of the layer shares so far; they become rarer in long runs. 0 for none.
+        top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
+        vectors: Keep row and column sums. They are nearly all of a snapshot: at 8B, three probes and a hundred
+            checkpoints make 9.5 GB with them and under 0.1 GB without. Structure, overlap and heads need them.
+        self_test: Hold the scores of every measurement against identities that they must obey, and against autograd
+            where those do not hold. Switch it off only if it stops a run.
+
+    Note:
+        It only decides when. The pass runs on the bare LLM with its weights frozen, in eval mode; gradients, random
+        states and modes are put back, so a run with this callback is bit-identical to a run without it. A checkpoint
+        saved during validation is measured in the next training hook, where its weights are still in place. The
+        examples of a probe are shared out among the ranks of DDP.
+    """
+
+    def __init__(
+        self,
+        probes: Sequence[str] | None = None,
+        estimators: Sequence[str] = DEFAULT_ESTIMATORS,
+        every_n_steps: int = 0,
+        at_checkpoints: bool = True,
+        at_start: bool = True,
+        at_end: bool = True,
+        replicates: int = 1000,
+        top_fraction: float | None = None,
+        max_heat_maps: int = 80,
+        vectors: bool = True,
+        self_test: bool = True,
+    ) -> None:
+        unknown = [name for name in estimators if name not in ESTIMATORS]
+        if unknown or not estimators:
+            raise ValueError(
+                f"ImportanceTracker.estimators: some of {', '.join(ESTIMATORS)} are allowed, got {unknown}"
+            )
+        if min(every_n_steps, replicates, max_heat_maps) < 0:
+            raise ValueError("ImportanceTracker: every_n_steps, replicates and max_heat_maps must be 0 or more")
+        self.probes = None if probes is None else tuple(probes)
+        self.estimators = tuple(estimators)
+        self.every_n_steps = every_n_steps
+        self.at_checkpoints = at_checkpoints
+        self.at_start = at_start
+        self.at_end = at_end
+        self.replicates = replicates
+        self._heat_maps = HeatMaps(max_heat_maps)
+        self._options = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
+        ProbeOptions.of(self._options)  # refuses a bad value now, not at the first measurement
+        self.history: list[dict[str, Any]] = []
+        self._reference_steps: dict[str, int] = {}
+        self._reference: dict[str, Snapshot] = {}
+        self._latest: dict[str, Snapshot] = {}
+        self._measured: int | None = None
+        self._pending = False
+        self._left_out: set[str] = set()
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and not hasattr(data, "probe_batches"):
+            raise ValueError(f"ImportanceTracker needs a data module with probes (SpeechTextData), got {data!r}")
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "reference_steps": self._reference_steps}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = list(state_dict["history"])
+        self._reference_steps = dict(state_dict["reference_steps"])
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._measured = None
+        self._pending = False
+        step = trainer.global_step
+        if trainer.is_global_zero and (summary := self._summary(trainer)):
+            summary.keep_until(step if self.history else -1)
+        if self.history:
+            self._reload_reference(trainer)
+            wanted = self.at_checkpoints and step > max(line["step"] for line in self.history)
+        else:
+            wanted = self.at_start
+        if wanted:
+            self.measure(trainer, pl_module)
+        else:
+            self._measured = step if self.history and self.history[-1]["step"] == step else None
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._latest = {}  # the weights are about to change
+        self._measure_pending(trainer, pl_module)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if self.every_n_steps and step and step % self.every_n_steps == 0 and step != self._measured:
+            self.measure(trainer, pl_module)
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # May be inside validation (inference mode) or after an error: only noted, measured in the next training hook.
+        self._pending = self.at_checkpoints
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._measure_pending(trainer, pl_module)
+        if self.at_end and self._measured != trainer.global_step:
+            self.measure(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._heat_maps.finish(trainer.loggers, self.history, trainer.global_step)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Measures all probes, writes the snapshots and logs the figures.
+
+        Args:
+            trainer: Gives device placement, precision, loggers and the run directory.
+            pl_module: Offers ``llm`` and ``embed``.
+
+        Returns:
+            The figures by metric key, on rank zero; empty on the others.
+        """
+        step = trainer.global_step
+        self._measured, self._pending = step, False
+        lines: list[dict[str, Any]] = []
+        self._latest = {}
+        for name in self._probe_names(trainer, pl_module):
+            try:
+                snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
+            except NotFiniteError as error:  # on every rank alike
+                if name not in self._reference_steps:
+                    raise
+                rank_zero_warn(f"{error}; step {step} has no measurement of this probe")
+                continue
+            self._latest[name] = snapshot
+            if trainer.is_global_zero:
+                lines += self._keep(trainer, name, snapshot)
+            self._reference_steps.setdefault(name, step)
+        return self._log(trainer, lines)
+
+    def latest(self, name: str) -> Snapshot | None:
+        """The measurement of a probe with the weights as they are now, if there has been one; on every rank."""
+        return self._latest.get(name)
+
+    def _measure_pending(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._pending and self._measured != trainer.global_step:
+            self.measure(trainer, pl_module)
+        self._pending = False
+
+    def _probe_names(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[str]:
+        names = self.probes if self.probes is not None else tuple(trainer.datamodule.probes)  # type: ignore[attr-defined]
+        if not names:
+            raise ValueError("ImportanceTracker: the data module defines no probes (data.probes)")
+        left_out = {name for name in names if acting_weights(trainer, pl_module, name) is None}
+        for name in sorted(left_out - self._left_out):
+            rank_zero_info(f"importance: probe {name!r} is left out: its positions meet different weights")
+        self._left_out = left_out
+        return [name for name in names if name not in left_out]
+
+    def _keep(self, trainer: Trainer, name: str, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Writes a snapshot and compares it with the reference. Rank zero only."""
+        folder = _folder(trainer)
+        if folder:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            snapshot.save(folder / name / f"step={snapshot.step:06d}")
+        if name not in self._reference_steps:
+            self._reference[name] = snapshot
+        reference = self._reference.get(name)
+        lines = []
+        for estimator in self.estimators:
+            shift = compare(reference, snapshot, estimator, self.replicates) if reference else None
+            lines.append(summary_line(snapshot, estimator, shift))
+        return lines
+
+    def _log(self, trainer: Trainer, lines: list[dict[str, Any]]) -> dict[str, float]:
+        """One call a logger, one summary write, one message."""
+        if lines and (summary := self._summary(trainer)):
+            summary.put(lines)
+        lines = trainer.strategy.broadcast(lines)  # the history is in every rank's checkpoint state
+        step = trainer.global_step
+        self.history = [line for line in self.history if line["step"] < step] + [_compact(line) for line in lines]
+        metrics = {key: value for line in lines for key, value in metric_values(line).items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=step)
+        if trainer.is_global_zero:
+            self._heat_maps.log(trainer.loggers, self.history, step)
+        if lines:
+            rank_zero_info(_headline(step, lines))
+        return metrics
+
+    def _reload_reference(self, trainer: Trainer) -> None:
+        """After a resume: the snapshots that the shift refers to."""
+        folder = _folder(trainer)
+        if not trainer.is_global_zero or folder is None:
+            return
+        for name, step in self._reference_steps.items():
+            try:
+                self._reference[name] = Snapshot.load(folder / name / f"step={step:06d}")
+            except (OSError, ValueError) as error:
+                rank_zero_warn(f"importance: no shift will be logged for probe {name!r}: {error}")
+
+    def _summary(self, trainer: Trainer) -> SummaryFile | None:
+        folder = _folder(trainer)
+        return SummaryFile(folder / "summary.jsonl") if folder else None
+
+
+def _folder(trainer: Trainer) -> Path | None:
+    """Where snapshots go; nowhere in a trial run (``fast_dev_run``)."""
+    return None if trainer.fast_dev_run else Path(trainer.default_root_dir, "importance")  # type: ignore[attr-defined]
+
+
+def _compact(line: dict[str, Any]) -> dict[str, Any]:
+    """What of a summary line travels in checkpoints."""
+    kept = {key: line[key] for key in ("step", "probe", "estimator", "loss", "total")}
+    js = line["shift"]["metrics"]["js"]["value"] if line["shift"] else None
+    return {**kept, "shares": list(line["shares"].values()), "js": js}
+
+
+def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
+    parts = []
+    for name in dict.fromkeys(line["probe"] for line in lines):
+        line = next(line for line in lines if line["probe"] == name)
+        text = f"{name} loss {line['loss']:.3g}"
+        if line["shares_of"]:
+            text += f", shares {line['shares_of']}"
+        if line["shift"]:
+            js = line["shift"]["metrics"]["js"]
+            text += f", {line['estimator']} shift {js['value']:.2g}"
+            if js["p"] is not None:
+                paired = f"paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+                text += f" ({paired}" + (f"; between halves {js['null_p95']:.2g})" if js["null_p95"] else ")")
+        parts.append(text)
+    return f"importance at step {step}: " + "; ".join(parts)

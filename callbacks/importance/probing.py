@@ -1,0 +1,70 @@
+"""One measurement of importance inside a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from ...importance import Snapshot, probe, undisturbed
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
+
+
+def measure_probe(
+    trainer: Trainer, pl_module: LightningModule, name: str, estimators: Sequence[str], **options: Any
+) -> Snapshot:
+    """Measures the bare LLM on a probe of the data module, whose examples are shared out among the ranks.
+
+    Args:
+        trainer: Gives device placement, precision and the data module.
+        pl_module: Offers ``llm`` and ``embed``; ends as it was, random states included.
+        name: Of the probe.
+        estimators: What to measure.
+        **options: See :class:`textkeep.importance.ProbeOptions`.
+
+    Returns:
+        The snapshot, the same on all ranks.
+
+    Raises:
+        ValueError: If there is no one matrix a layer that the probe's examples meet.
+    """
+    llm: Any = pl_module.llm
+    acting = acting_weights(trainer, pl_module, name)
+    if acting is None:
+        raise ValueError(f"importance: probe {name!r} cannot be measured: its positions meet different weights")
+    with undisturbed(pl_module), acting:
+        return probe(
+            llm,
+            _batches(trainer, pl_module, name),
+            estimators,
+            step=trainer.global_step,
+            name=name,
+            autocast=AUTOCAST.get(str(trainer.precision)),
+            **options,
+        )
+
+
+def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> AbstractContextManager[None] | None:
+    """Puts in place the weights that a probe's examples meet; ``None`` where that is not one matrix a layer.
+
+    Adapters behind a gate are off unless the LLM reads a batch: text probes meet the untouched LLM.
+    """
+    tuning: Any = getattr(pl_module, "tuning", None)
+    if tuning is None:
+        return nullcontext()
+    return tuning.measuring(trainer.datamodule.probes[name].modality)  # type: ignore[attr-defined]
+
+
+def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:
+    """This rank's part of a probe, embedded by the module as it is now."""
+    batches = trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
+    for batch in batches[trainer.global_rank :: trainer.world_size]:
+        batch = trainer.strategy.batch_to_device(batch)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            inputs = pl_module.embed(batch)  # type: ignore[operator]
+        # The ids do not go into the model; they are part of the probe's fingerprint.
+        yield {**inputs, "input_ids": batch.input_ids, "ids": batch.ids}

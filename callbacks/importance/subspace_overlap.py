@@ -1,0 +1,90 @@
+"""Follows how much of what is learned goes into the directions in which the weights are strongest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from ...importance.sites import find_sites
+from ...importance.subspace import interference, top_subspace
+from ...importance.weights import base_module, effective_weight, is_lora, is_transposed
+
+
+class SubspaceOverlap(Callback):
+    r"""Logs OPLoRA's rho_k (arXiv 2510.13003) at each validation, whatever is trained.
+
+    :math:`\rho_k = \|U_k U_k^T \Delta W\|_F^2 / \|\Delta W\|_F^2`, the part of a weight's change that lies in its first
+    k left singular directions. ``subspace/rho_k`` is the mean over the matrices of the decoder layers that are changed,
+    ``subspace/rho_k_random`` what random changes would have (k / out). 0 under ``OPLoRA`` with the same k.
+
+    Args:
+        k: Directions that count.
+
+    Note:
+        The directions are found at the first validation (an eigenvalue decomposition a matrix). Without adapters it
+        needs a copy of the untouched LLM.
+    """
+
+    def __init__(self, k: int = 16) -> None:
+        if k < 1:
+            raise ValueError(f"SubspaceOverlap.k: a positive number is allowed, got {k}")
+        self.k = k
+        self._left: dict[str, Tensor] = {}
+        self._base: dict[str, Tensor] = {}
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        values = self.measure(pl_module)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        rank_zero_info(
+            f"rho_{self.k} at step {trainer.global_step}: {values['subspace/rho_k']:.3g} "
+            f"(random {values['subspace/rho_k_random']:.3g})"
+        )
+
+    @torch.no_grad()
+    def measure(self, pl_module: LightningModule) -> dict[str, float]:
+        """The two figures of the model as it is.
+
+        Raises:
+            ValueError: If no matrix is larger than k.
+        """
+        llm: Any = pl_module.llm
+        sites = [site for site in find_sites(llm).sites if self.k < min(site.shape)]
+        if not sites:
+            raise ValueError(f"SubspaceOverlap: no matrix of the decoder layers has more than {self.k} directions")
+        adapted = any(is_lora(site.module) for site in sites)
+        if not adapted and not self._base:
+            listener: Any = pl_module
+            self._base = dict(listener.tuning.start(listener.reference.copy()).named_parameters())
+        rho = []
+        for site in sites:
+            if is_lora(site.module):
+                before = site.stored.detach()
+            elif adapted:
+                continue  # not adapted, not changed
+            else:
+                before = self._base[site.name].detach()
+            before = before.T if is_transposed(base_module(site.module)) else before
+            left = self._directions(site.name, site.module, before)
+            after = effective_weight(site.module, switched_off_too=True)
+            after = after.to(torch.promote_types(after.dtype, torch.float32))  # half precision rounds the difference
+            rho.append(interference(after - before, left))
+        random = sum(self.k / site.shape[0] for site in sites) / len(sites)
+        return {"subspace/rho_k": sum(rho) / len(rho), "subspace/rho_k_random": random}
+
+    def _directions(self, name: str, module: Any, before: Tensor) -> Tensor:
+        """U_k of the untouched weight; that of OPLoRA where it is the same."""
+        known = getattr(module, "protected_left", None)
+        if isinstance(known, Tensor) and known.shape[1] == self.k:
+            return known
+        if name not in self._left:
+            self._left[name] = top_subspace(before, self.k)[0]
+        return self._left[name]

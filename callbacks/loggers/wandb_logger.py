@@ -1,0 +1,264 @@
+"""Weights & Biases that never stops a run: online when it can, offline otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
+from typing_extensions import override
+
+from ...foundation.files import replacing
+from ...foundation.wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
+
+RUN_FILE = "wandb_run.json"
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
+MANY_NAMES = 32
+"""From here on new names are defined in the background: each is a round trip to the process of W&B."""
+
+
+class ResilientWandbLogger(WandbLogger):
+    """Lightning's ``WandbLogger`` that falls back to offline instead of stopping, asking or hanging.
+
+    - Online if the machine is logged in (``wandb login`` or ``WANDB_API_KEY``), else offline; ``WANDB_MODE`` decides
+      when it is set. A server that cannot be reached turns the run offline, with one line about it.
+    - The run's id is kept in ``<run>/wandb_run.json``, so that a run which is continued stays one W&B run.
+    - The end of the process waits at most ``finish_timeout`` for uploads; what is left can be sent by ``wandb sync``.
+    - W&B's own process may die (out of memory, say): the run then goes on offline under the same id.
+    - Every metric is drawn over ``trainer/global_step``, and defined by its exact name. No other ``define_metric`` glob
+      may be added: where two overlap, wandb picks one at random.
+
+    Args:
+        save_dir: Folder of ``wandb/`` and ``wandb_run.json``; the command line sets it to the run directory.
+        project: W&B project; default ``$WANDB_PROJECT``, else ``textkeep``.
+        name: Name of the run; default that of the run directory.
+        entity: User or team; default that of the login.
+        group: Runs that belong together, for example the seeds of one setting.
+        tags: Tags of the run.
+        notes: Longer description.
+        log_model: Upload checkpoints: false, true (at the end) or ``all``. They are as large as the LLM.
+        init_timeout: Seconds to wait for the server at the start.
+        finish_timeout: Seconds to wait for uploads at the end.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] = ".",
+        project: str | None = None,
+        name: str | None = None,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        notes: str | None = None,
+        log_model: bool | Literal["all"] = False,
+        init_timeout: float = 10.0,
+        finish_timeout: float = 60.0,
+    ) -> None:
+        folder = Path(save_dir).absolute()
+        super().__init__(
+            save_dir=folder,
+            project=project or os.environ.get("WANDB_PROJECT", "textkeep"),
+            name=name or folder.name,
+            id=_saved_id(folder),
+            log_model=log_model,
+            entity=entity,
+            group=group,
+            tags=tags,
+            notes=notes,
+        )
+        self._wandb_init.pop("anonymous")  # wandb 0.31 warns that it has no effect
+        self._offline_because = ""
+        self._lost = False
+        self._defined: set[str] = set()
+        self._told_of_entity = False
+        self._defining: threading.Thread | None = None
+        self._init_timeout = init_timeout
+        self._finish_timeout = finish_timeout
+
+    @property
+    @override
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run; made at the first access, on rank zero."""
+        if self._experiment is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._experiment = self._start()
+            self._experiment.define_metric(STEP_METRIC)
+            self._experiment.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
+            self._remember()
+        return self._experiment
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self._guarded(lambda: self._log(metrics, step))
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        self._guarded(lambda: super(ResilientWandbLogger, self).log_hyperparams(params))
+
+    @rank_zero_only
+    def log_heat_map_table(self, key: str, rows: Sequence[Sequence[Any]], title: str, step: int) -> None:
+        """Logs a table and the Vega heat map of it.
+
+        The chart is a preset of the entity, made once by ``textkeep dashboard``. Where no entity is known (offline,
+        without ``entity`` and ``WANDB_ENTITY``) the table is logged alone, with a line about it.
+
+        Args:
+            key: Name of the chart; the table is ``<key>_table``.
+            rows: (step, layer, estimator, share in percent) each.
+            title: Of the chart.
+            step: Optimizer step.
+        """
+        import wandb
+
+        table = wandb.Table(columns=list(HEAT_MAP_FIELDS), data=[list(row) for row in rows])
+        entity = getattr(self.experiment, "entity", None) or self._wandb_init.get("entity")
+        if not entity:
+            if not self._told_of_entity:
+                rank_zero_info(
+                    "W&B: no entity is known, so heat maps are tables without a chart; WANDB_ENTITY names one"
+                )
+            self._told_of_entity = True
+            self.log_metrics({f"{key}_table": table}, step)
+            return
+        fields = {name: name for name in HEAT_MAP_FIELDS}
+        chart = wandb.plot_table(f"{entity}/{HEAT_MAP_CHART}", table, fields, {"title": title})
+        self.log_metrics({key: chart}, step)
+
+    @override
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._wait_for_names()
+        super().finalize(status)
+
+    def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
+        run = self.experiment
+        self._wait_for_names()
+        fresh = [name for name in metrics if name not in self._defined]
+        if len(fresh) < MANY_NAMES:
+            _define(run, fresh)
+        super().log_metrics(metrics, step)
+        if len(fresh) >= MANY_NAMES:
+            # After the row: `*` has given it its step already. Not a daemon: the interpreter waits for it.
+            self._defining = threading.Thread(target=_define_if_alive, args=(run, fresh))
+            self._defining.start()
+        self._defined.update(fresh)
+
+    def _wait_for_names(self) -> None:
+        if self._defining is not None:
+            self._defining.join()
+            self._defining = None
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Does something with the run; when W&B's process is gone, again with an offline run of the same id."""
+        import wandb
+
+        if self._lost:
+            return
+        try:
+            action()
+        except (wandb.Error, OSError) as error:
+            self._leave(error)
+            try:
+                action()
+            except (wandb.Error, OSError) as again:
+                self._lost = True
+                rank_zero_warn(f"W&B gets nothing more of this run: {_one_line(again)}")
+
+    def _leave(self, error: Exception) -> None:
+        """Forgets a run whose process is lost; the next access to ``experiment`` makes an offline one."""
+        import wandb
+
+        self._offline_because = f"its process was lost: {_one_line(error)}"
+        self._id = self._wandb_init["id"] = self.version
+        self._experiment, self._defined = None, set()
+        with suppress(Exception):  # what is left of it cannot even end
+            wandb.teardown()
+        wandb.run = None  # else it would be taken for a run to go on with
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.save_dir))
+
+    def _start(self) -> Any:
+        """A new or continued run: online if possible."""
+        import wandb
+
+        if wandb.run is not None:
+            return wandb.run
+        mode, reason = os.environ.get("WANDB_MODE"), "WANDB_MODE"
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"WANDB_MODE: {mode!r} is none; allowed: {', '.join(MODES)}")
+        if self._offline_because:
+            mode, reason = "offline", self._offline_because
+        try:
+            if mode is None:
+                mode, reason = "online" if wandb.login(prompt=False, verify=False) else "offline", "not logged in"
+            if mode == "online":
+                return self._init(mode)
+        except (wandb.Error, OSError) as error:
+            wandb.teardown()  # without it wandb keeps the failed connection for the offline run
+            mode, reason = "offline", _one_line(error)
+        run = self._init(mode)
+        if mode == "offline":
+            rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {run.sync_dir}")
+        return run
+
+    def _init(self, mode: Any) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            init_timeout=self._init_timeout, finish_timeout=self._finish_timeout, silent=mode != "online"
+        )
+        return wandb.init(**self._wandb_init, mode=mode, settings=settings)
+
+    def _remember(self) -> None:
+        """Writes the run's id beside the run, whole or not at all; a run that goes nowhere has none to remember."""
+        run: Any = self._experiment
+        if run.disabled:
+            return
+        record = {"id": run.id, "project": self._project, "name": run.name}
+        with replacing(self._folder / RUN_FILE) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _define(run: Any, names: Sequence[str]) -> None:
+    """Tells W&B that metrics are drawn over the optimizer step."""
+    for name in names:
+        # An unescaped dot would mean a nested value.
+        run.define_metric(name.replace(".", r"\."), step_metric=STEP_METRIC, step_sync=True)
+
+
+def _define_if_alive(run: Any, names: Sequence[str]) -> None:
+    import wandb
+
+    with suppress(wandb.Error, OSError):  # its process was lost, or the run ended: the next call finds out
+        _define(run, names)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _saved_id(folder: Path) -> str | None:
+    """The id of the run that this directory already holds; a damaged record is told and left behind."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))["id"]
+    except (ValueError, KeyError, TypeError):  # not UTF-8 or no JSON, no id in it, no object
+        identity = None
+    if isinstance(identity, str) and identity:
+        return identity
+    rank_zero_warn(f"{path} is damaged: W&B gets a new run instead of more of the old one")
+    return None

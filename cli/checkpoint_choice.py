@@ -1,0 +1,65 @@
+"""Which checkpoint ``--ckpt_path`` means, and which run directory a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from ..foundation.errors import UserError
+from ..foundation.run_names import CHECKPOINTS, CONFIG, checkpoints, newest_checkpoint
+from ..lightning_modules.saving.checkpoints import check_of_a_run, newest_readable
+from ..lightning_modules.saving.export_folder import is_export
+from .config_files import config_files
+
+
+def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str | None:
+    """What ``--ckpt_path`` means.
+
+    Args:
+        directory: The run directory as configured.
+        ckpt_path: The option's value: a file, ``last`` for the newest whole checkpoint of the run directory, or None.
+        verb: The command; only ``fit`` may begin without the checkpoint that ``last`` asks for.
+
+    Returns:
+        The path of a checkpoint, or None to begin afresh.
+
+    Raises:
+        UserError: If the file, or for other verbs than ``fit`` the run's checkpoint, is not there.
+        ValueError: If it is damaged or of another program, and for ``last`` if each of the run's is damaged.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path != "last":
+        if not Path(ckpt_path).exists():
+            raise UserError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
+        if Path(ckpt_path).is_file():
+            check_of_a_run(Path(ckpt_path))
+        elif not is_export(ckpt_path):
+            raise UserError(f"ckpt_path: {ckpt_path} is a directory; allowed: a checkpoint, 'last', or an export")
+        return ckpt_path
+    found = checkpoints(directory)
+    if not found and verb != "fit":
+        raise UserError(f"ckpt_path: there is no 'last' checkpoint in {directory / CHECKPOINTS}")
+    return str(newest_readable(found)) if found else None
+
+
+def directory_of_config(argv: list[str], wanted: Path) -> Path:
+    """The run directory that a config means: its own, if it is the config of a run that has been moved.
+
+    ``config.yaml`` of a run names the directory as it was called from where the run began. Read from another working
+    directory or under another name, it still speaks of the run that it lies in.
+
+    Args:
+        argv: The options of a training verb.
+        wanted: ``trainer.default_root_dir`` as configured.
+    """
+    for path in reversed(list(config_files(argv))):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = (content.get("trainer") or {}).get("default_root_dir")
+        if value is None:
+            continue
+        own = path.name == CONFIG and value == str(wanted) and newest_checkpoint(path.parent) is not None
+        moved = own and path.parent.resolve() != wanted.resolve()
+        return path.parent if moved else wanted
+    return wanted

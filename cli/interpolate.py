@@ -1,0 +1,175 @@
+"""``textkeep interpolate RUN``: what is regained on text and lost on speech between the untouched LLM and a run's.
+
+For each alpha the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays. 0 is the untouched LLM, 1
+the run's, both exactly. With --revert some matrices of the tuned LLM are put back instead. Each model answers the run's
+own questions, spoken and written, and reads held-out text. Nothing is chosen: `textkeep export --alpha A` writes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..foundation.errors import UserError
+from ..foundation.files import write_json
+from ..foundation.outputs import check_output
+from ..inference.loading import load_speech_llm
+from ..inference.run_settings import run_settings
+from .errors import speaking_as
+from .options import add_overwrite_option, finite, not_negative, positive
+from .output import picture, print_json, print_table
+from .reverting import add_revert_options, read_culprits
+
+FIGURES = "interpolation.json"
+
+TABLES = (
+    ("accuracy", "scores", {"speech": "speech_accuracy", "text": "text_accuracy"}),
+    (
+        "loss, nats a token",
+        "scores",
+        {"speech": "speech_answer_loss", "text": "text_answer_loss", "held-out text": "heldout_text_loss"},
+    ),
+    (
+        "loss against alpha=1",
+        "against_tuned",
+        {"speech": "speech_loss_change", "text": "text_loss_change", "held-out text": "heldout_text_loss_change"},
+    ),
+)
+"""Title, part of a point, and its columns: narrow enough for 80 characters."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model to score: its share of what was learned, and what is put back."""
+
+    alpha: float
+    reverted: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its row."""
+        return f"alpha={self.alpha:g}" if not self.reverted else f"reverted={len(self.reverted)}"
+
+
+def main(argv: list[str]) -> int:
+    """Scores every model that was asked for.
+
+    Args:
+        argv: The words after ``textkeep interpolate``.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    points = _points(arguments)
+    if not arguments.run.exists():
+        raise UserError(f"interpolate: {arguments.run} does not exist; allowed: a run directory of `textkeep fit`")
+    config = run_settings(arguments.run)
+    if not config.get("data", {}).get("val" if arguments.split == "val" else "test"):
+        where = f"{arguments.run}: its config.yaml names no data.{arguments.split}"
+        raise UserError(f"interpolate: {where}; allowed: a run directory of `textkeep fit`")
+    folder = arguments.out or arguments.run / "interpolation"
+    check_output("interpolate: -o", folder / FIGURES, arguments.overwrite)
+    check_output("interpolate: --plot", arguments.plot, arguments.overwrite)
+    with speaking_as("interpolate"):
+        model = load_speech_llm(arguments.run, arguments.device)
+    from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
+    from ..lightning_modules.llm.edits import change_of
+
+    change = change_of(model)
+    options = ScoringOptions(
+        arguments.split, arguments.items, arguments.heldout, arguments.heldout_examples, arguments.heldout_skip
+    )
+    with speaking_as("interpolate"):
+        scorer = EditScorer(model, config, folder, options)
+    scored: dict[str, Any] = {}
+    for number, point in enumerate(points, start=1):
+        change.apply(point.alpha, point.reverted)
+        scored[point.name] = scorer.score(point.name)
+        if not arguments.json:
+            print(f"{number} of {len(points)}: {point.name}, {scored[point.name].seconds:.0f} s", flush=True)
+    rows = summaries(scored)
+    found = {
+        "run": str(arguments.run),
+        "split": arguments.split,
+        "heldout": arguments.heldout,
+        "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
+    }
+    write_json(found, folder / FIGURES)
+    if arguments.json:
+        print_json(found)
+        return 0
+    _print(found)
+    if arguments.plot:
+        from .interpolation_plot import plot
+
+        plot(found, arguments.plot)
+        print(f"picture: {arguments.plot}")
+    print(f"figures: {folder / FIGURES}")
+    return 0
+
+
+def _points(arguments: argparse.Namespace) -> list[Point]:
+    """The sweep, without repetitions; tops that the attribution cannot fill fall together."""
+    tops = arguments.top or []
+    if (arguments.revert is None) != (not tops):
+        raise UserError("interpolate: --revert and --top belong together; give both or neither")
+    points = [Point(alpha) for alpha in sorted(set(arguments.alphas))]
+    for top in sorted(set(tops)):
+        points.append(Point(1.0, tuple(read_culprits(arguments.revert, top, "interpolate"))))
+    return list(dict.fromkeys(points))
+
+
+def _print(found: dict[str, Any]) -> None:
+    items = found["points"][0]["items"]
+    print(f"{items} questions ({found['split']}), held-out text: {found['heldout']}; with 95 % intervals")
+    for title, part, columns in TABLES:
+        points = [point for point in found["points"] if point[part]]
+        rows = [[p["name"], *(_cell(p[part].get(key), key) for key in columns.values())] for p in points]
+        if rows:
+            print_table(title, ["model", *columns], rows)
+
+
+def _cell(values: list[float] | None, key: str) -> str:
+    if values is None:
+        return "-"
+    if key.endswith("accuracy"):
+        return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * value for value in values))
+    sign = "+" if key.endswith("change") else ""
+    return " ".join([f"{values[0]:{sign}.3f}", f"[{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="textkeep interpolate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one")
+    default = [0.0, 0.25, 0.5, 0.75, 1.0]
+    parser.add_argument(
+        "--alphas", type=finite, nargs="+", default=default, metavar="A", help="default: 0 0.25 0.5 0.75 1"
+    )
+    add_revert_options(parser, several=True)
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="the run's questions (default: val)")
+    parser.add_argument("--items", type=positive, help="at most so many questions (default: as the run's Retention)")
+    parser.add_argument(
+        "--heldout", default="spoken-facts/general", help="text: manifest or spoken-facts/SPLIT (default: %(default)s)"
+    )
+    parser.add_argument("--heldout-examples", type=positive, default=64, help="how many of it (default: 64)")
+    parser.add_argument(
+        "--heldout-skip",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="leave out its first N: those that `importance attribute --data` of the same text has used (default: 0)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also draw it")
+    parser.add_argument("-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation)")
+    add_overwrite_option(parser)
+    return parser

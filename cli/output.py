@@ -1,0 +1,113 @@
+"""Tables, JSON and progress, common to the commands. Standard output has the result alone; remarks go to the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..foundation.outputs import check_output
+from .options import add_overwrite_option
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on the terminal, one a stage, with count and time left; nothing where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield report
+
+
+def picture(text: str) -> Path:
+    """The name of a picture; its ending is checked before hours of measuring, not after."""
+    path = Path(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
+    return path
+
+
+def add_output_options(parser: argparse.ArgumentParser, output: str | None = "also write JSON here") -> None:
+    """``--json``, ``--plot``, ``-o`` and ``--overwrite``, common to the commands of ``textkeep importance``.
+
+    Args:
+        parser: Gets them.
+        output: What ``-o`` is; None leaves it out.
+    """
+    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also write a picture")
+    if output:
+        parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help=output)
+    add_overwrite_option(parser)
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuses places of :func:`add_output_options` that are taken, before hours of measuring.
+
+    Raises:
+        UserError: With what is in the way.
+    """
+    check_output("importance: --plot", arguments.plot, arguments.overwrite)
+    check_output("importance: -o", getattr(arguments, "output", None), arguments.overwrite)
+
+
+def say(message: str) -> None:
+    """A remark on standard error: not a part of the result."""
+    print(message, file=sys.stderr)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A line and a table below it, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    print(title)
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def given_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that a result depends on."""
+    left_out = ("json", "plot", "output", "show", "overwrite")
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k not in left_out}
+
+
+def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
+    """A result with what it takes to repeat it: the command's arguments, versions and the time.
+
+    Args:
+        command: Name.
+        arguments: Parsed.
+        found: A dataclass with ``as_dict``.
+    """
+    from ..importance.storage import versions
+
+    given = given_arguments(arguments)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"command": command, "arguments": given, "versions": versions(), "made": made, **found.as_dict()}

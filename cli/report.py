@@ -1,0 +1,74 @@
+"""``textkeep report RUN…`` or ``STUDY_DIR``: one self-contained HTML page about one or several runs, or a study."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..foundation.outputs import check_output
+from ..foundation.run_names import REPORT
+from ..runs.report.page_file import is_page_about, write_page
+from .options import add_overwrite_option
+from .output import print_table
+
+
+def main(argv: list[str]) -> int:
+    """Writes the report and prints where it is.
+
+    Args:
+        argv: The words after ``textkeep report``.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="textkeep report", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory, the first is the reference; or one study's"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help=f"the page to write (default: {REPORT} in the first run directory)"
+    )
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="a study's figures as SVG files too")
+    add_overwrite_option(parser)
+    arguments = parser.parse_args(argv)
+
+    from ..runs.report.study_data import is_study
+
+    study = len(arguments.runs) == 1 and is_study(arguments.runs[0])
+    if arguments.figures and not study:
+        parser.error("--figures: only of a study (allowed: its directory; a page about runs has buttons for figures)")
+    if study:
+        return _report_study(arguments)
+    from ..runs.report.page import Page
+    from ..runs.run import load_runs
+
+    runs = load_runs(arguments.runs)
+    output = arguments.output or arguments.runs[0] / REPORT
+    check_output("report: -o", output, arguments.overwrite or is_page_about(output, arguments.runs))
+    write_page(Page(runs).render(), output, arguments.runs)
+    for run in runs:
+        for note in run.notes:
+            print(f"{run.name}: {note}")
+    print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _report_study(arguments: argparse.Namespace) -> int:
+    from ..runs.report.study_page import MARKDOWN, NUMBERS, StudyReport
+
+    output = arguments.output or arguments.runs[0] / REPORT
+    replaced = arguments.overwrite or is_page_about(output, arguments.runs)
+    check_output("report: -o", output, replaced)
+    for name in (MARKDOWN, NUMBERS):
+        check_output("report: beside the page:", output.with_name(name), replaced)
+    check_output("report: --figures", arguments.figures, arguments.overwrite, folder=True)
+    report = StudyReport(arguments.runs[0])
+    report.write(output)
+    for table in report.tables:
+        print_table(table.title, table.head, table.rows)
+    for note in report.notes:
+        print(note)
+    if arguments.figures:
+        print(f"figures: {report.write_figures(arguments.figures)} in {arguments.figures}")
+    print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB); tables: {output.with_name(MARKDOWN)}")
+    return 0

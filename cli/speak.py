@@ -1,0 +1,225 @@
+"""``textkeep speak``: text questions in, a manifest with clips out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..foundation.errors import UserError
+from ..foundation.files import write_json_lines
+from ..foundation.outputs import check_output
+from ..preparation.speech.clips import ENCODINGS, REJECTED, make_clips, set_aside
+from ..preparation.speech.engine import parse_voices
+from ..preparation.speech.heldout import heldout_ids, require_unseen
+from ..preparation.speech.own_output import check_inputs, check_own, read_own
+from ..preparation.speech.plan import Cast, Job, plan
+from ..preparation.speech.rows import REJECTED_LINES, Questions, Row, read_questions
+from .options import add_overwrite_option, not_negative, positive
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("textkeep speak", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("questions", type=Path, nargs="+", help="text manifests: JSON lines with id, question, answers, perhaps split")
+    add("output", type=Path, help="folder: one manifest of the same name for each input, clips/, rejected.jsonl")
+    add(
+        "--voices",
+        type=_names,
+        default=["flite:kal16", "flite:rms", "flite:slt"],
+        help="engine:name,... (default: flite:kal16,flite:rms,flite:slt)",
+    )
+    add(
+        "--heldout-voices",
+        type=_names,
+        default=[],
+        help="speakers of the lines for validation and test, and of no others: told by a line's split (train, "
+        "validation, test) or its file's name (val.jsonl)",
+    )
+    add(
+        "--heldout-files",
+        type=_names,
+        default=[],
+        help="inputs that are for validation and test, whatever their lines and names say; all others are for training",
+    )
+    add("--format", choices=sorted(ENCODINGS), default="ogg", help="16 kHz mono Opus, FLAC or WAV (default: ogg)")
+    add("--jitter", type=float, default=0.0, help="vary speed and pitch by up to this fraction (default: 0)")
+    add("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add(
+        "--verify",
+        metavar="WHISPER",
+        help="write down what this Whisper hears: asset:whisper-base, a folder or a hub id",
+    )
+    add("--max-wer", type=float, help="clips with a higher word error rate go to rejected.jsonl (needs --verify)")
+    add("--retry", type=not_negative, default=0, help="so many other voices may try what was rejected (default: 0)")
+    add_overwrite_option(parser)
+    return parser
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    cast: Cast
+    suffix: str
+    workers: int
+    verify: str | None
+    max_wer: float | None
+    retry: int
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def listen(jobs: Sequence[Job], folder: Path, source: str) -> dict[str, tuple[str, float]]:
+    """Transcript and word error rate of every clip, by id."""
+    from ..preparation.speech.verify import TranscriptStore, WordErrorRate, load_transcriber, transcribe_clips
+
+    store, rate = TranscriptStore(folder / ".transcripts.jsonl"), WordErrorRate()
+    if any(job.clip not in store.transcripts for job in jobs):
+        with _progress("listening", len(jobs)) as advance:
+            transcribe_clips([job.clip for job in jobs], folder, load_transcriber(source), store, advance)
+    heard = {job.id: store.transcripts[job.clip] for job in jobs}
+    return {job.id: (heard[job.id], rate(job.text, heard[job.id])) for job in jobs}
+
+
+def speak_rows(rows: Sequence[Row], folder: Path, options: Options) -> tuple[dict[str, Row], dict[str, Row]]:
+    """Speak lines and check them.
+
+    Args:
+        rows: Lines of all manifests.
+        folder: Output folder.
+        options: What was asked for.
+
+    Returns:
+        Accepted and rejected lines by id, with audio, voice, seconds and, when verified, transcript and wer.
+    """
+    accepted: dict[str, Row] = {}
+    rejected: dict[str, Row] = {}
+    takes: list[str] = []
+    waiting = list(rows)
+    for attempt in range(options.retry + 1):
+        jobs = [plan(row, options.cast, options.suffix, attempt) for row in waiting]
+        with _progress("speaking" if attempt == 0 else f"retry {attempt}", len(jobs)) as advance:
+            make_clips(jobs, folder, options.workers, advance)
+        takes += [job.clip for job in jobs]
+        heard = listen(jobs, folder, options.verify) if options.verify else {}
+        for row, job in zip(waiting, jobs, strict=True):
+            done = _spoken_row(row, job, folder) | _checked(heard.get(job.id))
+            if options.max_wer is None or done["wer"] <= options.max_wer:
+                accepted[job.id] = done
+                rejected.pop(job.id, None)
+            elif job.id not in rejected or done["wer"] < rejected[job.id]["wer"]:
+                rejected[job.id] = done
+        waiting = [row for row in waiting if str(row["id"]) in rejected]
+        if not waiting:
+            break
+    kept = {row["audio"] for row in accepted.values()}
+    set_aside(folder, (take for take in takes if take not in kept))
+    for row in rejected.values():
+        row["audio"] = row["audio"].replace("clips", REJECTED, 1)
+    return accepted, rejected
+
+
+def _spoken_row(row: Row, job: Job, folder: Path) -> Row:
+    import soundfile
+
+    info = soundfile.info(folder / job.clip)
+    return row | {"audio": job.clip, "voice": str(job.voice), "seconds": round(info.frames / info.samplerate, 3)}
+
+
+def _checked(heard: tuple[str, float] | None) -> Row:
+    return {} if heard is None else {"transcript": heard[0], "wer": heard[1]}
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Clips, minutes and mean word error rate of each voice."""
+    by_voice: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_voice[row["voice"]].append(row)
+    lines = []
+    for voice, spoken in sorted(by_voice.items()):
+        minutes = sum(row["seconds"] for row in spoken) / 60
+        rates = [row["wer"] for row in spoken if "wer" in row]
+        ear = f", WER {100 * sum(rates) / len(rates):.1f} %" if rates else ""
+        lines.append(f"{voice:20s} {len(spoken):6d} clips {minutes:7.1f} min{ear}")
+    return lines
+
+
+def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
+    """The speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
+
+    Raises:
+        ValueError: If it cannot be told what a line is for, or a voice is heard on the other side already.
+    """
+    if not cast.heldout:
+        if files:
+            raise ValueError("speak: --heldout-files needs --heldout-voices")
+        return cast
+    cast = replace(cast, heldout_ids=heldout_ids(manifests, files))
+    if not cast.heldout_ids:
+        names = ", ".join(found.name for found in manifests)
+        warning = f"no line of {names} is for validation or test: --heldout-voices speak nothing (see --heldout-files)"
+        print(f"speak: warning: {warning}", file=sys.stderr)
+    require_unseen(folder, cast, manifests)
+    return cast
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``speak``.
+
+    Returns:
+        0 when the manifests are written.
+
+    Raises:
+        ValueError: If the arguments or a manifest are unusable.
+    """
+    arguments = _parser().parse_intermixed_args(argv)
+    if arguments.max_wer is not None and not arguments.verify:
+        raise ValueError("speak: --max-wer needs --verify, for example --verify asset:whisper-base")
+    if arguments.retry and arguments.max_wer is None:
+        raise ValueError("speak: --retry needs --max-wer")
+    cast = Cast(parse_voices(arguments.voices), parse_voices(arguments.heldout_voices), arguments.jitter)
+    manifests = read_questions(arguments.questions)
+    if nothing := next((found.path for found in manifests if not found.rows), None):
+        raise UserError(f"speak: {nothing}: no question; allowed: JSON lines with id, question, answers")
+    folder: Path = arguments.output
+    check_output("speak:", folder, overwrite=True, folder=True)  # its own output is gone on with
+    check_inputs(folder, arguments.questions)
+    cast = _cast(manifests, cast, arguments.heldout_files, folder)
+    if not arguments.overwrite:
+        check_own(folder, {found.name: found.rows for found in manifests}, cast, arguments.format)
+    options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    accepted, rejected = speak_rows([row for found in manifests for row in found.rows], folder, options)
+    for found in manifests:
+        spoken = [accepted[str(row["id"])] for row in found.rows if str(row["id"]) in accepted]
+        write_json_lines(spoken, folder / found.name)
+        unseen = sum(str(row["id"]) in cast.heldout_ids for row in spoken)
+        told = f", {unseen} by held-out voices" if cast.heldout else ""
+        print(f"{folder / found.name}: {len(spoken)} of {len(found.rows)} questions{told}")
+    if options.max_wer is not None:
+        asked = {str(row["id"]) for found in manifests for row in found.rows}
+        others = [row for row in read_own(folder / REJECTED_LINES) if str(row.get("id")) not in asked]
+        write_json_lines([*others, *rejected.values()], folder / REJECTED_LINES)
+    print("\n".join(summary(list(accepted.values()))))
+    return 0

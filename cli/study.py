@@ -1,0 +1,205 @@
+"""``textkeep study STUDY.yaml``: arms, seeds and grids, run one after another or as a SLURM array; resumable."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from ..foundation.errors import INTERRUPTED, UserError
+from ..foundation.files import replacing
+from ..foundation.outputs import check_output
+from ..foundation.run_names import CHECKPOINTS
+from ..runs.study.archive import pack, planned_jobs, unpack
+from ..runs.study.child import StudyInterrupted
+from ..runs.study.jobs import Job, arm_jobs, chooses, first_jobs, fit_command, run_count, test_command, untouched_job
+from ..runs.study.local import run_locally
+from ..runs.study.progress import Progress, duration
+from ..runs.study.selection import choose
+from ..runs.study.sharing import alone, part_of, record_choice
+from ..runs.study.slurm import run_on_slurm
+from ..runs.study.spec import STUDY_FILE, UNTOUCHED, Arm, Study, read_study
+from ..runs.study.state import StateStore
+from .options import add_overwrite_option
+from .output import print_table
+
+
+def main(argv: list[str]) -> int:
+    """Runs what is left of a study.
+
+    Args:
+        argv: The words after ``textkeep study``.
+
+    Returns:
+        0 if every run is finished, 1 if some failed, 130 after an interruption.
+    """
+    arguments = _parser().parse_args(argv)
+    if arguments.unpack:
+        return _unpack(arguments.study, arguments.unpack)
+    study = _given(arguments.study, check_files=not arguments.pack)
+    if arguments.pack:
+        check_output("study: --pack", arguments.pack, arguments.overwrite)
+        return _pack(study, arguments.pack)
+    if arguments.local:
+        study = _on_this_machine(study)
+    if arguments.arms:
+        study = part_of(study, arguments.arms)
+    if arguments.dry_run:
+        return _show(study)
+    study.directory.mkdir(parents=True, exist_ok=True)
+    store = StateStore(study.directory)
+    with alone(study), _terminable():
+        _keep_plan(study, arguments.study)
+        try:
+            jobs = _run(study, store)
+        except StudyInterrupted:
+            print(f"interrupted; textkeep study {arguments.study} goes on from here", flush=True)
+            return INTERRUPTED
+    return _conclude(study, jobs, store)
+
+
+def _given(path: Path, check_files: bool) -> Study:
+    """The study of a plan, or of a study's directory, wherever that has been moved to."""
+    if path.is_dir():
+        return replace(read_study(path / STUDY_FILE, check_files), directory=path)
+    return read_study(path, check_files)
+
+
+def _pack(study: Study, archive: Path) -> int:
+    packed = pack(study, archive)
+    print(f"{archive}: {len(packed)} finished runs, {archive.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _unpack(path: Path, archive: Path) -> int:
+    """Into the directory that a plan names, or into the one that was named itself."""
+    directory = read_study(path, check_files=False).directory if path.is_file() else path
+    unpack(archive, directory)
+    print(f"{directory}: unpacked; textkeep study {path} goes on from here, textkeep report {directory} compares")
+    return 0
+
+
+def _run(study: Study, store: StateStore) -> list[Job]:
+    """Here arm after arm, so that a study which is stopped has whole arms; on a cluster all arms at once."""
+    progress = Progress(run_count(study), study.directory)
+    before = sum(store.read(job.name).status == "finished" for job in planned_jobs(study))
+    if before:
+        print(f"{before} runs were finished before", flush=True)
+    jobs = [untouched_job(study)] if study.untouched else []
+    _execute(study, jobs, store, progress)
+    for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
+        first = [job for arm in arms for job in arm_jobs(study, arm)]
+        _execute(study, first, store, progress)
+        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
+        _execute(study, later, store, progress)
+        if not study.keep_checkpoints:
+            _discard_checkpoints([*later, *first], store)
+        jobs += [*first, *later]
+    return jobs
+
+
+def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
+    """The runs of the point that an arm's grid gives; written down in the study's directory."""
+    jobs, choice = choose(study, arm, store)
+    record_choice(study.directory, arm.name, choice)
+    print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)
+    return jobs
+
+
+def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
+    left = [job for job in jobs if not store.read(job.name).done(job.test)]
+    progress.skip(len(jobs) - len(left))
+    if left and study.slurm is None:
+        run_locally(study, left, store, progress)
+    elif left:
+        run_on_slurm(study, left, store, progress, study.slurm or {})
+
+
+def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:
+    """Of the runs with which nothing is left to do."""
+    for job in jobs:
+        if store.read(job.name).done(job.test):
+            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+
+
+def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
+    states = {job.name: store.read(job.name) for job in jobs}
+    failed = [state for state in states.values() if state.status != "finished"]
+    total = sum(state.seconds for state in states.values())
+    print(f"{len(states) - len(failed)} of {len(states)} runs finished, {duration(total)} of computing")
+    for state in failed:
+        print(f"failed: {state.job}: {state.error}; log: {study.directory / state.log}")
+    print(f"textkeep report {study.directory} compares them", flush=True)
+    return 1 if failed else 0
+
+
+def _show(study: Study) -> int:
+    """What would run."""
+    store = StateStore(study.directory)
+    jobs = first_jobs(study)
+    print_table(
+        f"{study.directory}: runs that are certain",
+        ("run", "state", "directory"),
+        [(job.name, store.read(job.name).status, str(job.directory)) for job in jobs],
+    )
+    for trained in [job for job in jobs if job.arm != UNTOUCHED][:1]:
+        print(" ".join(fit_command(study, trained, resume=False)))
+        if study.test:
+            print(" ".join(test_command(study, trained)))
+    return 0
+
+
+def _on_this_machine(study: Study) -> Study:
+    return replace(study, slurm=None)
+
+
+def _keep_plan(study: Study, path: Path) -> None:
+    """Leaves a copy of the plan; another plan in the same directory must not mix with it.
+
+    Raises:
+        UserError: If the directory belongs to another study.
+    """
+    kept = study.directory / STUDY_FILE
+    if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
+        print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
+    elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
+        raise UserError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
+    with replacing(kept) as temporary:
+        temporary.write_text(study.text, encoding="utf-8")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: the child saves a checkpoint."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run")
+    parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
+    parser.add_argument(
+        "--arms", nargs="+", metavar="ARM", help="only these arms, or untouched; other processes may run the others"
+    )
+    packing = parser.add_mutually_exclusive_group()
+    packing.add_argument(
+        "--pack", type=Path, metavar="FILE.tar.xz", help="write the finished runs to one small file, without weights"
+    )
+    packing.add_argument("--unpack", type=Path, metavar="FILE.tar.xz", help="make the study's directory from it")
+    add_overwrite_option(parser)
+    return parser

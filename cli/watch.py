@@ -1,0 +1,79 @@
+"""``textkeep watch RUN``: a run in the terminal, live.
+
+It reads the run directory and nothing else, so it needs no account and no network, and works while the run goes on and
+after it, also from another machine that sees the directory. Ctrl-C ends it; the run does not notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from ..foundation.errors import UserError
+from ..runs.watch.run_view import RunView
+from .options import finite
+
+
+def main(argv: list[str]) -> int:
+    """Shows a run until Ctrl-C, or once.
+
+    Args:
+        argv: The words after ``textkeep watch``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: If the directory holds no run, or the estimator was not measured.
+    """
+    parser = argparse.ArgumentParser(
+        prog="textkeep watch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--once", action="store_true", help="print one frame and end")
+    parser.add_argument("--every", type=finite, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    parser.add_argument(
+        "--estimator", metavar="NAME", help="whose layer profiles to draw (default: the first measured)"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.every <= 0:
+        raise UserError(f"--every {arguments.every:g}: a positive number of seconds is allowed")
+    view = RunView(arguments.run)
+    view.refresh()
+    known = view.estimators
+    if arguments.estimator and known and arguments.estimator not in known:
+        raise UserError(f"--estimator {arguments.estimator}: not measured in this run; allowed: {', '.join(known)}")
+
+    from rich.console import Console
+
+    from ..runs.watch.frame import frame
+
+    console = Console()
+    if arguments.once:
+        console.print(frame(view, arguments.estimator, console.width))
+        return 0
+    _follow(console, view, arguments.estimator, arguments.every)
+    return 0
+
+
+def _follow(console: object, view: RunView, estimator: str | None, every: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from ..runs.watch.fitting import fitted
+    from ..runs.watch.frame import frame
+
+    assert isinstance(console, Console)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(fitted(view, estimator, console), refresh=True)
+                time.sleep(every)
+                view.refresh()
+        except KeyboardInterrupt:
+            pass
+    console.print(frame(view, estimator, console.width))  # the last state stays in the terminal

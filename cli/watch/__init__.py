@@ -1,5 +1,0 @@
-"""``textkeep watch RUN``: a run in the terminal, live, from its directory alone."""
-
-from .command import main
-
-__all__ = ["main"]

@@ -1,0 +1,92 @@
+"""The tensors of a step, and the examples they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..sources.bad_examples import BadExampleError
+from ..sources.example import Example
+
+IGNORE_INDEX = -100
+"""Label of a position that is not supervised, as in transformers."""
+
+
+class Examples:
+    """The rows' examples, in order; deliberately not a ``Sequence``.
+
+    Under ``bf16-true``, ``64-true`` and FSDP, Lightning converts a batch by walking every collection and dataclass in
+    it, and refuses frozen ones. What it does not take for a collection it leaves alone.
+    """
+
+    def __init__(self, items: Iterable[Example] = ()) -> None:
+        self._items = tuple(items)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._items[index]
+
+
+@dataclass
+class Batch:
+    """Rows of text and speech questions; B rows of T positions, N clips of F frames.
+
+    Args:
+        input_ids: (B, T) int64; the pad id at audio and padding positions.
+        attention_mask: (B, T) int64; 1 on text and audio, 0 on padding.
+        labels: (B, T) int64, unshifted as in transformers; -100 on prompt, audio and padding.
+        audio_mask: (B, T) bool; True where an adaptor frame goes.
+        features: (N, C, F) float32; log-mel, or raw waveform with C = 1, or cached encoder frames with C = hidden.
+            The clips stand in the order in which their positions occur; (0, C, 0) for a text-only batch.
+        feature_lengths: (N,) int64, true lengths in units of F.
+        transcripts: (N, S) int64; token ids of the clips' question text, -100 padded (for CTC).
+        ids: The rows' example ids.
+        modality: "speech" or "text" per row.
+        examples: The rows' examples (without the samples of clips held in memory).
+        encoded: Whether ``features`` are outputs of the frozen encoder.
+        twin: The same examples as text, in the same order and with the same answers, where a model asks for it; a row
+            whose question is not known as text supervises nothing there. None for a text-only batch.
+        skipped: Why examples were left out while this batch was made.
+        end_id: Token that ends an answer in the chat template: generation stops there. None leaves it to the LLM.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    audio_mask: Tensor
+    features: Tensor
+    feature_lengths: Tensor
+    transcripts: Tensor
+    ids: list[str]
+    modality: list[str]
+    examples: Examples
+    encoded: bool = False
+    twin: Batch | None = None
+    skipped: list[BadExampleError] = field(default_factory=list)
+    end_id: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Give the same batch with its tensors on ``device``."""
+        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors().items()}
+        return replace(self, **moved, twin=self.twin.to(device, non_blocking) if self.twin else None)
+
+    def pin_memory(self) -> Self:
+        """Give the same batch with its tensors in page-locked memory."""
+        pinned = {n: t.pin_memory() for n, t in self._tensors().items()}
+        return replace(self, **pinned, twin=self.twin.pin_memory() if self.twin else None)
+
+    def _tensors(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}

@@ -1,0 +1,86 @@
+"""Where assets lie: models, voices and data that were fetched, and the data that ships with the package.
+
+No other file knows these paths.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ASSET = "asset:"
+"""Prefix of the name of an asset where a hub id or a path could stand."""
+
+EMBEDDED = "spoken-facts/"
+"""Prefix of the splits of the embedded data set."""
+
+KINDS = ("models", "tools")
+"""Folders of the assets' home."""
+
+SPOKEN_FACTS = Path(__file__).resolve().parents[1] / "datamodules" / "spoken_facts"
+"""The embedded data set: manifests, clips, an aligned adaptor."""
+
+SHIPPED = {"spoken-facts-adaptor": SPOKEN_FACTS / "adaptor.safetensors"}
+"""Assets inside the package, by name."""
+
+
+def home() -> Path:
+    """Root of the fetched assets: ``$TEXTKEEP_HOME`` (``~`` is the user's home), else the user's cache folder."""
+    chosen = os.environ.get("TEXTKEEP_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("textkeep")
+
+
+def locate(name: str) -> Path:
+    """Finds an asset.
+
+    Args:
+        name: Its name in the catalogue, for example ``flite``.
+
+    Returns:
+        Its folder, which is complete (assets appear by renaming), or the file of one that ships with the package.
+
+    Raises:
+        FileNotFoundError: If it was not fetched; the message names the command that fetches it.
+    """
+    if (shipped := SHIPPED.get(name)) is not None:
+        if shipped.exists():
+            return shipped
+        raise FileNotFoundError(f"asset '{name}' is not here ({shipped}): it ships with the package; is it complete?")
+    for kind in KINDS:
+        folder = home() / kind / name
+        if name and folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"asset '{name}' is not here ({home()}): run `textkeep assets {name}`")
+
+
+def resolve(source: str) -> str:
+    """Turns the name of an asset into its path; anything else (a hub id, a path) is returned as it is.
+
+    Args:
+        source: ``asset:NAME``, a hub id or a path.
+
+    Raises:
+        FileNotFoundError: If the asset was not fetched.
+    """
+    return str(locate(source.removeprefix(ASSET))) if source.startswith(ASSET) else source
+
+
+def embedded_split(source: str) -> Path:
+    """Finds a split of the embedded data set.
+
+    Args:
+        source: ``spoken-facts/SPLIT``.
+
+    Raises:
+        FileNotFoundError: If there is no such split; the message lists those there are.
+    """
+    path = SPOKEN_FACTS / f"{source.removeprefix(EMBEDDED)}.jsonl"
+    if not path.is_file():
+        splits = ", ".join(EMBEDDED + found.stem for found in sorted(SPOKEN_FACTS.glob("*.jsonl")))
+        allowed = splits or "none is installed"
+        raise FileNotFoundError(f"{source}: the embedded data set has no such split (allowed: {allowed})")
+    return path

@@ -1,0 +1,16 @@
+"""The error that speaks to the user, and the exit codes of a process."""
+
+from __future__ import annotations
+
+USAGE_ERROR = 2
+"""Exit code of wrong arguments and unusable input, as argparse uses it."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
+
+TERMINATED = 143
+"""Exit code after SIGTERM."""
+
+
+class UserError(ValueError):
+    """What the user gave cannot be used: a setting, a file, a folder. The text says what, where and what is allowed."""

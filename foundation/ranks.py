@@ -1,0 +1,59 @@
+"""Sums and gathers over the ranks of a distributed run; every rank must call them in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+class Ranks:
+    """The ranks that share a measurement.
+
+    Args:
+        enabled: ``False`` measures on this rank alone even if a process group exists.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.size, self.rank = 1, 0
+        if enabled and distributed.is_available() and distributed.is_initialized():
+            self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every rank, in rank order. Values are small Python or numpy objects."""
+        if self.size == 1:
+            return [value]
+        parts: list[Any] = [None] * self.size
+        distributed.all_gather_object(parts, value)
+        return parts
+
+    def sum(self, tensor: Tensor) -> None:
+        """Sums a tensor over the ranks, in place."""
+        if self.size > 1:
+            moved = tensor.cuda() if distributed.get_backend() == "nccl" and not tensor.is_cuda else tensor
+            distributed.all_reduce(moved)
+            if moved is not tensor:
+                tensor.copy_(moved)
+
+    def largest(self, value: int) -> int:
+        """The largest value of all ranks."""
+        return max(self.gather(value))
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether FSDP has sharded parameters: then every rank must run the same number of forward passes."""
+    return any(hasattr(p, "full_tensor") for p in model.parameters())
+
+
+@torch.no_grad()
+def share_rank_zero(tensors: Iterable[Tensor]) -> None:
+    """Gives every rank the values that rank 0 has, in place; nothing to do in one process.
+
+    Args:
+        tensors: The same on all ranks but for their values.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        for tensor in tensors:
+            distributed.broadcast(tensor.data, src=0)

@@ -1,0 +1,64 @@
+"""The names inside a run directory, once: its files and folders, and which checkpoint is the newest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+CONFIG = "config.yaml"
+"""The whole configuration of the run; with it the run can be begun again."""
+CHECKPOINTS = "checkpoints"
+"""Folder of ``step=000120.ckpt`` files and ``last.ckpt``."""
+LAST = "last.ckpt"
+"""Inside it: a link to the newest one, or a file of its own."""
+METRICS = "metrics.csv"
+"""One line a logged step."""
+IMPORTANCE = "importance"
+"""Folder of snapshots, one folder a step, by probe."""
+EVALUATION = "evaluation"
+"""Folder of answers, one file a step."""
+SUMMARY = "summary.jsonl"
+"""In both: one line a measured step."""
+ERROR = "error.txt"
+"""The traceback of a run that failed."""
+REPORT = "report.html"
+"""The page that ``textkeep report`` makes."""
+WANDB = "wandb"
+"""Folder of Weights & Biases' own files."""
+
+SLURM_CHECKPOINTS = "hpc_ckpt_*.ckpt"
+"""What Lightning itself writes at a SLURM signal, beside the folder of checkpoints."""
+
+_STEP = re.compile(r"step=(\d+)")
+
+
+def step_name(step: int) -> str:
+    """Gives the name of what was measured or saved at an optimizer step: ``step=000120``."""
+    return f"step={step:06d}"
+
+
+def step_of(name: str) -> int | None:
+    """Reads the optimizer step out of such a name; None if there is none in it."""
+    found = _STEP.search(name)
+    return int(found[1]) if found else None
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Lists the checkpoints of a run directory, the newest first; links are left out.
+
+    Args:
+        directory: The run directory.
+    """
+    files = [*(directory / CHECKPOINTS).glob("*.ckpt"), *directory.glob(SLURM_CHECKPOINTS)]
+    last = (directory / CHECKPOINTS / LAST).resolve()
+
+    def age(path: Path) -> tuple[int, bool, int]:
+        # Copies may all have one time: then the target of the link, then the highest step.
+        return path.stat().st_mtime_ns, path.resolve() == last, step_of(path.name) or 0
+
+    return sorted((path for path in files if not path.is_symlink()), key=age, reverse=True)
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """Gives the checkpoint that was written last in a run directory, or None."""
+    return next(iter(checkpoints(directory)), None)

@@ -1,0 +1,14 @@
+"""A trained model in use, from Python: load a run, ask it, score it.
+
+Example:
+    ``load("runs/quickstart").ask(audio="question.wav")``
+"""
+
+from __future__ import annotations
+
+from ..foundation.lazy_exports import from_modules
+
+_PUBLIC = {"LoadedModel": "loaded_model", "load": "loading"}
+
+__all__ = sorted(_PUBLIC)
+__getattr__ = from_modules(__name__, _PUBLIC)

@@ -1,0 +1,162 @@
+"""Scores an edited model as its run scored it: through the run's data module and ``Retention``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import instantiate_module
+from typing_extensions import override
+
+from ..callbacks import Retention
+from ..callbacks.evaluations.item_scorer import ItemScorer
+from ..datamodules import Probe, SpeechTextData
+from ..datamodules.sources.bad_examples import BadExamples
+from ..datamodules.sources.named import read_sources
+from ..evaluation import Prediction, read_predictions, summarize
+from ..evaluation.statistics import bootstrap_ratio
+from ..foundation.errors import UserError
+from .yaml_classes import register_classes
+
+Losses = dict[str, tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model answered, and its loss on each held-out text (nats a token, tokens)."""
+
+    records: list[Prediction]
+    heldout: Losses
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """On what an edited model is scored.
+
+    Attributes:
+        split: ``val`` or ``test``: the run's questions.
+        items: At most so many of them; None as the run's ``Retention``.
+        heldout: Text to read: a manifest or ``spoken-facts/SPLIT``.
+        heldout_examples: How many of it.
+        heldout_skip: How many of it are left out first.
+    """
+
+    split: str
+    items: int | None
+    heldout: str
+    heldout_examples: int
+    heldout_skip: int
+
+
+class HeldOutText(Callback):
+    """Takes the loss on texts while a validation or test has the model where it computes.
+
+    Args:
+        examples: The texts.
+    """
+
+    def __init__(self, examples: list[Any]) -> None:
+        self.examples = examples
+        self.losses: Losses = {}
+
+    @override
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.losses = ItemScorer(trainer, pl_module, None).losses(self.examples, "text")
+
+    @override
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_validation_epoch_end(trainer, pl_module)
+
+
+class EditScorer:
+    """Scores a model again and again while its weights are changed from outside.
+
+    Args:
+        model: A ``SpeechLLM`` with its weights.
+        config: The ``config.yaml`` of its run.
+        folder: Gets ``NAME/evaluation`` with the records of each model.
+        options: On what it is scored.
+    """
+
+    def __init__(self, model: Any, config: Mapping[str, Any], folder: Path, options: ScoringOptions) -> None:
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one trainer a model would say so each time
+        register_classes()
+        self.model, self.folder, self.split = model, folder, options.split
+        self.data = instantiate_module(SpeechTextData, dict(config["data"]))
+        trainer = config.get("trainer") or {}
+        precision: Any = trainer.get("precision") or "32-true"
+        # Edited weights are float32 at least (change_of): half precision would round them, and small edits away.
+        self.precision: Any = "32-true" if precision in ("bf16-true", "16-true") else precision
+        model.to(torch.promote_types(model.dtype, torch.float32))
+        given = [c for c in trainer.get("callbacks") or [] if c["class_path"].endswith("Retention")]
+        own: dict[str, Any] = given[0].get("init_args", {}) if given else {}
+        self.retention = {**own, "at_start": False}
+        if options.items is not None:
+            self.retention["max_items"] = options.items
+        probe = Probe(options.heldout, "text", options.heldout_skip + options.heldout_examples)
+        self.heldout = probe.choose(read_sources(options.heldout, BadExamples("raise")))[options.heldout_skip :]
+        if not self.heldout:
+            raise UserError(f"{options.heldout} has no more than the {options.heldout_skip} texts of --heldout-skip")
+
+    def score(self, name: str) -> Scored:
+        """Scores the model as it is now.
+
+        Args:
+            name: Of the folder of its records.
+        """
+        started = time.perf_counter()
+        heldout = HeldOutText(self.heldout)
+        trainer = Trainer(
+            accelerator=self.model.device.type,
+            devices=1,
+            precision=self.precision,
+            logger=False,
+            callbacks=[Retention(**self.retention), heldout],
+            default_root_dir=self.folder / name,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            limit_val_batches=1,  # Retention reads the items itself
+            limit_test_batches=1,
+        )
+        where = self.model.device
+        run = trainer.validate if self.split == "val" else trainer.test
+        run(self.model, self.data, verbose=False)
+        self.model.to(where)
+        records = self.folder / name / "evaluation" / ("test" if self.split == "test" else "")
+        return Scored(read_predictions(records / "step=000000.jsonl"), heldout.losses, time.perf_counter() - started)
+
+
+def summaries(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
+    """Figures of each model with 95 % intervals, and paired changes against alpha 0 and 1 where these are there."""
+    rows = {}
+    for name, own in scored.items():
+        summary = summarize(own.records)
+        scores = {key: [value, *summary.intervals[key]] for key, value in summary.values.items()}
+        losses = [(loss * tokens, tokens) for loss, tokens in own.heldout.values()]
+        scores["heldout_text_loss"] = list(bootstrap_ratio([a for a, _ in losses], [b for _, b in losses]))
+        rows[name] = {
+            "items": summary.items,
+            "scores": scores,
+            "against_untouched": _changes(own, scored.get("alpha=0")),
+            "against_tuned": _changes(own, scored.get("alpha=1")),
+        }
+    return rows
+
+
+def _changes(own: Scored, other: Scored | None) -> dict[str, list[float]]:
+    if other is None or other is own:
+        return {}
+    summary = summarize(own.records, other.records)
+    found = {k: [v, *summary.intervals[k]] for k, v in summary.values.items() if k.endswith("_change")}
+    pairs = [((own.heldout[i][0] - other.heldout[i][0]) * own.heldout[i][1], own.heldout[i][1]) for i in own.heldout]
+    found["heldout_text_loss_change"] = list(bootstrap_ratio([a for a, _ in pairs], [b for _, b in pairs]))
+    return found

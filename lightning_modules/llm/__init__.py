@@ -1,0 +1,1 @@
+"""The LLM: where it comes from, its vocabulary, generation, reference and edits."""

@@ -1,0 +1,65 @@
+"""The tokenizer of an LLM, and whether the two fit each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ...foundation.assets import resolve
+from .pretrained import reading
+
+_NAMED = ("bos_token", "eos_token", "pad_token")
+
+
+def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of an LLM that holds conversations; without a padding token it pads with the end of sequence.
+
+    Args:
+        llm: Hub id, folder or ``asset:`` name.
+
+    Raises:
+        ValueError: If it cannot be read, has no chat template, or no end-of-sequence token.
+    """
+    path = resolve(llm)
+    with reading("model.llm", llm):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    if tokenizer.chat_template is None:
+        raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
+    if tokenizer.eos_token is None:
+        raise ValueError(
+            f"model.llm: the tokenizer of '{llm}' has no end-of-sequence token; "
+            "allowed: one with eos_token in its tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuses a tokenizer whose tokens are used and have no embedding (``[PAD]`` added to Llama 2's, not to its LLM).
+
+    Tokens that a conversation never holds may lie beyond the embedding, as the image token of Gemma 3's text models.
+
+    Args:
+        llm: Any Hugging Face causal LM, with its weights.
+        tokenizer: Of its folder.
+        name: Of the model, for the message.
+
+    Raises:
+        ValueError: With the tokens.
+    """
+    rows = llm.get_input_embeddings().weight.shape[0]
+    named = {getattr(tokenizer, attribute) for attribute in _NAMED}
+    template = str(tokenizer.chat_template or "")
+    beyond = {
+        token: number
+        for token, number in tokenizer.get_added_vocab().items()
+        if number >= rows and (token in named or token in template)
+    }
+    if beyond:
+        listed = ", ".join(f"{token!r} is {number}" for token, number in sorted(beyond.items(), key=lambda p: p[1]))
+        raise ValueError(
+            f"{name}: the tokenizer has ids that the LLM's embedding lacks ({listed}; it has {rows} rows); "
+            "allowed: a tokenizer without them, or an LLM saved after resize_token_embeddings(len(tokenizer))"
+        )

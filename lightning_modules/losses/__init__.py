@@ -1,0 +1,1 @@
+"""Losses and divergences on answer tokens."""

@@ -1,0 +1,95 @@
+"""Speech among the text embeddings, and the loss on the answer tokens, per row and exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..precision import at_least_float32
+
+
+class AnswerLogits(NamedTuple):
+    """What the LLM predicts from the first supervised position of a batch on.
+
+    Attributes:
+        logits: (B, K, V).
+        targets: (B, K), -100 where not supervised.
+    """
+
+    logits: Tensor
+    targets: Tensor
+
+
+def answer_logits(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> AnswerLogits:
+    """Predictions of the supervised tokens.
+
+    Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
+    of 50,000 or more they are the largest tensor of a step.
+
+    Args:
+        llm: Any Hugging Face causal LM.
+        inputs_embeds: (B, T, H).
+        attention_mask: (B, T).
+        labels: (B, T), -100 where not supervised, unshifted as in transformers.
+    """
+    targets = labels[:, 1:]
+    columns = (targets != -100).any(dim=0).nonzero()
+    first = int(columns[0]) if len(columns) else targets.shape[1] - 1
+    keep = labels.shape[1] - first
+    logits = llm(
+        inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep
+    ).logits
+    return AnswerLogits(logits[:, :-1], targets[:, first:])
+
+
+def cross_entropies(found: AnswerLogits) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the supervised tokens, summed for each row.
+
+    Returns:
+        Loss sums (B,) in nats, at least float32, and numbers of answer tokens (B,).
+    """
+    losses = nn.functional.cross_entropy(
+        at_least_float32(found.logits.flatten(0, 1)), found.targets.flatten(), ignore_index=-100, reduction="none"
+    )
+    return losses.view(found.targets.shape).sum(dim=1), (found.targets != -100).sum(dim=1)
+
+
+def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) -> Tensor:
+    """Puts speech embeddings where the audio mask is true.
+
+    Args:
+        text: Embeddings of the tokens (B, T, H); those under the mask are replaced.
+        speech: (N, P, H), clips in the order in which their positions occur.
+        lengths: (N,) real positions of each clip.
+        audio_mask: (B, T).
+
+    Returns:
+        (B, T, H).
+
+    Raises:
+        ValueError: If mask and lengths do not speak of the same number of positions.
+    """
+    real = torch.arange(speech.shape[1], device=speech.device)[None, :] < lengths[:, None]
+    flat = speech[real].to(text.dtype)
+    if flat.shape[0] != int(audio_mask.sum()):
+        raise ValueError(
+            f"the batch reserves {int(audio_mask.sum())} positions for speech, but the adaptor made {flat.shape[0]}"
+        )
+    return text.masked_scatter(audio_mask[:, :, None], flat)
+
+
+def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
+    """A scalar zero with a gradient path to every trainable parameter of the modules.
+
+    Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
+    hang the other ranks. One element of each parameter is read: its gradient is zero everywhere.
+    """
+    total = like.new_zeros(())
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                total = total + parameter.flatten()[0].to(like.dtype) * 0
+    return total

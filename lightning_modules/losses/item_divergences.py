@@ -1,0 +1,55 @@
+"""Forgetting and misalignment of the rows of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from .answer_loss import AnswerLogits
+from .divergence import divergence
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+
+class ItemDivergences(NamedTuple):
+    """Sums over the answer tokens of each row, nats.
+
+    Attributes:
+        forgetting: KL(untouched LLM on text || model on text) (B,).
+        misalignment: KL(model on text || model on speech) (B,); None for a text batch.
+        tokens: Numbers of answer tokens (B,).
+    """
+
+    forgetting: Tensor
+    misalignment: Tensor | None
+    tokens: Tensor
+
+
+def item_divergences(model: SpeechLLM, batch: Any) -> ItemDivergences:
+    """SALAD's F and M (arXiv 2510.13632) of each row.
+
+    Args:
+        model: With its untouched LLM (``model.reference``).
+        batch: Speech with text twins, or text.
+
+    Raises:
+        ValueError: If a batch of speech has no text twins.
+    """
+    spoken = batch.features.shape[0] > 0
+    if spoken and batch.twin is None:
+        raise ValueError("divergences: a batch of speech needs its text twins (data.loader(..., twins=True))")
+    texts = batch.twin if spoken else batch
+    read = model.answer_logits(texts)
+    forgetting = _by_row(model.reference.answer_logits(texts), read)
+    misalignment = _by_row(read, model.answer_logits(batch)) if spoken else None
+    return ItemDivergences(forgetting, misalignment, (read.targets != -100).sum(dim=1))
+
+
+def _by_row(teacher: AnswerLogits, student: AnswerLogits) -> Tensor:
+    """Rows may stand at different columns in the two; their supervised tokens are the same, in the same order."""
+    supervised = teacher.targets != -100
+    per_token = divergence(teacher.logits[supervised], student.logits[student.targets != -100])
+    row = supervised.nonzero()[:, 0]
+    return per_token.new_zeros(len(supervised)).index_add(0, row, per_token)

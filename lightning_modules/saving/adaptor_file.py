@@ -1,0 +1,101 @@
+"""An adaptor as one safetensors file: its weights, and in the header what it fits to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ...foundation.files import replacing
+from ..ears.adaptors import Adaptor
+from ..ears.encoders import SpeechEncoder
+
+REMEDIES = {
+    "adaptor": "that class as model.adaptor",
+    "stack": "that number as model.adaptor.init_args.stack",
+}
+"""What lets an adaptor's file fit, by the entry of its header that differs."""
+
+
+def save_adaptor(
+    path: Path, adaptor: Adaptor, encoder: SpeechEncoder, llm: str, dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes the adaptor, whole or not at all.
+
+    Args:
+        path: The safetensors file to make.
+        adaptor: A built adaptor.
+        encoder: What it was trained behind, with its weights. Of one that trained along only the name is noted: its
+            weights are no longer those of the checkpoint, which is what a reader of the file loads first.
+        llm: The LLM it was trained for.
+        dtype: On disk; half precision loses nothing that training would notice.
+    """
+    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in adaptor.state_dict().items()}
+    header = {
+        "format": "textkeep-adaptor-1",
+        "adaptor": type(adaptor).__name__,
+        "stack": str(adaptor.stack),
+        "encoder": encoder.name,
+        "llm": llm,
+    }
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        header["encoder_identity"] = encoder.identity
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(weights, header))  # save_file() would make it private
+
+
+def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder) -> None:
+    """Reads weights into a built adaptor.
+
+    The encoder is known by its weights, so that its folder may be moved or renamed; a file from before they were noted
+    is held against its name.
+
+    Args:
+        path: A file that :func:`save_adaptor` made.
+        adaptor: Built, of the same class and sizes.
+        encoder: What it will stand behind, with its weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is none of an adaptor, or of another adaptor class, encoder or size; the message names
+            the difference.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"adaptor_weights: no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"adaptor_weights: {path} is no whole safetensors file ({error})") from None
+    for key, value in {"adaptor": type(adaptor).__name__, "stack": str(adaptor.stack)}.items():
+        if header.get(key) != value:
+            raise ValueError(
+                f"adaptor_weights: {path.name} was made for {key} {header.get(key)!r}, not {value!r}; allowed: "
+                f"{REMEDIES[key]}, or model.adaptor_weights: null to train a new adaptor"
+            )
+    _check_encoder(path, header, encoder)
+    state = adaptor.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if shapes != found:
+        name = next(n for n in {**shapes, **found} if shapes.get(n) != found.get(n))
+        raise ValueError(
+            f"adaptor_weights: {path.name} does not fit: '{name}' is {found.get(name)} there, {shapes.get(name)} here"
+        )
+    adaptor.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in weights.items()})
+
+
+def _check_encoder(path: Path, header: Mapping[str, str], encoder: SpeechEncoder) -> None:
+    made_for, identity = header.get("encoder"), header.get("encoder_identity")
+    if identity == encoder.identity if identity else made_for == encoder.name:
+        return
+    difference = "holds other weights now" if made_for == encoder.name else f"is not {encoder.name!r}"
+    raise ValueError(
+        f"adaptor_weights: {path.name} was made for encoder {made_for!r}, which {difference}; "
+        "allowed: the encoder that it was trained behind as model.encoder, "
+        "or model.adaptor_weights: null to train a new adaptor"
+    )

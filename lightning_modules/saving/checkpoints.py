@@ -1,0 +1,114 @@
+"""Finding a run's checkpoint, and telling a damaged one."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from ...foundation.run_names import CHECKPOINTS, checkpoints
+from ..precision import main_dtype
+
+NEEDED = ("state_dict", "pytorch-lightning_version")
+"""What each checkpoint of Lightning's has."""
+
+
+def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
+    """A checkpoint file: the given one, or a run directory's last readable one.
+
+    Args:
+        run_or_checkpoint: A ``.ckpt`` file, or a directory that ``textkeep fit`` made.
+
+    Raises:
+        FileNotFoundError: If there is neither; the message says what was looked for.
+        ValueError: If the file, or each of the run's, is damaged.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_file():
+        check_readable(path)
+        return path
+    found = checkpoints(path)
+    if not found:
+        folder = path / CHECKPOINTS
+        raise FileNotFoundError(f"{path} is neither a checkpoint nor a run directory (no {folder / '*.ckpt'})")
+    return newest_readable(found)
+
+
+def newest_readable(files: Sequence[Path]) -> Path:
+    """The first of these checkpoints that is whole; a warning names those before it.
+
+    Args:
+        files: The newest first.
+
+    Raises:
+        ValueError: If each is damaged.
+    """
+    problems: list[str] = []
+    for path in files:
+        if (problem := damage(path)) is None:
+            if problems:
+                rank_zero_warn(f"{'; '.join(problems)}; the one before is taken: {path}")
+            return path
+        problems.append(problem)
+    raise ValueError(f"{'; '.join(problems)}; there is no other checkpoint in this run")
+
+
+def check_readable(path: Path) -> None:
+    """Refuses a damaged checkpoint, and names a whole one beside it.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    problem = damage(path)
+    if problem is None:
+        return
+    beside = [file for file in path.resolve().parent.glob("*.ckpt") if not file.is_symlink() and damage(file) is None]
+    newest = max(beside, key=lambda file: file.stat().st_mtime, default=None)
+    raise ValueError(f"{problem}; {'there is no other beside it' if newest is None else f'beside it: {newest}'}")
+
+
+def check_of_a_run(path: Path) -> None:
+    """Refuses a file that is damaged, or whole but no checkpoint of Lightning's (bare weights, say).
+
+    Raises:
+        ValueError: With what it is instead.
+    """
+    check_readable(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:  # it holds objects of some class: Lightning decides what to do with it
+        return
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+    missing = [key for key in NEEDED if not isinstance(found, Mapping) or key not in found]
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of a run: there is no {missing[0]!r} in it")
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, or None if it is whole.
+
+    A checkpoint is a zip archive whose directory stands at its end: a file that was cut short has none.
+    """
+    if zipfile.is_zipfile(path):
+        return None
+    size = path.stat().st_size
+    return f"{path.resolve()} is damaged ({size:,} bytes: {'cut short or no checkpoint' if size else 'empty'})"
+
+
+def weights_dtype(checkpoint: Path) -> torch.dtype:
+    """The floating-point type in which a checkpoint's weights were trained; their values are not read."""
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return main_dtype(found["state_dict"].values())
+
+
+def read_settings(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run, without its weights: ``step`` and the model's arguments as ``model``."""
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    settings = {key: value for key, value in found["hyper_parameters"].items() if not key.startswith("_")}
+    return {"step": int(found["global_step"]), "model": settings}

@@ -1,0 +1,176 @@
+"""A trained model as a folder that other programs read: the LLM as transformers has it, speech parts beside it.
+
+::
+
+    DIR/config.json, model*.safetensors, tokenizer.json, ...   the LLM; AutoModelForCausalLM.from_pretrained(DIR)
+    DIR/adapter/            peft's own format, only where the adapters cannot be merged
+    DIR/speech/adaptor.safetensors
+    DIR/speech/encoder.safetensors   only if the encoder was trained
+    DIR/textkeep.json       which encoder and adaptor, prompt settings, what it was made from
+
+Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from ...foundation.files import follow_umask, replacing_folder
+from ..llm.generation import stop_ids
+from ..llm.lora_layers import adapter_layers, without_adapters
+from .adaptor_file import save_adaptor
+
+if TYPE_CHECKING:
+    from ..speech_llm import SpeechLLM
+
+Model = TypeVar("Model", bound=LightningModule)
+
+FORMAT = "textkeep-export-1"
+MANIFEST = "textkeep.json"
+ADAPTOR = Path("speech", "adaptor.safetensors")
+ENCODER = Path("speech", "encoder.safetensors")
+ADAPTER = "adapter"
+PREFIX = "base_model.model."  # of the names in peft's files
+SHARD = "5GB"
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether a folder is one that :func:`write_export` made."""
+    return Path(path, MANIFEST).is_file()
+
+
+def is_plain(folder: str | Path) -> bool:
+    """Whether LLM and adaptor are all that an export holds: no adapters, no encoder of its own."""
+    return not Path(folder, ADAPTER).exists() and not Path(folder, ENCODER).exists()
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """``textkeep.json`` of an export.
+
+    Raises:
+        ValueError: If it is damaged, or of a later version's format.
+    """
+    path = Path(folder, MANIFEST)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = found["format"] == FORMAT
+        if known and not (isinstance(found["model"], dict) and isinstance(found["prompts"], dict)):
+            raise ValueError("model and prompts must be objects")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of an export: {error}") from error
+    if not known:
+        raise ValueError(f"{path} has the format {found['format']!r}; this version reads {FORMAT!r}")
+    return found
+
+
+def check_target(folder: Path) -> None:
+    """Refuses a target that is there and is no export.
+
+    Raises:
+        FileExistsError: With what may be given instead.
+    """
+    if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is no export; allowed: a new folder, or an export to replace")
+
+
+def write_export(
+    folder: Path,
+    model: SpeechLLM,
+    settings: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    end_id: int | None = None,
+) -> None:
+    """Writes the folder, whole or not at all.
+
+    Args:
+        folder: The target; an export that is there is replaced.
+        model: With its LLM as it shall be written; adapters that can be merged have been.
+        settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
+        prompts: Prompt settings of the data module.
+        origin: What it was made from, for people.
+        end_id: The token that ends an answer in the chat template: a stop for whoever generates with the folder.
+
+    Raises:
+        FileExistsError: If the target is there and is no export.
+        ValueError: If the adapters cannot be written as one.
+    """
+    check_target(folder)
+    if any(len(layer.scaling) > 1 for layer in adapter_layers(model.llm).values()):
+        raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
+    with replacing_folder(folder) as temporary:
+        _write_parts(temporary, model)
+        _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
+        follow_umask(temporary)
+        kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
+        adapted = bool(adapter_layers(model.llm))
+        manifest = {
+            "format": FORMAT,
+            "model": {**kept, "tuning": settings["tuning"] if adapted else None},
+            "prompts": dict(prompts),
+            "origin": dict(origin),
+            "versions": {name: version(name) for name in ("textkeep", "torch", "transformers", "peft")},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_parts(folder: Path, model: SpeechLLM) -> None:
+    llm: Any = model.llm
+    (folder / ADAPTOR.parent).mkdir()
+    if adapter_layers(llm):
+        save = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
+        (folder / ADAPTER).mkdir()
+        save_file(save, folder / ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
+        next(iter(llm.peft_config.values())).save_pretrained(folder / ADAPTER)
+        state = without_adapters(llm)
+        llm.save_pretrained(folder, state_dict=state, max_shard_size=SHARD)
+    else:
+        llm.save_pretrained(folder, max_shard_size=SHARD)
+    model.tokenizer.save_pretrained(folder)
+    save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32)
+    if any(p.requires_grad for p in model.encoder.parameters()):
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
+        save_file(weights, folder / ENCODER, metadata={"format": "pt"})
+
+
+def _add_stops(folder: Path, stops: list[int]) -> None:
+    """Names all stops in ``generation_config.json``; how the LLM's makers sample stays as it is."""
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config["eos_token_id"] = stops[0] if len(stops) == 1 else stops
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_export(kind: type[Model], folder: Path) -> Model:
+    """The model of an export, with its weights, on the CPU.
+
+    Args:
+        kind: ``SpeechLLM``, or a subclass.
+        folder: Of the export.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    from lightning.pytorch.cli import instantiate_module
+
+    manifest = read_manifest(folder)
+    model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
+    tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
+    config = {**model_settings, "llm": str(folder), "adaptor_weights": str(folder / ADAPTOR), "tuning": tuning}
+    model: Any = instantiate_module(kind, config)
+    model.configure_model()
+    if (folder / ENCODER).is_file():
+        model.encoder.load_state_dict(load_file(folder / ENCODER))
+    if (folder / ADAPTER).is_dir():
+        weights = load_file(folder / ADAPTER / "adapter_model.safetensors")
+        set_peft_model_state_dict(model.llm, {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})
+    return cast(Model, model)

@@ -1,0 +1,86 @@
+"""A module whose checkpoints hold what was trained, and how it is had back from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from ..precision import default_dtype, own_types_kept
+from ..tuning import Tuning
+from .checkpoints import find_checkpoint, weights_dtype
+from .export_folder import is_export, load_export
+from .frozen_state import check_frozen, check_types, drop_frozen
+from .step_boundary import end_at_last_step
+from .structure import check_shapes, check_structure, other_weights
+
+
+class TrainedParts(LightningModule):
+    """Saves what was trained and what the tuning knows; frozen weights are named by a hash and must be the same again.
+
+    Attributes:
+        llm: The LLM, once it is loaded.
+        tuning: What moves.
+    """
+
+    llm: Any
+    tuning: Tuning
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strict_loading = False  # frozen weights are not in checkpoints; check_frozen() is stricter
+        self._frozen_hash: str | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves and converts, as torch does; tensors with a type of their own keep it."""
+        with own_types_kept(self):
+            return super()._apply(fn, recurse)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""
+        if "loops" in checkpoint:
+            end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
+        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
+        checkpoint["tuning"] = self.tuning.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model, and going on in another precision.
+
+        Raises:
+            ValueError: With what differs, as it is in the checkpoint and in the config.
+        """
+        check_structure(checkpoint, self.hparams)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_types(checkpoint, self)
+        own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
+        self.tuning.adopt(self.llm, own)
+        check_shapes(checkpoint, self, self.hparams)
+        try:
+            check_frozen(checkpoint, self, self.tuning.kept(self.llm))
+        except ValueError as error:
+            raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
+        self.tuning.load_state_dict(checkpoint.get("tuning", {}))
+
+    @classmethod
+    def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:
+        """Loads a run directory's last checkpoint, a checkpoint file or an export, in eval mode.
+
+        A checkpoint is loaded in the type of its weights: of ``bf16-true`` in bfloat16, encoder and frozen weights too.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If the frozen weights are not those it was trained with.
+        """
+        if is_export(run_or_checkpoint):
+            return load_export(cls, Path(run_or_checkpoint)).to(map_location).eval()
+        path = find_checkpoint(run_or_checkpoint)
+        with warnings.catch_warnings(), default_dtype(weights_dtype(path)):
+            # What is missing is frozen, and check_frozen() has compared it.
+            warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")
+            model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
+        return model.eval()

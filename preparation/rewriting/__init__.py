@@ -1,0 +1,1 @@
+"""Targets of a manifest in the words of the untouched LLM."""

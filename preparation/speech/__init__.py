@@ -1,0 +1,1 @@
+"""Written questions spoken by voices of packages, and checked by ear."""

@@ -1,0 +1,1 @@
+"""How the embedded data set and the alignment texts were made; part of the repository, not of the wheel."""

@@ -1,0 +1,1 @@
+"""A W&B workspace that shows a project's runs."""

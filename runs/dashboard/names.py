@@ -1,0 +1,72 @@
+"""The metric names that a project's runs log: what panels are made of."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...importance.summary import SummaryFile
+from ...foundation.errors import UserError
+
+
+@dataclass(frozen=True)
+class MetricNames:
+    """Names of importance and learning rates; the others are the same in all runs.
+
+    Attributes:
+        probes: Probes.
+        estimators: Estimators.
+        layers: Labels of the layers (``layer_07``).
+        rates: Keys of the learning rates by layer.
+    """
+
+    probes: tuple[str, ...]
+    estimators: tuple[str, ...]
+    layers: tuple[str, ...]
+    rates: tuple[str, ...]
+
+    @classmethod
+    def of_run(cls, run: Path) -> MetricNames:
+        """The names that a run has logged.
+
+        Raises:
+            UserError: If the run has no importance measurement.
+        """
+        summary = run / "importance/summary.jsonl"
+        try:
+            lines = SummaryFile(summary).read()
+            known = [(line["probe"], line["estimator"], tuple(line["shares"])) for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"--run {run}: {summary} is damaged ({type(error).__name__}: {error})") from error
+        if not lines:
+            raise UserError(f"--run {run}: no importance/summary.jsonl; allowed: a run directory that has one")
+        header: list[str] = []
+        if (run / "metrics.csv").is_file():
+            with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+                header = next(csv.reader(file), [])
+        return cls(
+            probes=tuple(dict.fromkeys(probe for probe, _, _ in known)),
+            estimators=tuple(dict.fromkeys(estimator for _, estimator, _ in known)),
+            layers=known[0][2],
+            rates=tuple(name for name in header if name.startswith("lr-")),
+        )
+
+    @classmethod
+    def assumed(cls, probes: Sequence[str], estimators: Sequence[str], layers: int) -> MetricNames:
+        """The names of runs to come, with AdamW and ``LearningRateMonitor``.
+
+        Raises:
+            UserError: If the number of layers is not positive.
+        """
+        if layers < 1:
+            raise UserError(f"--layers {layers}: a positive number is allowed")
+        width = max(2, len(str(layers - 1)))
+        numbers = [f"{i:0{width}d}" for i in range(layers)]
+        rates = ["lr-AdamW/adaptor", *(f"lr-AdamW/llm.{number}" for number in numbers)]
+        return cls(tuple(probes), tuple(estimators), tuple(f"layer_{number}" for number in numbers), tuple(rates))
+
+    def of_layers(self, probe: str, estimator: str) -> list[str]:
+        """Keys of the layer shares."""
+        return [f"importance/{probe}/{estimator}/{layer}" for layer in self.layers]

@@ -1,0 +1,127 @@
+"""The workspace: sections and panels over ``trainer/global_step``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+
+from ...foundation.wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
+from .names import MetricNames
+
+NAME = "TextKeep"
+SHIFTS = {
+    "wasserstein": "Wasserstein distance over depth",
+    "centre_move": "Move of the centre",
+    "log_total_ratio": "Log ratio of the totals (below 0: suppression)",
+}
+
+
+def build(entity: str, project: str, names: MetricNames) -> ws.Workspace:
+    """The workspace of a project. Nothing is saved, nothing asked of a server."""
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=NAME,
+        auto_generate_panels=False,
+        settings=ws.WorkspaceSettings(x_axis=STEP_METRIC, group_by_prefix="first", max_runs=10),
+        sections=[
+            _section("Importance", importance(entity, names), is_open=True),
+            _section("Shift", shift(names), is_open=True),
+            _section("Retention", retention(), is_open=True),
+            _section("Frontier", frontier()),
+            _section("Training", training()),
+            _section("Learning rates by layer", [_lines("Learning rates", names.rates)]),
+        ],
+    )
+
+
+def spec(workspace: ws.Workspace) -> dict[str, Any]:
+    """The workspace as W&B stores it, without the random ids of panels and sections."""
+    text = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
+    return _without_ids(json.loads(text))
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_ids(item) for key, item in value.items() if key not in {"__id__", "id"}}
+    return [_without_ids(item) for item in value] if isinstance(value, list) else value
+
+
+def importance(entity: str, names: MetricNames) -> list[Any]:
+    """Pictures, the Vega heat map of finished runs, and a line for each layer."""
+    media = [f"importance_media/{probe}/heat_map" for probe in names.probes]
+    panels: list[Any] = [wr.MediaBrowser(title="Layer by step, live", media_keys=media, num_columns=1)]
+    panels += [heat_map(entity, probe) for probe in names.probes]
+    for probe in names.probes:
+        for estimator in names.estimators:
+            panels.append(_lines(f"{probe}, {estimator}: share of each layer", names.of_layers(probe, estimator)))
+        # Takes in layers that this workspace does not know of; not all W&B plans draw such panels.
+        pattern = rf"importance/{re.escape(probe)}/{re.escape(names.estimators[0])}/layer_\d+"
+        title = f"{probe}, {names.estimators[0]}: all layers that there are"
+        panels.append(wr.LinePlot(title=title, x=STEP_METRIC, metric_regex=pattern))
+        totals: list[Any] = [f"importance/{probe}/{estimator}/total" for estimator in names.estimators]
+        panels.append(wr.LinePlot(title=f"{probe}: totals", x=STEP_METRIC, y=totals, log_y=True))
+    return panels
+
+
+def heat_map(entity: str, probe: str) -> Any:
+    """The Vega heat map of a probe, over the table that a run logs at its end."""
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": f"importance_media/{probe}/shares_table"}},
+        chart_name=f"{entity}/{HEAT_MAP_CHART}",
+        chart_fields={name: name for name in HEAT_MAP_FIELDS},
+        chart_strings={"title": f"Layer shares of importance, {probe} (%)"},
+    )
+
+
+def shift(names: MetricNames) -> list[Any]:
+    """The shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
+    panels = []
+    for probe in names.probes:
+        keys = [f"importance/{probe}/{e}/{kind}" for e in names.estimators for kind in ("js", "js_null")]
+        panels.append(_lines(f"{probe}: Jensen-Shannon distance, and between halves of the probe (js_null)", keys))
+    for measure, title in SHIFTS.items():
+        panels.append(_lines(title, [f"importance/{p}/{names.estimators[0]}/{measure}" for p in names.probes]))
+    panels.append(_lines("Loss on the probes", [f"importance/{probe}/loss" for probe in names.probes]))
+    return panels
+
+
+def retention() -> list[Any]:
+    """What is still known as text, understood as speech, and whether it listens."""
+    return [
+        _lines("Accuracy", ["val/text_accuracy", "val/speech_accuracy"]),
+        _lines("Text accuracy kept", ["val/text_accuracy_kept"]),
+        _lines("Loss on the answers", ["val/text_answer_loss", "val/speech_answer_loss"]),
+        _lines("Hearing gap", ["val/hearing_gap"]),
+        _lines("Forgetting and misalignment (KL)", ["forgetting/kl", "misalignment/kl"]),
+    ]
+
+
+def frontier() -> list[Any]:
+    """A point a run: what was gained against what was lost."""
+    return [
+        wr.ScatterPlot(title="Speech against text", x="val/text_accuracy", y="val/speech_accuracy"),
+        wr.ScatterPlot(title="Speech against text kept", x="val/text_accuracy_kept", y="val/speech_accuracy"),
+        wr.ScatterPlot(title="Misalignment against forgetting", x="forgetting/kl", y="misalignment/kl"),
+        wr.LinePlot(title="The way of each run", x="val/text_accuracy", y=["val/speech_accuracy"]),
+    ]
+
+
+def training() -> list[Any]:
+    """Losses of training and validation."""
+    return [_lines("Training loss", ["train/loss"]), _lines("Validation", ["val/speech_ce", "val/text_ce"])]
+
+
+def _lines(title: str, keys: Sequence[str]) -> Any:
+    return wr.LinePlot(title=title, x=STEP_METRIC, y=list(keys))
+
+
+def _section(name: str, panels: list[Any], is_open: bool = False) -> ws.Section:
+    layout = ws.SectionLayoutSettings(columns=2, rows=max(1, min(4, (len(panels) + 1) // 2)))
+    axis = ws.SectionPanelSettings(x_axis=STEP_METRIC)
+    return ws.Section(name=name, panels=panels, is_open=is_open, layout_settings=layout, panel_settings=axis)

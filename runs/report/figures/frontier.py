@@ -1,0 +1,107 @@
+"""The frontier: what a run gained as a listener against what it lost as a reader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from .figure_style import Figure, bars, colour, figure, label
+from ...run import RunData
+from ...run_evaluation import Evaluation
+
+Point = tuple[float, float, float]
+AXES = {
+    "accuracy": "accuracy (up and right is better)",
+    "loss": "loss on the answers (down and left is better)",
+    "kl": "forgetting and misalignment, KL (down and left is better)",
+}
+TITLES = {
+    "accuracy": ("text accuracy, %", "speech accuracy, %"),
+    "loss": ("text loss, nats/token", "speech loss, nats/token"),
+    "kl": ("forgetting/kl, nats", "misalignment/kl, nats"),
+}
+
+
+def frontiers(runs: Sequence[RunData]) -> dict[str, Figure]:
+    """The way of each run from its start (open) to its end (filled), for each ``split|axes``."""
+    found = {}
+    for stage in dict.fromkeys(stage for run in runs for stage in run.evaluations):
+        for axes, names in (("accuracy", "accuracy"), ("loss", "answer_loss")):
+            ways = [_way(run.evaluations.get(stage), names, 100.0 if axes == "accuracy" else 1.0) for run in runs]
+            if drawn := _drawn(runs, ways, axes):
+                found[f"{stage}|{axes}"] = drawn
+        if drawn := _drawn(runs, [_divergences(run) for run in runs], "kl"):
+            found[f"{stage}|kl"] = drawn
+    return found
+
+
+def _way(evaluation: Evaluation | None, name: str, scale: float) -> list[tuple[int, Point, Point]]:
+    """(step, text, speech) at the steps that have both."""
+    if evaluation is None:
+        return []
+    text = {step: point for step, *point in evaluation.series(f"text_{name}")}
+    speech = {step: point for step, *point in evaluation.series(f"speech_{name}")}
+    return [(step, _scaled(text[step], scale), _scaled(speech[step], scale)) for step in text if step in speech]
+
+
+def _scaled(point: Sequence[float], scale: float) -> Point:
+    value, low, high = (scale * part for part in point)
+    return value, low, high
+
+
+def _divergences(run: RunData) -> list[tuple[int, Point, Point]]:
+    forgetting, misalignment = dict(run.metrics.get("forgetting/kl", [])), dict(run.metrics.get("misalignment/kl", []))
+    nothing = (math.nan, math.nan)
+    return [
+        (step, (forgetting[step], *nothing), (misalignment[step], *nothing))
+        for step in sorted(forgetting)
+        if step in misalignment
+    ]
+
+
+def _drawn(runs: Sequence[RunData], ways: Sequence[list[tuple[int, Point, Point]]], axes: str) -> Figure | None:
+    numbered = enumerate(zip(runs, ways, strict=True))
+    traces = [trace for index, (run, way) in numbered if way for trace in _trace(run, way, index)]
+    if not traces:
+        return None
+    across, up = TITLES[axes]
+    return figure(traces, across, up, showlegend=len(runs) > 1)
+
+
+def _trace(run: RunData, way: list[tuple[int, Point, Point]], index: int) -> list[Any]:
+    shade = colour(index)
+    steps = [step for step, _, _ in way]
+    path = go.Scatter(
+        x=[text[0] for _, text, _ in way],
+        y=[speech[0] for _, _, speech in way],
+        customdata=steps,
+        name=label(run.name),
+        legendgroup=str(index),
+        mode="lines+markers+text" if len(way) > 1 else "markers+text",
+        text=[f"step {step}" if step in (steps[0], steps[-1]) else "" for step in steps],
+        textposition="top center",
+        line={"color": shade, "width": 1.5, "dash": "dot"},
+        marker={
+            "color": shade,
+            "size": [11 if step == steps[-1] else 8 for step in steps],
+            "symbol": ["circle" if step == steps[-1] else "circle-open" for step in steps],
+        },
+        hovertemplate=f"{label(run.name)}, step %{{customdata}}<br>text %{{x:.4g}}, speech %{{y:.4g}}<extra></extra>",
+    )
+    _, text, speech = way[-1]
+    ends = go.Scatter(
+        x=[text[0]],
+        y=[speech[0]],
+        error_x=bars([text]),
+        error_y=bars([speech]),
+        name=label(run.name),
+        legendgroup=str(index),
+        showlegend=False,
+        mode="markers",
+        marker={"color": shade, "size": 11},
+        hoverinfo="skip",
+    )
+    return [path, ends]

@@ -1,0 +1,129 @@
+"""How importance shifted in each arm: beside what chance gives, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ....evaluation import mean_interval
+from ..tables.comparison import Table
+from .figure_style import NEUTRAL, colour, label, marker
+from ..paired_p import PairedP
+from ..study_choice import blank, one_of
+from ..study_data import StudyData
+from ..study_run import Pair
+from ..tables.study_tables import DASH, interval
+
+_NOTE = (
+    "Last measurement against the first, mean over seeds; in brackets Student's 95 % interval over them. JS distance: "
+    "of the layer shares, in [0, 1]. Shifted: runs whose own examples moved, by a paired permutation (before and after "
+    "exchanged within examples) at 5 %, and the largest p-value. Half size: no null of that but a scale, what 95 % of "
+    "random halves of the probe stay below without any training. Beyond it: runs whose 90 % interval over the examples "
+    "lies above it. Peak: the layer with the largest total, and its move. Log total ratio: below 0 importance is "
+    "suppressed. The loss on the probe stands beside it because importance on fitted items falls by itself."
+)
+_HEAD = ["arm", "probe", "estimator", "JS distance", "shifted", "half size (95 %)", "beyond it"]
+_MORE = ["peak layer", "log total ratio", "loss, change"]
+_JS_BOUNDS = (0.0, 1.0)
+
+
+def value_of(metric: str) -> Callable[[dict[str, Any]], float]:
+    """Reads a metric from a shift."""
+    return lambda shift: float(shift["metrics"][metric]["value"])
+
+
+def loss_change(shift: dict[str, Any]) -> float:
+    """Change of the loss on the probe, nats."""
+    return float(shift["loss_after"] - shift["loss_before"])
+
+
+def shift_table(data: StudyData) -> Table | None:
+    """One row an arm, probe and estimator; None where importance was not measured twice."""
+    rows = []
+    for arm in data.trained:
+        for pair in data.pairs:
+            if shifts := arm.shifts(pair):
+                tests = [run.paired_p(pair) for run in arm.runs.values() if run.shift(pair) is not None]
+                rows.append([arm.name, *pair, *_cells(shifts, tests)])
+    return Table("Shift of importance", [*_HEAD, *_MORE], rows, _NOTE) if rows else None
+
+
+def _cells(shifts: Sequence[dict[str, Any]], tests: Sequence[PairedP | None]) -> list[str]:
+    distances = [shift["metrics"]["js"] for shift in shifts]
+    nulls = [distance["null_p95"] for distance in distances if distance["null_p95"] is not None]
+    beyond = sum(d["null_p95"] is not None and d["low"] is not None and d["low"] > d["null_p95"] for d in distances)
+    return [
+        interval(mean_interval([value_of("js")(shift) for shift in shifts], bounds=_JS_BOUNDS)),
+        _shifted([test for test in tests if test is not None]),
+        f"{sum(nulls) / len(nulls):.2g}" if nulls else DASH,
+        f"{beyond} of {len(distances)}",
+        _peak(shifts),
+        _mean(shifts, value_of("log_total_ratio"), signed=True),
+        _mean(shifts, loss_change, signed=True),
+    ]
+
+
+def _shifted(tests: Sequence[PairedP]) -> str:
+    """``3 of 3, p <= 0.0002``: runs that moved, and the largest p-value among all."""
+    if not tests:
+        return "not tested"
+    return f"{sum(test.shifted for test in tests)} of {len(tests)}, {max(tests)}"
+
+
+def _mean(shifts: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], float], signed: bool = False) -> str:
+    return interval(mean_interval([read(shift) for shift in shifts]), signed=signed)
+
+
+def _peak(shifts: Sequence[dict[str, Any]]) -> str:
+    """``26 to 24, 25; -1.5``: before, after in each run, mean move."""
+    after = list(dict.fromkeys(_number(shift["peak_after"]) for shift in shifts))
+    moves = [value_of("peak_move")(shift) for shift in shifts]
+    return f"{_number(shifts[0]['peak_before'])} to {', '.join(after)}; {sum(moves) / len(moves):+.2g}"
+
+
+def _number(layer: str) -> str:
+    return str(int(layer.rsplit("_", 1)[-1]))
+
+
+def shift_figure(data: StudyData) -> go.Figure | None:
+    """JS distance by arm with interval, the single runs, and the scale; a choice among probes and estimators."""
+    options = {}
+    for pair in data.pairs:
+        arms = [(index, arm, arm.shifts(pair)) for index, arm in enumerate(data.trained)]
+        arms = [entry for entry in arms if entry[2]]
+        if arms:
+            options[", ".join(pair)] = _strip([(index, arm.name, shifts) for index, arm, shifts in arms])
+    return one_of(options)
+
+
+def _strip(arms: Sequence[tuple[int, str, Sequence[dict[str, Any]]]]) -> go.Figure:
+    drawn = blank("", "JS distance of layer shares")
+    for index, name, shifts in arms:
+        values = [value_of("js")(shift) for shift in shifts]
+        mean, low, high = mean_interval(values, bounds=_JS_BOUNDS)
+        bars = {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]}
+        shown = label(name)
+        drawn.add_scatter(
+            x=[shown],
+            y=[mean],
+            error_y=bars if len(values) > 1 else None,
+            mode="markers",
+            marker=marker(index, 11),
+            name=shown,
+        )
+        small = {"color": colour(index), "size": 6, "symbol": "circle-open"}
+        drawn.add_scatter(x=[shown] * len(values), y=values, mode="markers", marker=small, name=f"{shown}, runs")
+    nulls = [(label(name), shift["metrics"]["js"]["null_p95"]) for _, name, shifts in arms for shift in shifts[:1]]
+    style = {"color": NEUTRAL, "size": 22, "symbol": "line-ew", "line": {"width": 2, "color": NEUTRAL}}
+    drawn.add_scatter(
+        x=[n for n, _ in nulls], y=[v for _, v in nulls], mode="markers", marker=style, name="half size, 95 %"
+    )
+    drawn.update_layout(showlegend=False, yaxis_rangemode="tozero")
+    return drawn
+
+
+def first_estimator(data: StudyData) -> list[Pair]:
+    """The pairs of the estimator that was named first in the plan's tracker: the one the study is about."""
+    return [pair for pair in data.pairs if pair[1] == data.pairs[0][1]]

@@ -1,0 +1,145 @@
+"""The result of a run in words, each figure with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ...evaluation import McNemar, mcnemar
+from .finding import Finding
+from .importance_verdict import importance_findings
+from ..run import RunData
+from ..run_evaluation import Evaluation
+
+Limits = tuple[float, float, float]
+"""A figure with its lower and upper limit."""
+
+LEVEL = 0.05
+SPLITS = {"val": "validation", "test": "test"}
+
+
+def verdict(run: RunData) -> list[Finding]:
+    """What the run's evaluations and importance measurements say; empty if there are none."""
+    findings: list[Finding] = []
+    for evaluation in _splits(run):
+        findings += [f for f in (_text(evaluation), _speech(evaluation), _hearing(evaluation)) if f]
+    return findings + importance_findings(run)
+
+
+_TEXT = {
+    "bad": "it lost text accuracy",
+    "open": "no change of its text accuracy is certain",
+    "same": "its losses on text are exactly what they were",
+    "good": "its text accuracy rose",
+}
+_HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """The verdict in one sentence, from the first findings on text and hearing."""
+    text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text") and f.mark in _TEXT), None)
+    hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
+    if hearing and text:
+        return f"{hearing}, and {text}."
+    if hearing or text:
+        return f"{hearing or text}."[0].upper() + f"{hearing or text}."[1:]
+    return "Not yet compared with the untouched model."
+
+
+def _splits(run: RunData) -> list[Evaluation]:
+    """Test questions first: they are the ones to quote."""
+    return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """``20 % [15, 26]``."""
+    return f"{100 * value:.3g} % [{_bound(100 * low)}, {_bound(100 * high)}]"
+
+
+def number(value: float, low: float, high: float, signed: bool = False) -> str:
+    """``0.35 [0.21, 0.5]``."""
+    sign = "+" if signed and value > 0 else ""
+    return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
+
+
+def points(change: Limits) -> str:
+    """``+4 [-1, 9] points``, of a difference of shares."""
+    value, low, high = (100 * part for part in change)
+    return f"{number(value, low, high, signed=True)} points"
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else ("-∞" if value < 0 else "∞")
+
+
+def _text(evaluation: Evaluation) -> Finding | None:
+    topic = f"Text ({SPLITS[evaluation.stage]})"
+    after = evaluation.value(evaluation.last, "text_accuracy")
+    loss = evaluation.value(evaluation.last, "text_loss_change")
+    lost = f"; the loss on text answers changed by {number(*loss, signed=True)} nats per token" if loss else ""
+    if after is None:
+        return Finding(topic, _change_mark(loss, worse_is_positive=True), lost[2:].capitalize() + ".") if loss else None
+    before = evaluation.value(evaluation.first, "text_accuracy")
+    if before is None or evaluation.first is evaluation.last:
+        return Finding(topic, "plain", f"answers {percent(*after)} of {evaluation.last['items']} written questions.")
+    moved = f"({100 * before[0]:.3g} % → {100 * after[0]:.3g} % of {evaluation.last['items']} questions"
+    change, kept = (evaluation.value(evaluation.last, f"text_accuracy_{name}") for name in ("change", "kept"))
+    test = _flipped(evaluation)
+    head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
+    if change is None or test is None:
+        return Finding(topic, "open", f"{head} {moved}; without the records of both steps nothing is tested){lost}.")
+    moved += f"; {test.lost} lost, {test.gained} gained, {points(change)}, McNemar p = {test.p_value:.2g})"
+    return Finding(topic, _text_mark(change, test, loss), f"{head} {moved}{lost}.")
+
+
+def _flipped(evaluation: Evaluation) -> McNemar | None:
+    """Questions lost and gained since the first step; None where the records have no question in common."""
+    pairs = evaluation.pairs(evaluation.last, "text")
+    scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
+    return mcnemar([b for b, _ in scored], [a for _, a in scored]) if scored else None
+
+
+def _text_mark(change: Limits, test: McNemar, loss: Limits | None) -> str:
+    """``good`` or ``bad`` where interval and test agree, else ``open``.
+
+    ``same`` only where no answer flipped and the loss is what it was on every item: that is the same model.
+    """
+    if not test.lost + test.gained and loss == (0.0, 0.0, 0.0):
+        return "same"
+    return _change_mark(change, worse_is_positive=False) if test.p_value < LEVEL else "open"
+
+
+def _speech(evaluation: Evaluation) -> Finding | None:
+    topic = f"Speech ({SPLITS[evaluation.stage]})"
+    speech = evaluation.value(evaluation.last, "speech_accuracy")
+    text = evaluation.value(evaluation.last, "text_accuracy")
+    if speech is None:
+        return None
+    share = f", {100 * speech[0] / text[0]:.0f} % of what it answers in writing" if text and text[0] else ""
+    start = evaluation.value(evaluation.first, "speech_accuracy")
+    before = f" (step {evaluation.first['step']}: {100 * start[0]:.3g} %)" if start and len(evaluation.rows) > 1 else ""
+    return Finding(topic, "plain", f"answers {percent(*speech)} of the same questions when spoken{share}{before}.")
+
+
+def _hearing(evaluation: Evaluation) -> Finding | None:
+    gap = evaluation.value(evaluation.last, "hearing_gap")
+    if gap is None:
+        return None
+    topic = f"Hearing ({SPLITS[evaluation.stage]})"
+    shown = f"hearing gap {number(*gap)} nats per token"
+    if gap[1] > 0:
+        return Finding(topic, "good", f"it listens: answers are harder with another question's clip ({shown}).")
+    if gap[2] < 0:
+        return Finding(topic, "bad", f"the right clip makes answers harder than another question's ({shown}).")
+    return Finding(topic, "open", f"no evidence that it listens: {shown} includes 0.")
+
+
+def _change_mark(change: Limits | None, worse_is_positive: bool) -> str:
+    if change is None:
+        return "plain"
+    _, low, high = change
+    if low == high == 0:
+        return "same"
+    if worse_is_positive:
+        low, high = -high, -low
+    return "bad" if high < 0 else "good" if low > 0 else "open"

@@ -1,0 +1,1 @@
+"""A study: arms, seeds and grids of a plan, their jobs and their state."""

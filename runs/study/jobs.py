@@ -1,0 +1,136 @@
+"""The runs of a study, and the commands that make them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...foundation.outputs import OVERWRITE
+from .spec import UNTOUCHED, Arm, Study
+
+PROGRAM = (sys.executable, "-m", "textkeep.cli.main")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an arm at a point of its grid with a seed; or the test of the untouched LLM.
+
+    Attributes:
+        arm: Its name.
+        point: Dotted setting -> value.
+        seed: Of everything random.
+        directory: The run's.
+        test: Whether it is scored on the test questions; those of a grid are not before one is chosen.
+    """
+
+    arm: str
+    point: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    directory: Path = Path()
+    test: bool = True
+
+    @property
+    def variant(self) -> str:
+        """Arm and point, as in ``lora,lr=0.0001``: what the runs of several seeds have in common."""
+        return variant_name(self.arm, self.point)
+
+    @property
+    def name(self) -> str:
+        """Of the state and log files, and in messages."""
+        return self.arm if self.arm == UNTOUCHED else f"{self.variant},seed={self.seed}"
+
+
+def variant_name(arm: str, point: Mapping[str, Any]) -> str:
+    """An arm at a point of its grid, fit for a folder."""
+    parts = [f"{_short(key, point)}={_plain(value)}" for key, value in point.items()]
+    return ",".join([arm, *parts])
+
+
+def _short(key: str, point: Mapping[str, Any]) -> str:
+    """The last word of a dotted setting, or all of it where two settings end alike."""
+    last = key.rsplit(".", 1)[-1]
+    return last if sum(other.rsplit(".", 1)[-1] == last for other in point) == 1 else key
+
+
+def _plain(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return "".join(c if c.isalnum() or c in "._+-" else "_" for c in text)
+
+
+def points(arm: Arm) -> list[dict[str, Any]]:
+    """Every combination of the grid's values; one empty point without a grid."""
+    return [dict(zip(arm.grid, values, strict=True)) for values in itertools.product(*arm.grid.values())]
+
+
+def job_of(study: Study, arm: Arm, point: Mapping[str, Any], seed: int, test: bool = True) -> Job:
+    """A run of an arm."""
+    folder = study.directory / "runs" / variant_name(arm.name, point) / f"seed={seed}"
+    return Job(arm.name, dict(point), seed, folder, test and study.test)
+
+
+def untouched_job(study: Study) -> Job:
+    """The test of the LLM before training; ``textkeep test`` adds its verb to the name of a directory without a run."""
+    return Job(UNTOUCHED, directory=study.directory / "runs" / f"{UNTOUCHED}-test")
+
+
+def first_jobs(study: Study) -> list[Job]:
+    """What can run at once: without a selection everything, else the grids with each arm's first seed, untested."""
+    jobs = [untouched_job(study)] if study.untouched else []
+    return jobs + [job for arm in study.arms for job in arm_jobs(study, arm)]
+
+
+def run_count(study: Study) -> int:
+    """How many runs there are to be; the point of a grid that is chosen goes on to the test, and counts again."""
+    sizes = [(len(points(arm)), len(arm.seeds), chooses(study, arm)) for arm in study.arms]
+    return study.untouched + sum(made + seeds if choosing else made * seeds for made, seeds, choosing in sizes)
+
+
+def arm_jobs(study: Study, arm: Arm) -> list[Job]:
+    """An arm's part of :func:`first_jobs`."""
+    choosing = chooses(study, arm)
+    seeds = arm.seeds[:1] if choosing else arm.seeds
+    return [job_of(study, arm, point, seed, test=not choosing) for point in points(arm) for seed in seeds]
+
+
+def chooses(study: Study, arm: Arm) -> bool:
+    """Whether the arm's point is chosen before its other seeds run."""
+    return study.selection is not None and len(points(arm)) > 1
+
+
+def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
+    """``textkeep fit`` for a job.
+
+    Args:
+        study: The plan.
+        job: The run.
+        resume: Go on from its last checkpoint.
+    """
+    arm = next(arm for arm in study.arms if arm.name == job.arm)
+    settings = {**study.settings, **arm.settings, **job.point}
+    settings |= {"seed_everything": job.seed, "data.seed": job.seed, "trainer.default_root_dir": str(job.directory)}
+    last = ["--ckpt_path", "last"] if resume else []
+    return [*PROGRAM, "fit", *_configs(study.configs + arm.configs), *_options(settings), *last]
+
+
+def test_command(study: Study, job: Job) -> list[str]:
+    """``textkeep test`` for a finished job, or for the untouched LLM; what an interrupted one left is replaced."""
+    if job.arm == UNTOUCHED:
+        wanted = job.directory.with_name(UNTOUCHED)
+        settings = {**study.settings, **study.test_settings, "trainer.default_root_dir": str(wanted)}
+        return [*PROGRAM, "test", *_configs(study.configs + study.test_configs), *_options(settings), OVERWRITE]
+    settings = {**study.test_settings, "trainer.default_root_dir": str(job.directory)}
+    configs = (str(job.directory / "config.yaml"), *study.test_configs)
+    return [*PROGRAM, "test", *_configs(configs), *_options(settings), OVERWRITE, "--ckpt_path", "last"]
+
+
+def _configs(names: tuple[str, ...]) -> list[str]:
+    return [word for name in names for word in ("--config", name)]
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]

@@ -1,0 +1,63 @@
+"""Several processes at one study, each with arms of its own: which arms, and who may touch what."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...foundation.errors import UserError
+from ...foundation.files import write_json
+from .archive import SELECTION_FILE
+from .spec import UNTOUCHED, Study
+
+
+def part_of(study: Study, names: Sequence[str]) -> Study:
+    """The study with some of its arms only.
+
+    Args:
+        study: The plan.
+        names: Of arms, or ``untouched``.
+
+    Raises:
+        UserError: If a name is none of the plan's.
+    """
+    known = [UNTOUCHED] * study.untouched + [arm.name for arm in study.arms]
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise UserError(f"study: --arms: {unknown!r} (allowed: {', '.join(known)})")
+    return replace(
+        study,
+        arms=tuple(arm for arm in study.arms if arm.name in names),
+        untouched=study.untouched and UNTOUCHED in names,
+    )
+
+
+@contextmanager
+def alone(study: Study) -> Iterator[None]:
+    """One process an arm.
+
+    Raises:
+        UserError: If another process runs one of the study's arms.
+    """
+    with ExitStack() as locks:
+        for name in [UNTOUCHED] * study.untouched + [arm.name for arm in study.arms]:
+            lock = locks.enter_context((study.directory / f".lock.{name}").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"study: another process runs {name} of {study.directory}") from None
+        yield
+
+
+def record_choice(directory: Path, arm: str, choice: Mapping[str, Any]) -> None:
+    """Writes down which point of an arm's grid was taken, beside what other processes wrote of theirs."""
+    path = directory / SELECTION_FILE
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_json({**known, arm: choice}, path)

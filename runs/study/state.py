@@ -1,0 +1,73 @@
+"""What became of each run, in a file of its own: a study that stopped is continued from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...foundation.errors import UserError
+from ...foundation.files import write_json
+
+Status = Literal["pending", "running", "finished", "failed", "interrupted"]
+
+
+@dataclass
+class JobState:
+    """A run's state.
+
+    Attributes:
+        job: Its name.
+        status: ``running`` in the file of a process that is gone means interrupted.
+        directory: The run's, relative to the study's: a study may be moved.
+        attempts: How often it was started.
+        seconds: Time of all attempts.
+        fitted: Whether training is finished (the test may still be missing).
+        tested: Whether it was scored on the test questions.
+        error: Why it failed.
+        log: File with everything that it printed, relative to the study's directory.
+    """
+
+    job: str
+    status: Status = "pending"
+    directory: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    fitted: bool = False
+    tested: bool = False
+    error: str = ""
+    log: str = ""
+
+    def done(self, test: bool) -> bool:
+        """Whether nothing is left to do, of the training and, if there is to be one, of the test."""
+        return self.status == "finished" and (self.tested or not test)
+
+
+class StateStore:
+    """The states of a study's runs.
+
+    Args:
+        directory: Of the study.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.folder = directory / "state"
+
+    def read(self, job: str) -> JobState:
+        """A run's state; pending if it never started.
+
+        Raises:
+            UserError: If its file is damaged.
+        """
+        path = self.folder / f"{job}.json"
+        if not path.is_file():
+            return JobState(job)
+        try:
+            return JobState(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"study: {path} is damaged ({error}); removing it runs {job} again") from error
+
+    def write(self, state: JobState) -> None:
+        """Keeps a state, atomically."""
+        write_json(asdict(state), self.folder / f"{state.job}.json")

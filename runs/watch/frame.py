@@ -1,0 +1,182 @@
+"""One frame of ``textkeep watch``: progress, losses, scores, and a profile of the layers for each probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ...foundation.duration import duration
+from ...evaluation import shown_p
+from .run_view import RunView
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+ROWS = 4
+"""Lines of a layer profile where there is room; each has eight heights."""
+
+NARROW = 78
+STATES = {"running": "green", "finished": "cyan", "quiet": "yellow"}
+SCORES = (
+    ("text_accuracy", "text accuracy", 100.0, "%"),
+    ("speech_accuracy", "speech accuracy", 100.0, "%"),
+    ("text_accuracy_kept", "text accuracy kept", 100.0, "%"),
+    ("text_answer_loss", "text loss", 1.0, "nats/token"),
+    ("speech_answer_loss", "speech loss", 1.0, "nats/token"),
+    ("hearing_gap", "hearing gap", 1.0, "nats/token"),
+)
+OTHERS = ("train/loss", "val/text_ce", "val/speech_ce", "forgetting/kl", "misalignment/kl")
+
+
+def frame(
+    view: RunView, estimator: str | None, width: int, rows: int = ROWS, losses: bool = True, scores: bool = True
+) -> RenderableType:
+    """What the terminal shows.
+
+    Args:
+        view: The run.
+        estimator: Whose profiles; ``None`` for the first measured.
+        width: Columns of the terminal.
+        rows: Lines of a layer profile; 0 for one line a probe.
+        losses: Show the panel of the losses.
+        scores: Show the panel of the scores.
+    """
+    parts: list[RenderableType] = [_header(view, width)]
+    across = max(1, width // NARROW)
+    each = width // across
+    panels = [*([_losses(view, each)] if losses else []), *([_scores(view)] if scores else [])]
+    parts.append(_side_by_side(panels, across))
+    chosen = estimator or next(iter(view.estimators), None)
+    if chosen is None:
+        parts.append(Text("importance: not measured yet (callback ImportanceTracker)", style="dim"))
+        return Group(*parts)
+    probes = dict.fromkeys(line["probe"] for line in view.importance if line["estimator"] == chosen)
+    profiles = [view.profile(probe, chosen) for probe in probes]
+    if rows:
+        parts.append(_side_by_side([_profile(lines, each, rows) for lines in profiles], across))
+    else:
+        parts.append(_one_line_each(profiles, width))
+    return Group(*parts)
+
+
+def _one_line_each(profiles: Sequence[list[dict[str, Any]]], width: int) -> RenderableType:
+    """A line a probe: its name, its layers as a curve, its shift."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="crop")
+    table.add_column(no_wrap=True)
+    for lines in profiles:
+        shares = list(lines[-1]["shares"].values())
+        curve = sparkline(shares, max(8, min(len(shares), width - 52)))
+        js = ((lines[-1].get("shift") or {}).get("metrics") or {}).get("js")
+        paired = f" (p {shown_p(js['p'], lines[-1]['shift']['p_floor'])})" if js and js.get("p") is not None else ""
+        shift = f"JS {js['value']:.2g}{paired}" if js and len(lines) > 1 else "measured once"
+        table.add_row(lines[-1]["probe"], Text(curve, style="cyan"), shift)
+    last = profiles[0][-1]
+    return Panel(table, title=f"layers, {last['estimator']}, step {last['step']}", title_align="left")
+
+
+def _side_by_side(panels: Sequence[RenderableType], across: int) -> Table:
+    table = Table.grid(expand=True)
+    for _ in range(across):
+        table.add_column(ratio=1)
+    for i in range(0, len(panels), across):
+        table.add_row(*panels[i : i + across])
+    return table
+
+
+def _header(view: RunView, width: int) -> RenderableType:
+    state = view.state
+    words = [f"step {view.step}" + (f" of {view.planned}" if view.planned else "")]
+    if view.pace is not None:
+        words.append(f"{view.pace:.2g} s/step, measuring included")
+    if state != "finished" and view.remaining is not None:
+        words.append(f"{duration(view.remaining)} left")
+    words.append(f"last written {duration(max(0.0, time.time() - view.changed))} ago")
+    line = Text.assemble((view.name, "bold"), "  ", (state, f"bold {STATES[state]}"), "  ", " · ".join(words))
+    if not view.planned:
+        return line
+    return Group(line, ProgressBar(total=view.planned, completed=min(view.step, view.planned), width=width))
+
+
+def _losses(view: RunView, width: int) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for key in OTHERS:
+        if points := view.metrics.values.get(key):
+            trace = sparkline([value for _, value in points], max(10, min(60, width - 45)))
+            table.add_row(key, f"{points[-1][1]:.4g}", Text(trace, style="cyan"))
+    if not table.row_count:
+        table.add_row(Text("nothing logged yet", style="dim"))
+    return Panel(table, title="losses", title_align="left")
+
+
+def _scores(view: RunView) -> RenderableType:
+    if not view.evaluations:
+        return Panel(Text("not scored yet (callback Retention)", style="dim"), title="scores", title_align="left")
+    first, last = view.evaluations[0], view.evaluations[-1]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("", Text(f"step {first['step']}", style="dim"), Text(f"step {last['step']} [95 %]", style="dim"))
+    for name, label, scale, unit in SCORES:
+        key = f"val/{name}"
+        if last.get(key) is not None:
+            before = f"{scale * first[key]:.3g}" if first.get(key) is not None else ""
+            table.add_row(label, before, f"{scale * last[key]:.3g}{_limits(last, key, scale)} {unit}")
+    return Panel(table, title=f"scores on {last.get('items', '?')} questions", title_align="left")
+
+
+def _limits(row: dict[str, Any], key: str, scale: float) -> str:
+    low, high = (row.get("intervals") or {}).get(key) or (None, None)
+    return "" if low is None or high is None else f" [{scale * low:.3g}, {scale * high:.3g}]"
+
+
+def _profile(lines: Sequence[dict[str, Any]], width: int, rows: int) -> RenderableType:
+    """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
+    first, last = lines[0], lines[-1]
+    shares, start = list(last["shares"].values()), list(first["shares"].values())
+    cells = max(1, min(3, (width - 6) // max(len(shares), 1)))
+    top = max([*shares, *start]) or 1.0
+    body = [Text(row, style="cyan") for row in bars([share / top for share in shares], rows, cells)]
+    if len(lines) > 1:
+        body.append(Text(bars([share / top for share in start], 1, cells)[0] + f"  step {first['step']}", style="dim"))
+    peak = shares.index(max(shares))
+    body.append(Text(f"layers 0 to {len(shares) - 1}; peak in layer {peak}: {100 * shares[peak]:.3g} %"))
+    body.append(
+        Text(f"{_shift(last) if len(lines) > 1 else 'measured once'}; probe loss {last['loss']:.3g} nats/token")
+    )
+    title = f"{last['probe']}, {last['estimator']}, step {last['step']}"
+    return Panel(Group(*body), title=title, title_align="left")
+
+
+def _shift(line: dict[str, Any]) -> str:
+    if not line.get("shift"):
+        return "no reference for a shift"
+    js = line["shift"]["metrics"]["js"]
+    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
+    words = f"shift (JS) {js['value']:.2g}{limits}"
+    if js.get("p") is not None:
+        words += f", paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+    if js["null_p95"] is not None:
+        words += f", between halves of the probe {js['null_p95']:.2g}"
+    return words
+
+
+def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
+    """Heights from 0 to 1 as ``rows`` lines of block characters, from the top; each bar ``cells`` wide."""
+    units = [round(8 * rows * max(0.0, min(1.0, height))) for height in heights]
+    return ["".join(BLOCKS[max(0, min(8, unit - 8 * row))] * cells for unit in units) for row in reversed(range(rows))]
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """A curve of at most ``width`` characters: means over equal stretches, from its lowest to its highest value."""
+    count = min(width, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(BLOCKS[1 + round(7 * (mean - low) / span)] for mean in means)
