@@ -62,7 +62,7 @@ def leftovers(home: Path) -> list[str]:
 def test_fetch_build_and_find_again(
     asset: Asset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FileNotFoundError, match="asset 'wordnet' is not here \(.*\): run `textkeep assets wordnet`"):
+    with pytest.raises(FileNotFoundError, match=r"asset 'wordnet' is not here \(.*\): run `textkeep assets wordnet`"):
         locate("wordnet")
     assert main(["assets", "wordnet"]) == 0
     folder = tmp_path / "home" / "tools" / "wordnet"
