@@ -1,0 +1,1 @@
+"""Run directories, read and written without a model: the directory, its one reader, pages, studies."""

@@ -1,0 +1,1 @@
+"""Figures of the run page and of the study page."""

@@ -1,0 +1,41 @@
+"""The file of a page, and the mark by which a page is known again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...foundation.files import replacing
+
+MARK = "<!-- textkeep report of {} -->\n"
+"""Last line of a page: the directories that it is about, as they are reached from its folder."""
+
+
+def is_page_about(output: Path, about: Sequence[Path]) -> bool:
+    """Whether a page about the same directories is there: it is no loss, as it is made anew from what they hold."""
+    return output.is_file() and output.read_bytes().endswith(mark(output, about).encode())
+
+
+def mark(output: Path, about: Sequence[Path]) -> str:
+    """The line that tells what a page is about."""
+    folder = output.parent.resolve()
+    names = [Path(os.path.relpath(path.resolve(), folder)).as_posix() for path in about]
+    return MARK.format(json.dumps(names, ensure_ascii=False).replace("--", "-\\u002d"))
+
+
+def write_page(text: str, output: Path, about: Sequence[Path] = ()) -> None:
+    """Writes under a temporary name and renames, so that a browser never loads half a page.
+
+    Args:
+        text: The page.
+        output: Where to.
+        about: Directories that it is about, for its last line; none leaves the line out.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    ending = mark(output, about) if about else ""
+    with replacing(output) as temporary:
+        temporary.write_text(text.rstrip("\n") + "\n" + ending, encoding="utf-8")
