@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,12 @@ from torch import Tensor, nn
 from ...importance.subspace import top_subspace
 from ..llm.lora_layers import adapter_layers
 from ..precision import at_least_float32
+from .adapter_starts import AdapterStart
 from .injection import TRAINED
+from .layer_ranks import LayerRanks
 from .lora import LoRA
+from .rates import LayerRates
+from .speech_gate import SpeechGate
 
 if TYPE_CHECKING:
     from ..speech_llm import SpeechLLM
@@ -29,14 +34,38 @@ class OPLoRA(LoRA):
 
     Args:
         k: Protected directions of each weight.
-        **lora: See :class:`LoRA`; neither ``use_dora`` nor a start that is a part of the weight.
+        r: Rank; it and what follows are the settings of :class:`LoRA`.
+        alpha: ``s = alpha / r``; ``None`` takes 2r.
+        dropout: On the inputs of A, while training.
+        targets: Names of the matrices; ``None`` takes all dense layers of the decoder blocks.
+        use_dora: Refused: it rescales the protected directions too.
+        use_rslora: ``s = alpha / sqrt(r)``.
+        start: What A and B begin with; none that is a part of the weight (``PiSSA``, ``OLoRA``).
+        gate: Where the update acts; everywhere without.
+        ranks: Another rank for each decoder layer, with the mean ``r``.
+        rates: Layer-wise learning rates of the low-rank matrices.
+        adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
 
     Raises:
         ValueError: For what changes the protected directions by itself.
     """
 
-    def __init__(self, k: int = 16, **lora: Any) -> None:
-        super().__init__(**lora)
+    def __init__(
+        self,
+        k: int = 16,
+        r: int = 8,
+        alpha: int | None = None,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+        use_dora: bool = False,
+        use_rslora: bool = False,
+        start: AdapterStart | None = None,
+        gate: SpeechGate | None = None,
+        ranks: LayerRanks | None = None,
+        rates: LayerRates | None = None,
+        adaptor_lr: float | None = None,
+    ) -> None:
+        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr)
         if k < 1:
             raise ValueError(f"OPLoRA: k is {k}, but must be at least 1; without protection take LoRA")
         if self.use_dora:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,7 +10,11 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from .adapter_starts import AdapterStart
+from .layer_ranks import LayerRanks
 from .lora import LoRA
+from .rates import LayerRates
+from .speech_gate import SpeechGate
 
 
 class QLoRA(LoRA):
@@ -20,14 +25,37 @@ class QLoRA(LoRA):
     would round them to four bits. The importance of a packed weight cannot be measured.
 
     Args:
-        **lora: See :class:`LoRA`; no start that is a part of the weight.
+        r: Rank; it and what follows are the settings of :class:`LoRA`.
+        alpha: ``s = alpha / r``; ``None`` takes 2r.
+        dropout: On the inputs of A, while training.
+        targets: Names of the matrices; ``None`` takes all dense layers of the decoder blocks.
+        use_dora: Learn the length of each row of the weight apart from its direction.
+        use_rslora: ``s = alpha / sqrt(r)``.
+        start: What A and B begin with; none that is a part of the weight (``PiSSA``, ``OLoRA``).
+        gate: Where the update acts; everywhere without.
+        ranks: Another rank for each decoder layer, with the mean ``r``.
+        rates: Layer-wise learning rates of the low-rank matrices.
+        adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
 
     Raises:
         ValueError: Without bitsandbytes or a CUDA device, and for what needs the weights themselves.
     """
 
-    def __init__(self, **lora: Any) -> None:
-        super().__init__(**lora)
+    def __init__(
+        self,
+        r: int = 8,
+        alpha: int | None = None,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+        use_dora: bool = False,
+        use_rslora: bool = False,
+        start: AdapterStart | None = None,
+        gate: SpeechGate | None = None,
+        ranks: LayerRanks | None = None,
+        rates: LayerRates | None = None,
+        adaptor_lr: float | None = None,
+    ) -> None:
+        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr)
         if find_spec("bitsandbytes") is None:
             raise ValueError("QLoRA needs bitsandbytes: pip install 'textkeep[qlora]'; without it take LoRA")
         if not torch.cuda.is_available():

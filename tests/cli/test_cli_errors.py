@@ -58,6 +58,14 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"model": {"adaptor": {"class_path": "ConcatMLP", "init_args": {"stack": "x"}}}},
         ("model.adaptor.stack: 'x' does not fit; allowed: int",),
     ),
+    "inherited option": (
+        {"model": {"tuning": {"class_path": "OPLoRA", "init_args": {"alfa": 8}}}},
+        ("model.tuning: OPLoRA has no option 'alfa' (did you mean 'alpha'?); allowed: adaptor_lr, alpha,",),
+    ),
+    "inherited option's type": (
+        {"model": {"tuning": {"class_path": "QLoRA", "init_args": {"dropout": "much"}}}},
+        ("model.tuning.dropout: 'much' does not fit; allowed: number",),
+    ),
     "callback": (
         callback("RunCheckpoin"),
         ("trainer.callbacks: no class 'RunCheckpoin' (did you mean 'RunCheckpoint'?)",),

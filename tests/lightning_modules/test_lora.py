@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,19 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from tests.support.lora_models import build, wake
 from tests.support.speech_batches import make_batch
-from textkeep.lightning_modules import LoRA, SpeechLLM, SpeechTurns
+from textkeep.lightning_modules import (
+    EVA,
+    ImportanceRanks,
+    LinearDepthRates,
+    LoRA,
+    OPLoRA,
+    QLoRA,
+    SpeechLLM,
+    SpeechTurns,
+)
 from textkeep.lightning_modules.llm.lora_layers import adapter_layers
 from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
+from textkeep.lightning_modules.tuning import qlora
 from textkeep.lightning_modules.tuning.injection import linears
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -116,6 +127,35 @@ def test_a_checkpoint_holds_the_adapters_and_refuses_another_base_model(
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LoRA(**options)
+
+
+@pytest.mark.parametrize(("kin", "own"), [(OPLoRA, ["k"]), (QLoRA, [])])
+def test_its_kin_have_its_settings(kin: type[LoRA], own: list[str]) -> None:
+    theirs = dict(inspect.signature(kin, eval_str=True).parameters)
+    for name in own:
+        del theirs[name]
+    assert theirs == dict(inspect.signature(LoRA, eval_str=True).parameters)
+
+
+@pytest.mark.parametrize("kin", [OPLoRA, QLoRA])
+def test_its_kin_take_each_setting_to_its_place(kin: type[LoRA], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(qlora, "find_spec", lambda name: object())
+    settings: dict[str, Any] = {
+        "r": 3,
+        "alpha": 5,
+        "dropout": 0.25,
+        "targets": ["q_proj"],
+        "use_rslora": True,
+        "start": EVA(),
+        "gate": SpeechTurns(),
+        "ranks": ImportanceRanks("x"),
+        "rates": LinearDepthRates(0.5),
+        "adaptor_lr": 0.125,
+    }
+    assert {*settings, "use_dora"} == set(inspect.signature(LoRA).parameters)
+    found, plain = vars(kin(**settings)), vars(LoRA(**settings))
+    assert {name: found[name] for name in plain} == {**plain, "mergeable": False}
 
 
 def test_dora_rescales_the_rows(folders: tuple[Path, Path]) -> None:
