@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from ..foundation.errors import UserError
 from ..foundation.files import replacing
 from ..foundation.run_names import CONFIG, newest_checkpoint
-from ..foundation.errors import UserError
 
 STARTUP = {CONFIG, "wandb", "wandb_run.json"}
 """What a run leaves in its directory before it has done anything."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...importance.summary import SummaryFile
 from ...foundation.errors import UserError
+from ...importance.summary import SummaryFile
 
 
 @dataclass(frozen=True)

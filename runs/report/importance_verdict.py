@@ -6,9 +6,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..run import RunData
 from .finding import Finding
 from .paired_p import PairedP, paired_p
-from ..run import RunData
 
 if TYPE_CHECKING:
     from ...importance import Snapshot

@@ -18,10 +18,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ...evaluation import MODALITIES
-from .clips import Clips
-from .tables.comparison import MAX_FLIPS, config_difference, flipped_questions, paired_table, score_tables
 from ..run import RunData
-from .sections import answers_section, frontier_section, importance_section, removal_section, structure_section, training_section
+from .clips import Clips
+from .sections import (
+    answers_section,
+    frontier_section,
+    importance_section,
+    removal_section,
+    structure_section,
+    training_section,
+)
+from .tables.comparison import MAX_FLIPS, config_difference, flipped_questions, paired_table, score_tables
 from .verdict import SPLITS, headline, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..run import RunData
 from .figures.evaluation_figures import accuracies, answer_losses, hearing_gaps, training
 from .figures.frontier import AXES, frontiers
 from .figures.importance_figures import SHIFTS, VIEWS, heat_maps, measured_steps, probe_losses, profiles, ratios, shifts
-from ..run import RunData
-from .section import Plot, Section
 from .figures.structure_figures import concentration, kinds, removals
+from .section import Plot, Section
 from .verdict import SPLITS
 
 PAIR = ("probe", "estimator")

@@ -11,21 +11,21 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from ...foundation.files import write_json
-from .page_file import write_page
 from ..study.spec import UNTOUCHED
-from .tables.comparison import Table
 from .figures.figure_files import write_figures
 from .figures.figure_style import rounded
-from .page import TEMPLATES, as_json, packed_plotly, script
-from .tables.study_contrasts import contrast_table
 from .figures.study_correlation import correlation_figure, correlation_table
-from .study_data import StudyData, load_study
 from .figures.study_figures import frontier, profiles
-from .tables.study_grid import grid_table, missing_table
 from .figures.study_heat_maps import change_by_arm, change_by_kind, importance_by_arm, importance_by_kind
 from .figures.study_overlap import overlap_figure, overlap_table
-from .tables.study_removal import removal_table
 from .figures.study_shift import shift_figure, shift_table
+from .page import TEMPLATES, as_json, packed_plotly, script
+from .page_file import write_page
+from .study_data import StudyData, load_study
+from .tables.comparison import Table
+from .tables.study_contrasts import contrast_table
+from .tables.study_grid import grid_table, missing_table
+from .tables.study_removal import removal_table
 from .tables.study_tables import as_markdown, difference_table, scores_table
 
 MARKDOWN, NUMBERS = "tables.md", "tables.json"

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from ...evaluation import McNemar, mcnemar
-from .finding import Finding
-from .importance_verdict import importance_findings
 from ..run import RunData
 from ..run_evaluation import Evaluation
+from .finding import Finding
+from .importance_verdict import importance_findings
 
 Limits = tuple[float, float, float]
 """A figure with its lower and upper limit."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from lzma import LZMAError
 from pathlib import Path
 
-from ...foundation.files import replacing
 from ...foundation.errors import UserError
+from ...foundation.files import replacing
 from .jobs import Job, job_of, points, untouched_job
 from .spec import STUDY_FILE, Study
 from .state import StateStore

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from ...foundation.errors import UserError
 from ...foundation.json_lines import require_text
 from ...foundation.text_lines import read_text
-from ...foundation.errors import UserError
 
 STUDY_FILE = "study.yaml"
 """Name of the plan's copy in the study's directory: what tells such a directory."""

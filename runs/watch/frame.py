@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...foundation.duration import duration
 from ...evaluation import shown_p
+from ...foundation.duration import duration
 from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ....evaluation import MODALITIES
-from .figure_style import DASHES, MODALITY_COLOURS, SYMBOLS, Figure, colour, curve, figure, label
 from ...run import RunData
+from .figure_style import DASHES, MODALITY_COLOURS, SYMBOLS, Figure, colour, curve, figure, label
 
 MAX_POINTS = 1500
 """Points of a training curve: a screen has no more."""

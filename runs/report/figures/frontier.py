@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .figure_style import Figure, bars, colour, figure, label
 from ...run import RunData
 from ...run_evaluation import Evaluation
+from .figure_style import Figure, bars, colour, figure, label
 
 Point = tuple[float, float, float]
 AXES = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .figure_style import NEUTRAL, Figure, colour, curve, figure, label
 from ...run import RunData
+from .figure_style import NEUTRAL, Figure, colour, curve, figure, label
 
 VIEWS = {"share": "share of each layer", "change": "change of the share since the first measurement"}
 DEPTH = "layer (0 = next to the embeddings)"

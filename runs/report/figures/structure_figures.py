@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from .figure_style import COLOURS, NEUTRAL, Figure, bars, colour, curve, figure, label
 from ...run import RunData
+from .figure_style import COLOURS, NEUTRAL, Figure, bars, colour, curve, figure, label
 
 SIDES = {"rows": "rows (outputs)", "columns": "columns (inputs)"}
 REMOVED = {"top": COLOURS[1], "random": NEUTRAL, "bottom": COLOURS[0]}

@@ -8,15 +8,14 @@ from math import isnan
 
 import plotly.graph_objects as go
 
-from ....evaluation import Interval
-from ....evaluation import correlation
-from ..tables.comparison import Table
-from .figure_style import NEUTRAL, label, marker
+from ....evaluation import Interval, correlation
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
 from ..study_run import Pair, RunResult
-from .study_shift import first_estimator, loss_change, value_of
+from ..tables.comparison import Table
 from ..tables.study_tables import DASH, interval
+from .figure_style import NEUTRAL, label, marker
+from .study_shift import first_estimator, loss_change, value_of
 
 _SHIFTS = {"JS distance": "js", "log total ratio": "log_total_ratio"}
 _NOTE = (

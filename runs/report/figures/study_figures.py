@@ -7,11 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .figure_style import NEUTRAL, label, line, marker
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
 from ..study_run import MAIN, Measure, Pair
 from ..tables.study_tables import difference, score
+from .figure_style import NEUTRAL, label, line, marker
 
 SPEECH = Measure(MAIN, "speech")
 

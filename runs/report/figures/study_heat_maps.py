@@ -9,10 +9,10 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from ....importance import Snapshot
-from .figure_style import label
 from ..study_choice import blank, one_of
 from ..study_data import ArmResult, StudyData
 from ..study_run import Pair, RunResult
+from .figure_style import label
 from .study_shift import first_estimator
 
 Cells = Mapping[tuple[int, str], float]

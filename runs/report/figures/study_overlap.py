@@ -9,11 +9,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ....evaluation import common_items, crossed_t
-from ..tables.comparison import Table
-from .figure_style import NEUTRAL, label, marker
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
+from ..tables.comparison import Table
 from ..tables.study_tables import DASH, interval
+from .figure_style import NEUTRAL, label, marker
 
 _NOTE = (
     "Rank correlation, over the rows or the columns of a matrix, of the untouched LLM's importance with |change| "

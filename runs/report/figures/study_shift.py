@@ -8,13 +8,13 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ....evaluation import mean_interval
-from ..tables.comparison import Table
-from .figure_style import NEUTRAL, colour, label, marker
 from ..paired_p import PairedP
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
 from ..study_run import Pair
+from ..tables.comparison import Table
 from ..tables.study_tables import DASH, interval
+from .figure_style import NEUTRAL, colour, label, marker
 
 _NOTE = (
     "Last measurement against the first, mean over seeds; in brackets Student's 95 % interval over them. JS distance: "

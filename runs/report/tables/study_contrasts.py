@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ....evaluation import shown_p
-from .comparison import Table
 from ..study_data import StudyData
+from .comparison import Table
 from .study_tables import PAIRED, adjusted, difference, seeds_shown, shown
 
 NOTE = f"First arm minus second, in points (% right) or nats per token, on the same items. {PAIRED}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...study.jobs import chooses, job_of, points
 from ...study.spec import UNTOUCHED
-from .comparison import Table
 from ..study_data import StudyData
 from ..study_run import MAIN, Measure, RunResult
+from .comparison import Table
 from .study_tables import DASH, difference, shown
 
 

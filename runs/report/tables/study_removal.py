@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .comparison import Table
 from ..study_data import StudyData
+from .comparison import Table
 
 _NOTE = (
     "Perplexity and loss after switching off the top, random or bottom part of the weights (textkeep importance "

@@ -7,9 +7,9 @@ from math import isfinite, nan
 
 from ....evaluation import Estimate, common_items, crossed_t, holm, mcnemar, paired_difference, shown_p, wilson_interval
 from ...study.spec import UNTOUCHED
-from .comparison import Table
 from ..study_data import ArmResult, StudyData
 from ..study_run import Measure
+from .comparison import Table
 
 DASH = "-"
 
