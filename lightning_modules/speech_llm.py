@@ -123,7 +123,7 @@ class SpeechLLM(TrainedParts):
             return
         path, dtype = resolve(self.llm_source), torch.get_default_dtype()
         with reading("model.llm", self.llm_source):
-            self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading())
+            self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading_options())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
         weights = None if self.adaptor_weights is None else Path(resolve(self.adaptor_weights))
@@ -134,10 +134,10 @@ class SpeechLLM(TrainedParts):
         for objective in self._objectives():
             objective.build(self)
         if self.gradient_checkpointing:
-            arguments = {"use_reentrant": False, **self.tuning.checkpointing()}
+            arguments = {"use_reentrant": False, **self.tuning.recompute_options()}
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
-        if self.tuning.loading():  # bitsandbytes may pack the weights anew at the first forward pass
-            self._frozen_hash = frozen_hash(self.state_dict(), frozen_names(self, self.tuning.kept(self.llm)))
+        if self.tuning.loading_options():  # bitsandbytes may pack the weights anew at the first forward pass
+            self._frozen_hash = frozen_hash(self.state_dict(), frozen_names(self, self.tuning.frozen_to_save(self.llm)))
         self.train(self.training)
 
     def _objectives(self) -> list[Objective]:
@@ -240,7 +240,7 @@ class SpeechLLM(TrainedParts):
     def on_fit_start(self) -> None:
         """Gives a new fit its first values, and lets the objectives get ready."""
         if self.trainer.ckpt_path is None:
-            share_rank_zero(self.tuning.begin(self))
+            share_rank_zero(self.tuning.initialize(self))
         for objective in self._objectives():
             objective.start(self)
 
@@ -296,7 +296,7 @@ class SpeechLLM(TrainedParts):
             self.schedule,
             self.trainer.estimated_stepping_batches,
         )
-        self.tuning.attach(self.llm, made["optimizer"])
+        self.tuning.attach_to_optimizer(self.llm, made["optimizer"])
         return made
 
     def on_train_start(self) -> None:

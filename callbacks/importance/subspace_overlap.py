@@ -63,7 +63,7 @@ class SubspaceOverlap(Callback):
         adapted = any(is_lora(site.module) for site in sites)
         if not adapted and not self._base:
             listener: Any = pl_module
-            self._base = dict(listener.tuning.start(listener.reference.copy()).named_parameters())
+            self._base = dict(listener.tuning.grow(listener.reference.copy()).named_parameters())
         rho = []
         for site in sites:
             if is_lora(site.module):

@@ -92,7 +92,7 @@ class WeightChange(Callback):
             return self._described(Changes(listener.llm, listener.llm), step, run)
         listener.reference.release()  # a copy that somebody keeps may have had layers inserted already
         try:
-            base = listener.tuning.start(listener.reference.copy())
+            base = listener.tuning.grow(listener.reference.copy())
             return self._described(Changes(base, listener.llm, switched_off_too=True), step, run)
         finally:
             listener.reference.release()

@@ -106,7 +106,7 @@ def change_of(model: SpeechLLM) -> Change:
     """
     if not model.tuning.mergeable:
         return AdapterChange(model.llm)
-    base = model.tuning.start(model.reference.copy())  # in the type in which training began
+    base = model.tuning.grow(model.reference.copy())  # in the type in which training began
     model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))
     merge_adapters(model.llm)
     return WeightChange(model.llm, base)

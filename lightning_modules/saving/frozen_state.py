@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from ..precision import main_dtype
 
 
-def frozen_names(module: nn.Module, kept: Iterable[Tensor] = ()) -> set[str]:
+def frozen_names(module: nn.Module, to_save: Iterable[Tensor] = ()) -> set[str]:
     """Names in the state dict that need not be saved: frozen parameters and the buffers of wholly frozen modules.
 
     Args:
         module: The module.
-        kept: Frozen tensors that are saved all the same.
+        to_save: Frozen tensors that are saved all the same.
     """
-    saved = {id(tensor) for tensor in kept}
+    saved = {id(tensor) for tensor in to_save}
     trained: set[str] = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if parameter.requires_grad or id(parameter) in saved:
@@ -45,7 +45,7 @@ def frozen_hash(state: Mapping[str, Tensor], names: set[str]) -> str:
 
 
 def drop_frozen(
-    checkpoint: dict[str, Any], module: nn.Module, known_hash: str | None = None, kept: Iterable[Tensor] = ()
+    checkpoint: dict[str, Any], module: nn.Module, known_hash: str | None = None, to_save: Iterable[Tensor] = ()
 ) -> str:
     """Takes the frozen tensors out of a checkpoint and leaves their names' hash.
 
@@ -53,12 +53,12 @@ def drop_frozen(
         checkpoint: Lightning's checkpoint; its ``state_dict`` is replaced.
         module: The module it was made of.
         known_hash: The hash, when it has been computed before; frozen weights do not change.
-        kept: Frozen tensors that are saved all the same.
+        to_save: Frozen tensors that are saved all the same.
 
     Returns:
         The hash.
     """
-    names = frozen_names(module, kept)
+    names = frozen_names(module, to_save)
     state = checkpoint["state_dict"]
     digest = known_hash or frozen_hash(state, names)
     checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in names}
@@ -66,19 +66,19 @@ def drop_frozen(
     return digest
 
 
-def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, kept: Iterable[Tensor] = ()) -> None:
+def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, to_save: Iterable[Tensor] = ()) -> None:
     """Checks that a checkpoint lacks exactly the frozen tensors, and that these are the ones it was trained with.
 
     Args:
         checkpoint: Lightning's checkpoint.
         module: The module it is to be loaded into.
-        kept: Frozen tensors that it holds all the same.
+        to_save: Frozen tensors that it holds all the same.
 
     Raises:
         ValueError: If keys are missing or unexpected, or the frozen weights (another base model, encoder or
             precision) differ.
     """
-    names = frozen_names(module, kept)
+    names = frozen_names(module, to_save)
     state = module.state_dict()
     wanted = set(state) - names
     found = set(checkpoint["state_dict"])

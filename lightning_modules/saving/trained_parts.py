@@ -45,8 +45,8 @@ class TrainedParts(LightningModule):
         """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""
         if "loops" in checkpoint:
             end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
-        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.kept(self.llm))
-        checkpoint["tuning"] = self.tuning.state_dict()
+        self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.frozen_to_save(self.llm))
+        checkpoint["tuning"] = self.tuning.extra_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model, and going on in another precision.
@@ -58,13 +58,13 @@ class TrainedParts(LightningModule):
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_types(checkpoint, self)
         own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
-        self.tuning.adopt(self.llm, own)
+        self.tuning.match_checkpoint(self.llm, own)
         check_shapes(checkpoint, self, self.hparams)
         try:
-            check_frozen(checkpoint, self, self.tuning.kept(self.llm))
+            check_frozen(checkpoint, self, self.tuning.frozen_to_save(self.llm))
         except ValueError as error:
             raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
-        self.tuning.load_state_dict(checkpoint.get("tuning", {}))
+        self.tuning.load_extra_state(checkpoint.get("tuning", {}))
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:

@@ -48,7 +48,7 @@ class AdapterStart(ABC):
                 parameter.requires_grad_(False).zero_()
 
     @abstractmethod
-    def begin(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
         """Sets the values; called once, before the first step of a fit.
 
         Args:
@@ -74,7 +74,7 @@ class WeightStart(AdapterStart):
         """Lets peft set the layer's adapter from its weight."""
 
     @torch.no_grad()
-    def begin(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
         """See :class:`AdapterStart`."""
         with torch.random.fork_rng(devices=_cuda(model)):
             for layer in layers.values():
@@ -141,7 +141,7 @@ class EVA(AdapterStart):
     def __init__(self, probe: str = "speech") -> None:
         self.probe = probe
 
-    def begin(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
         """See :class:`AdapterStart`."""
         from peft import EvaConfig
         from peft.tuners.lora.eva import get_eva_state_dict

@@ -44,7 +44,7 @@ class DepthUpScaling(Tuning):
         llm.requires_grad_(False)
         encoder.requires_grad_(False)
         adaptor.requires_grad_(True)
-        self.start(llm)
+        self.grow(llm)
         for layer in inserted_layers(llm):
             layer.requires_grad_(True)
 
@@ -56,7 +56,7 @@ class DepthUpScaling(Tuning):
         """The new layers taken out."""
         return removed_layers(llm)
 
-    def start(self, base: nn.Module) -> nn.Module:
+    def grow(self, base: nn.Module) -> nn.Module:
         """Inserts the layers."""
         layers = len(decoder_layers(base))
         new = max(1, round(self.fraction * layers))

@@ -121,13 +121,13 @@ class LoRA(Tuning):
         blocks = decoder_layers(llm)
         try:
             ranks = self.ranks.of(len(blocks), self.r)
-        except FileNotFoundError as error:  # a checkpoint brings the ranks; a new fit needs them (begin)
+        except FileNotFoundError as error:  # a checkpoint brings the ranks; a new fit needs them (initialize)
             self._missing = error
             return {}
         owners = {id(module): rank for block, rank in zip(blocks, ranks, strict=True) for module in block.modules()}
         return {name: owners[id(layer)] for name, layer in adapter_layers(llm).items()}
 
-    def begin(self, model: SpeechLLM) -> list[Tensor]:
+    def initialize(self, model: SpeechLLM) -> list[Tensor]:
         """Gives the adapters the values of their start."""
         if self._begun:
             return []
@@ -136,8 +136,8 @@ class LoRA(Tuning):
         self._begun = True
         if self.adapter_start is None:
             return []
-        self.adapter_start.begin(model, adapter_layers(model.llm))
-        return [*trainable(model.llm), *self.kept(model.llm)]
+        self.adapter_start.initialize(model, adapter_layers(model.llm))
+        return [*trainable(model.llm), *self.frozen_to_save(model.llm)]
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
         """A group for the adaptor and one for the adapters of each decoder layer."""
@@ -150,7 +150,7 @@ class LoRA(Tuning):
         """The gate, if there is one."""
         return nullcontext() if self.gate is None else self.gate.reading(audio_mask)
 
-    def checkpointing(self) -> dict[str, Any]:
+    def recompute_options(self) -> dict[str, Any]:
         """The gate of a forward pass holds for its recomputation."""
         return {} if self.gate is None else {"context_fn": self.gate.recomputing}
 
@@ -166,21 +166,21 @@ class LoRA(Tuning):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def kept(self, llm: nn.Module) -> list[Tensor]:
+    def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
         """The frozen beginnings of adapters."""
         return [tensor for layer in adapter_layers(llm).values() for tensor in initial_parameters(layer)]
 
-    def adopt(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:
+    def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Gives the adapters the ranks that they have in a checkpoint."""
         layers = adapter_layers(llm)
         found = {name: state.get(f"{name}.lora_A.default.weight") for name in layers}
         reshape(layers, {name: len(tensor) for name, tensor in found.items() if tensor is not None})
 
-    def state_dict(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Also whether the adapters have their values."""
-        return {**super().state_dict(), "begun": self._begun}
+        return {**super().extra_state(), "begun": self._begun}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_extra_state(self, state: dict[str, Any]) -> None:
         """See :class:`Tuning`."""
-        super().load_state_dict(state)
+        super().load_extra_state(state)
         self._begun = bool(state.get("begun", True))

@@ -88,22 +88,28 @@ class OPLoRA(LoRA):
             for side, size, like in (("left", layer.out_features, up), ("right", layer.in_features, down)):
                 layer.register_buffer(f"protected_{side}", at_least_float32(like.new_zeros(size, self.k)))
 
-    def begin(self, model: SpeechLLM) -> list[Tensor]:
+    def initialize(self, model: SpeechLLM) -> list[Tensor]:
         """Finds the protected directions and takes them out of the adapters."""
         if self._begun:
             return []
-        super().begin(model)
+        super().initialize(model)
         for layer in adapter_layers(model.llm).values():
             left, right = top_subspace(layer.get_base_layer().weight.detach(), self.k)
             layer.protected_left.copy_(left)
             layer.protected_right.copy_(right)
             _project(layer, [p.data for p in _pair(layer)])
-        return [*(p for layer in adapter_layers(model.llm).values() for p in _pair(layer)), *self.kept(model.llm)]
+        return [
+            *(p for layer in adapter_layers(model.llm).values() for p in _pair(layer)),
+            *self.frozen_to_save(model.llm),
+        ]
 
-    def kept(self, llm: nn.Module) -> list[Tensor]:
+    def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
         """Also the protected directions."""
         layers = adapter_layers(llm).values()
-        return [*super().kept(llm), *(b for layer in layers for b in (layer.protected_left, layer.protected_right))]
+        return [
+            *super().frozen_to_save(llm),
+            *(b for layer in layers for b in (layer.protected_left, layer.protected_right)),
+        ]
 
     def edit_gradients(self, llm: nn.Module) -> None:
         """Projects them."""
@@ -112,7 +118,7 @@ class OPLoRA(LoRA):
             if all(gradient is not None for gradient in gradients):
                 _project(layer, gradients)  # type: ignore[arg-type]
 
-    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Projects the adapters after each step: an optimizer that scales single entries leaves the complement."""
         layers = list(adapter_layers(llm).values())
 

@@ -67,7 +67,7 @@ class QLoRA(LoRA):
             )
         self.mergeable = False
 
-    def loading(self) -> dict[str, Any]:
+    def loading_options(self) -> dict[str, Any]:
         """In four bits, as bitsandbytes and transformers document it."""
         config = BitsAndBytesConfig(
             load_in_4bit=True,

@@ -40,7 +40,17 @@ class ParameterGroup:
 class Tuning(ABC):
     """Decides, before the optimizer and DDP see the model, what moves.
 
-    ``requires_grad`` is set once, in :meth:`prepare`, and never changed during a run: ranks would drift apart silently.
+    The life of a run, in the order in which its hooks are called:
+
+    1. The weights are read: :meth:`loading_options`, then :meth:`prepare` sets ``requires_grad`` (once: changed during
+       a run, ranks would drift apart silently) and puts in what trains; :meth:`recompute_options`.
+    2. A checkpoint is loaded, if there is one: :meth:`match_checkpoint`, the tensors, :meth:`load_extra_state`.
+    3. The optimizer is built: :meth:`parameter_groups` (with :meth:`multipliers`), :meth:`attach_to_optimizer`.
+    4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
+    5. Every batch is read under :meth:`reading`; every optimizer step ends with :meth:`edit_gradients`.
+    6. Measurements on the way take place under :meth:`measuring` and :meth:`untouched`, and compare with :meth:`grow`.
+    7. A checkpoint is written: :meth:`frozen_to_save` and :meth:`extra_state`, beside all that trains.
+    8. The trained model is exported: :meth:`remove_inserted`, if that is asked for.
     """
 
     #: Whether anything inside the LLM learns (its own weights, adapters or inserted layers).
@@ -52,18 +62,6 @@ class Tuning(ABC):
     #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.
     mergeable: bool = True
 
-    def loading(self) -> dict[str, Any]:
-        """Arguments for ``from_pretrained`` of the LLM that is trained."""
-        return {}
-
-    @abstractmethod
-    def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Sets ``requires_grad`` everywhere; may put adapters or layers into the LLM, which keeps its class."""
-
-    @abstractmethod
-    def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Every trainable parameter in exactly one group."""
-
     def check(self, objectives: Sequence[Objective]) -> None:  # noqa: B027 - a hook
         """Refuses objectives that make no sense with this strategy; called when the model is built.
 
@@ -71,16 +69,81 @@ class Tuning(ABC):
             ValueError: With the reason.
         """
 
-    def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
-        """What must be in place while the LLM reads a batch, given where speech stands in it (B, T)."""
-        return nullcontext()
+    # ------------------------------------------------------------------ the weights are read
 
-    def checkpointing(self) -> dict[str, Any]:
-        """Arguments for ``torch.utils.checkpoint`` beside ``use_reentrant``, where the LLM recomputes activations."""
+    def loading_options(self) -> dict[str, Any]:
+        """Gives arguments for ``from_pretrained`` of the LLM that is trained."""
         return {}
 
+    @abstractmethod
+    def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
+        """Sets ``requires_grad`` everywhere; may put adapters or layers into the LLM, which keeps its class."""
+
+    def recompute_options(self) -> dict[str, Any]:
+        """Gives arguments for ``torch.utils.checkpoint`` beside ``use_reentrant``, where activations are recomputed."""
+        return {}
+
+    # ------------------------------------------------------------------ a checkpoint is loaded
+
+    def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - a hook
+        """Takes on the shapes of a checkpoint's tensors, before these are loaded.
+
+        Args:
+            llm: As :meth:`prepare` left it.
+            state: The LLM's tensors in the checkpoint, by their names inside the LLM.
+        """
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`extra_state` gave, before the optimizer is built."""
+        for name, user in self.importance_users().items():
+            user.load_state_dict(state.get(name, {}))
+
+    # ------------------------------------------------------------------ the optimizer is built
+
+    @abstractmethod
+    def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
+        """Gives every trainable parameter in exactly one group."""
+
+    def multipliers(self, llm: nn.Module) -> list[float] | None:
+        """Gives the factor on the learning rate of each decoder layer, if there are layer-wise rates."""
+        return None if self.rates is None else self.rates.multipliers(len(decoder_layers(llm)))
+
+    def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
+        """Hooks into the steps of the optimizer, which has just been built."""
+
+    # ------------------------------------------------------------------ a new fit begins
+
+    def initialize(self, model: SpeechLLM) -> list[Tensor]:
+        """Gives a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
+
+        Called on every rank before the first step, on the model's device.
+
+        Returns:
+            The tensors that it set: what rank 0 has will hold for all ranks.
+        """
+        return []
+
+    def importance_users(self) -> dict[str, ImportanceUser]:
+        """Gives the parts that may ask for a measurement of importance, by the option that holds them."""
+        return {} if self.rates is None else {"rates": self.rates}
+
+    # ------------------------------------------------------------------ it is trained
+
+    def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
+        """Gives what must be in place while the LLM reads a batch.
+
+        Args:
+            audio_mask: (B, T), true where speech stands in the batch.
+        """
+        return nullcontext()
+
+    def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
+        """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
+
+    # ------------------------------------------------------------------ it is measured
+
     def measuring(self, modality: str) -> AbstractContextManager[None] | None:
-        """What must be in place while importance is measured on a probe.
+        """Gives what must be in place while importance is measured on a probe.
 
         Args:
             modality: ``speech`` or ``text``.
@@ -91,29 +154,24 @@ class Tuning(ABC):
         return nullcontext()
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
-        """A context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
+        """Gives a context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
         return None
 
-    def start(self, base: nn.Module) -> nn.Module:
-        """The untouched LLM in the shape that this strategy trains; inserts layers where it inserts any."""
+    def grow(self, base: nn.Module) -> nn.Module:
+        """Brings an untouched LLM into the shape that this strategy trains; inserts layers where it inserts any."""
         return base
 
-    def begin(self, model: SpeechLLM) -> list[Tensor]:
-        """Gives a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
+    # ------------------------------------------------------------------ a checkpoint is written
 
-        Called on every rank before the first step, on the model's device.
-
-        Returns:
-            The tensors that it set: what rank 0 has will hold for all ranks.
-        """
+    def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
+        """Gives the frozen tensors that the untouched LLM has not, and that checkpoints must therefore hold."""
         return []
 
-    def kept(self, llm: nn.Module) -> list[Tensor]:
-        """Frozen tensors of the LLM that the untouched one has not, and that checkpoints must therefore hold."""
-        return []
+    def extra_state(self) -> dict[str, Any]:
+        """Gives what a checkpoint holds beside weights and optimizer; plain values and tensors."""
+        return {name: user.state_dict() for name, user in self.importance_users().items()}
 
-    def adopt(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - a hook
-        """Meets the LLM's tensors in a checkpoint before they are loaded, to take on their shapes."""
+    # ------------------------------------------------------------------ the trained model is exported
 
     def remove_inserted(self, llm: nn.Module) -> None:
         """Takes inserted layers out for good; the LLM is then the untouched one.
@@ -122,29 +180,6 @@ class Tuning(ABC):
             ValueError: If the strategy inserts none.
         """
         raise ValueError(f"{type(self).__name__} inserts no layers that could be removed")
-
-    def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
-        """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
-
-    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
-        """Meets the optimizer once it is built, to hook into its steps."""
-
-    def multipliers(self, llm: nn.Module) -> list[float] | None:
-        """Factor on the learning rate of each decoder layer, if there are layer-wise rates."""
-        return None if self.rates is None else self.rates.multipliers(len(decoder_layers(llm)))
-
-    def importance_users(self) -> dict[str, ImportanceUser]:
-        """The parts that may ask for a measurement of importance, by the option that holds them."""
-        return {} if self.rates is None else {"rates": self.rates}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside weights and optimizer; plain values and tensors."""
-        return {name: user.state_dict() for name, user in self.importance_users().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave, before the optimizer is built."""
-        for name, user in self.importance_users().items():
-            user.load_state_dict(state.get(name, {}))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

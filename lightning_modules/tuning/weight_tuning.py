@@ -46,7 +46,7 @@ class WeightTuning(Tuning):
         protect: dict[str, ImportanceUser] = {} if self.protect is None else {"protect": self.protect}
         return {**super().importance_users(), **protect}
 
-    def attach(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Undoes what a step does to protected weights."""
         mask = self.protect
         if mask is None:

@@ -53,7 +53,7 @@ def test_it_trains_and_goes_on_exactly(
 
     model = SpeechLLM.from_run(whole)
     trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
-    kept = {id(tensor) for tensor in model.tuning.kept(model.llm)}
+    kept = {id(tensor) for tensor in model.tuning.frozen_to_save(model.llm)}
     frozen = {
         name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad and id(p) not in kept
     }

@@ -34,7 +34,7 @@ def weights(model: SpeechLLM) -> dict[str, torch.Tensor]:
 def test_pissa_begins_as_the_first_singular_directions(folders: tuple[Path, Path], iterations: int | None) -> None:
     model = build(LoRA(r=3, alpha=12, start=PiSSA(iterations)), *folders)
     before = {name: weight.clone() for name, weight in weights(model).items()}
-    assert model.tuning.begin(model)
+    assert model.tuning.initialize(model)
     for name, layer in adapter_layers(model.llm).items():
         assert torch.equal(layer.get_base_layer().weight, before[name])
         u, s, v = torch.linalg.svd(before[name].double(), full_matrices=False)
@@ -51,7 +51,7 @@ def test_pissa_begins_as_the_first_singular_directions(folders: tuple[Path, Path
 def test_olora_begins_as_the_qr_decomposition(folders: tuple[Path, Path]) -> None:
     model = build(LoRA(r=3, start=OLoRA()), *folders)
     before = {name: weight.clone() for name, weight in weights(model).items()}
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     for name, layer in adapter_layers(model.llm).items():
         assert torch.equal(layer.get_base_layer().weight, before[name])
         q, r = torch.linalg.qr(before[name])
@@ -66,7 +66,7 @@ def test_what_moved_the_weight_keeps_the_untouched_model_and_travels_in_checkpoi
     folders: tuple[Path, Path], start: AdapterStart
 ) -> None:
     model = build(LoRA(r=3, start=start, dropout=0.4, gate=SpeechTurns()), *folders)
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     trained = [p for p in model.llm.parameters() if p.requires_grad]
     assert len(trained) == 28
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_what_moved_the_weight_keeps_the_untouched_model_and_travels_in_checkpoi
     again = build(LoRA(r=3, start=start, gate=SpeechTurns()), *folders)
     again.on_load_checkpoint(checkpoint)
     again.load_state_dict(checkpoint["state_dict"], strict=False)
-    assert again.tuning.begin(again) == []  # it has its values
+    assert again.tuning.initialize(again) == []  # it has its values
     with again.tuning.gate.open():
         assert torch.equal(again.llm(ids).logits, tuned)
     again.llm.train()
@@ -208,7 +208,7 @@ def test_ranks_follow_the_importance_and_keep_their_mean(
     model.on_save_checkpoint(checkpoint)
     again = build(LoRA(r=8, alpha=24, ranks=ImportanceRanks(str(tmp_path / "gone"))), *folders)
     with pytest.raises(FileNotFoundError, match="gone"):
-        again.tuning.begin(again)
+        again.tuning.initialize(again)
     again.on_load_checkpoint(checkpoint)
     again.load_state_dict(checkpoint["state_dict"], strict=False)
     for name, tensor in model.state_dict().items():
@@ -227,12 +227,12 @@ def test_contradictions_are_refused() -> None:
 
 def test_another_base_model_is_told_by_hash_also_under_pissa(folders: tuple[Path, Path], tmp_path: Path) -> None:
     model = build(LoRA(r=2, start=PiSSA()), *folders)
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     checkpoint: dict[str, Any] = {"state_dict": dict(model.state_dict())}
-    drop_frozen(checkpoint, model, kept=model.tuning.kept(model.llm))
+    drop_frozen(checkpoint, model, to_save=model.tuning.frozen_to_save(model.llm))
     fresh = build(LoRA(r=2, start=PiSSA()), *folders)
-    check_frozen(checkpoint, fresh, fresh.tuning.kept(fresh.llm))
+    check_frozen(checkpoint, fresh, fresh.tuning.frozen_to_save(fresh.llm))
     with torch.no_grad():
         next(iter(weights(fresh).values()))[0, 0] += 1e-3
     with pytest.raises(ValueError, match="other frozen weights"):
-        check_frozen(checkpoint, fresh, fresh.tuning.kept(fresh.llm))
+        check_frozen(checkpoint, fresh, fresh.tuning.frozen_to_save(fresh.llm))

@@ -109,7 +109,7 @@ def test_a_model_whose_branches_end_elsewhere_is_refused() -> None:
 )
 def test_where_the_layers_stand(fraction: float, new: list[int]) -> None:
     llm = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_hidden_layers": 8}))
-    DepthUpScaling(fraction).start(llm)
+    DepthUpScaling(fraction).grow(llm)
     assert [i for i, layer in enumerate(decoder_layers(llm)) if getattr(layer, "inserted", False)] == new
     with pytest.raises(ValueError, match=r"fraction is 0, but must lie in \(0, 1\]"):
         DepthUpScaling(0)

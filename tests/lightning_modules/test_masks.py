@@ -75,7 +75,7 @@ def test_the_most_important_weights_stay_bit_for_bit(model: SpeechLLM, name: str
     tuning, snapshot = protecting(model)
     before = {n: p.detach().clone() for n, p in model.llm.named_parameters()}
     optimizer = OPTIMIZERS[name](model.parameters())
-    tuning.attach(model.llm, optimizer)
+    tuning.attach_to_optimizer(model.llm, optimizer)
     for _ in range(5):
         step(model, optimizer, make_batch(model, [40, None]))
     masks = of(snapshot)
@@ -97,7 +97,7 @@ def test_weights_of_nonzero_momentum_stay_too(model: SpeechLLM) -> None:
     for _ in range(2):
         step(model, optimizer, batch)
     tuning, snapshot = protecting(model)
-    tuning.attach(model.llm, optimizer)
+    tuning.attach_to_optimizer(model.llm, optimizer)
     before = {n: p.detach().clone() for n, p in model.llm.named_parameters()}
     for _ in range(3):
         step(model, optimizer, batch)
@@ -107,7 +107,7 @@ def test_weights_of_nonzero_momentum_stay_too(model: SpeechLLM) -> None:
 
 def test_protected_weights_do_not_count_in_the_gradient_norm(model: SpeechLLM) -> None:
     tuning, snapshot = protecting(model)
-    tuning.attach(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
+    tuning.attach_to_optimizer(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
     model.answer_losses(make_batch(model, [40, None]))[0].sum().backward()
     gradients = {name: p.grad.clone() for name, p in model.llm.named_parameters()}  # type: ignore[union-attr]
     tuning.edit_gradients(model.llm)
@@ -127,7 +127,7 @@ def test_weights_stored_the_other_way_round() -> None:
     mask = ImportanceMask(probe="heldout_text", fraction=0.1)
     mask.use(snapshot)
     tuning = FullFineTuning(protect=mask)
-    tuning.attach(llm, torch.optim.SGD(llm.parameters(), lr=0.1))
+    tuning.attach_to_optimizer(llm, torch.optim.SGD(llm.parameters(), lr=0.1))
     for parameter in llm.parameters():
         parameter.grad = torch.ones_like(parameter)
     tuning.edit_gradients(llm)
@@ -212,7 +212,7 @@ def test_a_mask_that_does_not_fit_is_refused(model: SpeechLLM) -> None:
         assert tuning.protect is not None
         tuning.protect.load_state_dict({"bits": state})
         tuning.prepare(model.llm, model.encoder, model.adaptor)
-        tuning.attach(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
+        tuning.attach_to_optimizer(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
 
     mask = ImportanceMask(probe="heldout_text")
     some = torch.zeros(256, dtype=torch.uint8)
@@ -229,5 +229,5 @@ def test_hyperparameters_hold_no_weights(model: SpeechLLM) -> None:
     import copy
 
     tuning, _ = protecting(model)
-    tuning.attach(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
+    tuning.attach_to_optimizer(model.llm, torch.optim.SGD(model.parameters(), lr=0.1))
     assert "_protected" not in vars(copy.deepcopy(tuning))

@@ -55,9 +55,9 @@ def test_rho_by_hand() -> None:
 
 def test_real_steps_leave_the_strongest_directions_alone(folders: tuple[Path, Path]) -> None:
     model = build(OPLoRA(k=4, r=3), *folders).train()
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02, weight_decay=0.1)
-    model.tuning.attach(model.llm, optimizer)
+    model.tuning.attach_to_optimizer(model.llm, optimizer)
     for _ in range(4):
         step(model, optimizer, [40, None, 73])
     for name, update in updates(model).items():
@@ -76,12 +76,12 @@ def test_it_learns_what_the_papers_parametrisation_learns(folders: tuple[Path, P
     model = build(OPLoRA(k=4, r=3), *folders).train()
     free = build(LoRA(r=3), *folders).train()
     free.load_state_dict({n: t for n, t in model.state_dict().items() if "protected" not in n})
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     optimizers = []
     for each in (model, free):
         parameters = [p for p in each.parameters() if p.requires_grad]
         optimizers.append(torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1))
-    model.tuning.attach(model.llm, optimizers[0])
+    model.tuning.attach_to_optimizer(model.llm, optimizers[0])
     complements: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, layer in adapter_layers(free.llm).items():
         u, _, v = torch.linalg.svd(layer.get_base_layer().weight.detach(), full_matrices=False)
@@ -140,12 +140,12 @@ def test_more_directions_than_a_matrix_has_are_refused(folders: tuple[Path, Path
 
 def test_the_directions_travel_in_checkpoints(folders: tuple[Path, Path]) -> None:
     model = build(OPLoRA(k=4), *folders)
-    model.tuning.begin(model)
+    model.tuning.initialize(model)
     checkpoint: dict[str, Any] = {"state_dict": dict(model.state_dict())}
     model.on_save_checkpoint(checkpoint)
     again = build(OPLoRA(k=4), *folders)
     again.on_load_checkpoint(checkpoint)
     again.load_state_dict(checkpoint["state_dict"], strict=False)
-    assert again.tuning.begin(again) == []
+    assert again.tuning.initialize(again) == []
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name

@@ -39,11 +39,11 @@ def test_it_is_refused_where_it_cannot_run(
 
 def test_four_bits_are_asked_for_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, True, True)
-    config = QLoRA(r=4).loading()["quantization_config"]
+    config = QLoRA(r=4).loading_options()["quantization_config"]
     assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
     assert config.bnb_4bit_compute_dtype is torch.bfloat16
     assert not QLoRA().mergeable
-    assert LoRA().loading() == {}
+    assert LoRA().loading_options() == {}
 
 
 @pytest.fixture
