@@ -1,12 +1,12 @@
 """Tuning strategies: what moves while speech is learned, and how fast."""
 
 from . import masks, rates
-from .adapter_starts import EVA, AdapterStart, OLoRA, PiSSA
 from .adaptor_only import AdaptorOnly
 from .depth_up_scaling import DepthUpScaling
 from .full_fine_tuning import FullFineTuning
 from .layer_ranks import ImportanceRanks, LayerRanks
 from .lora import LoRA
+from .lora_starts import EVA, AdapterStart, OLoRA, PiSSA
 from .masks import *  # noqa: F403
 from .oplora import OPLoRA
 from .partial_fine_tuning import PartialFineTuning

@@ -16,11 +16,11 @@ from ...foundation.decoder import decoder_layers
 from ..llm.lora_layers import adapter_layers
 
 TRAINED = "default"
-"""peft's name of the adapter that learns."""
+"""peft's name of the A and B that learn."""
 
 
 def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, nn.Module]:
-    """The dense layers of the decoder blocks, by their full names: of Llama the seven of each block, never the head.
+    """Finds the dense layers of the decoder blocks, by their full names: Llama's seven a block, never the head.
 
     Args:
         llm: A causal LM of any family.
@@ -44,7 +44,7 @@ def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, n
 
 
 def inject(llm: nn.Module, config: LoraConfig) -> None:
-    """Puts an adapter around each target of the config; the LLM keeps its class, and only the adapters train.
+    """Puts a LoRA layer around each target of the config; the LLM keeps its class, and only A and B train.
 
     Raises:
         RuntimeError: If peft wrapped other layers than those named.
@@ -56,7 +56,7 @@ def inject(llm: nn.Module, config: LoraConfig) -> None:
 
 
 def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
-    """Gives adapters another rank, at the scale that they have; the values are drawn as peft draws them.
+    """Gives LoRA layers another rank, at the scale that they have; the values are drawn as peft draws them.
 
     Args:
         layers: peft's layers by name.
@@ -79,7 +79,7 @@ def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
 
 @contextmanager
 def switched_off(llm: nn.Module) -> Iterator[None]:
-    """The LLM without its adapters, bit for bit the one they were put into."""
+    """Switches LoRA off while the context lasts: bit for bit the LLM that it was put into."""
     layers = adapter_layers(llm).values()
     before = [layer._disable_adapters for layer in layers]
     switch(layers, off=True)
@@ -91,7 +91,7 @@ def switched_off(llm: nn.Module) -> Iterator[None]:
 
 
 def switch(layers: Iterable[Any], off: bool) -> None:
-    """Switches adapters off or on.
+    """Switches LoRA layers off or on.
 
     By peft's flag itself: its ``enable_adapters`` also flips ``requires_grad``, which must not change during a run.
     """

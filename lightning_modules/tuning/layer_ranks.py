@@ -1,4 +1,4 @@
-"""Ranks of the adapters, one a decoder layer."""
+"""Ranks of LoRA, one a decoder layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .importance_user import read_snapshot
 
 
 class LayerRanks(ABC):
-    """Says what rank the adapters of each decoder layer have."""
+    """Says which rank LoRA has in each decoder layer."""
 
     @abstractmethod
     def of(self, layers: int, mean: int) -> list[int]:
-        """One rank a decoder layer, first to last.
+        """Gives one rank a decoder layer, first to last.
 
         Args:
             layers: Number of decoder layers.
@@ -48,7 +48,7 @@ class ImportanceRanks(LayerRanks):
         self.reverse = reverse
 
     def of(self, layers: int, mean: int) -> list[int]:
-        """See :class:`LayerRanks`."""
+        """Shares L (r - 1) out by importance, and gives one more to every layer."""
         shares = list(read_snapshot("ImportanceRanks", self.snapshot, self.estimator).shares(self.estimator).values())
         if len(shares) != layers:
             raise ValueError(
@@ -60,7 +60,7 @@ class ImportanceRanks(LayerRanks):
 
 
 def apportion(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers with a given sum, in proportion to shares (Hamilton's largest remainders).
+    """Finds whole numbers with a given sum, in proportion to shares (Hamilton's largest remainders).
 
     Args:
         total: Their sum.

@@ -1,4 +1,4 @@
-"""Low-rank adapters on the LLM, through peft."""
+"""LoRA: low-rank updates of the LLM's matrices, by peft."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
 from ..llm.lora_layers import adapter_layers
-from .adapter_starts import AdapterStart, initial_parameters
 from .injection import inject, linears, reshape, switched_off
 from .layer_ranks import LayerRanks
+from .lora_starts import AdapterStart, initial_parameters
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
@@ -31,14 +31,14 @@ class LoRA(Tuning):
     Args:
         r: Rank.
         alpha: Scale of the update: ``s = alpha / r``; ``None`` takes 2r.
-        dropout: On the adapters' inputs, while training.
+        dropout: On the inputs of A, while training.
         targets: Names of the matrices (``q_proj``, ...); ``None`` takes all dense layers of the decoder blocks.
         use_dora: Learn the length of each row of the weight apart from its direction (DoRA, arXiv 2402.09353).
         use_rslora: ``s = alpha / sqrt(r)`` (rank-stabilised, arXiv 2312.03732), for ranks of 32 and more.
         start: What A and B begin with (``PiSSA``, ``OLoRA``, ``EVA``).
         gate: Where the update acts; everywhere without.
         ranks: Another rank for each decoder layer, with the mean ``r``.
-        rates: Layer-wise learning rates of the adapters.
+        rates: Layer-wise learning rates of the low-rank matrices.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
 
     Raises:
@@ -78,7 +78,7 @@ class LoRA(Tuning):
         self.targets = targets
         self.use_dora = use_dora
         self.use_rslora = use_rslora
-        self.adapter_start = start
+        self.lora_start = start
         self.gate = gate
         self.ranks = ranks
         self.rates = rates
@@ -90,20 +90,20 @@ class LoRA(Tuning):
     # ------------------------------------------------------------------ before training
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Freezes the LLM and puts adapters into it."""
+        """Freezes the LLM and puts the low-rank matrices into it."""
         encoder.requires_grad_(False)
         adaptor.requires_grad_(True)
         config = self.peft_config(llm)
         inject(llm, config)
         layers = adapter_layers(llm)
-        if self.adapter_start is not None:
-            self.adapter_start.install(layers.values(), config)
+        if self.lora_start is not None:
+            self.lora_start.install(layers.values(), config)
         reshape(layers, self._ranks(llm))
         if self.gate is not None:
             self.gate.install(layers.values())
 
     def peft_config(self, llm: nn.Module) -> LoraConfig:
-        """What peft is asked for."""
+        """Says what peft is asked for."""
         return LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,
@@ -115,7 +115,7 @@ class LoRA(Tuning):
         )
 
     def _ranks(self, llm: nn.Module) -> dict[str, int]:
-        """The rank of each adapted matrix that has another one than ``r``."""
+        """Gives the rank of each matrix, where it may be another one than ``r``."""
         if self.ranks is None:
             return {}
         blocks = decoder_layers(llm)
@@ -128,59 +128,63 @@ class LoRA(Tuning):
         return {name: owners[id(layer)] for name, layer in adapter_layers(llm).items()}
 
     def initialize(self, model: SpeechLLM) -> list[Tensor]:
-        """Gives the adapters the values of their start."""
+        """Gives A and B the values of their start.
+
+        Raises:
+            FileNotFoundError: If the ranks come from a snapshot that is not there.
+        """
         if self._begun:
             return []
         if self._missing is not None:
             raise self._missing
         self._begun = True
-        if self.adapter_start is None:
+        if self.lora_start is None:
             return []
-        self.adapter_start.initialize(model, adapter_layers(model.llm))
+        self.lora_start.initialize(model, adapter_layers(model.llm))
         return [*trainable(model.llm), *self.frozen_to_save(model.llm)]
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """A group for the adaptor and one for the adapters of each decoder layer."""
+        """Makes a group of the adaptor and one of the low-rank matrices of each decoder layer."""
         layers = llm_groups(llm, self.multipliers(llm))
         return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
 
     # ------------------------------------------------------------------ what acts when
 
     def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
-        """The gate, if there is one."""
+        """Sets the gate, if there is one."""
         return nullcontext() if self.gate is None else self.gate.reading(audio_mask)
 
     def recompute_options(self) -> dict[str, Any]:
-        """The gate of a forward pass holds for its recomputation."""
+        """Lets the gate of a forward pass hold for its recomputation."""
         return {} if self.gate is None else {"context_fn": self.gate.recomputing}
 
     def measuring(self, modality: str) -> AbstractContextManager[None] | None:
-        """Behind a gate, text meets the base model; speech meets the adapters, if they act as one matrix."""
+        """Leaves LoRA off for text behind a gate, and opens it for speech, if it then acts as one matrix."""
         if self.gate is None or modality == "text":
             return nullcontext()
         return self.gate.measuring_speech()
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:
-        """Adapters off."""
+        """Switches LoRA off."""
         return switched_off(llm)
 
     # ------------------------------------------------------------------ checkpoints
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
-        """The frozen beginnings of adapters."""
+        """Gives the frozen A0 and B0 of a start that is a part of the weight."""
         return [tensor for layer in adapter_layers(llm).values() for tensor in initial_parameters(layer)]
 
     def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Gives the adapters the ranks that they have in a checkpoint."""
+        """Gives A and B the ranks that they have in a checkpoint."""
         layers = adapter_layers(llm)
         found = {name: state.get(f"{name}.lora_A.default.weight") for name in layers}
         reshape(layers, {name: len(tensor) for name, tensor in found.items() if tensor is not None})
 
     def extra_state(self) -> dict[str, Any]:
-        """Also whether the adapters have their values."""
+        """Adds whether A and B have their first values."""
         return {**super().extra_state(), "begun": self._begun}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """See :class:`Tuning`."""
+        """Takes back what :meth:`extra_state` gave."""
         super().load_extra_state(state)
         self._begun = bool(state.get("begun", True))

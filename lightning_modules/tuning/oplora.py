@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ...importance.subspace import top_subspace
 from ..llm.lora_layers import adapter_layers
 from ..precision import at_least_float32
-from .adapter_starts import AdapterStart
 from .injection import TRAINED
 from .layer_ranks import LayerRanks
 from .lora import LoRA
+from .lora_starts import AdapterStart
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 
@@ -70,15 +70,19 @@ class OPLoRA(LoRA):
             raise ValueError(f"OPLoRA: k is {k}, but must be at least 1; without protection take LoRA")
         if self.use_dora:
             raise ValueError("OPLoRA: use_dora rescales the rows of the whole weight, protected directions included")
-        if self.adapter_start is not None and self.adapter_start.moves:
+        if self.lora_start is not None and self.lora_start.moves:
             raise ValueError(
-                f"OPLoRA: {type(self.adapter_start).__name__} trains what the weight is strongest in, which is what is "
+                f"OPLoRA: {type(self.lora_start).__name__} trains what the weight is strongest in, which is what is "
                 "protected here; leave out one"
             )
         self.k = k
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """As LoRA, with room for the protected directions."""
+        """Does what LoRA does, and makes room for the protected directions.
+
+        Raises:
+            ValueError: If a matrix has no more than ``k`` directions.
+        """
         super().prepare(llm, encoder, adaptor)
         for name, layer in adapter_layers(llm).items():
             directions = min(layer.in_features, layer.out_features)
@@ -89,7 +93,7 @@ class OPLoRA(LoRA):
                 layer.register_buffer(f"protected_{side}", at_least_float32(like.new_zeros(size, self.k)))
 
     def initialize(self, model: SpeechLLM) -> list[Tensor]:
-        """Finds the protected directions and takes them out of the adapters."""
+        """Finds the protected directions and takes them out of A and B."""
         if self._begun:
             return []
         super().initialize(model)
@@ -104,7 +108,7 @@ class OPLoRA(LoRA):
         ]
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
-        """Also the protected directions."""
+        """Adds the protected directions."""
         layers = adapter_layers(llm).values()
         return [
             *super().frozen_to_save(llm),
@@ -112,14 +116,14 @@ class OPLoRA(LoRA):
         ]
 
     def edit_gradients(self, llm: nn.Module) -> None:
-        """Projects them."""
+        """Takes the protected directions out of the gradients of A and B."""
         for layer in adapter_layers(llm).values():
             gradients = [parameter.grad for parameter in _pair(layer)]
             if all(gradient is not None for gradient in gradients):
                 _project(layer, gradients)  # type: ignore[arg-type]
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Projects the adapters after each step: an optimizer that scales single entries leaves the complement."""
+        """Projects A and B after each step: an optimizer that scales single entries leaves the complement."""
         layers = list(adapter_layers(llm).values())
 
         def project(*_: Any) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from .adapter_starts import AdapterStart
 from .layer_ranks import LayerRanks
 from .lora import LoRA
+from .lora_starts import AdapterStart
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 
@@ -21,8 +21,8 @@ class QLoRA(LoRA):
     """LoRA over weights that are stored in four bits (arXiv 2305.14314), by bitsandbytes and peft.
 
     NF4 with doubly quantised constants, bfloat16 products: an 8B model takes about 6 GB instead of 16. The four-bit
-    model is the untouched one: it is what distillation and forgetting refer to. Adapters are not merged into it: that
-    would round them to four bits. The importance of a packed weight cannot be measured.
+    model is the untouched one: it is what distillation and forgetting refer to. LoRA is not merged into it: that
+    would round the update to four bits. The importance of a packed weight cannot be measured.
 
     Args:
         r: Rank; it and what follows are the settings of :class:`LoRA`.
@@ -60,15 +60,15 @@ class QLoRA(LoRA):
             raise ValueError("QLoRA needs bitsandbytes: pip install 'textkeep[qlora]'; without it take LoRA")
         if not torch.cuda.is_available():
             raise ValueError("QLoRA needs a CUDA device, and there is none here; take LoRA")
-        if self.adapter_start is not None and self.adapter_start.moves:
+        if self.lora_start is not None and self.lora_start.moves:
             raise ValueError(
-                f"QLoRA: {type(self.adapter_start).__name__} begins with a part of the weight, which four bits have "
+                f"QLoRA: {type(self.lora_start).__name__} begins with a part of the weight, which four bits have "
                 "rounded; leave out one"
             )
         self.mergeable = False
 
     def loading_options(self) -> dict[str, Any]:
-        """In four bits, as bitsandbytes and transformers document it."""
+        """Asks for four bits, as bitsandbytes and transformers document it."""
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -78,7 +78,7 @@ class QLoRA(LoRA):
         return {"quantization_config": config}
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """As LoRA, after peft's own preparation: norms and embeddings in float32, all frozen."""
+        """Does what LoRA does after peft's own preparation: norms and embeddings in float32, all frozen."""
         from peft import prepare_model_for_kbit_training
 
         prepare_model_for_kbit_training(llm, use_gradient_checkpointing=False)  # SpeechLLM switches that on itself

@@ -1,4 +1,4 @@
-"""Adapters that act only where there is speech."""
+"""LoRA that acts only where there is speech."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class _Fixed(Enum):
 class SpeechGate(ABC):
     """Lets LoRA act on the speech of a batch only; what has nothing to do with speech is the base model's, bit for bit.
 
-    The adapters are off unless the LLM is reading a batch (:meth:`reading`), so that whatever else runs it (a text
-    benchmark, a measurement of text importance) meets the base model. While it reads, the output of each adapter is
-    replaced by a negative zero wherever the gate is shut: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
+    LoRA is off unless the LLM is reading a batch (:meth:`reading`), so that whatever else runs it (a text benchmark, a
+    measurement of text importance) meets the base model. While it reads, the update of each layer is replaced by a
+    negative zero wherever the gate is shut: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,19 @@ class SpeechGate(ABC):
         self._state: Tensor | _Fixed = _Fixed.OFF
 
     def __getstate__(self) -> dict[str, Any]:
-        """As it was built: the settings of a module stand in its checkpoints, and weights have no place there."""
+        """Gives it as it was built: a module's settings stand in its checkpoints, and weights have no place there."""
         return {**vars(self), "_layers": [], "_state": _Fixed.OFF}
 
     def install(self, layers: Iterable[Any]) -> None:
         """Gates peft's LoRA layers, and shuts.
 
         Args:
-            layers: All of the LLM, with all their adapters in place.
+            layers: All of the LLM's, each with its low-rank matrices in place.
         """
         self._layers = list(layers)
         for layer in self._layers:
             for name, up in layer.lora_B.items():
-                # The adapter's output is scaled after this hook: a negative scale turns the zero's sign.
+                # The output of B is scaled after this hook: a negative scale turns the zero's sign.
                 up.register_forward_hook(self._hook(-0.0 if layer.scaling[name] >= 0 else 0.0))
         self._set(_Fixed.OFF)
 
@@ -66,7 +66,7 @@ class SpeechGate(ABC):
 
     @abstractmethod
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
-        """Where the adapters act.
+        """Says where LoRA acts.
 
         Args:
             audio_mask: (B, T), true where speech stands in the batch.
@@ -78,23 +78,23 @@ class SpeechGate(ABC):
 
     @contextmanager
     def reading(self, audio_mask: Tensor) -> Iterator[None]:
-        """The gate stands as the batch wants it."""
-        # Without gradients a text batch needs no adapters at all. With them they stay in the graph, with gradient zero:
+        """Sets the gate as the batch wants it, while the context lasts."""
+        # Without gradients a text batch needs no LoRA at all. With them A and B stay in the graph, with gradient zero:
         # under DDP a rank without speech must not leave parameters out.
         idle = not torch.is_grad_enabled() and not bool(audio_mask.any())
         with self._being(_Fixed.OFF if idle else audio_mask):
             yield
 
     def open(self) -> AbstractContextManager[None]:
-        """The adapters act everywhere."""
+        """Lets LoRA act everywhere while the context lasts."""
         return self._being(_Fixed.OPEN)
 
     def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """``context_fn`` of ``torch.utils.checkpoint``: the backward pass recomputes under the gate of the forward."""
+        """Serves ``torch.utils.checkpoint`` as ``context_fn``: a pass is recomputed under the gate that it had."""
         return nullcontext(), self._being(self._state)
 
     def measuring_speech(self) -> AbstractContextManager[None] | None:
-        """What makes the adapters act as on speech while importance is measured; ``None`` if no one matrix does."""
+        """Lets LoRA act as on speech while importance is measured; ``None`` if no one matrix acts so."""
         return None
 
     @contextmanager
@@ -114,12 +114,12 @@ class SpeechGate(ABC):
 class SpeechPositions(SpeechGate):
     """LoRA acts on the positions that hold speech: the partial LoRA of BLSP-KD (arXiv 2405.19041).
 
-    Text after the speech, the answer included, is computed by the base weights; it sees the adapters' work only
-    through attention to the speech.
+    Text after the speech, the answer included, is computed by the base weights; it meets what LoRA does only through
+    attention to the speech.
     """
 
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
-        """See :class:`SpeechGate`: what was not in the prompt is text."""
+        """Opens at speech; whatever comes after the prompt is text."""
         missing = length - audio_mask.shape[1]
         if missing < 0:
             return audio_mask.new_zeros(len(audio_mask), length)
@@ -129,13 +129,13 @@ class SpeechPositions(SpeechGate):
 class SpeechTurns(SpeechGate):
     """LoRA acts on all positions of rows that hold speech, the answer included; written questions meet the base model.
 
-    The strict form of one adapter a modality: text behaviour cannot change, spoken questions have the whole of LoRA.
+    The strict form of one LoRA a modality: text behaviour cannot change, spoken questions have the whole of LoRA.
     """
 
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
-        """See :class:`SpeechGate`."""
+        """Opens the whole of every row with speech."""
         return audio_mask.any(dim=1, keepdim=True).expand(-1, length)
 
     def measuring_speech(self) -> AbstractContextManager[None]:
-        """All adapters on: on a spoken row the weights are W + sBA everywhere."""
+        """Opens the gate: on a spoken row the weights are W + sBA everywhere."""
         return self.open()

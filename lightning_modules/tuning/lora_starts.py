@@ -1,4 +1,4 @@
-"""Where adapters begin: in the weight's own principal directions, or in those of the data."""
+"""What LoRA's A and B begin with: principal directions of the weight itself, or of the data."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from ..speech_llm import SpeechLLM
 
 INITIAL = "initial"
-"""peft's name of the frozen adapter that takes the beginning of another one off again."""
+"""peft's name of the frozen pair A0, B0, which takes the first value of B A off again."""
 
 
 class AdapterStart(ABC):
-    """Values that the adapters of a new fit begin with; those of a resumed or loaded one come from its checkpoint."""
+    """The values that A and B have when a new fit begins; a resumed or loaded one finds them in its checkpoint."""
 
     #: Whether B A is not zero at first.
     moves: bool
 
     def install(self, layers: Iterable[Any], config: LoraConfig) -> None:
-        """Makes room for what is needed beside the adapters that learn.
+        """Makes room for what is needed beside the A and B that learn.
 
         ``W + s (B A - B0 A0)`` is the residual form ``(W - s B0 A0) + s B A`` of PiSSA and OLoRA, without a change to
-        W: with the adapters off the LLM is the untouched one, bit for bit, and its hash names it. B0 and A0 are a
-        second adapter, frozen, with the scale -s; they are zero until a fit begins.
+        W: with LoRA off the LLM is the untouched one, bit for bit, and its hash names it. B0 and A0 are a second pair,
+        frozen, with the scale -s; they are zero until a fit begins.
 
         Args:
-            layers: peft's layers, each with the adapter that learns.
-            config: Theirs.
+            layers: peft's layers, each with the A and B that learn.
+            config: What peft made them from.
         """
         if not self.moves:
             return
@@ -58,31 +58,31 @@ class AdapterStart(ABC):
 
 
 def initial_parameters(layer: Any) -> list[Tensor]:
-    """A0 and B0 of a layer; none where adapters begin at zero."""
+    """Gives A0 and B0 of a layer; none where B A begins at zero."""
     if INITIAL not in layer.lora_A:
         return []
     return [layer.lora_A[INITIAL].weight, layer.lora_B[INITIAL].weight]
 
 
 class WeightStart(AdapterStart):
-    """Adapters that begin as a part of the weight itself, which is taken out of it."""
+    """A start at which B A is a part of the weight itself, which is taken out of it."""
 
     moves = True
 
     @abstractmethod
     def factorise(self, layer: Any) -> None:
-        """Lets peft set the layer's adapter from its weight."""
+        """Lets peft set the layer's A and B from its weight."""
 
     @torch.no_grad()
     def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
-        """See :class:`AdapterStart`."""
+        """Factorises the weight of each layer."""
         with torch.random.fork_rng(devices=_cuda(model)):
             for layer in layers.values():
                 torch.manual_seed(0)
                 self._begin_layer(layer)
 
     def _begin_layer(self, layer: Any) -> None:
-        """Peft writes new tensors into adapter and weight: the values are taken, and the tensors put back."""
+        """Takes the values that peft finds, and puts back the tensors of A, B and the weight, which peft replaces."""
         parts = [layer.lora_A[TRAINED].weight, layer.lora_B[TRAINED].weight, layer.get_base_layer().weight]
         own = [part.data for part in parts]
         parts[2].data = own[2].to(torch.float32, copy=True)  # peft takes no float64
@@ -96,10 +96,10 @@ class WeightStart(AdapterStart):
 
 
 class PiSSA(WeightStart):
-    """Adapters begin as the principal singular directions of the weight (arXiv 2404.02948), by peft.
+    """Begins with the principal singular directions of the weight (PiSSA, arXiv 2404.02948), by peft.
 
-    It trains what the weight is strongest in, where plain LoRA begins at zero: it learns faster, and moves what
-    the text needs most.
+    It trains the directions in which the weight is strongest, where plain LoRA begins at zero: it learns faster, and it
+    moves what the text needs most.
 
     Args:
         iterations: Of the randomised SVD, which misses some of the directions whose singular values lie close; ``None``
@@ -112,20 +112,20 @@ class PiSSA(WeightStart):
         self.iterations = iterations
 
     def factorise(self, layer: Any) -> None:
-        """See :class:`WeightStart`."""
+        """Takes the singular value decomposition."""
         layer.pissa_init(TRAINED, "pissa" if self.iterations is None else f"pissa_niter_{self.iterations}")
 
 
 class OLoRA(WeightStart):
-    """Adapters begin as the first r columns and rows of the weight's QR decomposition (arXiv 2406.01775), by peft."""
+    """Begins with the first r columns and rows of the weight's QR decomposition (OLoRA, arXiv 2406.01775), by peft."""
 
     def factorise(self, layer: Any) -> None:
-        """See :class:`WeightStart`."""
+        """Takes the QR decomposition."""
         layer.olora_init(TRAINED)
 
 
 class EVA(AdapterStart):
-    """A begins as the principal directions of the inputs that a layer gets from data (arXiv 2410.07170), by peft.
+    """Begins with the principal directions of a layer's inputs on data as A (EVA, arXiv 2410.07170), by peft.
 
     B begins at zero, so the model begins as the untouched LLM. All matrices keep the same rank (the paper's rho = 1).
 
@@ -142,7 +142,12 @@ class EVA(AdapterStart):
         self.probe = probe
 
     def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
-        """See :class:`AdapterStart`."""
+        """Finds the directions on the probe and makes them A.
+
+        Raises:
+            ValueError: Without a data module that has probes, and if the probe has fewer positions than the rank.
+            RuntimeError: If the directions do not come to rest.
+        """
         from peft import EvaConfig
         from peft.tuners.lora.eva import get_eva_state_dict
 
@@ -203,7 +208,7 @@ def _inputs(model: SpeechLLM, batch: Any) -> dict[str, Tensor]:
 
 
 def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Right-padded batches as one: inputs_embeds (N, T, H), attention_mask (N, T)."""
+    """Makes one batch of right-padded ones: inputs_embeds (N, T, H), attention_mask (N, T)."""
     length = max(inputs["attention_mask"].shape[1] for inputs in batches)
     missing = [length - inputs["attention_mask"].shape[1] for inputs in batches]
     embeds = [nn.functional.pad(i["inputs_embeds"], (0, 0, 0, more)) for i, more in zip(batches, missing, strict=True)]

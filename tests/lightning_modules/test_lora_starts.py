@@ -16,9 +16,9 @@ from textkeep.importance import probe
 from textkeep.lightning_modules import EVA, ImportanceRanks, LoRA, OLoRA, PiSSA, SpeechLLM, SpeechTurns
 from textkeep.lightning_modules.llm.lora_layers import adapter_layers, merge_adapters
 from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
-from textkeep.lightning_modules.tuning import adapter_starts
-from textkeep.lightning_modules.tuning.adapter_starts import AdapterStart
+from textkeep.lightning_modules.tuning import lora_starts
 from textkeep.lightning_modules.tuning.layer_ranks import apportion
+from textkeep.lightning_modules.tuning.lora_starts import AdapterStart
 
 
 @pytest.fixture
@@ -102,13 +102,13 @@ def test_eva_reads_all_examples_in_each_pass(
 ) -> None:
     """Batches in turns kept peft's directions of SmolLM2 moving for ever."""
     passes: list[torch.Size] = []
-    forward = adapter_starts._Bare.forward
+    forward = lora_starts._Bare.forward
 
-    def counted(bare: adapter_starts._Bare, **inputs: torch.Tensor) -> object:
+    def counted(bare: lora_starts._Bare, **inputs: torch.Tensor) -> object:
         passes.append(inputs["attention_mask"].shape)
         return forward(bare, **inputs)
 
-    monkeypatch.setattr(adapter_starts._Bare, "forward", counted)
+    monkeypatch.setattr(lora_starts._Bare, "forward", counted)
     probes = {"heard": Probe(str(tmp_path / "data/val.jsonl"), "speech", examples=6, batch_size=2)}
     data = make_data(tmp_path / "data", probes=probes)
     make_trainer(tmp_path / "run", [], max_steps=0, limit_val_batches=0).fit(
@@ -118,7 +118,7 @@ def test_eva_reads_all_examples_in_each_pass(
     assert {shape[0] for shape in passes} == {6}
 
 
-def test_only_the_adapters_that_learn_take_dropout(folders: tuple[Path, Path]) -> None:
+def test_only_the_pair_that_learns_takes_dropout(folders: tuple[Path, Path]) -> None:
     model = build(LoRA(r=3, start=PiSSA(), dropout=0.5), *folders)
     layer = next(iter(adapter_layers(model.llm).values()))
     assert isinstance(layer.lora_dropout["default"], torch.nn.Dropout)
