@@ -23,11 +23,11 @@ def begin_adaptor(
         encoder: With its weights.
         llm: With its weights.
         vocabulary: Number of token ids that have an embedding in use.
-        weights: File of :func:`save_adaptor` to begin from; None draws them, at the LLM's embedding norm.
+        weights: A file that :func:`save_adaptor` wrote, to begin from; None draws weights, at the LLM's embedding norm.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is none of this adaptor behind this encoder.
+        ValueError: If the file does not belong to this adaptor behind this encoder.
     """
     with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values
         adaptor.build(encoder.output_dim, llm.get_input_embeddings().weight.shape[1])
@@ -53,8 +53,8 @@ def start_at_embedding_norm(adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, 
     # Gemma 3's text models have fewer rows than their tokenizer, which they share with the others, has tokens.
     ids = torch.arange(min(vocabulary, table.weight.shape[0]), device=llm.device)
     norm = at_least_float32(table(ids)).norm(dim=-1).mean()
-    generator = torch.Generator("cpu").manual_seed(0)  # Lightning makes the GPU the default device meanwhile
-    with default_dtype(torch.float32):  # and the run's precision the default type, in which no extractor works
+    generator = torch.Generator("cpu").manual_seed(0)  # while Lightning makes the GPU the default device
+    with default_dtype(torch.float32):  # and the run's precision the default type, which no extractor can work in
         noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
         features = encoder.extractor()(noise)[None].to(device)
     lengths = torch.tensor([features.shape[-1]], device=device)

@@ -15,7 +15,7 @@ from .position_count import PositionCount
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """The model's side of the data pipeline; takes no weights along when it is pickled, so that workers get it cheaply.
+    """The model's side of the data pipeline; pickled without weights, so that it costs worker processes little.
 
     Attributes:
         tokenizer: The LLM's tokenizer, with its chat template.
@@ -40,9 +40,10 @@ class FrontEnd:
 
     @property
     def fingerprint(self) -> str:
-        """Of the encoder's weights and settings, the key of cached frames; hashed when it is asked for.
+        """Names the encoder's weights and settings, for cached frames; hashed when it is asked for.
 
         Raises:
+            RuntimeError: After it was pickled.
             ValueError: If the encoder trains: frames kept on disk would be those of its start.
         """
         if self._encoder is None:
@@ -55,7 +56,7 @@ class FrontEnd:
         return self._encoder.fingerprint
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the encoder, whose weights no worker process should get."""
+        """Leaves out the encoder, whose weights no worker process should get."""
         return {**self.__dict__, "_encoder": None}
 
     @classmethod
@@ -67,7 +68,7 @@ class FrontEnd:
         text_twins: bool,
         vocabulary: int | None = None,
     ) -> FrontEnd:
-        """The front end of a model; needs no weights."""
+        """Makes the front end of a model; needs no weights."""
         return cls(
             tokenizer=tokenizer,
             sampling_rate=encoder.sampling_rate,

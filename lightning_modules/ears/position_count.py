@@ -19,5 +19,5 @@ class PositionCount:
     adaptor: Callable[[int], int]
 
     def __call__(self, feature_length: int) -> int:
-        """At least 1."""
+        """Counts the positions of a clip, at least 1."""
         return self.adaptor(self.encoder(feature_length))

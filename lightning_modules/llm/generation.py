@@ -26,7 +26,7 @@ class Written(NamedTuple):
 
 
 def stop_ids(llm: Any, tokenizer: PreTrainedTokenizerBase, end_id: int | None = None) -> list[int]:
-    """Tokens that end an answer: the LLM's own (Llama 3: end of text, end of turn), and the one that was learned.
+    """Lists the tokens that end an answer: the LLM's own (Llama 3: end of text, end of turn) and the one learned.
 
     Args:
         llm: Any Hugging Face causal LM.
@@ -42,8 +42,8 @@ def stop_ids(llm: Any, tokenizer: PreTrainedTokenizerBase, end_id: int | None = 
 def greedily(llm: Any, tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> Iterator[None]:
     """Lets an LLM write greedily, whatever the ``generation_config.json`` that came with it asks for.
 
-    Its penalties, beams, banned n-grams, suppressed and forced tokens and shortest lengths would also hold for a
-    config that is given to ``generate`` (Qwen 2.5 brings a repetition penalty): while the context lasts, it has ours.
+    Its penalties, beams, banned n-grams, suppressed and forced tokens and minimum lengths would also apply to a config
+    that is passed to ``generate`` (Qwen 2.5 brings a repetition penalty), so the LLM has ours while the context lasts.
     """
     theirs = llm.generation_config
     llm.generation_config = GenerationConfig(

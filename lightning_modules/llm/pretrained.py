@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def reading(setting: str, source: str) -> Iterator[None]:
-    """Names what is read in an error of ``from_pretrained``, which without a network does not say what was asked for.
+    """Adds what was asked for to an error of ``from_pretrained``, which does not say it without a network.
 
     Args:
         setting: Where it was asked for (``model.llm``).
         source: The hub id, path or asset.
 
     Raises:
-        OSError: With both.
+        OSError: With both in its message.
     """
     try:
         yield

@@ -13,7 +13,7 @@ _NAMED = ("bos_token", "eos_token", "pad_token")
 
 
 def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of an LLM that holds conversations; without a padding token it pads with the end of sequence.
+    """Loads the tokenizer of an LLM that holds conversations; without a padding token it pads with its end token.
 
     Args:
         llm: Hub id, folder or ``asset:`` name.
@@ -43,11 +43,11 @@ def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) ->
 
     Args:
         llm: Any Hugging Face causal LM, with its weights.
-        tokenizer: Of its folder.
+        tokenizer: The one in its folder.
         name: Of the model, for the message.
 
     Raises:
-        ValueError: With the tokens.
+        ValueError: If there are such tokens; it lists them.
     """
     rows = llm.get_input_embeddings().weight.shape[0]
     named = {getattr(tokenizer, attribute) for attribute in _NAMED}

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def ceil_division(length: int, stack: int) -> int:
-    """Positions of a clip when the last, incomplete stack is zero-padded."""
+    """Counts the positions of a clip when the last, incomplete stack is zero-padded; at least one."""
     return max(-(-length // stack), 1)
 
 
 def floor_division(length: int, stack: int) -> int:
-    """Positions of a clip when trailing frames that fill no stack are dropped; one at least."""
+    """Counts the positions of a clip when trailing frames that fill no stack are dropped; at least one."""
     return max(length // stack, 1)
 
 
@@ -51,10 +51,10 @@ class Adaptor(nn.Module, ABC):
 
     @abstractmethod
     def project(self, stacked: Tensor, lengths: Tensor) -> Tensor:
-        """(N, P, stack * D) stacked frames, of which ``lengths`` (N,) are real, to (N, P, H)."""
+        """Maps stacked frames (N, P, stack * D), of which ``lengths`` (N,) are real, to (N, P, H)."""
 
     def length_rule(self) -> Callable[[int], int]:
-        """A picklable function: number of frames to number of positions."""
+        """Gives a picklable function from the number of frames to the number of positions."""
         rule = ceil_division if self.keeps_incomplete_stack else floor_division
         return partial(rule, stack=self.stack)
 
@@ -83,7 +83,7 @@ class Adaptor(nn.Module, ABC):
         """Scales the output layer so that its outputs start at the LLM's own embedding norm.
 
         A frozen LLM has only ever seen inputs of that size; outputs ten times larger or smaller cost hundreds of
-        steps to repair (and upset its first attention layers meanwhile).
+        steps to repair, and upset its first attention layers in the meantime.
 
         Args:
             norm: Mean L2 norm of the LLM's text embeddings.

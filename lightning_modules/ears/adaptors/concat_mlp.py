@@ -8,7 +8,7 @@ from .adaptor import Adaptor
 
 
 class ConcatMLP(Adaptor):
-    """Concatenate frames, Linear, ReLU, Linear (LLaMA-Omni, arXiv 2409.06666, after SLAM-LLM's projector).
+    """Concatenated frames, Linear, ReLU, Linear (LLaMA-Omni, arXiv 2409.06666, after SLAM-LLM's projector).
 
     Trailing frames that fill no stack are dropped, as in LLaMA-Omni's code.
 
@@ -29,5 +29,5 @@ class ConcatMLP(Adaptor):
         self.output = nn.Linear(self.hidden, output_dim)
 
     def project(self, stacked: Tensor, lengths: Tensor) -> Tensor:
-        """(N, P, stack * D) to (N, P, H)."""
+        """Maps (N, P, stack * D) to (N, P, H)."""
         return self.output(nn.functional.relu(self.input(stacked)))

@@ -8,7 +8,7 @@ from .adaptor import Adaptor
 
 
 class StackSwiGLU(Adaptor):
-    """Stack frames, RMSNorm, Linear, SwiGLU, Linear, RMSNorm (ultravox's projector, github fixie-ai/ultravox).
+    """Stacked frames, RMSNorm, Linear, SwiGLU, Linear, RMSNorm (ultravox's projector, github fixie-ai/ultravox).
 
     Args:
         stack: Frames a position; 8 of Whisper's make 6.25 positions a second.
@@ -31,6 +31,6 @@ class StackSwiGLU(Adaptor):
         self.output = nn.Linear(self.hidden // 2, output_dim, bias=False)
 
     def project(self, stacked: Tensor, lengths: Tensor) -> Tensor:
-        """(N, P, stack * D) to (N, P, H)."""
+        """Maps (N, P, stack * D) to (N, P, H)."""
         value, gate = self.input(self.norm_in(stacked)).chunk(2, dim=-1)
         return self.output(self.norm_mid(nn.functional.silu(gate) * value))

@@ -1,4 +1,4 @@
-"""An adaptor that looks at the whole clip."""
+"""An adaptor that hears the whole clip."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .adaptor import Adaptor
 
 
 class StackTransformer(Adaptor):
-    """Stack frames, Linear, pre-norm Transformer layers, LayerNorm, Linear.
+    """Stacked frames, Linear, pre-norm Transformer layers, LayerNorm, Linear.
 
-    A frame-wise MLP must name a sub-word from a fifth of a second; a few self-attention layers let each position see
-    its word. Positions come with the encoder's frames, so none are added.
+    An MLP over stacked frames must name a sub-word from a fifth of a second; a few self-attention layers let each
+    position hear its whole word. The encoder's frames know their places, so no position embeddings are added.
 
     Args:
         stack: Frames a position; 4 of Whisper's make 12.5 positions a second.
@@ -46,6 +46,6 @@ class StackTransformer(Adaptor):
         self.output = nn.Linear(self.width, output_dim)
 
     def project(self, stacked: Tensor, lengths: Tensor) -> Tensor:
-        """(N, P, stack * D) to (N, P, H); each position attends to its clip's real positions."""
+        """Maps (N, P, stack * D) to (N, P, H); each position attends to its clip's real positions."""
         padding = ~frame_mask(lengths, stacked.shape[1])
         return self.output(self.transformer(self.input(stacked), src_key_padding_mask=padding))

@@ -21,16 +21,16 @@ from .time_masks import time_masks
 
 @dataclass(frozen=True)
 class Waveform:
-    """The raw waveform as a one-row feature matrix.
+    """Takes the raw waveform as a feature matrix of one row.
 
     Attributes:
-        normalize: Zero mean and unit variance per clip, where the checkpoint was trained so.
+        normalize: Give each clip zero mean and unit variance, as some checkpoints were trained.
     """
 
     normalize: bool
 
     def __call__(self, waveform: Tensor) -> Tensor:
-        """Waveform (samples,) to (1, samples)."""
+        """Maps a waveform (samples,) to (1, samples)."""
         if self.normalize:
             variance = waveform.var(unbiased=False)
             waveform = (waveform - waveform.mean()) / torch.sqrt(variance + 1e-7)
@@ -39,7 +39,7 @@ class Waveform:
 
 @dataclass(frozen=True)
 class ConvolutionLength:
-    """Frames that a stack of unpadded convolutions leaves of a waveform.
+    """Counts the frames that a stack of unpadded convolutions leaves of a waveform.
 
     Attributes:
         kernels: Kernel sizes, first layer first.
@@ -50,21 +50,21 @@ class ConvolutionLength:
     strides: tuple[int, ...]
 
     def __call__(self, length: int) -> int:
-        """Samples to frames, at least one."""
+        """Counts the frames of a number of samples, at least one."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             length = (length - kernel) // stride + 1
         return max(length, 1)
 
     @property
     def shortest(self) -> int:
-        """Fewest samples that give one frame."""
+        """Gives the fewest samples that make one frame."""
         length = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             length = (length - 1) * stride + kernel
         return length
 
 
-#: Architectures whose frames are proven to be the same alone and in a batch.
+#: Architectures whose frames are tested to be the same alone and in a batch.
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer")
 
 
@@ -120,20 +120,20 @@ class HFEncoder(SpeechEncoder):
 
     @property
     def convention(self) -> str:
-        """Which layer gives the frames."""
+        """Says which layer gives the frames."""
         return f"layer={self.layer}"
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The checkpoint's configuration and its feature extractor's."""
+        """Gives the checkpoint's configuration and its feature extractor's."""
         return {"config": config_settings(self.config), "features": self._feature_extractor.to_dict()}
 
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """The waveform itself, normalised where the checkpoint wants it."""
+        """Gives the waveform itself, normalised where the checkpoint wants it."""
         return Waveform(bool(getattr(self._feature_extractor, "do_normalize", False)))
 
     def length_rule(self) -> Callable[[int], int]:
-        """The convolutions' arithmetic."""
+        """Gives the convolutions' arithmetic."""
         return self._frames_of
 
     def load(self) -> None:
@@ -145,7 +145,7 @@ class HFEncoder(SpeechEncoder):
             watch_convolutions(self.net.encoder, self._real)
 
     def train(self, mode: bool = True) -> Self:
-        """Train or eval mode; batch norms keep their running statistics, which no batch changes."""
+        """Sets train or eval mode; batch norms keep their running statistics, which no batch changes."""
         super().train(mode)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm1d):
@@ -153,7 +153,7 @@ class HFEncoder(SpeechEncoder):
         return self
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, samples) to (N, T, hidden_size) and lengths.
+        """Encodes (N, 1, samples) to (N, T, hidden_size) and lengths.
 
         Raises:
             RuntimeError: If :meth:`load` has not been called.
@@ -163,7 +163,7 @@ class HFEncoder(SpeechEncoder):
         samples = lengths.clamp(min=self._frames_of.shortest)
         waveform = features[:, 0].to(next(self.net.parameters()).dtype)
         missing = self._frames_of.shortest - waveform.shape[1]
-        if missing > 0:  # a clip too short for one frame is silence-padded to one
+        if missing > 0:  # a clip too short for one frame is padded with silence to one
             waveform = nn.functional.pad(waveform, (0, missing))
         out_lengths = _each(self._frames_of, samples)
         with self._real_inside.of(_each(self._first_layer, samples)), self._real.of(out_lengths):
@@ -179,7 +179,7 @@ class HFEncoder(SpeechEncoder):
         return frames * frame_mask(out_lengths, frames.shape[1])[:, :, None], out_lengths
 
     def _hidden_frames(self, lengths: Tensor, size: int) -> Tensor | None:
-        """SpecAugment's (N, T) mask while the encoder trains, where the checkpoint has it."""
+        """Draws SpecAugment's (N, T) mask while the encoder trains, where the checkpoint has it."""
         config = self.config
         if not self.training or not getattr(config, "apply_spec_augment", True) or not config.mask_time_prob > 0:
             return None
@@ -188,5 +188,5 @@ class HFEncoder(SpeechEncoder):
 
 
 def _each(rule: Callable[[int], int], lengths: Tensor) -> Tensor:
-    """A length rule of every clip, (N,) to (N,)."""
+    """Applies a length rule to every clip, (N,) to (N,)."""
     return torch.tensor([rule(length) for length in lengths.tolist()], device=lengths.device)

@@ -13,10 +13,10 @@ from .speech_encoder import frame_mask
 
 
 class RealFrames:
-    """Which frames of the batch in hand are real; layers that would look beyond a clip's end ask it.
+    """Knows which frames of the current batch are real; layers that would look beyond a clip's end ask it.
 
     Attributes:
-        lengths: (N,) real frames of each clip while a batch is in hand, else None.
+        lengths: (N,) real frames of each clip while a batch is encoded, else None.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class RealFrames:
 
     @contextmanager
     def of(self, lengths: Tensor) -> Iterator[None]:
-        """Has a batch in hand while the context lasts."""
+        """Holds a batch's lengths while the context lasts."""
         self.lengths = lengths
         try:
             yield
@@ -32,21 +32,21 @@ class RealFrames:
             self.lengths = None
 
     def hide_padding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """A pre-hook for a convolution over (N, C, T): it sees zeros beyond a clip's end, as when the clip is alone."""
+        """Shows a convolution over (N, C, T) zeros beyond a clip's end, as when the clip is alone (a pre-hook)."""
         if self.lengths is None:
             return inputs
         return inputs[0] * frame_mask(self.lengths, inputs[0].shape[-1])[:, None], *inputs[1:]
 
 
 class RealGroupNorm(nn.GroupNorm):
-    """Group norm of (N, C, T) whose statistics are of each clip's real frames alone.
+    """Group norm of (N, C, T) with the statistics of each clip's real frames alone.
 
     ``torch.nn.GroupNorm`` takes them over the padding too, so that a clip beside a longer one comes out louder. Where
     all clips are as long as the batch the two are the same to the bit.
 
     Args:
-        norm: The layer whose place it takes; its weights are shared.
-        real: Tells the clips' lengths.
+        norm: The layer that it replaces; its weights are shared.
+        real: Knows the clips' lengths.
     """
 
     def __init__(self, norm: nn.GroupNorm, real: RealFrames) -> None:
@@ -55,7 +55,7 @@ class RealGroupNorm(nn.GroupNorm):
         self.real = real
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(N, C, T) to (N, C, T); what stands beyond a clip's end is of no meaning."""
+        """Maps (N, C, T) to (N, C, T); what stands beyond a clip's end means nothing."""
         lengths = self.real.lengths
         if lengths is None or bool((lengths >= hidden.shape[-1]).all()):
             return super().forward(hidden)
@@ -67,7 +67,7 @@ class RealGroupNorm(nn.GroupNorm):
         variance = ((grouped - mean).square() * mask).sum(dim=(2, 3), keepdim=True) / count
         normed = ((grouped - mean) * torch.rsqrt(variance + self.eps)).flatten(1, 2)
         scaled = normed * self.weight[:, None] + self.bias[:, None] if self.affine else normed
-        # As torch's own: in float32 under autocast, else in the type of what came in.
+        # Like torch's own: in float32 under autocast, else in the type of the input.
         return scaled if torch.is_autocast_enabled(hidden.device.type) else scaled.to(hidden.dtype)
 
 

@@ -15,7 +15,7 @@ from .weights_digest import weights_digest
 
 
 class SpeechEncoder(nn.Module, ABC):
-    """Features of a batch of clips to frames, each clip at its true length.
+    """Maps the features of a batch of clips to frames, each clip at its true length.
 
     Building one reads the configuration only; :meth:`load` reads the weights, so that data can be prepared (and
     ``--print_config`` answered) without them.
@@ -41,23 +41,23 @@ class SpeechEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def convention(self) -> str:
-        """How frames are taken of the checkpoint, in a word: what an adaptor must be told besides the weights."""
+        """Says in a word how frames are taken from the checkpoint: what an adaptor depends on besides the weights."""
 
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """Everything besides the weights that changes the frames, as JSON holds it."""
+        """Gives everything besides the weights that changes the frames, as JSON holds it."""
 
     @property
     def name(self) -> str:
-        """Kind, source and convention, for messages; another folder may hold the same weights, or this one others."""
+        """Gives kind, source and convention, for messages; weights may move to other folders, or change in this one."""
         return f"{self.kind}:{self.source}:{self.convention}"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of weights, their type and all settings: equal fingerprints give equal frames, whatever the name.
+        """Gives a SHA-256 of weights, their type and all settings: equal ones give equal frames, whatever the name.
 
-        Hashed anew at each call (0.2 s for 150 MB), because weights may have been loaded or trained meanwhile.
+        Hashed anew at each call (0.2 s for 150 MB), because weights may have been loaded or trained since.
 
         Raises:
             RuntimeError: If :meth:`load` has not been called.
@@ -67,7 +67,7 @@ class SpeechEncoder(nn.Module, ABC):
 
     @property
     def identity(self) -> str:
-        """What an adaptor is made for: convention and weights, the same whatever type these were loaded in.
+        """Names what an adaptor is made for: convention and weights, whatever type these were loaded in.
 
         Raises:
             RuntimeError: If :meth:`load` has not been called.
@@ -81,15 +81,15 @@ class SpeechEncoder(nn.Module, ABC):
 
     @abstractmethod
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """A picklable function without weights: waveform (samples,) to features (C, F)."""
+        """Gives a picklable function without weights from a waveform (samples,) to features (C, F)."""
 
     @abstractmethod
     def length_rule(self) -> Callable[[int], int]:
-        """A picklable function without weights: feature length F to the number of frames."""
+        """Gives a picklable function without weights from a feature length F to the number of frames."""
 
     @abstractmethod
     def load(self) -> None:
-        """Reads the pretrained weights. Doing it twice reads once."""
+        """Reads the pretrained weights; a second call does nothing."""
 
     @abstractmethod
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,14 +105,14 @@ class SpeechEncoder(nn.Module, ABC):
 
 
 def frame_mask(lengths: Tensor, size: int) -> Tensor:
-    """True at real frames: (N,) lengths to (N, size)."""
+    """Marks real frames: (N,) lengths to (N, size)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-#: What a configuration says of the file it came from and of training, not of the frames.
+#: What a configuration says of the file that it came from and of training, not of the frames.
 _NO_SETTINGS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def config_settings(config: Any) -> dict[str, Any]:
-    """A transformers configuration without what says where it came from: what differs from its defaults."""
+    """Gives what a transformers configuration sets besides its defaults, without where it came from."""
     return {key: value for key, value in config.to_diff_dict().items() if key not in _NO_SETTINGS}

@@ -1,4 +1,4 @@
-"""A name for weights: their content, not where they lie."""
+"""A name for weights by their content, not by where they are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def weights_digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
-    """SHA-256 of a module's floating weights in the order of its state: shapes, types and bytes.
+    """Gives the SHA-256 of a module's floating weights in the order of its state: shapes, types and bytes.
 
     Names are left out, because libraries rename parameters between versions.
 
@@ -27,5 +27,5 @@ def weights_digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a CPU tensor of any type, without a copy where it is contiguous."""
+    """Gives the bytes of a CPU tensor of any type, without a copy where it is contiguous."""
     return tensor.contiguous().flatten().view(torch.uint8).numpy().data

@@ -17,18 +17,18 @@ from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 
 @dataclass(frozen=True)
 class LogMel:
-    """Log-mel spectrogram as Whisper's own feature extractor computes it, of one clip.
+    """Computes the log-mel spectrogram of one clip, as Whisper's own feature extractor does.
 
     Attributes:
         feature_extractor: The checkpoint's feature extractor.
-        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; else the clip's own length, which is never cut.
+        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; else keep the clip's own length, uncut.
     """
 
     feature_extractor: WhisperFeatureExtractor
     padded: bool
 
     def __call__(self, waveform: Tensor) -> Tensor:
-        """Waveform (samples,) at 16 kHz to (mel, F)."""
+        """Maps a waveform (samples,) at 16 kHz to (mel, F)."""
         # The STFT reflects half a window at each end and needs that much signal.
         missing = self.feature_extractor.n_fft - waveform.shape[0]
         if missing > 0:
@@ -45,7 +45,7 @@ class LogMel:
 
 
 def _halved(length: int) -> int:
-    """Frames after Whisper's second convolution (kernel 3, stride 2, padding 1)."""
+    """Counts the frames after Whisper's second convolution (kernel 3, stride 2, padding 1)."""
     return (length + 1) // 2
 
 
@@ -80,20 +80,20 @@ class WhisperEncoder(SpeechEncoder):
 
     @property
     def convention(self) -> str:
-        """Whether clips are padded to 30 s."""
+        """Says whether clips are padded to 30 s."""
         return "padded" if self.padded else "true-length"
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The checkpoint's configuration and its feature extractor's."""
+        """Gives the checkpoint's configuration and its feature extractor's."""
         return {"config": config_settings(self.config), "features": self._feature_extractor.to_dict()}
 
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """Log-mel features."""
+        """Gives log-mel features."""
         return LogMel(self._feature_extractor, self.padded)
 
     def length_rule(self) -> Callable[[int], int]:
-        """Two mel frames (20 ms) to one."""
+        """Makes one of two mel frames (20 ms)."""
         return _halved
 
     def load(self) -> None:
@@ -104,7 +104,7 @@ class WhisperEncoder(SpeechEncoder):
             self.net = model.encoder
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, mel, F) to (N, ceil(F / 2), d_model) and lengths.
+        """Encodes (N, mel, F) to (N, ceil(F / 2), d_model) and lengths.
 
         Raises:
             RuntimeError: If :meth:`load` has not been called.
