@@ -50,7 +50,7 @@ class Probe:
 
 
 class ProbeSet:
-    """The probes of a run; each is read once.
+    """The probes of a run; each is read once for a model.
 
     Args:
         probes: By name.
@@ -60,14 +60,15 @@ class ProbeSet:
     def __init__(self, probes: Mapping[str, Probe], bad: BadExamples) -> None:
         self.probes = probes
         self.bad = bad
+        self._factory: LoaderFactory | None = None
         self._batches: dict[str, list[Batch]] = {}
 
     def batches(self, name: str, factory: Callable[[], LoaderFactory]) -> list[Batch]:
-        """Right-padded CPU batches of a probe, with answers.
+        """Gives the right-padded CPU batches of a probe, with answers.
 
         Args:
             name: Of the probe.
-            factory: Gives the maker of batches; only called at the first request.
+            factory: Gives the maker of batches for the model; another maker makes them anew.
 
         Raises:
             ValueError: If no probe has this name.
@@ -75,12 +76,11 @@ class ProbeSet:
         if name not in self.probes:
             allowed = ", ".join(self.probes) or "none"
             raise ValueError(f"probe {name!r} is not defined in data.probes (allowed: {allowed})")
+        maker = factory()
+        if maker is not self._factory:  # what is known was made for another model
+            self._factory, self._batches = maker, {}
         if name not in self._batches:
             probe = self.probes[name]
             chosen = probe.choose(read_sources(probe.source, self.bad))
-            self._batches[name] = factory().batches(chosen, probe.modality, probe.batch_size)
+            self._batches[name] = maker.batches(chosen, probe.modality, probe.batch_size)
         return self._batches[name]
-
-    def clear(self) -> None:
-        """Forget the batches: they were made for another model."""
-        self._batches.clear()

@@ -30,26 +30,47 @@ class Replay:
         if not 0 < self.ratio < 1:
             raise ValueError(f"replay.ratio: {self.ratio} (allowed: between 0 and 1, such as 0.05)")
 
-    def read(self, bad: BadExamples) -> list[Example]:
-        """The examples that can be read as text.
+
+class ReplayPool:
+    """The text that a run rehearses, read once; empty where nothing is replayed.
+
+    Args:
+        replay: What to rehearse, or None.
+        bad: Is told of examples that cannot be used.
+    """
+
+    def __init__(self, replay: Replay | None, bad: BadExamples) -> None:
+        self.ratio = replay.ratio if replay else 0.0
+        self._replay = replay
+        self._bad = bad
+        self._read: list[Example] | None = None
+
+    def examples(self) -> list[Example]:
+        """Gives the examples that can be read as text.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If the source has none.
         """
-        examples = [example for example in read_sources(self.source, bad) if example.has("text")]
-        if not examples:
-            raise ValueError(f"replay.source: {self.source} has no text")
-        return examples
+        if self._replay is None:
+            return []
+        if self._read is None:
+            source = self._replay.source
+            self._read = [example for example in read_sources(source, self._bad) if example.has("text")]
+            if not self._read:
+                raise ValueError(f"replay.source: {source} has no text")
+        return self._read
 
-    def announce(self, sampler: TokenBudgetSampler, kinds: Iterable[str], pool: int) -> dict[str, float]:
-        """Say how much text is replayed in an epoch, and return it as metrics.
+    def announce(self, sampler: TokenBudgetSampler, kinds: Iterable[str]) -> dict[str, float]:
+        """Says how much text is replayed in an epoch, and gives it as metrics: none where nothing is replayed.
 
         Args:
             sampler: Of training.
             kinds: Of the other rows.
-            pool: Number of examples that the replayed ones are drawn from.
         """
+        if self._replay is None:
+            return {}
         rows = sampler.rows(KIND)
         share = rows / (rows + sum(sampler.rows(kind) for kind in kinds))
+        pool = len(self.examples())
         rank_zero_info(f"replay: about {rows} examples an epoch ({share:.1%} of all), drawn from {pool}")
         return {"data/replay_examples": rows, "data/replay_share": share}

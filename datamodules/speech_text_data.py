@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -13,16 +11,15 @@ from torch import Tensor
 
 from .batches.augment import Augment
 from .batches.batch import Batch
-from .batches.feature_cache import FeatureCache
 from .batches.front_end import Encode, SpeechFrontEnd
 from .batches.loader_factory import LoaderFactory, LoaderOptions
 from .batches.loading import BatchLoader
 from .batches.pairs import matched
-from .batches.prompts import SPEECH_INSTRUCTION, ChatPrompt
-from .batches.rows import RowReader
+from .batches.prompts import SPEECH_INSTRUCTION
+from .connection import BatchSettings, ModelConnection, epoch_and_limit
 from .evaluation_sets import EvaluationSets
 from .probes import Probe, ProbeSet
-from .replay import Replay
+from .replay import Replay, ReplayPool
 from .sources.audio import MAX_SECONDS, read_waveform
 from .sources.bad_examples import BadExampleError, BadExamples, OnBadExample
 from .sources.example import Example, Modality
@@ -46,12 +43,8 @@ class SpeechTextData(L.LightningDataModule):
           init_args:
             train: spoken-facts/train
             val: spoken-facts/validation
-            test:
-              - spoken-facts/test
-              - class_path: HFDataset
-                init_args: {path: me/my-questions, split: test, columns: {audio: clip, answers: answer}}
+            test: [spoken-facts/test, {class_path: HFDataset, init_args: {path: me/my-questions, split: test}}]
             train_modalities: both
-            tokens_per_batch: 2048
             probes:
               indomain_text: {source: spoken-facts/train, modality: text, examples: 32}
               heldout_text: {source: spoken-facts/general, modality: text, examples: 32}
@@ -120,99 +113,79 @@ class SpeechTextData(L.LightningDataModule):
         if feature_cache and (speed_perturb or noise_snr_db):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
         self.train_modalities = train_modalities
-        self.options = LoaderOptions(tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch, seed, num_workers)
-        self.max_seconds = max_seconds
+        loaders = LoaderOptions(tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch, seed, num_workers)
         instructions = {"speech_instruction": speech_instruction, "text_instruction": text_instruction}
-        self.prompt_options: dict[str, Any] = {**instructions, "system": system, "template_options": template_options}
-        self.feature_cache = feature_cache
-        self.augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
+        prompts = {**instructions, "system": system, "template_options": template_options}
+        augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None
+        self.settings = BatchSettings(loaders, prompts, max_seconds, augment, feature_cache)
         self.bad = BadExamples(on_bad_example)
+        self.connection = ModelConnection(self.settings, self.bad, self._on_skip)
         self.probes = probes or {}
         self._probe_set = ProbeSet(self.probes, self.bad)
         self._sets = EvaluationSets(sets or {}, self.bad)
         self.splits = Splits({"train": train, "val": val, "test": test, "predict": predict}, self.bad, eval_limit)
-        self.replay = replay
-        self._replayed: list[Example] | None = None
-        self._front_end: SpeechFrontEnd | None = None
-        self._encode: Encode | None = None
-        self._told = False  # whether connect() was called by hand
-        self._factory: LoaderFactory | None = None
+        self._replay = ReplayPool(replay, self.bad)
         # Weak, so that a loader which nobody uses any more is freed at once, with its workers.
         self._train_loader: weakref.ref[BatchLoader] | None = None
 
     def connect(self, front_end: SpeechFrontEnd, encode: Encode | None = None) -> None:
-        """Tell the data of its model.
-
-        Args:
-            front_end: Tokenizer and feature extraction.
-            encode: The frozen encoder, for ``feature_cache``.
-        """
-        self._front_end, self._encode, self._told = front_end, encode, True
-        self._factory = None
-        self._probe_set.clear()
+        """Tells the data of its model: ``encode`` is the frozen encoder, for ``feature_cache``."""
+        self.connection.connect(front_end, encode)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the sources of a stage ("fit", "validate", "test", "predict"; None reads all).
+        """Reads the sources of a stage ("fit", "validate", "test", "predict"; None reads all).
 
         Raises:
             ValueError: If the source of the stage is not set.
         """
-        if not self._told:
-            self._front_end = None  # the trainer may have come with another model
+        self.connection.forget_trainer()
         self.splits.read_stage(stage)
         if stage in ("fit", None):
-            self._replay_examples()
+            self._replay.examples()
 
     def teardown(self, stage: str | None = None) -> None:
-        """End the workers of training."""
+        """Ends the workers of training."""
         loader = self._train_loader() if self._train_loader else None
         if stage in ("fit", None) and loader is not None:
             loader.close()
 
     def examples(self, split: str) -> list[Example]:
-        """Usable examples of "train", "val", "test" or "predict"; read once."""
+        """Gives the usable examples of "train", "val", "test" or "predict"; read once."""
         return self.splits.read(split)
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
+        """Gives shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
         examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
-        trainer = self.trainer
-        shuffle = not getattr(trainer, "overfit_batches", 0)
-        epoch, limit = 0, 1.0
-        if trainer is not None:
-            # A run that continues at the end of an epoch has processed it, and completes it only later.
-            progress: Any = trainer.fit_loop.epoch_progress.current
-            epoch = max(trainer.current_epoch, progress.processed)
-            limit = trainer.limit_train_batches
-        replay, ratio = self._replay_examples(), self.replay.ratio if self.replay else 0.0
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        epoch, limit = epoch_and_limit(self.trainer)
+        replay, ratio = self._replay.examples(), self._replay.ratio
         loader = self.factory(examples).train(examples, modalities, epoch, shuffle, replay, ratio, limit)
-        if self.replay:
-            self._log(self.replay.announce(loader.position.sampler, modalities, len(replay)))
+        self._log(self._replay.announce(loader.position.sampler, modalities))
         self._train_loader = weakref.ref(loader)
         return loader
 
     def val_dataloader(self) -> dict[str, BatchLoader]:
-        """Loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
+        """Gives loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
         return self._evaluation("val")
 
     def test_dataloader(self) -> dict[str, BatchLoader]:
-        """As ``val_dataloader``, of the test items."""
+        """Gives what ``val_dataloader`` does, of the test items."""
         return self._evaluation("test")
 
     def predict_dataloader(self) -> dict[str, BatchLoader]:
-        """Left-padded prompts of the items to predict, by modality."""
+        """Gives left-padded prompts of the items to predict, by modality."""
         return self._evaluation("predict", answers=False)
 
     def eval_pairs(self, split: str | None = None) -> list[Example]:
-        """Matched pairs of ``split``; default the test items while testing or without validation, else the latter."""
+        """Gives matched pairs of ``split``: by default of validation, or of test while testing or without it."""
         return matched(self.examples(split or self._eval_split()))[0]
 
     def prompt_loaders(self, split: str | None = None) -> dict[str, BatchLoader]:
-        """Left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
+        """Gives left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
         return self._evaluation(split or self._eval_split(), answers=False)
 
     def evaluation_set(self, name: str) -> list[Example]:
-        """Examples of one of ``sets``, a manifest or ``spoken-facts/SPLIT``; answers may be missing. Read once."""
+        """Gives the examples of one of ``sets``, a manifest or ``spoken-facts/SPLIT``; answers may be missing."""
         return self._sets.read(name)
 
     def loader(
@@ -223,27 +196,27 @@ class SpeechTextData(L.LightningDataModule):
         twins: bool = False,
         speech_instruction: str | None = None,
     ) -> BatchLoader:
-        """A loader of any examples in one modality (a hearing test with other clips); each on one rank only.
+        """Makes a loader of any examples in one modality (a hearing test with other clips); each on one rank only.
 
         With ``twins``, batches of speech hold the same questions as text (``batch.twin``). ``speech_instruction`` takes
         the place of the configured one.
         """
         factory = self.factory(examples if modality == "speech" else [])
         if speech_instruction is not None:
-            factory = factory.asking({**self.prompt_options, "speech_instruction": speech_instruction})
+            factory = factory.asking({**self.settings.prompts, "speech_instruction": speech_instruction})
         return factory.loader(examples, modality, answers, twins)
 
     def waveform(self, example: Example, sampling_rate: int) -> Tensor:
-        """An example's clip, (samples,), for a model of another kind (a recogniser)."""
-        return read_waveform(example, sampling_rate, self.max_seconds)
+        """Reads an example's clip, (samples,), for a model of another kind (a recogniser)."""
+        return read_waveform(example, sampling_rate, self.settings.max_seconds)
 
     def training_texts(self) -> BatchLoader:
-        """The training examples as text, each on one rank only: the text rows and text twins of training batches."""
+        """Gives training as text, each example on one rank only: the text rows and text twins of its batches."""
         known = [example for example in self.examples("train") if example.has("text")]
-        return self.loader([*known, *self._replay_examples()], "text")
+        return self.loader([*known, *self._replay.examples()], "text")
 
     def probe_batches(self, name: str) -> list[Batch]:
-        """Right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
+        """Gives right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
         return self._probe_set.batches(name, self.factory)
 
     @property
@@ -257,39 +230,14 @@ class SpeechTextData(L.LightningDataModule):
         return dict(self.bad.counts)
 
     def factory(self, cached: Sequence[Example] = ()) -> LoaderFactory:
-        """Maker of loaders for the connected model; the clips of ``cached`` are encoded into the feature cache, if any.
+        """Gives the maker of loaders for the model, once the clips of ``cached`` are in the feature cache, if any.
 
         Raises:
             ValueError: If no model is connected.
         """
-        if self._front_end is None:
-            if self.trainer is None:
-                raise ValueError("the data knows no model (allowed: data.connect(front_end), or a Trainer)")
-            module: Any = self.trainer.lightning_module
-            self.connect(module.front_end, module.encode_speech if self.feature_cache else None)
-            self._told = False
-        if self._factory is None:
-            self._factory = self._make_factory(self._front_end)  # type: ignore[arg-type]
-        self._factory.fill_cache(cached)
-        return self._factory
-
-    def _make_factory(self, front_end: SpeechFrontEnd) -> LoaderFactory:
-        # Tokenizers are used before the workers are forked; unless told, they warn of it in each.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        cache = FeatureCache(self.feature_cache, front_end.fingerprint, self._encode) if self.feature_cache else None
-        plain = RowReader(front_end, self.max_seconds, cache=cache)
-        options = self.options
-        if self.trainer is not None:
-            options = replace(options, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
-        reader = RowReader(front_end, self.max_seconds, self.augment) if self.augment else plain
-        prompt = ChatPrompt(front_end.tokenizer, **self.prompt_options)
-        barrier = self.trainer.strategy.barrier if self.trainer else None
-        return LoaderFactory(reader, plain, prompt, options, self.bad, self._on_skip, barrier)
-
-    def _replay_examples(self) -> list[Example]:
-        if self._replayed is None:
-            self._replayed = self.replay.read(self.bad) if self.replay else []
-        return self._replayed
+        factory = self.connection.factory(self.trainer)
+        factory.fill_cache(cached)
+        return factory
 
     def _evaluation(self, split: str, answers: bool = True) -> dict[str, BatchLoader]:
         return self.factory(self.examples(split)).evaluation(self.examples(split), answers)
@@ -299,12 +247,12 @@ class SpeechTextData(L.LightningDataModule):
         return "test" if testing or self.splits.sources["val"] is None else "val"
 
     def _on_skip(self, errors: list[BadExampleError]) -> None:
-        """Count what a worker left out, and log the count of this rank (rank zero's loggers write)."""
+        """Counts what a worker left out, and logs the count of this rank (rank zero's loggers write)."""
         for error in errors:
             self.bad.report(error)
         self._log({"data/skipped": float(self.bad.counts.total())})
 
     def _log(self, metrics: dict[str, float]) -> None:
-        if self.trainer is not None:
+        if self.trainer is not None and metrics:
             for logger in self.trainer.loggers:
                 logger.log_metrics(metrics, self.trainer.global_step)

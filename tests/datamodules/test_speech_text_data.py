@@ -264,7 +264,7 @@ def test_every_stage_under_a_trainer(make_manifest: ManifestMaker, front_end: En
     trainer.fit_loop.max_epochs = 3
     other = EnergyFrontEnd(front_end.tokenizer, feature_dim=9)
     trainer.fit(Module(other), datamodule=data)  # the same data under another model
-    assert data._front_end is other
+    assert data.connection.front_end is other
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -307,7 +307,7 @@ probes:
     assert isinstance(built.splits.sources["val"], Manifest)
     assert built.probes["indomain_text"].choose(built.examples("test"))[0].id.startswith("questions")
     assert isinstance(built.probes["speech"].source, LlamaOmniJSON)
-    assert built.augment.noise_snr_db == (5.0, 20.0)
+    assert built.settings.augment.noise_snr_db == (5.0, 20.0)
 
 
 @pytest.mark.parametrize("modality", ["text", "speech"])
