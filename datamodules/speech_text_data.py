@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .batches.augment import Augment
 from .batches.batch import Batch
+from .batches.batch_loader import BatchLoader
 from .batches.front_end import Encode, SpeechFrontEnd
 from .batches.loader_factory import LoaderFactory, LoaderOptions
-from .batches.loading import BatchLoader
 from .batches.pairs import matched
 from .batches.prompts import SPEECH_INSTRUCTION
 from .connection import BatchSettings, ModelConnection, epoch_and_limit

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from ..sources.bad_examples import BadExampleError
-from ..sources.example import Example
+from ..sources.example import Example, Modality
 
 IGNORE_INDEX = -100
 """Label of a position that is not supervised, as in transformers."""
@@ -67,7 +68,7 @@ class Batch:
     feature_lengths: Tensor
     transcripts: Tensor
     ids: list[str]
-    modality: list[str]
+    modality: list[Modality]
     examples: Examples
     encoded: bool = False
     twin: Batch | None = None
@@ -78,15 +79,18 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Give the same batch with its tensors on ``device``."""
-        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors().items()}
-        return replace(self, **moved, twin=self.twin.to(device, non_blocking) if self.twin else None)
+        """Gives the same batch with its tensors on ``device``."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """Give the same batch with its tensors in page-locked memory."""
-        pinned = {n: t.pin_memory() for n, t in self._tensors().items()}
-        return replace(self, **pinned, twin=self.twin.pin_memory() if self.twin else None)
+        """Gives the same batch with its tensors in page-locked memory."""
+        return self._changed(Tensor.pin_memory)
 
-    def _tensors(self) -> dict[str, Any]:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Gives a copy with every tensor changed, those of the text twin too."""
+        changed = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(changed, name, change(value))
+        changed.twin = self.twin._changed(change) if self.twin else None
+        return changed

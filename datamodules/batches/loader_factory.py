@@ -11,13 +11,14 @@ from ..replay import KIND
 from ..sources.bad_examples import BadExampleError, BadExamples
 from ..sources.example import Example, Modality
 from .batch import Batch
+from .batch_loader import BatchLoader
 from .collator import Collator
 from .lengths import LengthEstimator
-from .loading import BatchLoader, ViewDataset
 from .pairs import matched
 from .prompts import ChatPrompt
 from .rows import Row, RowReader, View
 from .token_budget_sampler import TokenBudgetSampler
+from .view_dataset import ViewDataset
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .tables import ArrowTable, FileTable, Table, nested
 from .text_files import TextFiles, text_files
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
 _FIELDS = ("id", "question", "answers", "target", "audio", "system", "seconds")
 _ALLOWED = (
@@ -202,7 +202,7 @@ def _opened_json(file: Path) -> None:
     json_document(file, "JSON")
 
 
-def _pick(splits: Any, split: str) -> Dataset:
+def _pick(splits: DatasetDict, split: str) -> Dataset:
     if split not in splits:
         raise ValueError(f"no split {split!r} among {', '.join(splits)}")
     return splits[split]

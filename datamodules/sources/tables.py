@@ -12,7 +12,7 @@ from .manifest import ClipFinder
 from .table_files import TableRow
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import ClassLabel, Dataset
 
 
 class Table(Protocol):
@@ -119,9 +119,9 @@ class ArrowTable:
         return TableAudio(clips, column, row.number)
 
 
-def nested(row: Mapping[str, Any], column: str) -> Any:
-    """Follow the dots of a column name; None where a level is missing."""
-    value: Any = row
+def nested(row: Mapping[str, Any], column: str) -> object:
+    """Follows the dots of a column name to a cell; None where a level is missing."""
+    value: object = row
     for key in [column] if column in row else column.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
@@ -134,7 +134,7 @@ def _named_clip(row: TableRow, column: str, finder: ClipFinder) -> Audio | None:
     return None if given is None else finder.find(given, row.location)
 
 
-def _class_name(kind: Any, value: int | None) -> str | None:
+def _class_name(kind: ClassLabel, value: int | None) -> str | None:
     return None if value is None or value < 0 else str(kind.int2str(value))
 
 

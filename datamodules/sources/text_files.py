@@ -13,7 +13,7 @@ from ...foundation.text_lines import OnBadLine, plain_name
 from .table_files import TABLE_SUFFIXES, TableRow, read_table
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder
+    from datasets import BuilderConfig, DatasetBuilder
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _FILE_NAME = "file_name"
@@ -91,7 +91,7 @@ def text_files(builder: DatasetBuilder, folder: Path) -> TextFiles | None:
     return TextFiles(files, getattr(config, "sep", None))
 
 
-def _usual(config: Any) -> bool:
+def _usual(config: BuilderConfig) -> bool:
     """Whether a folder's own description changes nothing about how its files are read."""
     usual = type(config)()
     names = {field.name for field in dataclasses.fields(config)} - _FREE_SETTINGS

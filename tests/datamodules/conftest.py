@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 RATE = 16000
 
@@ -21,7 +22,7 @@ RATE = 16000
 class EnergyFrontEnd:
     """Energy of 10 ms frames in place of a log-mel spectrogram; ten frames make one position (10 Hz)."""
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     sampling_rate: int = RATE
     feature_dim: int = 2
     positions_per_second: float = 10.0
@@ -38,7 +39,7 @@ class EnergyFrontEnd:
 
 
 @pytest.fixture
-def front_end(tiny_tokenizer: Any) -> EnergyFrontEnd:
+def front_end(tiny_tokenizer: PreTrainedTokenizerBase) -> EnergyFrontEnd:
     return EnergyFrontEnd(tiny_tokenizer)
 
 

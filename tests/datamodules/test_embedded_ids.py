@@ -12,8 +12,8 @@ import torch
 
 from textkeep.datamodules import AudioArray, ChatPrompt, Collator, Example, View
 from textkeep.datamodules.batches.lengths import LengthEstimator
-from textkeep.datamodules.batches.loading import Pick, Unread, ViewDataset
 from textkeep.datamodules.batches.rows import RowReader
+from textkeep.datamodules.batches.view_dataset import Pick, Unread, ViewDataset
 from textkeep.datamodules.sources.bad_examples import BadExampleError, BadExamples
 
 from .conftest import EnergyFrontEnd, tone

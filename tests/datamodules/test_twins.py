@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, SpeechTextData, View
+from textkeep.datamodules.batches.rows import Row
 from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
 
 from .conftest import EnergyFrontEnd, ManifestMaker, tone
@@ -116,3 +118,17 @@ def test_evaluation_has_twins_when_asked(make_manifest: ManifestMaker, front_end
     train = SpeechTextData(train=str(make_manifest(5, name="t")))
     train.connect(front_end)
     assert sorted(i for b in train.training_texts() for i in b.ids) == [f"t-{i}" for i in range(5)]
+
+
+def test_the_twin_moves_with_its_batch(front_end: EnergyFrontEnd) -> None:
+    rows = [Row(Example("a", "Who?", ("x",), "x", location="m:a"), "speech", torch.ones(2, 20), 2)]
+    batch = Collator(front_end, ChatPrompt(front_end.tokenizer), twins=True)(rows)
+    moved = batch.to("meta")
+    for kept, gone in ((batch, moved), (batch.twin, moved.twin)):
+        assert kept is not None
+        assert gone is not None
+        names = [name for name, value in vars(kept).items() if isinstance(value, Tensor)]
+        assert len(names) == 7
+        assert all(getattr(kept, name).device.type == "cpu" for name in names)
+        assert all(getattr(gone, name).device.type == "meta" for name in names)
+    assert moved.ids == ["a"]
