@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
-from ..inference.loading import load_speech_llm
+from ..inference.loading import load_run
 from .errors import speaking_as
 from .options import add_overwrite_option
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     from ..lightning_modules.saving.adaptor_file import save_adaptor
 
     with speaking_as("adaptor"):
-        model = load_speech_llm(args.run, "cpu")
+        model = load_run(args.run, "cpu").require_speech_llm()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
     size = args.out.stat().st_size / 2**20

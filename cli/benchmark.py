@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         model = load(arguments.model, arguments.device, arguments.dtype)
     tuning = getattr(model.speech_llm, "tuning", None)
     silent, tokenizer = torch.zeros(1, 1, dtype=torch.bool), model.front_end.tokenizer
-    end_id = ChatPrompt(tokenizer, **model.prompts).end_id if tokenizer.chat_template else None
+    end_id = ChatPrompt(tokenizer, **model.origin.prompts).end_id if tokenizer.chat_template else None
     greedy = greedily(model.llm, tokenizer, stop_ids(model.llm, tokenizer, end_id))
     with torch.no_grad(), greedy, nullcontext() if tuning is None else tuning.reading(silent):
         scores = run_benchmarks(

@@ -8,8 +8,7 @@ from typing import Any
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
-from ..inference.loading import load_speech_llm
-from ..inference.run_settings import PROMPT_OPTIONS, data_settings
+from ..inference.loading import load_run
 from .errors import speaking_as
 from .options import add_overwrite_option, finite
 from .reverting import add_revert_options, read_culprits
@@ -37,8 +36,9 @@ def main(argv: list[str]) -> int:
     if is_export(arguments.run):
         raise UserError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
     with speaking_as("export"):
-        model = load_speech_llm(arguments.run, "cpu")
-    settings = read_settings(find_checkpoint(arguments.run))
+        loaded = load_run(arguments.run, "cpu")
+    model = loaded.require_speech_llm()
+    settings = read_settings(find_checkpoint(loaded.origin.checkpoint or arguments.run))
     _edit(model, arguments, reverted)
     origin = {
         "llm": model.llm_source,
@@ -47,11 +47,8 @@ def main(argv: list[str]) -> int:
         "alpha": arguments.alpha,
         "reverted": reverted,
     }
-    config = data_settings(arguments.run)
-    prompts = {key: config[key] for key in (*PROMPT_OPTIONS, "max_seconds") if config.get(key) is not None}
-    asked = {key: value for key, value in prompts.items() if key in PROMPT_OPTIONS}
-    end_id = ChatPrompt(model.tokenizer, **asked).end_id
-    write_export(arguments.out, model, settings["model"], prompts, origin, end_id)
+    end_id = ChatPrompt(model.tokenizer, **loaded.origin.prompts).end_id
+    write_export(arguments.out, model, settings["model"], loaded.origin.data_options, origin, end_id)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file()) / 2**20
     print(f"{arguments.out}: step {settings['step']}, {size:.0f} MiB")
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 from ..foundation.errors import UserError
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
-from ..inference.loading import load_speech_llm
+from ..inference.loading import load_run
 from ..inference.run_settings import run_settings
 from .errors import speaking_as
 from .options import add_overwrite_option, finite, not_negative, positive
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     check_output("interpolate: -o", folder / FIGURES, arguments.overwrite)
     check_output("interpolate: --plot", arguments.plot, arguments.overwrite)
     with speaking_as("interpolate"):
-        model = load_speech_llm(arguments.run, arguments.device)
+        model = load_run(arguments.run, arguments.device).require_speech_llm()
     from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
     from ..lightning_modules.llm.edits import change_of
 

@@ -178,8 +178,7 @@ def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFi
 
 def _answers(examples: Sequence[Any], model: LoadedModel, arguments: argparse.Namespace) -> Iterator[Answer]:
     prompts = {key: getattr(arguments, key) for key in ("text_instruction", "system", "template_options")}
-    (batch,) = model.batches(examples, "text", len(examples), answers=False, prompts=prompts)
-    written = model.write(batch, arguments.max_new_tokens)
+    (written,) = model.write(examples, "text", arguments.max_new_tokens, len(examples), prompts)
     for example, text, ended in zip(examples, written.texts, written.ended, strict=True):
         yield Answer(example.id, example.question, text, ended)
 

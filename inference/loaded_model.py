@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
-from ..datamodules import Batch, Example, SpeechTextData
+from ..datamodules import Batch, Example
 from ..datamodules.sources.example import Modality
+from ..datamodules.sources.named import SourceName
 from ..foundation.errors import UserError
-from ..foundation.run_names import CHECKPOINTS
 from ..importance import DEFAULT_ESTIMATORS, Snapshot, probe
-from .questions import Sound, questions
-from .run_settings import PROMPT_OPTIONS
+from ..importance.progress import Progress, counted, silent
+from .batching import make_batches
+from .examples import read_examples
+from .origin import Origin
+from .questions import Sound, Sounds, Texts, questions
+from .text_llm import TextLLM
 
 if TYPE_CHECKING:
     from ..lightning_modules import SpeechLLM
     from ..lightning_modules.llm.generation import Written
-
-LONGEST_ANSWER = 32
-"""New tokens of a text LLM that comes with no setting of its own."""
 
 
 @dataclass
@@ -34,208 +35,222 @@ class LoadedModel:
     Made by :func:`textkeep.inference.load`.
 
     Attributes:
-        name: As the user gave it.
-        llm: The causal LM, in eval mode.
-        front_end: Tokenizer and features.
-        speech_llm: What listens around the LLM; None for a text LLM.
-        settings: Data settings of the run it came from.
-        checkpoint: File of the run that the weights came from.
+        model: The ``SpeechLLM`` of a run, or a text LLM; in eval mode.
+        origin: Its name, run, checkpoint and prompt settings.
     """
 
-    name: str
-    llm: Any
-    front_end: Any
-    speech_llm: SpeechLLM | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Path | None = None
+    model: SpeechLLM | TextLLM
+    origin: Origin
 
     @property
-    def run(self) -> Path | None:
-        """The run directory that the model came from."""
-        folder = self.checkpoint.parent if self.checkpoint else None
-        return folder.parent if folder is not None and folder.name == CHECKPOINTS else None
+    def llm(self) -> Any:
+        """The causal LM (a transformers model)."""
+        return self.model.llm
 
     @property
-    def prompts(self) -> dict[str, Any]:
-        """Prompt settings of the run it came from."""
-        return {key: self.settings[key] for key in PROMPT_OPTIONS if self.settings.get(key) is not None}
+    def front_end(self) -> Any:
+        """Tokenizer and features (``datamodules.SpeechFrontEnd``)."""
+        return self.model.front_end
 
-    def ask(
+    @property
+    def speech_llm(self) -> SpeechLLM | None:
+        """What listens around the LLM; None for a text LLM."""
+        return None if isinstance(self.model, TextLLM) else self.model
+
+    @overload
+    def ask(  # type: ignore[overload-overlap]  # one question is no list
         self,
-        text: str | Sequence[str] | None = None,
-        audio: Sound | Sequence[Sound] | None = None,
+        text: str | None = None,
+        audio: Sound | None = None,
         *,
         sampling_rate: int = 16000,
         max_new_tokens: int | None = None,
         batch_size: int = 8,
-    ) -> Any:
+    ) -> str: ...
+
+    @overload
+    def ask(
+        self,
+        text: str | Texts | None = None,
+        audio: Sounds | None = None,
+        *,
+        sampling_rate: int = 16000,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+    ) -> list[str]: ...
+
+    def ask(
+        self,
+        text: str | Texts | None = None,
+        audio: Sound | Sounds | None = None,
+        *,
+        sampling_rate: int = 16000,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+    ) -> str | list[str]:
         """Answers greedily, as the run's own prompts ask.
 
         Args:
-            text: A written question, or several. With ``audio``: what to do with the clips, in place of the run's own
-                instruction (one text).
-            audio: A spoken question, or several: the path of a sound file, or samples (n,) or (n, channels) in [-1, 1]
-                as an array or tensor.
-            sampling_rate: Of arrays and tensors, in Hz.
+            text: A written question, or a list of them. With ``audio``: what to do with the clips, in place of the
+                run's own instruction (one text).
+            audio: A spoken question, or a list of them: the path of a sound file, or samples (n,) or (n, channels) as
+                an array or tensor: floats in [-1, 1], or 16- or 32-bit integers.
+            sampling_rate: Of arrays and tensors, in Hz; a file says its own.
             max_new_tokens: Longest answer; default the model's own setting.
             batch_size: Questions at once.
 
         Returns:
-            One answer (str) to one question, a list of answers to several.
+            One answer (str) to one question, a list of answers to a list.
 
         Raises:
-            UserError: If nothing is asked, a clip cannot be used, or the model cannot listen.
+            UserError: If nothing is asked, or the model cannot listen.
+            BadExampleError: If a clip cannot be used.
         """
-        examples, modality, instruction, one = questions(text, audio, sampling_rate)
-        if modality == "speech":
-            self.check_listens()
-        prompts = self.prompts if instruction is None else {**self.prompts, "speech_instruction": instruction}
-        found: list[str] = []
-        for batch in self.batches(examples, modality, batch_size, answers=False, prompts=prompts):
-            found += self.write(batch, max_new_tokens).texts
-        return found[0] if one else found
+        asked = questions(text, audio, sampling_rate)
+        answers = self.write(asked.examples, asked.modality, max_new_tokens, batch_size, asked.instruction)
+        texts = [text for written in answers for text in written.texts]
+        return texts[0] if asked.alone else texts
 
-    def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
-        """Writes greedy answers to a left-padded prompt batch, and tells which of them ended."""
-        from ..lightning_modules.llm.generation import greedy_tokens
-
-        batch = batch.to(self.llm.device)
-        if self.speech_llm is not None:
-            return self.speech_llm.write(batch, max_new_tokens)
-        embeds = self.llm.get_input_embeddings()(batch.input_ids)
-        longest = max_new_tokens or LONGEST_ANSWER
-        tokenizer = self.front_end.tokenizer
-        return greedy_tokens(self.llm, tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
-
-    def losses(self, examples: Sequence[Example], modality: Modality = "text", batch_size: int = 8) -> np.ndarray:
-        """Takes the loss on the answer of each example.
+    def write(
+        self,
+        examples: Sequence[Example],
+        modality: Modality,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+        prompts: Mapping[str, Any] | None = None,
+    ) -> Iterator[Written]:
+        """Writes greedy answers batch by batch, in the order of the examples, and tells which of them ended.
 
         Args:
             examples: With questions in this modality.
             modality: ``text`` or ``speech``.
+            max_new_tokens: Longest answer; default the model's own setting.
+            batch_size: Questions at once.
+            prompts: Prompt settings that replace the run's.
+
+        Raises:
+            UserError: If the model cannot listen.
+        """
+        for batch in self._batches(examples, modality, batch_size, answers=False, prompts=prompts):
+            yield self.model.write(batch, max_new_tokens)
+
+    def losses(
+        self,
+        examples: Sequence[Example] | SourceName,
+        modality: Modality = "text",
+        *,
+        count: int | None = None,
+        batch_size: int = 8,
+    ) -> np.ndarray:
+        """Takes the loss on the target of each example.
+
+        Args:
+            examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
+            modality: How they are asked: ``text`` or ``speech``.
+            count: Only so many of them, as :func:`textkeep.inference.read_examples` chooses and orders them.
             batch_size: Examples at once.
 
         Returns:
             (N,) nats, the mean over an example's answer tokens.
 
         Raises:
-            UserError: If the model cannot listen.
+            UserError: If the model cannot listen, or the examples lack the modality.
         """
-        from ..lightning_modules.losses.answer_loss import answer_logits, cross_entropies
-
         means: list[float] = []
         with torch.inference_mode():
-            for made in self.batches(examples, modality, batch_size):
-                batch = made.to(self.llm.device)
-                if self.speech_llm is not None:
-                    sums, tokens = self.speech_llm.answer_losses(batch)
-                else:
-                    embeds = self.llm.get_input_embeddings()(batch.input_ids)
-                    sums, tokens = cross_entropies(answer_logits(self.llm, embeds, batch.attention_mask, batch.labels))
-                means += (sums / tokens).double().tolist()
+            for batch in self._batches(read_examples(examples, modality, count), modality, batch_size):
+                sums, tokens = self.model.answer_losses(batch)
+                means += (sums.double() / tokens).tolist()
         return np.array(means)
 
     def probe(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | SourceName,
         modality: Modality = "text",
         estimators: Sequence[str] = DEFAULT_ESTIMATORS,
+        *,
+        count: int | None = None,
         batch_size: int = 8,
+        progress: Progress = silent,
         **options: Any,
     ) -> Snapshot:
         """Measures the importance of the LLM's weights for the answers of examples.
 
+        Of a run it is what :class:`textkeep.callbacks.ImportanceTracker` measured at that step, on the same examples.
+
         Args:
-            examples: With questions in this modality.
-            modality: ``text`` or ``speech``.
+            examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
+            modality: How they are asked: ``text`` or ``speech``.
             estimators: What to measure.
+            count: Only so many of them, as a probe of the run chooses (``data.probes``).
             batch_size: Examples at once.
-            **options: See :class:`textkeep.importance.ProbeOptions`.
+            progress: Is told how many batches are done.
+            **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``step`` and ``name`` for the record.
 
         Raises:
-            UserError: If the model cannot listen, or no one matrix a layer is what such examples meet.
+            UserError: If the model cannot listen, the examples lack the modality, or there is no one matrix a layer
+                that they meet.
         """
-        inputs = [self.inputs(batch) for batch in self.batches(examples, modality, batch_size)]
         with self.measuring(modality):
-            return probe(self.llm, inputs, estimators, **options)
+            chosen = read_examples(examples, modality, count)
+            starts = counted(range(0, len(chosen), batch_size), "measuring", progress)
+            parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size) for start in starts)
+            known = {"step": self.origin.step or 0}
+            return probe(self.llm, chain.from_iterable(parts), estimators, **{**known, **options})
 
     def measuring(self, modality: Modality) -> AbstractContextManager[None]:
         """Puts in place the weights that questions of this modality meet, for a measurement of the bare LLM.
 
         Raises:
-            UserError: If there is no one matrix a layer that they meet: a gate opens on some positions only.
+            UserError: If the model cannot listen, or there is no one matrix a layer that they meet: a gate opens on
+                some positions only.
         """
+        if modality == "speech":
+            self.require_speech_llm()
         if self.speech_llm is None:
             return nullcontext()
         context = self.speech_llm.tuning.measuring(modality)
         if context is None:
             raise UserError(
-                f"{self.name}: its LoRA acts on some positions only, so {modality} meets no one matrix a layer; "
+                f"{self.origin.name}: its LoRA acts on some positions only, so {modality} meets no one matrix a layer; "
                 "allowed: text, or a run whose gate opens for whole turns (SpeechTurns)"
             )
         return context
 
-    def batches(
-        self,
-        examples: Sequence[Example],
-        modality: Modality,
-        batch_size: int = 8,
-        *,
-        answers: bool = True,
-        prompts: Mapping[str, Any] | None = None,
-    ) -> list[Batch]:
-        """Makes CPU batches of examples: with answers right padded, as prompts alone left padded.
+    def inputs(self, examples: Sequence[Example], modality: Modality, batch_size: int = 8) -> Iterator[dict[str, Any]]:
+        """Makes batches of what a causal LM takes: text as ids, speech as embeddings; with labels and ids.
 
         Raises:
             UserError: If the model cannot listen.
         """
-        if modality == "speech":
-            self.check_listens()
-        chosen = dict(self.prompts if prompts is None else prompts)
-        if self.settings.get("max_seconds") is not None:
-            chosen["max_seconds"] = self.settings["max_seconds"]
-        data = SpeechTextData(**chosen)
-        data.connect(self.front_end)
-        return data.factory([]).batches(examples, modality, batch_size, answers=answers)
+        for batch in self._batches(examples, modality, batch_size):
+            inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+            if self.speech_llm is not None and batch.features.shape[0]:
+                with torch.no_grad():
+                    inputs |= self.speech_llm.embed(batch)
+            yield {**inputs, "ids": batch.ids}
 
-    def inputs(self, batch: Batch) -> Mapping[str, Any]:
-        """Turns a batch into what a causal LM takes: text as ids, speech as embeddings; with labels and ids."""
-        batch = batch.to(next(self.llm.parameters()).device)
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
-        if self.speech_llm is not None and batch.features.shape[0]:
-            with torch.no_grad():
-                inputs |= self.speech_llm.embed(batch)
-        return {**inputs, "ids": batch.ids}
-
-    def merge(self) -> Any:
-        """Folds LoRA into the LLM's weights, in place; the names of its parameters are then the base model's.
-
-        Returns:
-            The LLM.
-
-        Raises:
-            UserError: If it cannot be folded in.
-        """
-        from ..lightning_modules.llm.lora_layers import merge_adapters
-
-        if self.speech_llm is not None and not self.speech_llm.tuning.mergeable:
-            raise UserError(
-                f"{self.name} has adapters that act on some positions only: there are no tuned weights to compare; "
-                "allowed: a run whose tuning can be merged"
-            )
-        merge_adapters(self.llm)
-        return self.llm
-
-    @property
-    def gated(self) -> bool:
-        """Whether its LoRA acts on speech only, so that text and speech meet different weights."""
-        return getattr(getattr(self.speech_llm, "tuning", None), "gate", None) is not None
-
-    def check_listens(self) -> None:
-        """Refuses speech where there are no ears.
+    def require_speech_llm(self) -> SpeechLLM:
+        """Gives what listens.
 
         Raises:
             UserError: If the model is a text LLM.
         """
         if self.speech_llm is None:
-            raise UserError(f"{self.name} cannot listen; allowed: text, or a TextKeep run")
+            raise UserError(f"{self.origin.name} cannot listen; allowed: text, or a TextKeep run")
+        return self.speech_llm
+
+    def _batches(
+        self,
+        examples: Sequence[Example],
+        modality: Modality,
+        batch_size: int,
+        answers: bool = True,
+        prompts: Mapping[str, Any] | None = None,
+    ) -> Iterator[Batch]:
+        """Makes batches on the model's device."""
+        if modality == "speech":
+            self.require_speech_llm()
+        options = {**self.origin.data_options, **(prompts or {})}
+        made = make_batches(self.front_end, options, examples, modality, batch_size, answers=answers)
+        return (batch.to(self.llm.device) for batch in made)

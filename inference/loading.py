@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,31 +14,56 @@ from ..foundation.errors import UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import CHECKPOINTS, CONFIG
 from .loaded_model import LoadedModel
+from .origin import Origin
 from .run_settings import data_settings
-from .text_front_end import TextFrontEnd
+from .text_llm import TextLLM
+
+if TYPE_CHECKING:
+    from ..lightning_modules import SpeechLLM
 
 RUNS = "a run directory, a checkpoint or an export"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Dtype = torch.dtype | str | None
 
 
-def load(source: str | Path, device: str | None = None, dtype: torch.dtype | str = "float32") -> LoadedModel:
+def load(source: str | Path, device: str | torch.device | None = None, dtype: Dtype = "float32") -> LoadedModel:
     """Loads a model in eval mode.
 
     Args:
         source: Run directory, ``.ckpt`` file, export, hub id, model folder or ``asset:NAME``.
-        device: Where to; ``None`` takes a GPU if there is one.
-        dtype: Of the weights; ``float32``, ``bfloat16`` or a torch type.
+        device: Where to; None takes a GPU if there is one.
+        dtype: Of the weights: ``float32``, ``bfloat16``, ``float16`` or a torch type; None keeps their own.
 
     Raises:
         UserError: If it cannot be loaded, with what would be.
     """
-    quieten()
-    kind = DTYPES[dtype] if isinstance(dtype, str) else dtype
-    where = _device(device)
     path = Path(source)
-    if comes_from_a_run(path):
-        return _from_run(path, where, kind)
-    return _text_llm(str(source), where, kind)
+    return load_run(path, device, dtype) if comes_from_a_run(path) else _text_llm(str(source), device, dtype)
+
+
+def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtype = None) -> LoadedModel:
+    """Loads a ``SpeechLLM`` in eval mode, with its run's settings.
+
+    Args:
+        source: Run directory, ``.ckpt`` file or export.
+        device: Where to; None takes a GPU if there is one.
+        dtype: Of the weights; None keeps their own.
+
+    Raises:
+        UserError: If it is none of these, a checkpoint is damaged, or there is no such device.
+    """
+    from ..lightning_modules.saving.checkpoints import find_checkpoint
+    from ..lightning_modules.saving.export_folder import is_export
+
+    quieten()
+    kind, where = _dtype(dtype), _device(device)
+    if not source.exists():
+        raise UserError(f"{source} does not exist; allowed: {RUNS}")
+    checkpoint = None if is_export(source) else find_checkpoint(source).resolve()
+    speech_llm = _speech_llm(checkpoint or source, source, where)
+    if kind is not None:
+        speech_llm.to(dtype=kind)
+    return LoadedModel(speech_llm, Origin(str(source), data_settings(source), checkpoint))
 
 
 def comes_from_a_run(path: Path) -> bool:
@@ -53,26 +78,14 @@ def comes_from_a_run(path: Path) -> bool:
     )
 
 
-def load_speech_llm(source: Path, device: str | None = None) -> Any:
-    """Loads the ``SpeechLLM`` of a run directory, a checkpoint or an export, in eval mode.
-
-    Args:
-        source: Which.
-        device: Where to; ``None`` takes a GPU if there is one.
-
-    Raises:
-        UserError: If the checkpoint is damaged, or there is no such device.
-    """
+def _speech_llm(file: Path, source: Path, device: torch.device) -> SpeechLLM:
+    """Loads a checkpoint or an export; errors speak of what the user named."""
     from safetensors import SafetensorError
 
     from ..lightning_modules import SpeechLLM
 
-    quieten()
-    where = _device(device)
-    if not source.exists():
-        raise UserError(f"{source} does not exist; allowed: {RUNS}")
     try:
-        return SpeechLLM.from_run(source, map_location=where).to(where)
+        return SpeechLLM.from_run(file, map_location=str(device)).to(device)
     except pickle.UnpicklingError as error:
         reason = "its checkpoint holds objects besides numbers, texts and tensors, and making them could run code"
         raise UserError(f"{source} cannot be loaded: {reason}; allowed: {RUNS} of `textkeep`") from error
@@ -87,33 +100,32 @@ def load_speech_llm(source: Path, device: str | None = None) -> Any:
         raise UserError(f"{source} cannot be loaded, a file in it is damaged: {reason}") from error
 
 
-def _device(device: str | None) -> str:
+def _device(device: str | torch.device | None) -> torch.device:
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {where}: {str(error).splitlines()[0]}") from error
-    return where
+        raise UserError(f"device {where}: {str(error).splitlines()[0]}") from error
+    return torch.device(where)
 
 
-def _from_run(path: Path, device: str, dtype: torch.dtype) -> LoadedModel:
-    from ..lightning_modules.saving.checkpoints import find_checkpoint
-    from ..lightning_modules.saving.export_folder import is_export
-
-    speech_llm = load_speech_llm(path, device).to(dtype=dtype)
-    checkpoint = None if is_export(path) else find_checkpoint(path).resolve()
-    settings = data_settings(path)
-    return LoadedModel(str(path), speech_llm.llm, speech_llm.front_end, speech_llm, settings, checkpoint)
+def _dtype(dtype: Dtype) -> torch.dtype | None:
+    if not isinstance(dtype, str):
+        return dtype
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r} does not fit; allowed: {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
-def _text_llm(name: str, device: str, dtype: torch.dtype) -> LoadedModel:
+def _text_llm(name: str, device: str | torch.device | None, dtype: Dtype) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ..lightning_modules.llm.vocabulary import check_vocabulary
 
-    source = resolve(name)
+    quieten()
+    kind, where, source = _dtype(dtype), _device(device), resolve(name)
     try:
-        llm: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        llm: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind or "auto")
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         allowed = f"a hub id, a model folder, asset:NAME, {RUNS}"
@@ -122,4 +134,4 @@ def _text_llm(name: str, device: str, dtype: torch.dtype) -> LoadedModel:
     check_vocabulary(llm, tokenizer, name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return LoadedModel(name, llm.to(device).eval(), TextFrontEnd(tokenizer, llm.get_input_embeddings().weight.shape[0]))
+    return LoadedModel(TextLLM(llm.to(where).eval(), tokenizer), Origin(name))

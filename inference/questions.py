@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,20 +15,28 @@ from ..foundation.json_lines import require_text
 
 Sound = str | Path | np.ndarray | torch.Tensor
 """The path of a sound file, or samples."""
+Sounds = list[Sound] | list[str] | list[Path] | list[np.ndarray] | list[torch.Tensor] | tuple[Sound, ...]
+Texts = list[str] | tuple[str, ...]
 
 
-def questions(
-    text: str | Sequence[str] | None, audio: Sound | Sequence[Sound] | None, sampling_rate: int
-) -> tuple[list[Example], Modality, str | None, bool]:
+class Asked(NamedTuple):
+    """What is asked, in a form that can be made into batches."""
+
+    examples: list[Example]
+    modality: Modality
+    alone: bool
+    """Whether it was one question, and no list."""
+    instruction: dict[str, str]
+    """The setting that an instruction about the clips replaces, if there is one."""
+
+
+def questions(text: str | Texts | None, audio: Sound | Sounds | None, sampling_rate: int) -> Asked:
     """Makes examples of what is asked.
 
     Args:
         text: One or several written questions; with ``audio`` the instruction about the clips.
         audio: One or several clips.
         sampling_rate: Of samples, in Hz.
-
-    Returns:
-        The examples, their modality, the instruction (or None), and whether one was asked and not a list.
 
     Raises:
         UserError: If nothing is asked, a text is empty, or a clip is not there.
@@ -37,12 +45,13 @@ def questions(
         if text is None:
             raise UserError("nothing was asked; allowed: text, audio, or audio with a text that says what to do")
         written = [text] if isinstance(text, str) else list(text)
-        return [_written(question, n) for n, question in enumerate(written)], "text", None, isinstance(text, str)
+        return Asked([_written(question, n) for n, question in enumerate(written)], "text", isinstance(text, str), {})
     if text is not None and not isinstance(text, str):
         raise UserError("ask: several texts with audio; allowed: one instruction for all clips")
-    one = isinstance(audio, str | Path | np.ndarray | torch.Tensor)
-    clips: list[Sound] = [audio] if one else list(audio)  # type: ignore[list-item, arg-type]
-    return [_spoken(clip, n, sampling_rate) for n, clip in enumerate(clips)], "speech", text, one
+    instruction = {} if text is None else {"speech_instruction": text}
+    if isinstance(audio, str | Path | np.ndarray | torch.Tensor):
+        return Asked([_spoken(audio, 0, sampling_rate)], "speech", True, instruction)
+    return Asked([_spoken(clip, n, sampling_rate) for n, clip in enumerate(audio)], "speech", False, instruction)
 
 
 def _written(question: str, number: int) -> Example:
@@ -58,9 +67,8 @@ def _spoken(clip: Sound, number: int, sampling_rate: int) -> Example:
         if not path.is_file():
             raise UserError(f"{path} does not exist or is no file; allowed: a sound file")
         return Example(f"audio-{number}", "", ("-",), "-", path, location=str(path))
-    samples = torch.as_tensor(clip)
-    if samples.dim() not in (1, 2) or not samples.numel() or not samples.is_floating_point():
-        raise UserError(
-            f"samples of shape {tuple(samples.shape)}, {samples.dtype}; allowed: (n,) or (n, channels) floats"
-        )
+    try:
+        samples = torch.as_tensor(clip).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"clip {number} is no sound ({error}); allowed: a path, or an array of samples") from error
     return Example(f"audio-{number}", "", ("-",), "-", AudioArray(samples, sampling_rate), location=f"clip {number}")

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ...foundation.files import write_json
+from ...inference.merging import merge
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
@@ -31,8 +32,8 @@ def main(argv: list[str]) -> int:
     tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
     batches = read_batches(tuned, arguments, modality="text")
     with speaking_as("importance"):
-        values = {name: p.detach() for name, p in base.merge().named_parameters()}
-        llm = tuned.merge()
+        values = {name: p.detach() for name, p in merge(base).named_parameters()}
+        llm = merge(tuned)
     with progress_bars() as progress:
         found = attribute(
             llm,

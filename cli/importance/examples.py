@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...foundation.errors import UserError
 from ..errors import speaking_as
 from ..options import positive
 
 if TYPE_CHECKING:
+    from ...datamodules import Example
     from ...datamodules.sources.example import Modality
     from ...inference import LoadedModel
 
@@ -49,18 +49,18 @@ def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) 
     parser.add_argument("--evaluate-examples", type=positive, help="how many (default: as many as are scored)")
 
 
-def read_batches(
+def chosen_examples(
     model: LoadedModel,
     arguments: argparse.Namespace,
     source: str | None = None,
     modality: Modality | None = None,
     skip: int = 0,
     count: int | None = None,
-) -> list[Mapping[str, Any]]:
-    """Gives batches for ``probe``: the examples with the smallest hashes of (seed, id), the same in every command.
+) -> list[Example]:
+    """Gives the examples with the smallest hashes of (seed, id), the same in every command.
 
     Args:
-        model: Whose tokenizer and encoder are used.
+        model: Has to listen if they are spoken.
         arguments: With the options of :func:`add_data_options`.
         source: Instead of ``--data``.
         modality: Instead of ``--modality``.
@@ -70,20 +70,31 @@ def read_batches(
     Raises:
         UserError: If no example is left, or the model cannot listen.
     """
-    from ...datamodules import Probe
-    from ...datamodules.sources.bad_examples import BadExamples
-    from ...datamodules.sources.named import read_sources
+    from ...inference import read_examples
 
-    source, count = source or arguments.data, count or arguments.examples
+    way: Modality = modality or arguments.modality
+    if way == "speech":
+        model.require_speech_llm()
+    count = count or arguments.examples
+    return read_examples(source or arguments.data, way, count, seed=arguments.seed, skip=skip)
+
+
+def read_batches(
+    model: LoadedModel, arguments: argparse.Namespace, modality: Modality | None = None
+) -> list[Mapping[str, Any]]:
+    """Gives the batches on which weights are scored.
+
+    Args:
+        model: Whose tokenizer and encoder are used.
+        arguments: With the options of :func:`add_data_options`.
+        modality: Instead of ``--modality``.
+
+    Raises:
+        UserError: If no example is left, or the model cannot listen.
+    """
     way: Modality = modality or arguments.modality
     with speaking_as("importance"):
-        if way == "speech":
-            model.check_listens()
-        choice = Probe(source, way, skip + count, arguments.seed, arguments.batch_size)
-        chosen = choice.choose(read_sources(source, BadExamples("raise")))[skip:]
-        if not chosen:
-            raise UserError(f"{source} has only {skip} examples with {way}; give --evaluate or fewer --examples")
-        return [model.inputs(batch) for batch in model.batches(chosen, way, arguments.batch_size)]
+        return list(model.inputs(chosen_examples(model, arguments, modality=way), way, arguments.batch_size))
 
 
 def evaluation_batches(
@@ -102,7 +113,10 @@ def evaluation_batches(
     """
     skip = arguments.examples if source in (None, arguments.data) else 0
     count = arguments.evaluate_examples or arguments.examples
-    return read_batches(model, arguments, source, modality, skip, count)
+    way: Modality = modality or arguments.modality
+    with speaking_as("importance"):
+        chosen = chosen_examples(model, arguments, source, way, skip, count)
+        return list(model.inputs(chosen, way, arguments.batch_size))
 
 
 def modalities(model: LoadedModel, source: str, measured: Modality) -> list[Modality]:
@@ -117,5 +131,7 @@ def modalities(model: LoadedModel, source: str, measured: Modality) -> list[Moda
     from ...datamodules.sources.named import read_sources
 
     examples = read_sources(source, BadExamples("raise"))
-    ways: list[Modality] = ["text"] if model.speech_llm is None else [measured] if model.gated else ["text", "speech"]
+    tuning = getattr(model.speech_llm, "tuning", None)
+    gated = getattr(tuning, "gate", None) is not None
+    ways: list[Modality] = ["text"] if tuning is None else [measured] if gated else ["text", "speech"]
     return [way for way in ways if any(example.has(way) for example in examples)]

@@ -10,7 +10,7 @@ from ...foundation.outputs import check_output
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, not_negative
 from ..output import add_output_options, print_json, progress_bars, say
-from .examples import add_data_options, loaded, read_batches
+from .examples import add_data_options, chosen_examples, loaded
 from .showing import print_snapshot, snapshot_summary
 
 
@@ -28,25 +28,25 @@ def main(argv: list[str]) -> int:
     if arguments.output.is_dir() and not is_snapshot(arguments.output):
         raise UserError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
     check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
-    from ...importance import probe
     from ...importance.estimators import ESTIMATORS, checked
-    from ...importance.progress import counted
 
     estimators = checked(arguments.estimators.split(","))
     model = loaded(arguments.model, arguments.device, arguments.dtype)
-    batches = read_batches(model, arguments)
-    with progress_bars() as progress, speaking_as("importance"), model.measuring(arguments.modality):
-        snapshot = probe(
-            model.llm,
-            counted(batches, "measuring", progress),
+    step = {} if arguments.step is None else {"step": arguments.step}
+    with progress_bars() as progress, speaking_as("importance"):
+        snapshot = model.probe(
+            chosen_examples(model, arguments),
+            arguments.modality,
             estimators,
-            step=arguments.step,
+            batch_size=arguments.batch_size,
+            progress=progress,
             name=arguments.name or Path(arguments.data).stem,
             include=tuple(arguments.include),
             top_fraction=arguments.top_fraction,
             keep_maps=tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
             vectors=arguments.vectors,
             self_test=arguments.self_test,
+            **step,
         )
     snapshot.save(arguments.output)
     if arguments.plot:
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="hold the scores against what they must obey (default: on)",
     )
-    parser.add_argument("--step", type=not_negative, default=0, help="optimizer step, for the record")
+    parser.add_argument("--step", type=not_negative, help="optimizer step, for the record (default: the checkpoint's)")
     parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
     add_output_options(parser, None)
     add_model_options(parser)

@@ -12,7 +12,6 @@ from typing import Any
 
 from ...foundation.files import write_json
 from ...foundation.outputs import check_output
-from ...foundation.run_names import step_of
 from ...inference import LoadedModel
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> int:
             seed=arguments.seed,
             progress=progress,
         )
-    record = {"step": _step(model), **described("verify", arguments, found)}
+    record = {"step": model.origin.step, **described("verify", arguments, found)}
     if output:
         write_json(record, output)
         say(f"written: {output}")
@@ -76,10 +75,10 @@ def main(argv: list[str]) -> int:
 
 def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
     """Where a run keeps its verifications; one file for each kind."""
-    if model.run is None:
+    if model.origin.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
-    return model.run / "importance" / "verification" / name
+    return model.origin.run / "importance" / "verification" / name
 
 
 def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:
@@ -91,12 +90,7 @@ def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Na
         kept = {"step": found["step"], **found["arguments"]}
     except (ValueError, KeyError, TypeError):
         return False
-    return kept == {"step": _step(model), **given_arguments(arguments)}
-
-
-def _step(model: LoadedModel) -> int | None:
-    """Optimizer step of the run's checkpoint, where its name says so."""
-    return step_of(model.checkpoint.name) if model.checkpoint else None
+    return kept == {"step": model.origin.step, **given_arguments(arguments)}
 
 
 def _print(found: Any) -> None:

@@ -123,7 +123,7 @@ def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.Ca
         (["{run}", "--audio", "{tmp}/long.wav"], "allowed: at most max_seconds = 30 s"),
         (["{run}", "--text", "  "], "--text is empty"),
         (["{run}", "--text", "caf\udce9"], "ask: --text: half a surrogate pair in 'caf\\udce9'"),
-        (["{run}", "--text", "a", "--device", "quantum"], "--device quantum: "),
+        (["{run}", "--text", "a", "--device", "quantum"], "device quantum: "),
         (["{tmp}/none", "--text", "a"], "none does not exist; allowed: a run directory, a checkpoint or an export"),
         (["{tmp}", "--text", "a"], "cannot be loaded (Unrecognized model"),
         (["{tmp}/bad.ckpt", "--text", "a"], "bad.ckpt is damaged (13 bytes: cut short or no checkpoint)"),

@@ -222,13 +222,14 @@ def test_a_lora_run_is_merged_and_its_adapters_are_found(
 
 def test_merging_leaves_the_answers_as_they_were(tiny_llm_dir: Path, lora_run: Path) -> None:
     from textkeep.inference import load
+    from textkeep.inference.merging import merge
 
     model = load(lora_run, "cpu")
     llm = model.llm
     ids = torch.arange(20)[None]
     with torch.no_grad():
         before = llm(input_ids=ids).logits
-        after = model.merge()(input_ids=ids).logits
+        after = merge(model)(input_ids=ids).logits
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     plain = load(tiny_llm_dir, "cpu").llm
     assert [n for n, _ in llm.named_parameters()] == [n for n, _ in plain.named_parameters()]
@@ -290,7 +291,7 @@ def test_a_full_device_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["show", "{llm}"], "no snapshot"),
         (["overlap", "{llm}", "{llm}", "{llm}"], "no snapshot"),
         (["attribute", "{llm}", "{llm}", "--data", "{data}", "--examples", "2"], "base and tuned model are equal"),
-        (["probe", "{llm}", "--data", "{data}", "-o", "out", "--device", "warp9"], "--device warp9"),
+        (["probe", "{llm}", "--data", "{data}", "-o", "out", "--device", "warp9"], "device warp9"),
     ],
 )
 def test_refusals_are_one_line(

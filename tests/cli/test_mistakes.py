@@ -36,7 +36,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "ask, no audio": ("ask run --audio note.txt", "note.txt cannot be decoded"),
     "ask, no such clip": ("ask run --audio nope.wav", "nope.wav does not exist or is no file; allowed: a sound file"),
     "ask, silence of no length": ("ask run --audio zero.wav", "it has no samples"),
-    "ask, no such device": ("ask run --text hi --device warp9", "--device warp9"),
+    "ask, no such device": ("ask run --text hi --device warp9", "device warp9"),
     "ask, negative length": ("ask run --text hi --max-new-tokens -1", "must be a whole number of at least 1, got '-1'"),
     "export, not a number": ("export run -o new --alpha nan", "argument --alpha: must be a number, got 'nan'"),
     "export, below a file": ("export run -o note.txt/x", "note.txt is a file; allowed: a folder below a folder"),

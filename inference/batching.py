@@ -1,0 +1,38 @@
+"""Examples made into batches, as the run of a model made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..datamodules import Batch, Example, SpeechFrontEnd, SpeechTextData
+from ..datamodules.sources.example import Modality
+
+
+def make_batches(
+    front_end: SpeechFrontEnd,
+    options: Mapping[str, Any],
+    examples: Sequence[Example],
+    modality: Modality,
+    batch_size: int,
+    *,
+    answers: bool = True,
+) -> Iterator[Batch]:
+    """Makes CPU batches of examples in their order; clips are read when a batch is.
+
+    Args:
+        front_end: Of the model.
+        options: Of the data module: prompts, and the longest clip.
+        examples: With questions in this modality.
+        modality: ``text`` or ``speech``.
+        batch_size: Rows of a batch.
+        answers: With answers, right padded; else prompts alone, left padded.
+
+    Raises:
+        BadExampleError: If a clip cannot be read.
+    """
+    data = SpeechTextData(**options)
+    data.connect(front_end)
+    factory = data.factory([])
+    for start in range(0, len(examples), batch_size):
+        yield from factory.batches(examples[start : start + batch_size], modality, batch_size, answers=answers)

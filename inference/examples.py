@@ -1,0 +1,53 @@
+"""Examples to score: those that a caller has, or those of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..datamodules import Example, Probe, Source
+from ..datamodules.sources.bad_examples import BadExamples
+from ..datamodules.sources.example import Modality
+from ..datamodules.sources.named import SourceName, read_sources
+from ..foundation.errors import UserError
+
+
+def read_examples(
+    examples: Sequence[Example] | SourceName,
+    modality: Modality = "text",
+    count: int | None = None,
+    *,
+    seed: int = 0,
+    skip: int = 0,
+) -> list[Example]:
+    """Gives the examples that have a modality.
+
+    Args:
+        examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT``, a .txt file, or a source.
+        modality: ``text`` or ``speech``.
+        count: Only so many, chosen by hash as the probes of a run are (``data.probes``); all of them in their order
+            if None.
+        seed: Of the choice.
+        skip: Leaves out the first so many of the choice: others than those of a choice of that size.
+
+    Raises:
+        UserError: If no example is left, or a given one lacks the modality.
+        BadExampleError: If a source holds one that cannot be used.
+    """
+    given = not isinstance(examples, str | Path | Source)
+    name = "the examples" if given else str(getattr(examples, "name", examples))
+    found = list(examples) if given else read_sources(examples, BadExamples("raise"))  # type: ignore[arg-type]
+    having = [example for example in found if example.has(modality)]
+    if given and len(having) < len(found):
+        lacking = next(example.id for example in found if not example.has(modality))
+        raise UserError(f"example {lacking!r} has no {modality}; allowed: examples that have it")
+    if not having:
+        raise UserError(f"{name}: none of {len(found)} has {modality}")
+    if count is None:
+        return having[skip:]
+    chosen = Probe(name, modality, skip + count, seed).choose(having)[skip:]
+    if not chosen:
+        raise UserError(
+            f"{name} has only {len(having)} examples with {modality}; allowed: others to evaluate on, or fewer"
+        )
+    return chosen

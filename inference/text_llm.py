@@ -1,0 +1,76 @@
+"""A causal LM that cannot hear, in the shape in which a speech LLM is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..datamodules import Batch
+    from ..lightning_modules.llm.generation import Written
+
+LONGEST_ANSWER = 32
+"""New tokens of a text LLM, which comes with no setting of its own."""
+
+
+@dataclass(frozen=True)
+class TextFrontEnd:
+    """Tokenizer of a text LLM in the shape of a speech front end (``datamodules.SpeechFrontEnd``).
+
+    Attributes:
+        tokenizer: Of the LLM.
+        vocabulary: Rows of its embedding matrix.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: int | None = None
+    sampling_rate: int = 16000
+    feature_dim: int = 1
+    positions_per_second: float = 12.5
+    fingerprint: str = "text"
+    text_twins: bool = False
+
+    def extract(self, waveform: Tensor) -> Tensor:
+        """Gives one frame of nothing; no speech comes here."""
+        return torch.zeros(1, 1)
+
+    def num_positions(self, feature_length: int) -> int:
+        """Gives one position."""
+        return 1
+
+
+class TextLLM:
+    """Answers and losses of a causal LM, by the names that they have in ``SpeechLLM``.
+
+    Args:
+        llm: In eval mode.
+        tokenizer: Its tokenizer, with a pad token.
+
+    Attributes:
+        llm: As given.
+        front_end: What the data needs of it.
+    """
+
+    def __init__(self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.llm: Any = llm
+        self.front_end: Any = TextFrontEnd(tokenizer, self.llm.get_input_embeddings().weight.shape[0])
+
+    def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
+        """Writes greedy answers to a left-padded prompt batch, and tells which of them ended."""
+        from ..lightning_modules.llm.generation import greedy_tokens
+
+        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        longest = max_new_tokens or LONGEST_ANSWER
+        return greedy_tokens(self.llm, self.front_end.tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
+
+    def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        from ..lightning_modules.losses.answer_loss import answer_logits, cross_entropies
+
+        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        return cross_entropies(answer_logits(self.llm, embeds, batch.attention_mask, batch.labels))
