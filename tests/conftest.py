@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks of pytest
+from .support.measured_runs import measured_run, talkative_llm_dir  # noqa: F401 - fixtures
 from .support.tiny_runs import plan, textkeep, tiny_config, tiny_manifest, tiny_settings  # noqa: F401 - fixtures
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
