@@ -59,7 +59,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     import torch
 
     from ..lightning_modules.llm.edits import change_of
-    from ..lightning_modules.llm.lora_layers import merge_adapters
+    from ..lightning_modules.llm.lora_layers import merge_lora
 
     if arguments.without_inserted:
         model.tuning.remove_inserted(model.llm)
@@ -67,7 +67,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
         change_of(model).apply(arguments.alpha, reverted)
     elif model.tuning.mergeable:
         model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the type asked for
-        merge_adapters(model.llm)
+        merge_lora(model.llm)
     model.llm.to(getattr(torch, arguments.dtype))
 
 

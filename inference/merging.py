@@ -17,12 +17,12 @@ def merge(model: LoadedModel) -> Any:
     Raises:
         UserError: If its adapters act on some positions only: no matrix is the tuned one.
     """
-    from ..lightning_modules.llm.lora_layers import merge_adapters
+    from ..lightning_modules.llm.lora_layers import merge_lora
 
     if model.speech_llm is not None and not model.speech_llm.tuning.mergeable:
         raise UserError(
             f"{model.origin.name} has adapters that act on some positions only: there are no tuned weights to "
             "compare; allowed: a run whose tuning can be merged"
         )
-    merge_adapters(model.llm)
+    merge_lora(model.llm)
     return model.llm

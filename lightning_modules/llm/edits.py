@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import nn
 
-from .lora_layers import adapter_layers, merge_adapters
+from .lora_layers import lora_layers, merge_lora
 
 if TYPE_CHECKING:
     from ..speech_llm import SpeechLLM
@@ -33,11 +33,11 @@ class Change(Protocol):
         """
 
 
-class WeightChange:
+class DenseChange:
     """The change of plain weights (WiSE-FT, arXiv 2109.01903, eq. 1; LM-Cocktail, arXiv 2311.13534).
 
     Args:
-        llm: The tuned LLM, without adapters; its weights are set by :meth:`apply`.
+        llm: The tuned LLM, without LoRA layers; its weights are set by :meth:`apply`.
         base: The untouched one.
 
     Raises:
@@ -71,15 +71,15 @@ class WeightChange:
             parameter.copy_(torch.lerp(self._base[name], self._tuned[name], share))
 
 
-class AdapterChange:
-    """The change of adapters that cannot be merged (a gated one acts on some positions only): their scale.
+class LoRAChange:
+    """The change of LoRA that cannot be merged (a gated one acts on some positions only): its scale.
 
     Args:
-        llm: The LLM with its adapters.
+        llm: The LLM with its LoRA layers.
     """
 
     def __init__(self, llm: nn.Module) -> None:
-        self._layers = {f"{name}.weight": layer for name, layer in adapter_layers(llm).items()}
+        self._layers = {f"{name}.weight": layer for name, layer in lora_layers(llm).items()}
         self._scales = {name: dict(layer.scaling) for name, layer in self._layers.items()}
 
     @property
@@ -105,11 +105,11 @@ def change_of(model: SpeechLLM) -> Change:
         model: With its weights loaded.
     """
     if not model.tuning.mergeable:
-        return AdapterChange(model.llm)
+        return LoRAChange(model.llm)
     base = model.tuning.grow(model.reference.copy())  # in the type in which training began
     model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))
-    merge_adapters(model.llm)
-    return WeightChange(model.llm, base)
+    merge_lora(model.llm)
+    return DenseChange(model.llm, base)
 
 
 def _check(reverted: Collection[str], names: Collection[str]) -> None:

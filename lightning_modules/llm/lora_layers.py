@@ -1,4 +1,4 @@
-"""Low-rank adapters (peft) inside an LLM: finding them, folding them into the weights, turning them down."""
+"""LoRA layers (peft) inside an LLM: finding them, folding them into the weights."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 
-def adapter_layers(llm: nn.Module) -> dict[str, Any]:
-    """Name of each adapted module, as the untouched LLM has it, -> peft's layer around it."""
+def lora_layers(llm: nn.Module) -> dict[str, Any]:
+    """Gives the name of each module with LoRA, as the untouched LLM has it, -> peft's layer around it."""
     return {name: module for name, module in llm.named_modules() if isinstance(module, BaseTunerLayer)}
 
 
 @torch.no_grad()
-def merge_adapters(llm: nn.Module) -> int:
-    """Folds all adapters into the weights they adapt and takes them out, in place.
+def merge_lora(llm: nn.Module) -> int:
+    """Folds all LoRA layers into the weights that they change and takes them out, in place.
 
     Args:
-        llm: A causal LM into whose modules peft has put adapters; it keeps its class and becomes a plain one.
+        llm: A causal LM into whose modules peft has put LoRA; it keeps its class and becomes a plain one.
 
     Returns:
-        How many modules were adapted.
+        How many modules had LoRA.
 
     Raises:
-        ValueError: If an adapter gives values that are not finite.
+        ValueError: If a merged weight is not finite.
     """
-    layers = adapter_layers(llm)
+    layers = lora_layers(llm)
     for name, layer in layers.items():
         layer.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")
         setattr(llm.get_submodule(parent), child, layer.get_base_layer())
-    vars(llm).pop("peft_config", None)  # peft's mark of a model with adapters
+    vars(llm).pop("peft_config", None)  # peft's mark of a model with LoRA
     return len(layers)
 
 
-def without_adapters(llm: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict of the LLM that the adapters were put into."""
-    layers = adapter_layers(llm)
+def without_lora(llm: nn.Module) -> dict[str, torch.Tensor]:
+    """Gives the state dict of the LLM that LoRA was put into."""
+    layers = lora_layers(llm)
     own = {f"{name}." for name in layers}
     found = {}
     for name, tensor in llm.state_dict().items():

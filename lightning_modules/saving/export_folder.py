@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from ...foundation.files import follow_umask, replacing_folder
 from ..llm.generation import stop_ids
-from ..llm.lora_layers import adapter_layers, without_adapters
+from ..llm.lora_layers import lora_layers, without_lora
 from .adaptor_file import save_adaptor
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FORMAT = "textkeep-export-1"
 MANIFEST = "textkeep.json"
 ADAPTOR = Path("speech", "adaptor.safetensors")
 ENCODER = Path("speech", "encoder.safetensors")
-ADAPTER = "adapter"
+LORA = "adapter"  # as peft calls it
 PREFIX = "base_model.model."  # of the names in peft's files
 SHARD = "5GB"
 
@@ -50,7 +50,7 @@ def is_export(path: str | Path) -> bool:
 
 def is_plain(folder: str | Path) -> bool:
     """Whether LLM and adaptor are all that an export holds: no adapters, no encoder of its own."""
-    return not Path(folder, ADAPTER).exists() and not Path(folder, ENCODER).exists()
+    return not Path(folder, LORA).exists() and not Path(folder, ENCODER).exists()
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -105,14 +105,14 @@ def write_export(
         ValueError: If the adapters cannot be written as one.
     """
     check_target(folder)
-    if any(len(layer.scaling) > 1 for layer in adapter_layers(model.llm).values()):
+    if any(len(layer.scaling) > 1 for layer in lora_layers(model.llm).values()):
         raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
     with replacing_folder(folder) as temporary:
         _write_parts(temporary, model)
         _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
         follow_umask(temporary)
         kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
-        adapted = bool(adapter_layers(model.llm))
+        adapted = bool(lora_layers(model.llm))
         manifest = {
             "format": FORMAT,
             "model": {**kept, "tuning": settings["tuning"] if adapted else None},
@@ -126,12 +126,12 @@ def write_export(
 def _write_parts(folder: Path, model: SpeechLLM) -> None:
     llm: Any = model.llm
     (folder / ADAPTOR.parent).mkdir()
-    if adapter_layers(llm):
+    if lora_layers(llm):
         save = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
-        (folder / ADAPTER).mkdir()
-        save_file(save, folder / ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
-        next(iter(llm.peft_config.values())).save_pretrained(folder / ADAPTER)
-        state = without_adapters(llm)
+        (folder / LORA).mkdir()
+        save_file(save, folder / LORA / "adapter_model.safetensors", metadata={"format": "pt"})
+        next(iter(llm.peft_config.values())).save_pretrained(folder / LORA)
+        state = without_lora(llm)
         llm.save_pretrained(folder, state_dict=state, max_shard_size=SHARD)
     else:
         llm.save_pretrained(folder, max_shard_size=SHARD)
@@ -170,7 +170,7 @@ def load_export(kind: type[Model], folder: Path) -> Model:
     model.configure_model()
     if (folder / ENCODER).is_file():
         model.encoder.load_state_dict(load_file(folder / ENCODER))
-    if (folder / ADAPTER).is_dir():
-        weights = load_file(folder / ADAPTER / "adapter_model.safetensors")
+    if (folder / LORA).is_dir():
+        weights = load_file(folder / LORA / "adapter_model.safetensors")
         set_peft_model_state_dict(model.llm, {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})
     return cast(Model, model)

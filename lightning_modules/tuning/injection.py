@@ -13,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ...foundation.decoder import decoder_layers
-from ..llm.lora_layers import adapter_layers
+from ..llm.lora_layers import lora_layers
 
 TRAINED = "default"
 """peft's name of the A and B that learn."""
@@ -51,7 +51,7 @@ def inject(llm: nn.Module, config: LoraConfig) -> None:
     """
     wanted = set(config.target_modules or ())
     inject_adapter_in_model(config, llm, TRAINED)
-    if (found := set(adapter_layers(llm))) != wanted:
+    if (found := set(lora_layers(llm))) != wanted:
         raise RuntimeError(f"LoRA: peft wrapped {len(found)} layers of {len(wanted)}: {sorted(found ^ wanted)[:3]}")
 
 
@@ -80,7 +80,7 @@ def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
 @contextmanager
 def switched_off(llm: nn.Module) -> Iterator[None]:
     """Switches LoRA off while the context lasts: bit for bit the LLM that it was put into."""
-    layers = adapter_layers(llm).values()
+    layers = lora_layers(llm).values()
     before = [layer._disable_adapters for layer in layers]
     switch(layers, off=True)
     try:

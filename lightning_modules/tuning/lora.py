@@ -10,7 +10,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
-from ..llm.lora_layers import adapter_layers
+from ..llm.lora_layers import lora_layers
 from .injection import inject, linears, reshape, switched_off
 from .layer_ranks import LayerRanks
 from .lora_starts import AdapterStart, initial_parameters
@@ -95,7 +95,7 @@ class LoRA(Tuning):
         adaptor.requires_grad_(True)
         config = self.peft_config(llm)
         inject(llm, config)
-        layers = adapter_layers(llm)
+        layers = lora_layers(llm)
         if self.lora_start is not None:
             self.lora_start.install(layers.values(), config)
         reshape(layers, self._ranks(llm))
@@ -125,7 +125,7 @@ class LoRA(Tuning):
             self._missing = error
             return {}
         owners = {id(module): rank for block, rank in zip(blocks, ranks, strict=True) for module in block.modules()}
-        return {name: owners[id(layer)] for name, layer in adapter_layers(llm).items()}
+        return {name: owners[id(layer)] for name, layer in lora_layers(llm).items()}
 
     def initialize(self, model: SpeechLLM) -> list[Tensor]:
         """Gives A and B the values of their start.
@@ -140,7 +140,7 @@ class LoRA(Tuning):
         self._begun = True
         if self.lora_start is None:
             return []
-        self.lora_start.initialize(model, adapter_layers(model.llm))
+        self.lora_start.initialize(model, lora_layers(model.llm))
         return [*trainable(model.llm), *self.frozen_to_save(model.llm)]
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
@@ -172,11 +172,11 @@ class LoRA(Tuning):
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
         """Gives the frozen A0 and B0 of a start that is a part of the weight."""
-        return [tensor for layer in adapter_layers(llm).values() for tensor in initial_parameters(layer)]
+        return [tensor for layer in lora_layers(llm).values() for tensor in initial_parameters(layer)]
 
     def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Gives A and B the ranks that they have in a checkpoint."""
-        layers = adapter_layers(llm)
+        layers = lora_layers(llm)
         found = {name: state.get(f"{name}.lora_A.default.weight") for name in layers}
         reshape(layers, {name: len(tensor) for name, tensor in found.items() if tensor is not None})
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...importance.subspace import top_subspace
-from ..llm.lora_layers import adapter_layers
+from ..llm.lora_layers import lora_layers
 from ..precision import at_least_float32
 from .injection import TRAINED
 from .layer_ranks import LayerRanks
@@ -84,7 +84,7 @@ class OPLoRA(LoRA):
             ValueError: If a matrix has no more than ``k`` directions.
         """
         super().prepare(llm, encoder, adaptor)
-        for name, layer in adapter_layers(llm).items():
+        for name, layer in lora_layers(llm).items():
             directions = min(layer.in_features, layer.out_features)
             if self.k >= directions:
                 raise ValueError(f"OPLoRA: k is {self.k}, but {name} has only {directions} directions")
@@ -97,19 +97,19 @@ class OPLoRA(LoRA):
         if self._begun:
             return []
         super().initialize(model)
-        for layer in adapter_layers(model.llm).values():
+        for layer in lora_layers(model.llm).values():
             left, right = top_subspace(layer.get_base_layer().weight.detach(), self.k)
             layer.protected_left.copy_(left)
             layer.protected_right.copy_(right)
             _project(layer, [p.data for p in _pair(layer)])
         return [
-            *(p for layer in adapter_layers(model.llm).values() for p in _pair(layer)),
+            *(p for layer in lora_layers(model.llm).values() for p in _pair(layer)),
             *self.frozen_to_save(model.llm),
         ]
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
         """Adds the protected directions."""
-        layers = adapter_layers(llm).values()
+        layers = lora_layers(llm).values()
         return [
             *super().frozen_to_save(llm),
             *(b for layer in layers for b in (layer.protected_left, layer.protected_right)),
@@ -117,14 +117,14 @@ class OPLoRA(LoRA):
 
     def edit_gradients(self, llm: nn.Module) -> None:
         """Takes the protected directions out of the gradients of A and B."""
-        for layer in adapter_layers(llm).values():
+        for layer in lora_layers(llm).values():
             gradients = [parameter.grad for parameter in _pair(layer)]
             if all(gradient is not None for gradient in gradients):
                 _project(layer, gradients)  # type: ignore[arg-type]
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Projects A and B after each step: an optimizer that scales single entries leaves the complement."""
-        layers = list(adapter_layers(llm).values())
+        layers = list(lora_layers(llm).values())
 
         def project(*_: Any) -> None:
             for layer in layers:

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from tests.support.speech_batches import make_batch
 from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.llm.edits import AdapterChange, change_of
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.edits import LoRAChange, change_of
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.losses.answer_loss import answer_logits, cross_entropies
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -63,7 +63,7 @@ def test_merged_weights_compute_what_the_adapters_did(
 def test_half_of_the_way_is_half_of_the_update(tiny_settings: dict[str, Any], tmp_path: Path) -> None:
     run = fit("lora", tiny_settings, tmp_path)
     scaled, mixed = SpeechLLM.from_run(run), SpeechLLM.from_run(run)
-    for layer in adapter_layers(scaled.llm).values():
+    for layer in lora_layers(scaled.llm).values():
         layer.scale_layer(0.5)
     change_of(mixed).apply(0.5)
     torch.testing.assert_close(mixed.llm(IDS).logits, scaled.llm(IDS).logits, rtol=1e-4, atol=1e-5)
@@ -120,7 +120,7 @@ def test_the_scale_of_gated_adapters_comes_back_exactly(tiny_settings: dict[str,
     batch = make_batch(model, [40, None, 73])
     tuned = model.answer_losses(batch)[0]
     change = change_of(model)
-    assert isinstance(change, AdapterChange)
+    assert isinstance(change, LoRAChange)
     untouched = cross_entropies(answer_logits(model.reference.copy(), **model.embed(batch)))[0]
     change.apply(0.0)
     assert torch.equal(model.answer_losses(batch)[0], untouched)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from textkeep.cli.main import main
 from textkeep.evaluation import read_predictions
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.llm.lora_layers import merge_adapters
+from textkeep.lightning_modules.llm.lora_layers import merge_lora
 
 from ..lightning_modules.test_weight_pulls import snapshot_of
 
@@ -184,6 +184,6 @@ def check_export(model: SpeechLLM, run: Path, out: Path) -> None:
     exported = dict(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).named_parameters())
     if model.tuning.mergeable:
         model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))
-        merge_adapters(model.llm)
+        merge_lora(model.llm)
         for name, parameter in model.llm.named_parameters():
             assert torch.equal(exported[name], parameter.float()), name

@@ -23,7 +23,7 @@ from textkeep.lightning_modules import (
     SpeechLLM,
     SpeechTurns,
 )
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
 from textkeep.lightning_modules.tuning import qlora
 from textkeep.lightning_modules.tuning.injection import linears
@@ -41,7 +41,7 @@ def test_the_effective_weight_is_w_plus_s_b_a(folders: tuple[Path, Path], rslora
     model = wake(build(LoRA(r=4, alpha=6, use_rslora=rslora), *folders))
     scale = 6 / (math.sqrt(4) if rslora else 4)
     base = AutoModelForCausalLM.from_pretrained(folders[0])
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         x = torch.randn(3, layer.in_features)
         update = scale * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
         expected = x @ (base.get_submodule(name).weight + update).T
@@ -50,15 +50,15 @@ def test_the_effective_weight_is_w_plus_s_b_a(folders: tuple[Path, Path], rslora
 
 def test_it_wraps_the_seven_matrices_of_each_layer_and_not_the_tied_head(folders: tuple[Path, Path]) -> None:
     model = build(LoRA(), *folders)
-    kinds = [name.rsplit(".", 1)[-1] for name in adapter_layers(model.llm)]
+    kinds = [name.rsplit(".", 1)[-1] for name in lora_layers(model.llm)]
     assert sorted(kinds) == sorted(2 * list(SEVEN))
     assert model.llm.lm_head.weight is model.llm.get_input_embeddings().weight
     trained = {name for name, p in model.llm.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 7 * 2
     assert all(".lora_A.default." in name or ".lora_B.default." in name for name in trained)
     assert type(model.llm).__name__ == "LlamaForCausalLM"
-    assert {layer.r["default"] for layer in adapter_layers(model.llm).values()} == {8}
-    assert {layer.scaling["default"] for layer in adapter_layers(model.llm).values()} == {2.0}
+    assert {layer.r["default"] for layer in lora_layers(model.llm).values()} == {8}
+    assert {layer.scaling["default"] for layer in lora_layers(model.llm).values()} == {2.0}
 
 
 def test_it_finds_the_dense_layers_of_another_family() -> None:
@@ -160,7 +160,7 @@ def test_its_kin_take_each_setting_to_its_place(kin: type[LoRA], monkeypatch: py
 
 def test_dora_rescales_the_rows(folders: tuple[Path, Path]) -> None:
     model = wake(build(LoRA(r=2, use_dora=True), *folders))
-    layer = adapter_layers(model.llm)["model.layers.1.mlp.up_proj"]
+    layer = lora_layers(model.llm)["model.layers.1.mlp.up_proj"]
     with torch.no_grad():
         layer.lora_magnitude_vector["default"].weight.mul_(1.5)
         direction = layer.base_layer.weight + layer.get_delta_weight("default")

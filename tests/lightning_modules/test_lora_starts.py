@@ -14,7 +14,7 @@ from tests.support.speech_run import make_data, make_trainer
 from textkeep.datamodules import Probe
 from textkeep.importance import probe
 from textkeep.lightning_modules import EVA, ImportanceRanks, LoRA, OLoRA, PiSSA, SpeechLLM, SpeechTurns
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers, merge_adapters
+from textkeep.lightning_modules.llm.lora_layers import lora_layers, merge_lora
 from textkeep.lightning_modules.saving.frozen_state import check_frozen, drop_frozen
 from textkeep.lightning_modules.tuning import lora_starts
 from textkeep.lightning_modules.tuning.layer_ranks import apportion
@@ -27,7 +27,7 @@ def folders(tiny_llm_dir: Path, tiny_whisper_dir: Path) -> tuple[Path, Path]:
 
 
 def weights(model: SpeechLLM) -> dict[str, torch.Tensor]:
-    return {name: layer.get_base_layer().weight for name, layer in adapter_layers(model.llm).items()}
+    return {name: layer.get_base_layer().weight for name, layer in lora_layers(model.llm).items()}
 
 
 @pytest.mark.parametrize("iterations", [None, 16])
@@ -35,7 +35,7 @@ def test_pissa_begins_as_the_first_singular_directions(folders: tuple[Path, Path
     model = build(LoRA(r=3, alpha=12, start=PiSSA(iterations)), *folders)
     before = {name: weight.clone() for name, weight in weights(model).items()}
     assert model.tuning.initialize(model)
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         assert torch.equal(layer.get_base_layer().weight, before[name])
         u, s, v = torch.linalg.svd(before[name].double(), full_matrices=False)
         top = (u[:, :3] * s[:3]) @ v[:3]
@@ -52,7 +52,7 @@ def test_olora_begins_as_the_qr_decomposition(folders: tuple[Path, Path]) -> Non
     model = build(LoRA(r=3, start=OLoRA()), *folders)
     before = {name: weight.clone() for name, weight in weights(model).items()}
     model.tuning.initialize(model)
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         assert torch.equal(layer.get_base_layer().weight, before[name])
         q, r = torch.linalg.qr(before[name])
         torch.testing.assert_close(layer.lora_B["default"].weight, q[:, :3])
@@ -91,9 +91,9 @@ def test_what_moved_the_weight_keeps_the_untouched_model_and_travels_in_checkpoi
     with again.tuning.gate.open():
         assert torch.equal(again.llm(ids).logits, tuned)
     again.llm.train()
-    for layer in adapter_layers(again.llm).values():
+    for layer in lora_layers(again.llm).values():
         layer._disable_adapters = False
-    merge_adapters(again.llm)
+    merge_lora(again.llm)
     torch.testing.assert_close(again.llm.eval()(ids).logits, tuned, rtol=1e-4, atol=1e-4)
 
 
@@ -120,7 +120,7 @@ def test_eva_reads_all_examples_in_each_pass(
 
 def test_only_the_pair_that_learns_takes_dropout(folders: tuple[Path, Path]) -> None:
     model = build(LoRA(r=3, start=PiSSA(), dropout=0.5), *folders)
-    layer = next(iter(adapter_layers(model.llm).values()))
+    layer = next(iter(lora_layers(model.llm).values()))
     assert isinstance(layer.lora_dropout["default"], torch.nn.Dropout)
     assert isinstance(layer.lora_dropout["initial"], torch.nn.Identity)
 
@@ -144,7 +144,7 @@ def test_eva_begins_as_the_principal_directions_of_the_inputs(
             base.get_submodule(name).register_forward_hook(
                 lambda module, args, output, name=name, mask=mask: seen.setdefault(name, []).append(args[0][mask])
             )
-            for name in adapter_layers(model.llm)
+            for name in lora_layers(model.llm)
         ]
         with torch.no_grad():
             inputs = model.embed(batch)
@@ -152,7 +152,7 @@ def test_eva_begins_as_the_principal_directions_of_the_inputs(
         for hook in hooks:
             hook.remove()
     assert len(seen) == 14
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         a = layer.lora_A["default"].weight.detach()
         torch.testing.assert_close(a @ a.T, torch.eye(3), rtol=1e-3, atol=1e-3)
         assert not layer.lora_B["default"].weight.any()
@@ -191,7 +191,7 @@ def test_ranks_follow_the_importance_and_keep_their_mean(
     assert sum(found) == 16
     assert found[0] == pytest.approx(1 + 14 * share, abs=0.5)
     model = build(LoRA(r=8, alpha=24, ranks=ranks), *folders)
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         rank = found[int(name.split(".")[2])]
         assert layer.lora_A["default"].weight.shape == (rank, layer.in_features)
         assert layer.lora_B["default"].weight.shape == (layer.out_features, rank)

@@ -14,7 +14,7 @@ from tests.support.speech_run import make_data, make_trainer
 from textkeep.callbacks import SubspaceOverlap
 from textkeep.importance.subspace import interference, top_subspace
 from textkeep.lightning_modules import FullFineTuning, LoRA, OPLoRA, PiSSA, SpeechLLM, SpeechPositions
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def step(model: SpeechLLM, optimizer: torch.optim.Optimizer, clips: list[int | N
 
 
 def updates(model: SpeechLLM) -> dict[str, torch.Tensor]:
-    return {name: layer.get_delta_weight("default").detach() for name, layer in adapter_layers(model.llm).items()}
+    return {name: layer.get_delta_weight("default").detach() for name, layer in lora_layers(model.llm).items()}
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (24, 40), (24, 24)])
@@ -83,7 +83,7 @@ def test_it_learns_what_the_papers_parametrisation_learns(folders: tuple[Path, P
         optimizers.append(torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1))
     model.tuning.attach_to_optimizer(model.llm, optimizers[0])
     complements: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    for name, layer in adapter_layers(free.llm).items():
+    for name, layer in lora_layers(free.llm).items():
         u, _, v = torch.linalg.svd(layer.get_base_layer().weight.detach(), full_matrices=False)
         left = torch.eye(layer.out_features) - u[:, :4] @ u[:, :4].T
         right = torch.eye(layer.in_features) - v[:4].T @ v[:4]

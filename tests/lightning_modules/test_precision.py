@@ -28,7 +28,7 @@ from textkeep.lightning_modules import (
     StackTransformer,
     WhisperEncoder,
 )
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.losses.modality_losses import ModalityLosses
 from textkeep.lightning_modules.precision import default_dtype
 from textkeep.lightning_modules.saving.frozen_state import frozen_hash
@@ -75,7 +75,7 @@ def test_what_was_loaded_in_another_type_keeps_it(folders: tuple[Path, Path]) ->
     model.to(torch.bfloat16)
     kept = {name for name, p in model.named_parameters() if p.dtype == torch.float32}
     assert kept == {"llm.model.norm.weight"}
-    assert all(layer.protected_left.dtype == torch.float32 for layer in adapter_layers(model.llm).values())
+    assert all(layer.protected_left.dtype == torch.float32 for layer in lora_layers(model.llm).values())
 
 
 def test_the_start_is_the_same_draw_at_every_precision(folders: tuple[Path, Path]) -> None:
@@ -135,11 +135,11 @@ def test_validation_counts_beyond_256_tokens_in_half_precision() -> None:
 def test_a_small_update_of_half_precision_weights_is_not_rounded_away(folders: tuple[Path, Path]) -> None:
     model = wake(build(folders, torch.bfloat16, LoRA(r=4)))
     with torch.no_grad():
-        for layer in adapter_layers(model.llm).values():
+        for layer in lora_layers(model.llm).values():
             layer.lora_B["default"].weight.mul_(1e-3)
     base = AutoModelForCausalLM.from_pretrained(folders[0], dtype=torch.bfloat16)
     changes = Changes(base, model.llm)
-    for name, layer in adapter_layers(model.llm).items():
+    for name, layer in lora_layers(model.llm).items():
         down, up = (part["default"].weight.double() for part in (layer.lora_A, layer.lora_B))
         wanted = layer.scaling["default"] * up @ down
         found = effective_weight(layer).double() - layer.get_base_layer().weight.double()

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from tests.support.lora_models import build, wake
 from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, PiSSA, QLoRA, SpeechTurns
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.tuning import qlora
 
 
@@ -65,7 +65,7 @@ def test_it_learns_over_four_bit_weights(
         pretend(patch, True, True)
         tunings = [QLoRA(r=4, gate=SpeechTurns()) for _ in range(2)]
     model, again = (build(tuning, wide_llm_dir, tiny_whisper_dir) for tuning in tunings)
-    layers = adapter_layers(model.llm)
+    layers = lora_layers(model.llm)
     assert len(layers) == 14
     assert {layer.get_base_layer().weight.dtype for layer in layers.values()} == {torch.uint8}
     ids = torch.tensor([[5, 6, 7]])

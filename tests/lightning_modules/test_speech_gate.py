@@ -13,7 +13,7 @@ from tests.support.lora_models import build, wake
 from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, SpeechGate, SpeechLLM, SpeechPositions, SpeechTurns
 from textkeep.lightning_modules.llm.generation import greedy_tokens
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.losses.answer_loss import answer_logits
 
 GATES = [SpeechPositions, SpeechTurns]
@@ -73,7 +73,7 @@ def test_outside_a_reading_it_is_the_base_model(gated: SpeechLLM, base: Any) -> 
 
 
 def test_a_layer_by_hand(gated: SpeechLLM) -> None:
-    layer = adapter_layers(gated.llm)["model.layers.0.mlp.up_proj"]
+    layer = lora_layers(gated.llm)["model.layers.0.mlp.up_proj"]
     x = torch.randn(2, 5, 32)
     mask = torch.tensor([[False, True, True, False, False], [False] * 5])
     with gated.tuning.reading(mask):
@@ -150,7 +150,7 @@ def test_the_teacher_inside_a_reading_is_the_base_model(gated: SpeechLLM, base: 
 
 
 def test_measuring_meets_the_matrix_that_acts(gated: SpeechLLM) -> None:
-    layer = next(iter(adapter_layers(gated.llm).values()))
+    layer = next(iter(lora_layers(gated.llm).values()))
     with gated.tuning.measuring("text"):
         assert layer.disable_adapters
     speech = gated.tuning.measuring("speech")
@@ -163,7 +163,7 @@ def test_measuring_meets_the_matrix_that_acts(gated: SpeechLLM) -> None:
 
 
 def test_flattened_rows_are_refused(gated: SpeechLLM) -> None:
-    layer = next(iter(adapter_layers(gated.llm).values()))
+    layer = next(iter(lora_layers(gated.llm).values()))
     with gated.tuning.reading(torch.ones(2, 5, dtype=torch.bool)), pytest.raises(ValueError, match="no routed experts"):
         layer(torch.zeros(10, 32))
 

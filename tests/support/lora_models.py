@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.llm.lora_layers import adapter_layers
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.tuning import Tuning
 
 
@@ -25,7 +25,7 @@ def wake(model: SpeechLLM) -> SpeechLLM:
     """As after some training: B is no longer zero."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for layer in adapter_layers(model.llm).values():
+        for layer in lora_layers(model.llm).values():
             up = layer.lora_B["default"].weight
             up.copy_(0.3 * torch.randn(up.shape, generator=generator))
     return model
