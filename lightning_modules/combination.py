@@ -1,17 +1,24 @@
-"""Which strategies and objectives go together, and what they need to begin; the rest is refused with the reason."""
+"""Which strategies and objectives go together, and what they need to begin; the rest is refused with the reason.
+
+The parts state it: class attributes such as ``runs_llm`` and ``trains_llm``, and a list of their own ``needs``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .objectives import Objective
-    from .tuning import Tuning
+from .contract import Need
+from .objectives import Objective
+from .tuning import Tuning
+
+RUN_LLM = Need(
+    "runs_llm",
+    "{other} does not run the LLM, which {owner} would train; add AnswerCrossEntropy, or take AdaptorOnly",
+)
 
 
 def check_combination(tuning: Tuning, objectives: Sequence[Objective]) -> None:
-    """Asks the strategy and each objective, after what concerns all of them.
+    """Refuses what makes no sense together; called when the model is built.
 
     Args:
         tuning: What moves.
@@ -26,14 +33,17 @@ def check_combination(tuning: Tuning, objectives: Sequence[Objective]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"model.objectives: two are named '{twice}'; give it once, with the sum of the weights")
-    if tuning.trains_llm and not any(objective.runs_llm for objective in objectives):
-        raise ValueError(
-            f"model.objectives: {type(objectives[0]).__name__} does not run the LLM, which {type(tuning).__name__} "
-            "would train; add AnswerCrossEntropy, or take AdaptorOnly"
-        )
-    tuning.check(objectives)
+    for need in (RUN_LLM, *tuning.needs) if tuning.trains_llm else tuning.needs:
+        _check_need(need, tuning, objectives)
     for objective in objectives:
-        objective.check(tuning)
+        for need in objective.needs:
+            _check_need(need, objective, [tuning])
+
+
+def _check_need(need: Need, owner: object, others: Sequence[object]) -> None:
+    if not any(getattr(other, need.trait, False) for other in others):
+        names = {"owner": type(owner).__name__, "other": type(others[0]).__name__}
+        raise ValueError(f"model.objectives: {need.refusal.format(**names)}")
 
 
 def check_measured(tuning: Tuning) -> None:

@@ -128,7 +128,7 @@ class SpeechLLM(TrainedParts):
         self.encoder.load()
         weights = None if self.adaptor_weights is None else Path(resolve(self.adaptor_weights))
         begin_adaptor(self.adaptor, self.encoder, self.llm, len(self.tokenizer), weights)
-        self._reference = ReferenceLLM(path, self.llm, self.tuning)
+        self._reference = ReferenceLLM(path, self.llm, self.tuning.untouched)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         for objective in self._objectives():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from ...foundation.decoder import eval_mode
 from ..losses.answer_loss import AnswerLogits, answer_logits
-from ..tuning import Tuning
 
 
 class ReferenceLLM:
-    """The untouched LLM. Where the tuning can switch itself off (adapters) it is the same model, else a frozen copy.
+    """The untouched LLM. Where the tuning can switch itself off (LoRA) it is the same model, else a frozen copy.
 
     A copy is loaded when it is first asked for, in the type and on the device of the trained one, and is no part of
     the module: no checkpoint, optimizer or DDP sees it.
@@ -26,15 +25,18 @@ class ReferenceLLM:
     Args:
         source: Folder or hub id of the untouched weights.
         llm: The model that is tuned, before the tuning prepares it.
-        tuning: Its strategy.
+        untouched: Gives a context in which the tuned model is the untouched one, or None if there is none
+            (``Tuning.untouched``).
 
     Attributes:
         fingerprint: Names the untouched weights.
         resident: Whether the copy is needed at every step, so that :meth:`release` keeps it.
     """
 
-    def __init__(self, source: str, llm: nn.Module, tuning: Tuning) -> None:
-        self._source, self._llm, self._tuning = source, llm, tuning
+    def __init__(
+        self, source: str, llm: nn.Module, untouched: Callable[[nn.Module], AbstractContextManager[None] | None]
+    ) -> None:
+        self._source, self._llm, self._untouched = source, llm, untouched
         self._copy: Any = None
         self.fingerprint = weights_fingerprint(llm)
         self.resident = False
@@ -42,12 +44,12 @@ class ReferenceLLM:
     @property
     def needs_copy(self) -> bool:
         """Whether it costs the memory of a second model."""
-        return self._tuning.untouched(self._llm) is None
+        return self._untouched(self._llm) is None
 
     @contextmanager
     def active(self) -> Iterator[Any]:
         """Gives the untouched LLM in eval mode, without gradients, while the context lasts."""
-        switched_off = self._tuning.untouched(self._llm)
+        switched_off = self._untouched(self._llm)
         with torch.no_grad():
             if switched_off is None:
                 yield self._loaded()

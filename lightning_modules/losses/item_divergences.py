@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..contract import SpeechModel
 from .answer_loss import AnswerLogits
 from .divergence import divergence
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class ItemDivergences(NamedTuple):
@@ -27,7 +25,7 @@ class ItemDivergences(NamedTuple):
     tokens: Tensor
 
 
-def item_divergences(model: SpeechLLM, batch: Any) -> ItemDivergences:
+def item_divergences(model: SpeechModel, batch: Any) -> ItemDivergences:
     """SALAD's F and M (arXiv 2510.13632) of each row.
 
     Args:

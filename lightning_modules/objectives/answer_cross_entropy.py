@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from ..contract import SpeechModel
 from .objective import Objective
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class AnswerCrossEntropy(Objective):
@@ -17,7 +15,7 @@ class AnswerCrossEntropy(Objective):
 
     name = "answer_ce"
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed over the batch's answer tokens."""
         losses, tokens = model.answer_losses(batch)
         return losses.sum(), tokens.sum()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..contract import SpeechModel
 from ..precision import at_least_float32
 from .objective import Objective
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class CTCAlignment(Objective):
@@ -39,7 +37,7 @@ class CTCAlignment(Objective):
         self.candidates = candidates
         self.scale = scale
 
-    def build(self, model: SpeechLLM) -> None:
+    def build(self, model: SpeechModel) -> None:
         """Makes the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight
         self.norm = float(at_least_float32(table.detach()).norm(dim=-1).mean())
@@ -47,7 +45,7 @@ class CTCAlignment(Objective):
         self.blank_bias = nn.Parameter(table.new_zeros(1))
         self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
         if batch.features.shape[0] == 0:
             zero = self.blank_bias.sum() * 0
@@ -60,7 +58,7 @@ class CTCAlignment(Objective):
         )
         return loss, target_lengths.sum()
 
-    def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechLLM) -> Tensor:
+    def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechModel) -> Tensor:
         """(N, P, H) positions to (N, P, 1 + V) log-probabilities, the blank first."""
         table = model.llm.get_input_embeddings()(vocabulary).detach().to(positions.dtype)
         positions = nn.functional.normalize(positions, dim=-1) * self.norm
@@ -68,7 +66,7 @@ class CTCAlignment(Objective):
         blank = positions @ self.blank[:, None] + self.blank_bias
         return at_least_float32(torch.cat([blank, scores], dim=-1)).log_softmax(dim=-1)
 
-    def _targets(self, transcripts: Tensor, model: SpeechLLM) -> tuple[Tensor, Tensor, Tensor]:
+    def _targets(self, transcripts: Tensor, model: SpeechModel) -> tuple[Tensor, Tensor, Tensor]:
         """Targets as indices into the candidates (1-based; 0 is the blank), their lengths, and the candidates."""
         real = transcripts >= 0
         size = model.llm.get_input_embeddings().weight.shape[0]
@@ -81,7 +79,7 @@ class CTCAlignment(Objective):
         return torch.where(real, targets, 0), real.sum(dim=1), vocabulary
 
     @torch.no_grad()
-    def transcribe(self, model: SpeechLLM, batch: Any) -> list[str]:
+    def transcribe(self, model: SpeechModel, batch: Any) -> list[str]:
         """Greedy CTC decoding of the batch's clips, to see what the adaptor hears."""
         positions, lengths = model.speech_embeddings(batch)
         vocabulary = torch.arange(model.llm.get_input_embeddings().weight.shape[0], device=positions.device)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
-    from ..tuning import Tuning
+from ..contract import Need, SpeechModel
 
 
 class Objective(nn.Module, ABC):
@@ -30,6 +28,8 @@ class Objective(nn.Module, ABC):
     runs_llm: bool = True
     #: Whether speech rows must come with their text twins (``batch.twin``).
     needs_twins: bool = False
+    #: What it needs of the tuning strategy; others are refused when the model is built.
+    needs: tuple[Need, ...] = ()
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -41,24 +41,17 @@ class Objective(nn.Module, ABC):
         #: Further figures of the last batch, by the end of their name: logged as ``train/<name>_<key>``.
         self.figures: dict[str, Tensor] = {}
 
-    def check(self, tuning: Tuning) -> None:
-        """Refuses a tuning strategy with which this objective makes no sense; called when the model is built.
-
-        Raises:
-            ValueError: With the reason.
-        """
-
-    def build(self, model: SpeechLLM) -> None:
+    def build(self, model: SpeechModel) -> None:
         """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
 
-    def start(self, model: SpeechLLM) -> None:
+    def start(self, model: SpeechModel) -> None:
         """Gets ready for training; called at the start of a fit, with the data module and any checkpoint in place."""
 
-    def edit_gradients(self, model: SpeechLLM) -> None:
+    def edit_gradients(self, model: SpeechModel) -> None:
         """Adds to the gradients of an optimizer step what autograd does not compute, after they are normalised."""
 
     @abstractmethod
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
         """The batch's summed loss (scalar, with gradient) and the number of tokens it is over (scalar, integer).
 
         A penalty gives its value and 1.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from ..contract import SpeechModel
 from ..losses.divergence import divergence
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 Comparison = Callable[[Tensor], Tensor]
 """The student's logits (N, V) at N answer tokens to the divergence from the teacher (N,), nats."""
@@ -21,11 +19,11 @@ Comparison = Callable[[Tensor], Tensor]
 class Teacher(ABC):
     """What the untouched LLM would say after the written question."""
 
-    def start(self, model: SpeechLLM, temperature: float) -> None:  # noqa: B027 - a hook
+    def start(self, model: SpeechModel, temperature: float) -> None:  # noqa: B027 - a hook
         """Gets ready; called at the start of a fit, on every rank."""
 
     @abstractmethod
-    def read(self, model: SpeechLLM, texts: Any, temperature: float) -> Comparison:
+    def read(self, model: SpeechModel, texts: Any, temperature: float) -> Comparison:
         """Has the teacher read written questions with their answers.
 
         Args:
@@ -42,11 +40,11 @@ class LiveTeacher(Teacher):
     a frozen copy in the weights' own type: 0.5 GB for SmolLM2-135M in float32, 16 GB for an 8B model in bfloat16.
     """
 
-    def start(self, model: SpeechLLM, temperature: float) -> None:
+    def start(self, model: SpeechModel, temperature: float) -> None:
         """Keeps the copy, if there is one, for the whole fit."""
         model.reference.resident = True
 
-    def read(self, model: SpeechLLM, texts: Any, temperature: float) -> Comparison:
+    def read(self, model: SpeechModel, texts: Any, temperature: float) -> Comparison:
         """Exact, over the whole vocabulary."""
         found = model.reference.answer_logits(texts)
         return partial(divergence, found.logits[found.targets != -100], temperature=temperature)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..contract import SpeechModel
 from .objective import Objective
 from .teacher import LiveTeacher, Teacher
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class TextTwinDistillation(Objective):
@@ -58,11 +56,11 @@ class TextTwinDistillation(Objective):
         self.end_of_turn = end_of_turn
         self.teacher = teacher or LiveTeacher()
 
-    def start(self, model: SpeechLLM) -> None:
+    def start(self, model: SpeechModel) -> None:
         """Lets the teacher get ready."""
         self.teacher.start(model, self.temperature)
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
         """Summed over the batch's answer tokens; both terms of a spoken question are over the same tokens."""
         spoken = batch.features.shape[0] > 0
         texts = batch.twin if spoken else batch

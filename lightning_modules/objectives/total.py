@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..contract import SpeechModel
 from .objective import Objective
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class Total(NamedTuple):
@@ -28,7 +26,7 @@ class Total(NamedTuple):
     means: dict[str, Tensor]
 
 
-def weighted_total(objectives: Sequence[Objective], model: SpeechLLM, batch: Any) -> Total:
+def weighted_total(objectives: Sequence[Objective], model: SpeechModel, batch: Any) -> Total:
     """Runs all objectives on a batch.
 
     A penalty counts once a step: it is multiplied with the tokens by which the step will be divided.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,9 @@ from torch.distributed.tensor import DTensor
 from ...foundation.decoder import clean_name
 from ...importance import Snapshot
 from ...importance.weights import is_transposed
+from ..contract import Need, SpeechModel
 from .objective import Objective
 from .pull import Pull, add_pull, pull_value
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
-    from ..tuning import Tuning
 
 
 class WeightPull(Objective):
@@ -31,6 +28,13 @@ class WeightPull(Objective):
 
     penalty = True
     runs_llm = False
+    needs = (
+        Need(
+            "moves_base_weights",
+            "{owner} draws the LLM's own weights back, but {other} never moves them; "
+            "leave {owner} out (TextTwinDistillation and replay act on what the model says)",
+        ),
+    )
 
     def __init__(self, weight: float) -> None:
         super().__init__(weight)
@@ -44,16 +48,7 @@ class WeightPull(Objective):
             ValueError: If they do not fit the LLM.
         """
 
-    def check(self, tuning: Tuning) -> None:
-        """Refuses strategies under which the LLM's own weights stay where they are."""
-        if not tuning.moves_base_weights:
-            name = type(self).__name__
-            raise ValueError(
-                f"model.objectives: {name} draws the LLM's own weights back, but {type(tuning).__name__} never moves "
-                f"them; leave {name} out (TextTwinDistillation and replay act on what the model says)"
-            )
-
-    def start(self, model: SpeechLLM) -> None:
+    def start(self, model: SpeechModel) -> None:
         """Finds the weights and what they were.
 
         Raises:
@@ -77,14 +72,14 @@ class WeightPull(Objective):
         if not self._pulls:
             raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
         """The penalty as it is now, without gradient (:meth:`edit_gradients` adds it), and 1."""
         if self._pulls is None:
             self.start(model)
         value = pull_value(self._pulls or ())
         return value, torch.ones((), dtype=torch.long, device=value.device)
 
-    def edit_gradients(self, model: SpeechLLM) -> None:
+    def edit_gradients(self, model: SpeechModel) -> None:
         """Adds weight * s * (theta - theta*)."""
         add_pull(self._pulls or (), self.weight)
 

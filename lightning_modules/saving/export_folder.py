@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -25,12 +25,10 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from ...foundation.files import follow_umask, replacing_folder
+from ..contract import SpeechModel
 from ..llm.generation import stop_ids
 from ..llm.lora_layers import lora_layers, without_lora
 from .adaptor_file import save_adaptor
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -84,7 +82,7 @@ def check_target(folder: Path) -> None:
 
 def write_export(
     folder: Path,
-    model: SpeechLLM,
+    model: SpeechModel,
     settings: Mapping[str, Any],
     prompts: Mapping[str, Any],
     origin: Mapping[str, Any],
@@ -123,7 +121,7 @@ def write_export(
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_parts(folder: Path, model: SpeechLLM) -> None:
+def _write_parts(folder: Path, model: SpeechModel) -> None:
     llm: Any = model.llm
     (folder / ADAPTOR.parent).mkdir()
     if lora_layers(llm):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import LoraConfig
 from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
+from ..contract import SpeechModel
 from ..llm.lora_layers import lora_layers
 from .injection import inject, linears, reshape, switched_off
 from .layer_ranks import LayerRanks
@@ -17,9 +18,6 @@ from .lora_starts import AdapterStart, initial_parameters
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class LoRA(Tuning):
@@ -127,7 +125,7 @@ class LoRA(Tuning):
         owners = {id(module): rank for block, rank in zip(blocks, ranks, strict=True) for module in block.modules()}
         return {name: owners[id(layer)] for name, layer in lora_layers(llm).items()}
 
-    def initialize(self, model: SpeechLLM) -> list[Tensor]:
+    def initialize(self, model: SpeechModel) -> list[Tensor]:
         """Gives A and B the values of their start.
 
         Raises:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from ..contract import SpeechModel
 from .injection import TRAINED
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 INITIAL = "initial"
 """peft's name of the frozen pair A0, B0, which takes the first value of B A off again."""
@@ -48,7 +46,7 @@ class AdapterStart(ABC):
                 parameter.requires_grad_(False).zero_()
 
     @abstractmethod
-    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechModel, layers: dict[str, Any]) -> None:
         """Sets the values; called once, before the first step of a fit.
 
         Args:
@@ -74,7 +72,7 @@ class WeightStart(AdapterStart):
         """Lets peft set the layer's A and B from its weight."""
 
     @torch.no_grad()
-    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechModel, layers: dict[str, Any]) -> None:
         """Factorises the weight of each layer."""
         with torch.random.fork_rng(devices=_cuda(model)):
             for layer in layers.values():
@@ -141,7 +139,7 @@ class EVA(AdapterStart):
     def __init__(self, probe: str = "speech") -> None:
         self.probe = probe
 
-    def initialize(self, model: SpeechLLM, layers: dict[str, Any]) -> None:
+    def initialize(self, model: SpeechModel, layers: dict[str, Any]) -> None:
         """Finds the directions on the probe and makes them A.
 
         Raises:
@@ -202,7 +200,7 @@ class _Bare(nn.Module):
         return self.llm(**inputs, use_cache=False)
 
 
-def _inputs(model: SpeechLLM, batch: Any) -> dict[str, Tensor]:
+def _inputs(model: SpeechModel, batch: Any) -> dict[str, Tensor]:
     inputs = model.embed(batch)
     return {name: inputs[name] for name in ("inputs_embeds", "attention_mask")}
 
@@ -216,12 +214,12 @@ def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {"inputs_embeds": torch.cat(embeds), "attention_mask": torch.cat(masks)}
 
 
-def _probe_batches(model: SpeechLLM, name: str) -> list[Any]:
+def _probe_batches(model: SpeechModel, name: str) -> list[Any]:
     data: Any = getattr(model.trainer, "datamodule", None)
     if not hasattr(data, "probe_batches"):
         raise ValueError(f"EVA needs a data module with probes (SpeechTextData), got {data!r}")
     return data.probe_batches(name)
 
 
-def _cuda(model: nn.Module) -> list[int]:
+def _cuda(model: SpeechModel) -> list[int]:
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})

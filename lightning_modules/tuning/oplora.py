@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...importance.subspace import top_subspace
+from ..contract import SpeechModel
 from ..llm.lora_layers import lora_layers
 from ..precision import at_least_float32
 from .injection import TRAINED
@@ -17,9 +18,6 @@ from .lora import LoRA
 from .lora_starts import AdapterStart
 from .rates import LayerRates
 from .speech_gate import SpeechGate
-
-if TYPE_CHECKING:
-    from ..speech_llm import SpeechLLM
 
 
 class OPLoRA(LoRA):
@@ -92,7 +90,7 @@ class OPLoRA(LoRA):
             for side, size, like in (("left", layer.out_features, up), ("right", layer.in_features, down)):
                 layer.register_buffer(f"protected_{side}", at_least_float32(like.new_zeros(size, self.k)))
 
-    def initialize(self, model: SpeechLLM) -> list[Tensor]:
+    def initialize(self, model: SpeechModel) -> list[Tensor]:
         """Finds the protected directions and takes them out of A and B."""
         if self._begun:
             return []

@@ -6,18 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
+from ..contract import Need, SpeechModel
 from .importance_user import ImportanceUser
-
-if TYPE_CHECKING:
-    from ..objectives import Objective
-    from ..speech_llm import SpeechLLM
-    from .rates import LayerRates
+from .rates import LayerRates
 
 
 @dataclass
@@ -61,13 +58,8 @@ class Tuning(ABC):
     rates: LayerRates | None = None
     #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.
     mergeable: bool = True
-
-    def check(self, objectives: Sequence[Objective]) -> None:  # noqa: B027 - a hook
-        """Refuses objectives that make no sense with this strategy; called when the model is built.
-
-        Raises:
-            ValueError: With the reason.
-        """
+    #: What it needs of one of the objectives at least; without, it is refused when the model is built.
+    needs: tuple[Need, ...] = ()
 
     # ------------------------------------------------------------------ the weights are read
 
@@ -113,7 +105,7 @@ class Tuning(ABC):
 
     # ------------------------------------------------------------------ a new fit begins
 
-    def initialize(self, model: SpeechLLM) -> list[Tensor]:
+    def initialize(self, model: SpeechModel) -> list[Tensor]:
         """Gives a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
 
         Called on every rank before the first step, on the model's device.

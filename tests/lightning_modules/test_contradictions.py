@@ -27,6 +27,8 @@ from textkeep.lightning_modules import (
     TextTwinDistillation,
     WhisperEncoder,
 )
+from textkeep.lightning_modules.combination import check_combination
+from textkeep.lightning_modules.contract import Need
 
 Build = Callable[[], dict[str, Any]]
 
@@ -100,3 +102,29 @@ def test_it_is_refused(parts: Build, message: str, tiny_llm_dir: Path, tiny_whis
 @pytest.mark.parametrize("parts", ALLOWED.values(), ids=ALLOWED)
 def test_it_is_allowed(parts: Build, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
     assert build(parts, tiny_llm_dir, tiny_whisper_dir).llm is None
+
+
+class OnRates(AnswerCrossEntropy):
+    """A user's objective that makes sense with layer-wise rates alone."""
+
+    name = "on_rates"
+    needs = (Need("rates", "{owner} weighs layers, and {other} has no layer-wise rates; give it some"),)
+
+
+class TaughtByText(AdaptorOnly):
+    """A user's strategy that makes sense with an objective of a certain kind alone."""
+
+    needs = (Need("teaches_text", "none teaches text, which {owner} needs; add one"),)
+
+
+class TextTeacher(CTCAlignment):
+    teaches_text = True
+
+
+def test_what_a_class_of_the_user_needs_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="OnRates weighs layers, and FullFineTuning has no layer-wise rates; give it"):
+        check_combination(FullFineTuning(), [AnswerCrossEntropy(), OnRates()])
+    check_combination(FullFineTuning(rates=ImportanceRates(probe="text")), [OnRates()])
+    with pytest.raises(ValueError, match="none teaches text, which TaughtByText needs; add one"):
+        check_combination(TaughtByText(), [AnswerCrossEntropy(), CTCAlignment()])
+    check_combination(TaughtByText(), [AnswerCrossEntropy(), TextTeacher()])  # one of them is enough
