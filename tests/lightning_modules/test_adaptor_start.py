@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from textkeep.lightning_modules import Adaptor, ConcatMLP, SpeechLLM, StackSwiGLU, StackTransformer, WhisperEncoder
+from textkeep.lightning_modules.ears.adaptor_start import start_at_embedding_norm
+
+
+@pytest.mark.parametrize("vocabulary", [100, 1000])
+def test_quiet_noise_gets_the_mean_norm_of_the_vocabulary(model: SpeechLLM, vocabulary: int) -> None:
+    words = model.llm.get_input_embeddings().weight.detach()
+    assert len(words) == 303
+    with torch.no_grad():
+        model.adaptor.output.bias.normal_(std=3)  # scaled as the weight is
+        words[100:] *= 5
+    start_at_embedding_norm(model.adaptor, model.encoder, model.llm, vocabulary)
+    noise = 0.01 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        heard, lengths = model.adaptor(*model.encoder(model.encoder.extractor()(noise)[None], torch.tensor([100])))
+    assert lengths.tolist() == [10]
+    wanted = sum(math.dist(word, [0.0] * 32) for word in words[:vocabulary].tolist()) / min(vocabulary, 303)
+    found = sum(math.dist(position, [0.0] * 32) for position in heard[0].tolist()) / 10
+    assert found == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("adaptor", [ConcatMLP(5, 16), StackSwiGLU(8, 16), StackTransformer(4, 16, 2, 2)])

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.support.speech_batches import make_batch
+from textkeep.datamodules import Batch
 from textkeep.lightning_modules import CTCAlignment, SpeechLLM
 
 
@@ -40,6 +42,48 @@ def test_loss_sums_over_every_alignment_that_says_the_target(
         if said(alignment) == target
     )
     assert float(loss) == pytest.approx(-torch.tensor(total).log().item(), rel=1e-5)
+
+
+def by_torch(objective: CTCAlignment, model: SpeechLLM, batch: Batch, vocabulary: list[int]) -> Tensor:
+    """Gives the summed loss where these tokens compete, clip by clip, in float64."""
+    table = model.llm.get_input_embeddings().weight.double()
+    heard, lengths = model.speech_embeddings(batch)
+    losses = []
+    for clip, length, transcript in zip(heard.double(), lengths.tolist(), batch.transcripts, strict=True):
+        loudness = table.square().sum(dim=1).sqrt().mean()
+        real = clip[:length]
+        real = real / real.square().sum(dim=1, keepdim=True).sqrt() * loudness
+        blank = real @ objective.blank.double() + objective.blank_bias.double()
+        scores = torch.stack([blank, *(objective.scale * real @ table[token] for token in vocabulary)], dim=1)
+        target = torch.tensor([1 + vocabulary.index(token) for token in transcript.tolist() if token >= 0])
+        sizes = torch.tensor([length]), torch.tensor([len(target)])
+        log_probs = scores.log_softmax(dim=1)[:, None]
+        losses.append(torch.nn.functional.ctc_loss(log_probs, target[None], *sizes, reduction="sum"))
+    return torch.stack(losses).sum()
+
+
+@pytest.mark.parametrize("candidates", [0, 1, 50])
+def test_only_the_candidates_compete(model: SpeechLLM, candidates: int) -> None:
+    objective = CTCAlignment(candidates=candidates, scale=3.0)
+    objective.build(model)
+    with torch.no_grad():
+        objective.blank.copy_(torch.randn(32, generator=torch.Generator().manual_seed(1)))
+        objective.blank_bias.fill_(0.5)
+    batch = make_batch(model.eval(), [60, None, 90])
+    said_in_it = [model.tokenizer.encode(question) for question in ("1?", "123?")]
+    assert [row[row >= 0].tolist() for row in batch.transcripts] == said_in_it
+    rows = model.llm.get_input_embeddings().weight.shape[0]
+    torch.manual_seed(7)
+    others = torch.randint(rows, (candidates,)).tolist() if candidates else range(rows)
+    vocabulary = sorted({*others, *itertools.chain(*said_in_it)})
+    torch.manual_seed(7)
+    loss, count = objective(model, batch)
+    assert count.item() == 6
+    expected = by_torch(objective, model, batch, vocabulary)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    parameters = [*model.adaptor.parameters(), objective.blank, objective.blank_bias]
+    for found, wanted in zip(*(torch.autograd.grad(each, parameters) for each in (loss, expected)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_transcript_collapses_repeats_drops_blanks_and_ends_with_the_clip(

@@ -72,17 +72,8 @@ def test_the_top_divergence_has_the_gradient_of_its_double() -> None:
 
 
 def paired(model: SpeechLLM, without: tuple[int, ...] = ()) -> Batch:
-    """Three spoken questions whose twins have other prompts and the same answers; rows ``without`` have no text."""
-    batch = make_batch(model, [40, 55, 73])
-    twin = make_batch(model, [None, None, None])
-    for row in range(3):
-        answer = batch.labels[row][batch.labels[row] != -100]
-        twin.labels[row][twin.labels[row] != -100] = answer
-        twin.input_ids[row][twin.labels[row] != -100] = answer
-        if row in without:
-            twin.labels[row] = -100
-    batch.twin = twin
-    return batch
+    """Three spoken questions with their twins; the questions of rows ``without`` are not known as text."""
+    return make_batch(model, [40, 55, 73], twins=True, unwritten=without)
 
 
 @pytest.fixture

@@ -1,49 +1,45 @@
-"""Batches for a small SpeechLLM."""
+"""Batches for a small SpeechLLM, made as a run makes them: by the model's front end and the collator."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import torch
 
-from textkeep.datamodules.batches.batch import Batch, Examples
+from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, View
 from textkeep.lightning_modules import SpeechLLM
 
+_DIGITS = "123456789"
 
-def make_batch(model: SpeechLLM, clips: list[int | None], left: bool = False) -> Batch:
-    """Rows with random text; ``clips`` gives each row's feature length, or None for a text row."""
-    generator = torch.Generator().manual_seed(1)
+
+def make_batch(
+    model: SpeechLLM,
+    clips: Sequence[int | None],
+    left: bool = False,
+    twins: bool = False,
+    unwritten: Collection[int] = (),
+) -> Batch:
+    """Makes a batch of questions; row i asks and answers with i + 1 digits, each a token, and then ``?`` or the end.
+
+    Args:
+        model: Its front end reads the clips; its tokenizer writes the prompts.
+        clips: Length of each row's clip of noise in hundredths of a second (Whisper's frames); None for a text row.
+        left: Make left-padded prompts to generate from, without the answers.
+        twins: Let the batch bring its text twins.
+        unwritten: Rows whose question is not known as text.
+    """
     front_end = model.front_end
-    rows, labels, audio, features = [], [], [], []
-    for index, length in enumerate(clips):
-        head = torch.randint(3, 300, (3 + index,), generator=generator)
-        answer = torch.randint(3, 300, (2 + index,), generator=generator)
-        positions = 0 if length is None else front_end.num_positions(length)
-        ids = torch.cat([head, torch.zeros(positions, dtype=torch.long), answer])
-        mask = torch.zeros(len(ids), dtype=torch.bool)
-        mask[len(head) : len(head) + positions] = True
-        rows.append(ids)
-        audio.append(mask)
-        labels.append(torch.where(torch.arange(len(ids)) >= len(ids) - len(answer), ids, -100))
-        if length is not None:
-            features.append(torch.randn(front_end.feature_dim, length, generator=generator))
+    reader = RowReader(front_end)
+    collator = Collator(front_end, ChatPrompt(front_end.tokenizer), answers=not left, twins=twins)
+    views = [_view(index, clip, front_end.sampling_rate, index in unwritten) for index, clip in enumerate(clips)]
+    return collator([reader.read(view) for view in views])
 
-    def pad(values: list[torch.Tensor], fill: int) -> torch.Tensor:
-        size = max(len(v) for v in values)
-        room = [(size - len(v), 0) if left else (0, size - len(v)) for v in values]
-        return torch.stack([torch.nn.functional.pad(v, r, value=fill) for v, r in zip(values, room, strict=True)])
 
-    longest = max((f.shape[1] for f in features), default=0)
-    stacked = torch.zeros(len(features), front_end.feature_dim, longest)
-    for index, feature in enumerate(features):
-        stacked[index, :, : feature.shape[1]] = feature
-    return Batch(
-        input_ids=pad(rows, 0),
-        attention_mask=pad([torch.ones_like(r) for r in rows], 0),
-        labels=pad(labels, -100),
-        audio_mask=pad(audio, 0).bool(),
-        features=stacked,
-        feature_lengths=torch.tensor([f.shape[1] for f in features], dtype=torch.long),
-        transcripts=torch.full((len(features), 2), 7),
-        ids=[str(i) for i in range(len(rows))],
-        modality=["text" if c is None else "speech" for c in clips],
-        examples=Examples(),
-    )
+def _view(index: int, clip: int | None, rate: int, unwritten: bool) -> View:
+    question = "" if unwritten else f"{_DIGITS[: index + 1]}?"
+    answer = _DIGITS[::-1][: index + 1]
+    audio = None
+    if clip is not None:
+        noise = torch.randn(clip * rate // 100, generator=torch.Generator().manual_seed(index))
+        audio = AudioArray(0.1 * noise, rate)
+    return View(Example(str(index), question, (answer,), answer, audio), "text" if clip is None else "speech")
