@@ -1,0 +1,1 @@
+"""When a run measures, saves and reports."""

@@ -1,0 +1,1 @@
+"""Run directories and checkpoints of earlier versions still work."""

@@ -1,0 +1,1 @@
+"""From a line of a manifest to a batch."""

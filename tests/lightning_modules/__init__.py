@@ -1,0 +1,1 @@
+"""The model and its parts: ears, LLM, tuning, objectives, losses, saving."""

@@ -1,0 +1,1 @@
+"""The first steps of the real quickstart, recorded and replayed."""

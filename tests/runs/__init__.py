@@ -1,0 +1,1 @@
+"""Run directories without a model: reader, report, dashboard, watch, study."""
