@@ -64,7 +64,7 @@ def test_its_files_are_read(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_its_weights_are_used(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     model = load(f"runs/{kind}", "cpu")
-    assert model.run == (folder / "runs" / kind).resolve()
+    assert model.origin.run == (folder / "runs" / kind).resolve()
     records = [json.loads(line) for line in (folder / f"runs/{kind}/evaluation/step=000004.jsonl").open()]
     written = {record["id"]: record["prediction"] for record in records if record["modality"] == "speech"}
     clips = [folder / "data" / f"{identity.removeprefix('q')}.ogg" for identity in written]
