@@ -8,6 +8,7 @@ own questions, spoken and written, and reads held-out text. Nothing is chosen: `
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def main(argv: list[str]) -> int:
     from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
     from ..lightning_modules.llm.edits import change_of
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one trainer a model would say so each time
     change = change_of(model)
     options = ScoringOptions(
         arguments.split, arguments.items, arguments.heldout, arguments.heldout_examples, arguments.heldout_skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,13 +15,14 @@ from typing_extensions import override
 
 from ..callbacks import Retention
 from ..callbacks.evaluations.item_scorer import ItemScorer
-from ..datamodules import Probe, SpeechTextData
-from ..datamodules.sources.bad_examples import BadExamples
-from ..datamodules.sources.named import read_sources
+from ..datamodules import Example, SpeechTextData
 from ..evaluation import Prediction, read_predictions, summarize
 from ..evaluation.statistics import bootstrap_ratio
-from ..foundation.errors import UserError
+from .examples import read_examples
 from .yaml_classes import register_classes
+
+if TYPE_CHECKING:
+    from ..lightning_modules import SpeechLLM
 
 Losses = dict[str, tuple[float, int]]
 
@@ -62,7 +62,7 @@ class HeldOutText(Callback):
         examples: The texts.
     """
 
-    def __init__(self, examples: list[Any]) -> None:
+    def __init__(self, examples: list[Example]) -> None:
         self.examples = examples
         self.losses: Losses = {}
 
@@ -79,14 +79,13 @@ class EditScorer:
     """Scores a model again and again while its weights are changed from outside.
 
     Args:
-        model: A ``SpeechLLM`` with its weights.
+        model: With its weights.
         config: The ``config.yaml`` of its run.
         folder: Gets ``NAME/evaluation`` with the records of each model.
         options: On what it is scored.
     """
 
-    def __init__(self, model: Any, config: Mapping[str, Any], folder: Path, options: ScoringOptions) -> None:
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one trainer a model would say so each time
+    def __init__(self, model: SpeechLLM, config: Mapping[str, Any], folder: Path, options: ScoringOptions) -> None:
         register_classes()
         self.model, self.folder, self.split = model, folder, options.split
         self.data = instantiate_module(SpeechTextData, dict(config["data"]))
@@ -94,19 +93,16 @@ class EditScorer:
         precision: Any = trainer.get("precision") or "32-true"
         # Edited weights are float32 at least (change_of): half precision would round them, and small edits away.
         self.precision: Any = "32-true" if precision in ("bf16-true", "16-true") else precision
-        model.to(torch.promote_types(model.dtype, torch.float32))
+        model.to(torch.promote_types(next(model.parameters()).dtype, torch.float32))
         given = [c for c in trainer.get("callbacks") or [] if c["class_path"].endswith("Retention")]
         own: dict[str, Any] = given[0].get("init_args", {}) if given else {}
         self.retention = {**own, "at_start": False}
         if options.items is not None:
             self.retention["max_items"] = options.items
-        probe = Probe(options.heldout, "text", options.heldout_skip + options.heldout_examples)
-        self.heldout = probe.choose(read_sources(options.heldout, BadExamples("raise")))[options.heldout_skip :]
-        if not self.heldout:
-            raise UserError(f"{options.heldout} has no more than the {options.heldout_skip} texts of --heldout-skip")
+        self.heldout = read_examples(options.heldout, "text", options.heldout_examples, skip=options.heldout_skip)
 
     def score(self, name: str) -> Scored:
-        """Scores the model as it is now.
+        """Scores the model as it is now; where it computes is where it was.
 
         Args:
             name: Of the folder of its records.
@@ -136,7 +132,14 @@ class EditScorer:
 
 
 def summaries(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
-    """Figures of each model with 95 % intervals, and paired changes against alpha 0 and 1 where these are there."""
+    """Gives the figures of each model with 95 % intervals, and paired changes against alpha 0 and 1 if these are there.
+
+    Args:
+        scored: By name; ``alpha=0`` is the untouched model and ``alpha=1`` the tuned one.
+
+    Returns:
+        Name -> items, scores, and changes against the two: each figure is (value, low, high).
+    """
     rows = {}
     for name, own in scored.items():
         summary = summarize(own.records)

@@ -58,7 +58,7 @@ class LoadedModel:
         return None if isinstance(self.model, TextLLM) else self.model
 
     @overload
-    def ask(  # type: ignore[overload-overlap]  # one question is no list
+    def ask(
         self,
         text: str | None = None,
         audio: Sound | None = None,

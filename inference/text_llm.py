@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from ..datamodules import Batch
     from ..lightning_modules.llm.generation import Written
@@ -48,7 +48,7 @@ class TextLLM:
     """Answers and losses of a causal LM, by the names that they have in ``SpeechLLM``.
 
     Args:
-        llm: In eval mode.
+        llm: A causal LM of transformers, in eval mode.
         tokenizer: Its tokenizer, with a pad token.
 
     Attributes:
@@ -56,8 +56,8 @@ class TextLLM:
         front_end: What the data needs of it.
     """
 
-    def __init__(self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.llm: Any = llm
+    def __init__(self, llm: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.llm = llm
         self.front_end: Any = TextFrontEnd(tokenizer, self.llm.get_input_embeddings().weight.shape[0])
 
     def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from ast import literal_eval
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
+from tests.support.measured_runs import MeasuredRun
 from textkeep import callbacks, datamodules, lightning_modules
 from textkeep.cli.main import VERBS, load
+from textkeep.inference import load as load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,3 +56,22 @@ def test_the_classes_in_its_yaml_exist() -> None:
     public = {*callbacks.__all__, *datamodules.__all__, *lightning_modules.__all__}
     assert named <= public
     assert {"ConcatMLP", "StackSwiGLU", "StackTransformer", "HFDataset", "LlamaOmniJSON"} <= public
+
+
+def test_its_python_runs(
+    measured_run: MeasuredRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = measured_run("turns")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quickstart").symlink_to(run)
+    soundfile.write(tmp_path / "question.wav", 0.1 * np.random.default_rng(0).standard_normal(9000), 16000)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) == 6
+    capsys.readouterr()
+    exec(code, {})
+    written, spoken, loss, shares = capsys.readouterr().out.split("\n")[:4]
+    model = load_model(run)
+    assert (written, spoken) == (model.ask("What is the capital of Peru?"), model.ask(audio=tmp_path / "question.wav"))
+    assert 0 < float(loss.removesuffix(" nats a token")) < 20
+    assert sum(literal_eval(shares).values()) == pytest.approx(1)
