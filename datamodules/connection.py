@@ -54,9 +54,9 @@ class ModelConnection:
     """Knows the model that batches are made for: one that was connected by hand, or else the trainer's.
 
     Args:
-        settings: Of the batches.
-        bad: Is told of examples that cannot be used.
-        on_skip: Called in the main process with the errors of examples that a loader left out.
+        settings: How batches are made.
+        bad: Receives the examples that cannot be used.
+        on_skip: Receives, in the main process, the errors of examples that a loader left out.
     """
 
     def __init__(

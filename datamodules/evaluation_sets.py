@@ -14,7 +14,7 @@ class EvaluationSets:
 
     Args:
         sources: By name.
-        bad: Is told of examples that cannot be used.
+        bad: Receives the examples that cannot be used.
     """
 
     def __init__(self, sources: Mapping[str, Sources], bad: BadExamples) -> None:
@@ -23,7 +23,7 @@ class EvaluationSets:
         self._read: dict[str, list[Example]] = {}
 
     def read(self, name: str) -> list[Example]:
-        """The examples of a set: one of ``data.sets``, a manifest, or ``spoken-facts/SPLIT``. Answers may be missing.
+        """Reads a set: one of ``data.sets``, a manifest, or ``spoken-facts/SPLIT``. Answers may be missing.
 
         Raises:
             FileNotFoundError: If there is no such set and no such manifest.

@@ -22,14 +22,14 @@ class Probe:
     modality: Modality = "text"
     """"speech" or "text"."""
     examples: int = 32
-    """How many."""
+    """Number of examples."""
     seed: int = 0
-    """Of the choice."""
+    """Seed of the choice."""
     batch_size: int = 8
     """Rows of a batch; the scores are per example, so this is a matter of memory."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be meant."""
+        """Refuses values that make no sense."""
         if self.modality not in ("speech", "text"):
             raise ValueError(f"probe modality: {self.modality!r} (allowed: speech, text)")
         if self.examples < 1 or self.batch_size < 1:
@@ -38,7 +38,7 @@ class Probe:
             )
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples with the smallest hashes of (seed, id): the same whatever the order, and stable under growth.
+        """Chooses those with the smallest hashes of (seed, id): the same whatever the order, and stable under growth.
 
         Raises:
             ValueError: If no example has the modality.
@@ -54,7 +54,7 @@ class ProbeSet:
 
     Args:
         probes: By name.
-        bad: Is told of examples that cannot be used.
+        bad: Receives the examples that cannot be used.
     """
 
     def __init__(self, probes: Mapping[str, Probe], bad: BadExamples) -> None:
@@ -67,7 +67,7 @@ class ProbeSet:
         """Gives the right-padded CPU batches of a probe, with answers.
 
         Args:
-            name: Of the probe.
+            name: Name of the probe.
             factory: Gives the maker of batches for the model; another maker makes them anew.
 
         Raises:

@@ -13,7 +13,7 @@ from .sources.example import Example
 from .sources.named import SourceName, read_sources
 
 KIND = "replay"
-"""Of batches: replayed text never shares one with the training examples."""
+"""Kind of its batches: replayed text never shares one with the training examples."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Replay:
     """Share of replayed examples among all examples of an epoch; other ones are drawn in each epoch."""
 
     def __post_init__(self) -> None:
-        """Refuse a ratio that cannot be meant."""
+        """Refuses a ratio that makes no sense."""
         if not 0 < self.ratio < 1:
             raise ValueError(f"replay.ratio: {self.ratio} (allowed: between 0 and 1, such as 0.05)")
 
@@ -36,7 +36,7 @@ class ReplayPool:
 
     Args:
         replay: What to rehearse, or None.
-        bad: Is told of examples that cannot be used.
+        bad: Receives the examples that cannot be used.
     """
 
     def __init__(self, replay: Replay | None, bad: BadExamples) -> None:
@@ -64,8 +64,8 @@ class ReplayPool:
         """Says how much text is replayed in an epoch, and gives it as metrics: none where nothing is replayed.
 
         Args:
-            sampler: Of training.
-            kinds: Of the other rows.
+            sampler: Plans the batches of training.
+            kinds: Kinds of the other rows.
         """
         if self._replay is None:
             return {}

@@ -62,7 +62,7 @@ class SpeechTextData(L.LightningDataModule):
         tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.
         eval_tokens_per_batch: The same in evaluation; None takes four times as many (no backward pass there).
         max_examples_per_batch: Most rows of a batch, or None.
-        seed: Of shuffling and augmentation.
+        seed: Seed of shuffling and augmentation.
         num_workers: Processes that read clips, per rank.
         on_bad_example: "raise" names the first bad example and stops; "skip" leaves bad ones out and counts them.
         max_seconds: Longest clip allowed.

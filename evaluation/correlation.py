@@ -31,7 +31,7 @@ def correlation(
 
     Args:
         first: One value a run.
-        second: Of the same runs.
+        second: Values of the same runs.
         ranks: Spearman's correlation of the ranks (1904); false gives Pearson's.
         groups: The group of each run. Then it is the partial correlation given the group: of the deviations (of values
             or ranks) from the group's mean, what is left when differences between the groups do not count; the
@@ -41,7 +41,7 @@ def correlation(
             five the limits are -1 and 1. Not together with groups.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         The correlation; NaN in [-1, 1] where it is not defined (a constant side) or the runs are fewer than four.

@@ -54,7 +54,7 @@ def store_divergences(
         step: Optimizer steps taken.
         records: All items.
         seconds: Time that the measurement took.
-        prefix: Of the metric keys in the summary.
+        prefix: Prefix of the metric keys in the summary.
     """
     summary = summarize_divergences(records)
     if folder is not None:

@@ -31,7 +31,7 @@ def check_instructions(
         prompt: What the model was asked.
         response: What it answered.
         instructions: Their ids, such as ``punctuation:no_comma``.
-        arguments: Of each instruction; those that are None are left out.
+        arguments: Arguments of each instruction; those that are None are left out.
 
     Raises:
         ValueError: If an instruction is unknown, its arguments do not fit, or NLTK's data is needed and missing.

@@ -92,7 +92,7 @@ def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction
     """Change and ratio of the accuracy, by name of the metric; those that the items allow.
 
     Args:
-        modality: Of the records.
+        modality: Modality of the records.
         pairs: Records of the same items, before and after.
     """
     scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
@@ -169,7 +169,7 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
         step: Optimiser steps taken.
         summary: The figures.
         seconds: Time the evaluation took.
-        prefix: Of the metric keys.
+        prefix: Prefix of the metric keys.
     """
     line = {
         "step": step,

@@ -64,7 +64,7 @@ def share_interval(hits: Sequence[float], parts: Sequence[float], confidence: fl
 
     Args:
         hits: One value an item, at most its parts.
-        parts: Of each item, 1 where it has only one.
+        parts: Number of parts of each item, 1 where it has only one.
         confidence: Coverage, between 0 and 1.
 
     Raises:
@@ -103,7 +103,7 @@ def bootstrap_ratio(
         denominators: One value an item.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
-        seed: Of the resampling; the same seed gives the same limits.
+        seed: Seed of the resampling; the same seed gives the same limits.
 
     Raises:
         ValueError: If the lengths differ or there is no item.
@@ -165,7 +165,7 @@ def paired_bootstrap(
         after: The values of the same items, in the same order, under the second.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
         ValueError: If the two sequences differ in length or are empty.

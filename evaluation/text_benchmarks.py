@@ -34,7 +34,7 @@ class BenchmarkScores:
         values: ``<task>/<metric>`` (a filter other than ``none`` is added to the metric: ``exact_match,strict``).
         errors: Standard errors of the same keys, as lm-eval estimates them; where it gives none, the key is missing.
         records: One an item of tasks that score items as right or wrong.
-        versions: Of the tasks.
+        versions: Versions of the tasks.
         items: How many each task has.
     """
 

@@ -16,7 +16,7 @@ class Augment:
     Args:
         speed: Factors, one of which is drawn for each clip (1.1 = faster and higher); None leaves the speed.
         noise_snr_db: Range of the signal-to-noise ratio of added white noise in dB, drawn uniformly; None adds none.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If a factor is outside [0.5, 2], or the range is reversed.
@@ -39,7 +39,7 @@ class Augment:
         return max(1.0, 1.0 / min(self.speed)) if self.speed else 1.0
 
     def __call__(self, waveform: Tensor, sampling_rate: int, identity: str, epoch: int) -> Tensor:
-        """Give the changed clip, (samples,) -> (samples',)."""
+        """Gives the changed clip, (samples,) -> (samples',)."""
         digest = hashlib.sha256(f"{self.seed}:{epoch}:{identity}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         if self.speed:

@@ -51,7 +51,7 @@ class BatchLoader:
     Args:
         dataset: Reads the batches.
         sampler: Plans them.
-        on_skip: Called in the main process with the errors of examples that were left out.
+        on_skip: Receives, in the main process, the errors of examples that were left out.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
         keep_workers: Whether they stay between epochs, until ``close``.
@@ -115,7 +115,7 @@ class BatchLoader:
             yield batch
 
     def close(self) -> None:
-        """End the workers.
+        """Ends the workers.
 
         Left to the garbage collector, which may close their queues first, each of them takes five seconds to notice.
         """
@@ -136,11 +136,11 @@ class BatchLoader:
         raise BadExampleError(error.reason, error.location, more)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch stands."""
+        """Gives the place of the next batch."""
         return {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue from there in the next iteration; a finished epoch (a limited one, too) is followed by the next one.
+        """Goes on from a place in the next iteration; after a finished epoch (a limited one, too) with the next one.
 
         With other data, another budget or another number of ranks the place cannot be exact: a warning says so.
         """
@@ -156,7 +156,7 @@ class BatchLoader:
 
 
 def _ignore_interrupt(_: int) -> None:
-    """Ctrl-C reaches the whole process group: the trainer answers it, and the workers read on until they are ended."""
+    """Leaves Ctrl-C, which reaches the whole process group, to the trainer: workers read on until they are ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

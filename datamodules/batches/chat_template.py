@@ -33,7 +33,7 @@ def refusals_at(location: str) -> Iterator[None]:
     """Turns refusals into errors of the example that stands at a place.
 
     Raises:
-        BadExampleError: In the place of a :class:`TemplateRefusalError`.
+        BadExampleError: In the place of a ``TemplateRefusalError``.
     """
     try:
         yield
@@ -61,7 +61,7 @@ class _Frame(NamedTuple):
         tail: Between the question and what the model has to say: the generation prompt.
         lead: What the model has to say before the answer (Qwen 3: an empty thought).
         after: After the answer, to the end of the conversation.
-        agrees: Whether the conversation begins as the generation prompt has it.
+        agrees: Whether a conversation begins with its generation prompt.
     """
 
     head: str
@@ -116,7 +116,7 @@ class ChatTemplate:
         return int(self.tokenizer(self.end, add_special_tokens=False)["input_ids"][-1])
 
     def prompt(self, question: str, system: str | None) -> str:
-        """A question up to and with the generation prompt.
+        """Prints a question, up to and with the generation prompt.
 
         Raises:
             TemplateRefusalError: If the template refuses it.
@@ -129,7 +129,7 @@ class ChatTemplate:
         return self._apply(_turns(system, question, _ANSWER)).partition(_ANSWER)[0]
 
     def conversation(self, question: str, answer: str, system: str | None) -> Rendered:
-        """A question with its answer.
+        """Prints a question with its answer.
 
         Raises:
             TemplateRefusalError: If the template refuses it.
@@ -170,7 +170,7 @@ class ChatTemplate:
         return parts[0], parts[1]
 
     def _find_end(self, system: str | None) -> str:
-        """What follows an answer, up to and with the first token that the vocabulary marks special.
+        """Finds what follows an answer, up to and with the first token that the vocabulary marks special.
 
         Templates may print more after it (a line feed): the model never has to say it. A template that prints no
         special token there may have an added one that its vocabulary does not mark; else the turn ends where the next
@@ -190,7 +190,7 @@ class ChatTemplate:
         return str(self.tokenizer.eos_token)
 
     def _before_next(self, system: str | None) -> str:
-        """What stands between an answer and the next question."""
+        """Prints what stands between an answer and the next question."""
         try:
             rendered = self._apply([*_turns(system, _QUESTION, _ANSWER), {"role": "user", "content": _NEXT}])
         except TemplateRefusalError:
@@ -217,17 +217,17 @@ def _turns(system: str | None, question: str, answer: str | None = None) -> list
 
 
 def _undated(template: str) -> str:
-    """The template with a fixed day for today."""
+    """Puts a fixed day in the place of today."""
     return _TODAY.sub(lambda found: repr(DAY.strftime(found[2])), template)
 
 
 def _untouched(text: str) -> bool:
-    """Whether no template has a reason to print this otherwise than it is."""
+    """Tells whether no template has a reason to change this."""
     return text != "" and text == text.strip() and "<" not in text
 
 
 def _up_to_first(text: str, tokens: Collection[str]) -> str | None:
-    """The text up to and with the first of the tokens; of two that begin together, the longer one."""
+    """Cuts a text behind the first of the tokens; of two that begin together, the longer one counts."""
     found = [(text.find(token), token) for token in tokens if token and token in text]
     if not found:
         return None

@@ -33,7 +33,7 @@ class Collator:
     """Makes a ``Batch`` of rows: right padded with answers, or left padded prompts to generate from.
 
     Args:
-        front_end: Of the model; gives the tokenizer and the width of the features.
+        front_end: The model's tokenizer and width of features.
         prompt: Renders the questions.
         answers: False leaves the answers out; a prompt then ends with the generation prompt.
         encoded: Whether the rows' features are outputs of the frozen encoder.
@@ -59,7 +59,7 @@ class Collator:
         self.twins = twins
 
     def __call__(self, rows: Sequence[Row], skipped: Sequence[BadExampleError] = ()) -> Batch:
-        """Pad and stack the rows.
+        """Pads and stacks the rows.
 
         Args:
             rows: At least one.
@@ -91,7 +91,7 @@ class Collator:
         )
 
     def _twin(self, rows: Sequence[Row]) -> Batch:
-        """The rows as text; every rank makes one of every batch with speech, so that all run the same passes."""
+        """Makes the rows' text twin; every rank makes one of every batch with speech, so all run the same passes."""
         twin = self([Row(row.example, "text") for row in rows])
         without = torch.tensor([not row.example.has("text") for row in rows])
         twin.labels[without] = IGNORE_INDEX
@@ -127,7 +127,7 @@ class Collator:
         return pad_sequence(values, batch_first=True, padding_value=fill, padding_side=side)
 
     def _features(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
-        """(N, C, F) zero padded, and (N,) true lengths."""
+        """Pads the clips' features with zeros, (N, C, F), and gives their true lengths, (N,)."""
         clips = [row.features for row in rows if row.features is not None]
         if not clips:
             return torch.zeros(0, self.feature_dim, 0), torch.zeros(0, dtype=torch.int64)
@@ -138,7 +138,7 @@ class Collator:
         return padded, lengths
 
     def _transcripts(self, rows: list[Row]) -> Tensor:
-        """(N, S) ids of the clips' question text, -100 padded."""
+        """Gives the ids of the clips' question text, (N, S), padded with -100."""
         if not rows:
             return torch.zeros(0, 0, dtype=torch.int64)
         ids = [torch.tensor(self.prompt.transcript(row.example.question), dtype=torch.int64) for row in rows]
@@ -146,5 +146,5 @@ class Collator:
 
 
 def _light(example: Example) -> Example:
-    """The example without samples held in memory: batches travel between processes."""
+    """Drops samples that the example holds in memory: batches travel between processes."""
     return example if example.audio is None or isinstance(example.audio, Path) else replace(example, audio=None)

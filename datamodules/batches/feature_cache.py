@@ -29,7 +29,7 @@ class FeatureCache:
 
     Args:
         folder: Root of the cache.
-        fingerprint: Of the encoder; frames of another one are never found.
+        fingerprint: Stands for the encoder; frames of another one are never found.
         encode: The encoder; called in the process that builds the cache only.
     """
 
@@ -38,22 +38,22 @@ class FeatureCache:
         self.encode = encode
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the encoder, whose weights no worker process should get."""
+        """Leaves the encoder out: no worker process should receive its weights."""
         return {"folder": self.folder, "encode": None}
 
     def path(self, example: Example) -> Path:
-        """File of a clip's frames: by the hash of the clip's content."""
+        """Gives the file of a clip's frames, named by the hash of the clip's content."""
         key = hashlib.sha256(clip_bytes(example)).hexdigest()
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def ensure(self, example: Example, extract: Extract) -> None:
-        """Compute a clip's frames if there is no whole entry; whether its bytes are right is seen when it is read."""
+        """Computes a clip's frames if there is no whole entry; whether its bytes are right is checked on reading."""
         path = self.path(example)
         if not _complete(path):
             self._compute(example, path, extract)
 
     def frames(self, example: Example, extract: Extract) -> tuple[Tensor, int]:
-        """Frames (hidden, T) float32 of a clip, and the length of the features they were computed from.
+        """Gives a clip's frames, (hidden, T) float32, and the length of the features they were computed from.
 
         Raises:
             BadExampleError: If the entry is missing or damaged and no encoder is at hand (in a worker). A damaged one
@@ -77,7 +77,7 @@ class FeatureCache:
 
 
 def _complete(path: Path) -> bool:
-    """Whether there is an entry of the size that its header tells (safetensors checks it) with all that it needs."""
+    """Tells whether an entry has the size that its header states (safetensors checks it) and all that it needs."""
     try:
         with safe_open(path, framework="pt") as entry:
             return {"feature_length", "sha256"} <= (entry.metadata() or {}).keys()
@@ -86,7 +86,7 @@ def _complete(path: Path) -> bool:
 
 
 def _load(path: Path) -> tuple[Tensor, int] | None:
-    """The entry, or None if it is missing or damaged."""
+    """Reads an entry; None if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as entry:
             length, digest = int(entry.metadata()["feature_length"]), entry.metadata()["sha256"]
@@ -97,7 +97,7 @@ def _load(path: Path) -> tuple[Tensor, int] | None:
 
 
 def _digest(frames: Tensor, feature_length: int) -> str:
-    """SHA-256 of all that an entry says; half a millisecond for ten seconds of Whisper."""
+    """Takes the SHA-256 of all that an entry says; half a millisecond for ten seconds of Whisper."""
     content = hashlib.sha256(f"{feature_length}:{tuple(frames.shape)}:{frames.dtype}:".encode())
     content.update(frames.flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()

@@ -25,16 +25,16 @@ class SpeechFrontEnd(Protocol):
     positions_per_second: float
     """LLM positions per second of audio, for length estimates before a clip is read."""
     fingerprint: str
-    """Of the encoder's weights and settings: the key of the feature cache."""
+    """Stands for the encoder's weights and settings: the key of the feature cache."""
     vocabulary: int | None
     """Token ids that have an embedding; None while the LLM's weights are not loaded."""
     text_twins: bool
     """Whether speech rows of training must come with their text twins."""
 
     def extract(self, waveform: Tensor) -> Tensor:
-        """Waveform (samples,) -> features (C, F), float32, true length, on the CPU."""
+        """Turns a waveform (samples,) into features (C, F), float32, of its true length, on the CPU."""
         ...
 
     def num_positions(self, feature_length: int) -> int:
-        """LLM positions that a clip of F frames will occupy (>= 1)."""
+        """Counts the LLM positions that a clip of F frames will occupy (>= 1)."""
         ...

@@ -38,10 +38,10 @@ class LengthEstimator:
     """Counts text tokens exactly and audio positions from the clips' seconds.
 
     Args:
-        front_end: Of the model.
+        front_end: The model's tokenizer and feature extraction.
         prompt: Renders the questions.
         max_seconds: Longest clip allowed.
-        augment: Of the clips, or None; slower speech takes more positions.
+        augment: Changes of the clips, or None; slower speech takes more positions.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class LengthEstimator:
     def measure(
         self, views: Sequence[View], bad: BadExamples, limit: int | None = None, twins: bool = False
     ) -> tuple[list[View], list[Length]]:
-        """Give the usable views and their lengths.
+        """Gives the usable views and their lengths.
 
         Args:
-            views: To measure.
-            bad: Is told of views that the chat template refuses, that hold tokens without an embedding, whose clip is
+            views: What to measure.
+            bad: Receives the views that the chat template refuses, that hold tokens without an embedding, whose clip is
                 too long, whose header cannot be read, or that are over ``limit``.
             limit: Most positions of a view with its twin, or None.
             twins: Whether speech comes with its text twin.
@@ -94,7 +94,7 @@ class LengthEstimator:
     def _all_written(
         self, views: Sequence[View], bad: BadExamples, twins: bool
     ) -> list[tuple[View, _Written, _Written | None]]:
-        """The views that the chat template does not refuse, with their texts and those of their twins."""
+        """Gives the views that the chat template does not refuse, with their texts and those of their twins."""
         written: list[tuple[View, _Written, _Written | None]] = []
         for view in views:
             beside = View(view.example, "text") if twins and view.modality == "speech" else None
@@ -113,7 +113,7 @@ class LengthEstimator:
         return max(self._fewest, math.ceil(longest * self.front_end.positions_per_second) + 1)
 
     def _written(self, view: View) -> _Written:
-        """The text of a view.
+        """Gives the text of a view.
 
         Raises:
             TemplateRefusalError: If the chat template refuses it.
@@ -129,5 +129,5 @@ class LengthEstimator:
         return _Written(self.prompt.spoken_text(target, example.system), len(before) - 1)
 
     def _ids(self, written: Sequence[_Written]) -> list[list[int]]:
-        """Tokens of each; one call of the tokenizer for all."""
+        """Tokenizes all texts in one call of the tokenizer."""
         return self.prompt.tokenize([text for text, _ in written]) if written else []

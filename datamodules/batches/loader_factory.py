@@ -32,11 +32,11 @@ class LoaderOptions:
     max_examples: int | None = None
     """Most rows of a training batch."""
     seed: int = 0
-    """Of the shuffling."""
+    """Seed of the shuffling."""
     num_workers: int = 0
     """Processes that read clips."""
     rank: int = 0
-    """Of this process."""
+    """Rank of this process."""
     world_size: int = 1
     """Number of processes."""
 
@@ -48,9 +48,9 @@ class LoaderFactory:
         reader: Reads training clips.
         plain_reader: Reads clips for evaluation (without augmentation).
         prompt: Renders the questions.
-        options: Of the batches.
-        bad: Is told of examples that cannot be used.
-        on_skip: Called in the main process with the errors of examples that a loader left out.
+        options: How batches are made.
+        bad: Receives the examples that cannot be used.
+        on_skip: Receives, in the main process, the errors of examples that a loader left out.
         barrier: Waits for the other ranks.
     """
 
@@ -76,7 +76,7 @@ class LoaderFactory:
         self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
 
     def asking(self, prompt_options: Mapping[str, Any]) -> LoaderFactory:
-        """The same factory with other words around the questions."""
+        """Gives the same factory with other words around the questions."""
         prompt = ChatPrompt(self.prompt.tokenizer, **prompt_options)
         return LoaderFactory(self.reader, self.plain_reader, prompt, self.options, self.bad, self.on_skip, self.barrier)
 
@@ -90,10 +90,10 @@ class LoaderFactory:
         ratio: float = 0.0,
         limit: int | float = 1.0,
     ) -> BatchLoader:
-        """Batches of every example in each of the modalities that it has.
+        """Makes the loader of training: every example in each of the modalities that it has.
 
         Args:
-            examples: To learn.
+            examples: What to learn.
             modalities: "speech", "text" or both.
             epoch: First epoch.
             shuffle: False gives the same batches in every epoch.
@@ -129,7 +129,7 @@ class LoaderFactory:
         return self._loader(kept + again, sampler, self.reader, epoch=epoch, training=True, twins=twins, limit=limit)
 
     def evaluation(self, examples: Sequence[Example], answers: bool = True) -> dict[str, BatchLoader]:
-        """Loaders "speech" and "text" over the same examples in the same batches (one alone if a modality is missing).
+        """Makes loaders "speech" and "text" of the same examples in the same batches; one, if a modality is missing.
 
         Args:
             examples: Those that lack a modality which others have are left out, so that the rest are matched pairs.
@@ -154,10 +154,10 @@ class LoaderFactory:
     def loader(
         self, examples: Sequence[Example], modality: Modality, answers: bool = True, twins: bool = False
     ) -> BatchLoader:
-        """A loader of these examples in one modality, sorted by length, each example on one rank only.
+        """Makes a loader of examples in one modality, sorted by length, each example on one rank only.
 
         Args:
-            examples: To give.
+            examples: What to load.
             modality: "speech" or "text".
             answers: False gives left-padded prompts to generate from.
             twins: Whether batches of speech come with their text twins.
@@ -172,7 +172,7 @@ class LoaderFactory:
         Args:
             examples: With questions in this modality.
             modality: ``speech`` or ``text``.
-            rows: Of a batch.
+            rows: Rows of a batch.
             answers: With answers, right padded; else prompts to generate from, left padded.
 
         Raises:
@@ -184,7 +184,7 @@ class LoaderFactory:
         return [collator(read[i : i + rows]) for i in range(0, len(read), rows)]
 
     def fill_cache(self, examples: Sequence[Example]) -> None:
-        """Encode the clips that the feature cache lacks, each rank a part of them; no-op without a cache.
+        """Encodes the clips that the feature cache lacks, each rank a part of them; does nothing without a cache.
 
         Every rank must come here with the same examples.
         """

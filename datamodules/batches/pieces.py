@@ -44,7 +44,7 @@ class PieceTokenizer:
             self._memory.clear()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
+        """Gives the ids of each text."""
         if self._begin is None:
             return self._whole(texts)
         split = [[piece for piece in self._begin.split(text) if piece] for text in texts]
@@ -56,7 +56,7 @@ class PieceTokenizer:
         return [[i for piece in pieces for i in known[piece]] for pieces in split]
 
     def _remembered(self, found: dict[str, list[int]]) -> dict[str, list[int]]:
-        """What is known with what was found; when that is too much, the oldest half is forgotten for the next time."""
+        """Adds what was found to what is known; when that is too much, the oldest half is forgotten afterwards."""
         known = self._memory
         known.update(found)
         if len(known) > 2 * _KEPT:

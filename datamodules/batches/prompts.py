@@ -31,7 +31,7 @@ class Conversation(NamedTuple):
     """Ids of a question with its answer.
 
     Attributes:
-        ids: Of the question (of a spoken one: what follows the audio), the answer and the token that ends it.
+        ids: Ids of the question (of a spoken one: what follows the audio), the answer and the token that ends it.
         answer: Index of the first id that is learned.
     """
 
@@ -44,7 +44,7 @@ class ChatPrompt:
 
     A conversation is tokenized whole, so its ids are the template's own; the answer begins at the first id that the
     prompt alone does not have in its place. It ends with the first token that the vocabulary marks special
-    (:class:`ChatTemplate`), which is what the model learns to stop with.
+    (``ChatTemplate`` finds it), which is what the model learns to stop with.
 
     The audio stands at the very start of the user turn, directly after its header and before the instruction, where
     LLaMA-Omni puts it; the text twin has the question in the same place. The ids on both sides of it are those of a
@@ -81,7 +81,7 @@ class ChatPrompt:
         self.tokenize = PieceTokenizer(tokenizer, self._marker + self.conversation_text("Q", "A"))
 
     def text(self, question: str, system: str | None = None) -> list[int]:
-        """Ids of a text question, up to and with the generation prompt: the template's own ids.
+        """Gives the template's own ids of a text question, up to and with the generation prompt.
 
         Raises:
             TemplateRefusalError: If the template refuses it, as the other methods do.
@@ -89,7 +89,7 @@ class ChatPrompt:
         return self._ids(self.template.prompt(question + self.text_instruction, self._system(system)))
 
     def conversation(self, question: str, target: str | None, system: str | None = None) -> Conversation:
-        """Ids of a text question with its answer: the template's own ids; without a target, of the question alone."""
+        """Gives the template's own ids of a text question with its answer; without a target, of the question alone."""
         if target is None:
             ids = self.text(question, system)
             return Conversation(ids, len(ids))
@@ -98,13 +98,13 @@ class ChatPrompt:
         return Conversation(whole, _shared(prompt, whole))
 
     def conversation_text(self, question: str, target: str | None, system: str | None = None) -> str:
-        """What :meth:`conversation` makes ids of."""
+        """Gives the text that ``conversation`` makes ids of."""
         if target is None:
             return self.template.prompt(question + self.text_instruction, self._system(system))
         return self.template.conversation(question + self.text_instruction, target, self._system(system)).whole
 
     def speech(self, system: str | None = None) -> SpeechPrompt:
-        """Ids around the audio of a spoken question, up to and with the generation prompt."""
+        """Gives the ids around the audio of a spoken question, up to and with the generation prompt."""
         key = self._system(system)
         if key not in self._speech:
             if len(self._speech) >= _SYSTEMS:
@@ -119,7 +119,7 @@ class ChatPrompt:
         return self._speech[key]
 
     def spoken_conversation(self, target: str | None, system: str | None = None) -> Conversation:
-        """Ids of what follows the audio of a spoken question, with its answer if there is a target."""
+        """Gives the ids of what follows the audio of a spoken question, with its answer if there is a target."""
         prompt = self.speech(system).after
         if target is None:
             return Conversation(prompt, len(prompt))
@@ -127,7 +127,7 @@ class ChatPrompt:
         return Conversation(ids, _shared(prompt, ids))
 
     def spoken_text(self, target: str | None, system: str | None = None) -> str:
-        """What :meth:`spoken_conversation` makes ids of: one token in the place of the audio, then the rest."""
+        """Gives the text that ``spoken_conversation`` makes ids of: one token in the audio's place, then the rest."""
         question = _AUDIO + self.speech_instruction
         if target is None:
             return self._marker + self.template.prompt(question, self._system(system)).partition(_AUDIO)[2]
@@ -135,23 +135,23 @@ class ChatPrompt:
         return self._marker + whole.partition(_AUDIO)[2]
 
     def answer(self, target: str) -> list[int]:
-        """Ids that are learned of an answer to a text question, the end of the turn included."""
+        """Gives the ids that are learned of an answer to a text question, the end of the turn included."""
         ids, start = self.conversation("?", target)
         return ids[start:]
 
     def plain(self, text: str) -> list[int]:
-        """Ids of a text that is no conversation, as the tokenizer begins and ends one."""
+        """Gives the ids of a text that is no conversation, as the tokenizer begins and ends one."""
         return list(self.tokenizer(text)["input_ids"])
 
     def transcript(self, question: str) -> list[int]:
-        """Ids of a question alone (for CTC alignment)."""
+        """Gives the ids of a question alone (for CTC alignment)."""
         return self._ids(question)
 
     def _system(self, system: str | None) -> str | None:
         return self.system if system is None else system
 
     def _split(self, ids: list[int], place: int = 0) -> tuple[list[int], list[int]]:
-        """What stands before and after the token in the place of the audio."""
+        """Gives what stands before and after the token in the place of the audio."""
         at = -1
         for _ in range(place + 1):
             at = ids.index(self._marker_id, at + 1)
@@ -162,14 +162,14 @@ class ChatPrompt:
 
 
 def _shared(prompt: list[int], whole: list[int]) -> int:
-    """How many ids both begin with: fewer than the prompt has where its end merges with the answer's beginning."""
+    """Counts the ids that both begin with: fewer than the prompt's where its end merges with the answer's beginning."""
     if whole[: len(prompt)] == prompt:
         return len(prompt)
     return next(i for i, (ours, theirs) in enumerate(zip(prompt, whole, strict=False)) if ours != theirs)
 
 
 def _plainest_special(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
-    """Id and text of a special token that takes no white space from its neighbours: it stands for the audio."""
+    """Finds a special token, by id and text, that takes no white space from its neighbours: it stands for the audio."""
     added = [(i, token) for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content]
     if not added:  # a tokenizer in Python whose vocabulary begins with them (ByT5's)
         return int(tokenizer.eos_token_id), str(tokenizer.eos_token)

@@ -44,7 +44,7 @@ class RowReader:
     """Reads clips and extracts their features.
 
     Args:
-        front_end: Of the model.
+        front_end: The model's feature extraction.
         max_seconds: Longest clip allowed.
         augment: Changes of training clips, or None.
         cache: Gives frozen-encoder frames in place of features, or None.
@@ -63,7 +63,7 @@ class RowReader:
         self.cache = cache
 
     def read(self, view: View, epoch: int = 0) -> Row:
-        """Read one row; ``epoch`` only matters to augmentation.
+        """Reads one row; ``epoch`` only matters to augmentation.
 
         Raises:
             BadExampleError: If the clip is corrupt or too long.
@@ -77,7 +77,7 @@ class RowReader:
         return Row(view.example, view.modality, features, self.front_end.num_positions(features.shape[-1]))
 
     def fill_cache(self, examples: Sequence[Example], bad: BadExamples) -> None:
-        """Encode the clips whose frames the cache lacks.
+        """Encodes the clips whose frames the cache lacks.
 
         Raises:
             BadExampleError: If a clip cannot be read and the policy is ``raise``.

@@ -26,13 +26,13 @@ class TokenBudgetSampler(Sampler[list[int]]):
     repeated and some ranks have one batch less.
 
     Args:
-        lengths: Of the examples, in tokens (audio positions included): one number each, or one for each part.
+        lengths: Lengths of the examples in tokens (audio positions included): one number each, or one for each part.
         tokens_per_batch: The budget.
         max_examples: Most rows of a batch, or None.
         kinds: Examples of different kinds never share a batch (modalities); None if all are alike.
-        seed: Of the shuffling, together with the epoch.
+        seed: Seed of the shuffling, together with the epoch.
         shuffle: False keeps the order by length.
-        rank: Of this process.
+        rank: Rank of this process.
         world_size: Number of processes.
         shares: Kind -> its share of all rows of an epoch: as many of its batches are drawn anew in each epoch, and
             taken several times where there are too few. Kinds that are not named give all their batches.
@@ -73,7 +73,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self._length = len(self.batches(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that iteration shuffles for."""
+        """Chooses the epoch that iteration shuffles for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return iter(self.batches(self.epoch))
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """This rank's batches of an epoch, as lists of indices."""
+        """Gives this rank's batches of an epoch, as lists of indices."""
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         steps = [step for kind in np.unique(self._kinds) for step in self._steps(kind, rng)]
         order = rng.permutation(len(steps)) if rng is not None else range(len(steps))
@@ -93,12 +93,12 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return [step[i].tolist() for step, i in turned if i < len(step)]
 
     def rows(self, kind: str) -> int:
-        """Rows of a kind in the first epoch, over all ranks; nearly as many in the others."""
+        """Counts the rows of a kind in the first epoch, over all ranks; others have nearly as many."""
         rng = np.random.default_rng([self.seed, 0]) if self.shuffle else None
         return sum(len(batch) for step in self._steps(kind, rng) for batch in step)
 
     def _steps(self, kind: str, rng: np.random.Generator | None) -> list[list[np.ndarray]]:
-        """A kind's batches of an epoch, in groups of one for each rank."""
+        """Gives a kind's batches of an epoch, in groups of one for each rank."""
         of_kind = [batch for bucket in self._of_kind(kind) for batch in self._draw(bucket, rng)]
         equal = self._equalise(of_kind)
         steps = [equal[i : i + self.world_size] for i in range(0, len(equal), self.world_size)]
@@ -128,18 +128,18 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return np.split(indices, starts[1:]) if len(indices) else []
 
     def _rows(self, longest: int) -> int:
-        """Rows of a batch whose longest row is given; one fits even where the longest parts are of different rows."""
+        """Gives the number of rows that fit, by the length of the longest: at least one."""
         rows = max(1, self.tokens_per_batch // max(longest, 1))
         return min(rows, self.max_examples) if self.max_examples else rows
 
     def _draw(self, bucket: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
-        """Cut a bucket into batches of nearly equal size."""
+        """Cuts a bucket into batches of nearly equal size."""
         rows = self._rows(int(self._parts[bucket].max(axis=0).sum()))
         members = rng.permutation(bucket) if rng is not None else bucket
         return np.array_split(members, -(-len(bucket) // rows))
 
     def _equalise(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        """Halve the batches with most rows until their number is a multiple of the ranks."""
+        """Halves the batches with most rows until their number is a multiple of the ranks."""
         batches = list(batches)
         while batches and len(batches) % self.world_size:
             fullest = max(range(len(batches)), key=lambda i: len(batches[i]))

@@ -68,11 +68,11 @@ class ViewDataset(Dataset[Batch | Unread]):
         return len(self.views)
 
     def __getitem__(self, pick: Pick) -> Batch | Unread:
-        """A batch of one view."""
+        """Reads a batch of one view."""
         return self.__getitems__([pick])
 
     def __getitems__(self, picks: list[Pick]) -> Batch | Unread:
-        """The batch of these views (``DataLoader`` calls it with what the batch sampler yields).
+        """Reads the batch of these views (``DataLoader`` calls it with what the batch sampler yields).
 
         Errors are given instead of raised: raised in a worker they would come out as a page of traceback.
         """

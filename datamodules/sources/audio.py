@@ -29,7 +29,7 @@ _FULL_SCALE = {torch.uint8: (128, 128.0), torch.int16: (0, 2.0**15), torch.int32
 
 
 def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX_SECONDS) -> Tensor:
-    """Decode the example's clip: mono (mean of the channels), resampled, float32 (samples,).
+    """Decodes the example's clip: mono (mean of the channels), resampled, float32 (samples,).
 
     Raises:
         BadExampleError: If the clip is missing, corrupt, empty or longer than ``max_seconds``; it names the manifest's
@@ -48,7 +48,7 @@ def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX
 
 
 def clip_seconds(example: Example) -> float:
-    """Length of the example's clip in seconds, from its metadata or else from the file's header.
+    """Gives the length of the example's clip in seconds, from its metadata or else from the file's header.
 
     Raises:
         BadExampleError: If the header cannot be read or ``seconds`` is no positive number.
@@ -68,7 +68,7 @@ def clip_seconds(example: Example) -> float:
 
 
 def clip_bytes(example: Example) -> bytes:
-    """Content of the example's clip, as the key of a cache.
+    """Gives the content of the example's clip, as the key of a cache.
 
     Raises:
         BadExampleError: If the file cannot be read.
@@ -85,14 +85,14 @@ def clip_bytes(example: Example) -> bytes:
 
 
 def check_seconds(example: Example, seconds: float, max_seconds: float) -> None:
-    """Raise BadExampleError if the clip is longer than ``max_seconds``."""
+    """Raises BadExampleError if the clip is longer than ``max_seconds``."""
     if seconds > max_seconds:
         detail = f"the clip has {seconds:.1f} s; allowed: at most max_seconds = {max_seconds:g} s"
         raise BadExampleError("too long", example.location, detail)
 
 
 def _decode(example: Example, max_seconds: float) -> tuple[Tensor, int, float]:
-    """Samples, (samples,) or (samples, channels), rate, and seconds of the whole clip."""
+    """Decodes samples, (samples,) or (samples, channels); gives them, the rate, and the seconds of the whole clip."""
     if isinstance(example.audio, AudioArray):
         samples, rate = _in_memory(example, example.audio), example.audio.sampling_rate
         return samples, rate, len(samples) / rate
@@ -104,7 +104,7 @@ def _decode(example: Example, max_seconds: float) -> tuple[Tensor, int, float]:
 
 
 def _in_memory(example: Example, audio: AudioArray) -> Tensor:
-    """An array's samples as float32 in [-1, 1].
+    """Gives an array's samples as float32 in [-1, 1].
 
     Raises:
         BadExampleError: If it is of another shape or type than a clip has, or has no rate.
@@ -123,7 +123,7 @@ def _in_memory(example: Example, audio: AudioArray) -> Tensor:
 
 
 def _file(audio: Audio | None) -> str | io.BytesIO:
-    """Something that soundfile opens."""
+    """Gives something that soundfile opens."""
     if audio is None:
         raise ValueError("the example has no clip")
     stored = audio if isinstance(audio, Path | AudioArray) else audio.read()

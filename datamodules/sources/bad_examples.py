@@ -27,7 +27,7 @@ class BadExampleError(ValueError):
         self.detail = message
 
     def __reduce__(self) -> tuple[type[BadExampleError], tuple[str, str, str]]:
-        """Pickle by the three arguments, so that the error crosses from a worker process."""
+        """Pickles the three arguments, so that the error crosses from a worker process."""
         return type(self), (self.reason, self.location, self.detail)
 
 
@@ -49,7 +49,7 @@ class BadExamples:
         self._seen: set[tuple[str, str]] = set()
 
     def report(self, error: BadExampleError | BadLineError) -> None:
-        """Raise the error, or count it once per place; the first of each kind is shown as a warning.
+        """Raises the error, or counts it once per place; the first of each kind is shown as a warning.
 
         Raises:
             BadExampleError: If the policy is ``raise``.

@@ -29,7 +29,7 @@ class StoredAudio(Protocol):
     """A clip inside another container (a data set's table): read only when it is needed."""
 
     def read(self) -> bytes | Path:
-        """Give the bytes of an audio file, or the path of one."""
+        """Gives the bytes of an audio file, or the path of one."""
         ...
 
 
@@ -65,5 +65,5 @@ class Example:
     plain: bool = False
 
     def has(self, modality: Modality) -> bool:
-        """Whether the question exists in this modality; plain text exists as text."""
+        """Tells whether the question exists in this modality; plain text exists as text."""
         return self.audio is not None if modality == "speech" else bool(self.question) or self.plain

@@ -69,7 +69,7 @@ class HFDataset(Source):
         self.name = Path(path).name
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Read all rows but not the clips (see ``Source.read``)."""
+        """Reads all rows but not the clips."""
         table = self._table(bad)
         columns = self._mapping(table, answers_required)
         audio = columns.pop("audio", None)
@@ -98,7 +98,7 @@ class HFDataset(Source):
         return FileTable(rows, ClipFinder(self.audio_root or found.clips or Path()))
 
     def _found(self) -> Dataset | TextFiles:
-        """What the path means.
+        """Finds what the path means.
 
         Raises:
             ValueError: If it is nothing that can be read; the message has the cause.
@@ -132,7 +132,7 @@ class HFDataset(Source):
         return datasets.load_dataset("parquet", data_files=str(file), split="train")
 
     def _refused(self, error: Exception) -> ValueError:
-        """The error as one line that names the data set, the broken file if there is one, and the cause."""
+        """Puts an error into one line that names the data set, the broken file if there is one, and the cause."""
         cause: BaseException = error
         while type(cause).__name__.startswith("DatasetGeneration") and cause.__cause__ is not None:
             cause = cause.__cause__
@@ -144,7 +144,7 @@ class HFDataset(Source):
         return ValueError(f"HFDataset {self.path!r}, split {self.split!r}{place}: {text} (allowed: {_ALLOWED})")
 
     def _mapping(self, table: Table, answers_required: bool) -> dict[str, str]:
-        """Our field -> their column, for the fields that the table has.
+        """Maps our fields to their columns, for the fields that the table has.
 
         Raises:
             ValueError: If a named column, or one that every example needs, is missing.
@@ -184,7 +184,7 @@ def _number(text: str) -> float | str:
 
 
 def _broken_file(path: Path) -> Path | None:
-    """The first file that cannot be opened, of a parquet file or of a folder of parquet or ``save_to_disk``."""
+    """Finds the first file that cannot be opened: a parquet file, or one in a folder of parquet or ``save_to_disk``."""
     import pyarrow
     import pyarrow.parquet
 

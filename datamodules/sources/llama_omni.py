@@ -35,7 +35,7 @@ class LlamaOmniJSON(Source):
         self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Read all items (see ``Source.read``)."""
+        """Reads all items."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such file (allowed: LLaMA-Omni's JSON)")
         items = json_document(self.path, "a JSON list")
@@ -67,7 +67,7 @@ class LlamaOmniJSON(Source):
 
 
 def _first_turns(item: Any, location: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The first human turn and the reply to it."""
+    """Finds the first human turn and the reply to it."""
     turns = (item.get("conversations") or item.get("conversation")) if isinstance(item, dict) else None
     first = turns[:2] if isinstance(turns, list) else []
     if [isinstance(turn, dict) and turn.get("from") for turn in first] not in (["human", "gpt"], ["human"]):

@@ -38,7 +38,7 @@ class Manifest(Source):
         self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Read all lines (see ``Source.read``)."""
+        """Reads all lines."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such manifest (allowed: a JSONL file, one question a line)")
         finder = ClipFinder(self.audio_root)
@@ -73,7 +73,7 @@ class ClipFinder:
         self._folders: dict[str, str | None] = {os.path.abspath(root): os.path.abspath(root)}
 
     def find(self, given: object, location: str) -> Path:
-        """The clip's path.
+        """Finds the clip's path.
 
         Raises:
             BadExampleError: If it is no text, leads out of the folder, or does not exist.
@@ -93,14 +93,14 @@ class ClipFinder:
         return Path(found)
 
     def _folder(self, given: str) -> str | None:
-        """The folder on the disk that a path under the root means, or None."""
+        """Finds the folder on the disk that a path under the root means, or None."""
         if given not in self._folders:
             above, name = os.path.split(given)
             self._folders[given] = self._entry(self._folder(above), name)
         return self._folders[given]
 
     def _entry(self, folder: str | None, name: str) -> str | None:
-        """The path of a name in a folder: exactly so, or else in another form of Unicode, if only one is there."""
+        """Finds a name in a folder: exactly so, or else in another form of Unicode, if only one is there."""
         if folder is None:
             return None
         if folder not in self._listings:
@@ -111,7 +111,7 @@ class ClipFinder:
 
 
 def _names(folder: str) -> dict[str, str]:
-    """The entries of a folder by their names, and by the NFC of these where that is not ambiguous."""
+    """Lists a folder's entries by their names, and by the NFC of these where that is not ambiguous."""
     listed = os.listdir(folder) if os.path.isdir(folder) else []
     composed = {name: unicodedata.normalize("NFC", name) for name in listed}
     times = Counter(composed.values())

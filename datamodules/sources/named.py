@@ -38,7 +38,7 @@ class Splits:
 
     Args:
         sources: By split ("train", "val", "test", "predict"); without one for "predict" it takes that of "test".
-        bad: Is told of examples that cannot be used.
+        bad: Receives the examples that cannot be used.
         eval_limit: Most examples of a split that is not for training, or None.
     """
 
@@ -49,7 +49,7 @@ class Splits:
         self._read: dict[str, list[Example]] = {}
 
     def read_stage(self, stage: str | None) -> None:
-        """Read what a stage of the Trainer needs; None reads all.
+        """Reads what a stage of the Trainer needs; None reads all.
 
         Raises:
             ValueError: If the stage's own source is not set.
@@ -61,7 +61,7 @@ class Splits:
             self.read(split)
 
     def read(self, split: str) -> list[Example]:
-        """Usable examples of a split; none if its source is not set."""
+        """Reads the usable examples of a split; none if its source is not set."""
         if split not in self._read:
             examples = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
             chosen = examples if split == "train" else limited(examples, self.eval_limit)
@@ -72,7 +72,7 @@ class Splits:
 
 
 def as_source(source: SourceName) -> Source:
-    """The source that a text names: a split of the embedded set, a fetched set, or the path of a manifest or .txt file.
+    """Gives the source that a text names: a split of the embedded set, a fetched set, a manifest or a .txt file.
 
     Raises:
         FileNotFoundError: If the embedded set has no such split, or the asset was not fetched.
@@ -100,7 +100,7 @@ def _asset_manifest(name: str) -> Path:
 
 
 def read_sources(sources: Sources, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-    """Examples of one or several sources, in order.
+    """Reads one or several sources, in order.
 
     Raises:
         ValueError: If a source has no usable example.
@@ -119,7 +119,7 @@ def read_sources(sources: Sources, bad: BadExamples, answers_required: bool = Tr
 
 
 def limited(examples: list[Example], limit: int | None) -> list[Example]:
-    """At most ``limit`` examples in their order: a fixed choice by hash of the id, so that no category is favoured."""
+    """Keeps ``limit`` examples in their order: a fixed choice by hash of the id, so that no category is favoured."""
     if limit is None or len(examples) <= limit:
         return examples
     ranked = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples[i].id.encode()).digest())

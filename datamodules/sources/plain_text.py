@@ -38,7 +38,7 @@ class PlainText(Source):
         self.name = plain_name(path).stem
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Read all passages (see ``Source.read``)."""
+        """Reads all passages."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such text (allowed: a .txt or a .jsonl file)")
         passages = self._lines(bad) if self._kind == ".jsonl" else paragraphs(self.path, bad.report)

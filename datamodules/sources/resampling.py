@@ -19,7 +19,7 @@ _BLOCK = 2**20
 
 
 def resample(waveform: Tensor, source: int, target: int) -> Tensor:
-    """Band-limited resampling by a Hann-windowed sinc, in bounded memory whatever the rates.
+    """Resamples with a Hann-windowed sinc, limited in band, and in bounded memory whatever the rates.
 
     torchaudio's ``Resample`` keeps one filter for each of the ``target / gcd`` phases, as long as ``source / gcd``
     samples: gigabytes for rates that share no factor. There the same filter is evaluated at each output sample instead,
@@ -50,14 +50,14 @@ def _width(source: int, target: int) -> int:
 
 @lru_cache(maxsize=16)
 def _bank(source: int, target: int) -> torch.nn.Module:
-    """The filters of a pair of rates, built once per process."""
+    """Builds the filters of a pair of rates, once per process."""
     from torchaudio.transforms import Resample
 
     return Resample(source, target)
 
 
 def _by_sample(waveform: Tensor, source: int, target: int, width: int) -> Tensor:
-    """The filter of :class:`torchaudio.transforms.Resample`, block by block of output samples."""
+    """Applies the filter of torchaudio's ``Resample``, block by block of output samples."""
     length = -(-len(waveform) * target // source)
     padded = torch.nn.functional.pad(waveform, (width, width + 1))
     windows = padded.unfold(0, 2 * width + 1, 1)  # windows[i] holds the samples from i - width to i + width
@@ -71,7 +71,7 @@ def _by_sample(waveform: Tensor, source: int, target: int, width: int) -> Tensor
 
 
 def _filter(rest: Tensor, source: int, target: int, width: int) -> Tensor:
-    """(N,) output samples, ``rest / target`` source samples behind their nearest, to (N, 2 * width + 1) weights."""
+    """Gives (N, 2 * width + 1) weights of N output samples, ``rest / target`` source samples behind their nearest."""
     cutoff = min(source, target) * _ROLLOFF / source  # of the source's Nyquist frequency
     taps = torch.arange(-width, width + 1, dtype=torch.float64, device=rest.device)
     offset = taps - rest[:, None].double() / target

@@ -10,7 +10,7 @@ import soundfile
 from numpy.typing import NDArray
 
 _UNKNOWN = 2**40
-"""Frames from which on a header cannot be meant (70 years at 500 Hz): FLAC's "unknown" comes out as 2**63 - 1."""
+"""Frames from which on a header makes no sense (70 years at 500 Hz): FLAC's "unknown" comes out as 2**63 - 1."""
 _LONGEST = 1e9
 """Seconds that count as no limit."""
 _BLOCK = 5000
@@ -29,7 +29,7 @@ class Sound:
     Attributes:
         samples: (frames, channels), float32.
         rate: In Hz.
-        seconds: Of the whole file; what was counted where the header does not tell.
+        seconds: Length of the whole file; what was counted where the header does not tell.
     """
 
     samples: NDArray[np.float32]
@@ -68,7 +68,7 @@ def read_sound(file: str | io.BytesIO, max_seconds: float) -> Sound:
 
 
 def sound_seconds(file: str | io.BytesIO) -> float:
-    """Length of a file by its header, or by counting where the header does not tell.
+    """Gives the length of a file by its header, or by counting where the header does not tell.
 
     Raises:
         soundfile.LibsndfileError: If the file cannot be read.
@@ -83,7 +83,7 @@ def sound_seconds(file: str | io.BytesIO) -> float:
 
 
 def _block(sound: soundfile.SoundFile) -> NDArray[np.float32]:
-    """The next frames of a stream of unknown length; none at its end."""
+    """Reads the next frames of a stream of unknown length; none at its end."""
     block = np.full((_BLOCK, sound.channels), np.nan, np.float32)
     try:
         return sound.read(out=block)
@@ -94,7 +94,7 @@ def _block(sound: soundfile.SoundFile) -> NDArray[np.float32]:
 
 
 def _check_end(file: str | io.BytesIO) -> None:
-    """An MP3 of variable bit rate without an index is guessed from its first frame to be shorter than it is."""
+    """Refuses an MP3 whose end was not read: without an index, one of variable bit rate may seem too short."""
     if isinstance(file, io.BytesIO):
         size = file.getbuffer().nbytes
         if size - file.tell() > size // 10 + _TAGS:
@@ -102,7 +102,7 @@ def _check_end(file: str | io.BytesIO) -> None:
 
 
 def _open(file: str | io.BytesIO) -> soundfile.SoundFile:
-    """The file; a WAV whose recorder never came to write its length (0) is read to its end."""
+    """Opens a file; a WAV whose recorder never came to write its length (0) is read to its end."""
     sound = soundfile.SoundFile(file)
     if sound.frames or sound.format not in ("WAV", "WAVEX"):
         return sound

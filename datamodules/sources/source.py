@@ -27,10 +27,10 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Read all examples, without opening a clip.
+        """Reads all examples, without opening a clip.
 
         Args:
-            bad: Is told of each example that cannot be used; it raises or counts.
+            bad: Receives each example that cannot be used; it raises or counts.
             answers_required: False allows questions without answers (prediction).
 
         Raises:
@@ -47,7 +47,7 @@ def build_example(
     question_required: bool = True,
     answers_required: bool = True,
 ) -> Example:
-    """Make an example of one record with the manifest's keys.
+    """Makes an example of one record with the manifest's keys.
 
     Args:
         record: ``id, question, answers, target, system, source``; every other key becomes metadata.
@@ -98,7 +98,7 @@ def misnamed(record: Mapping[str, Any], wanted: str) -> str:
 
 
 def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[str, ...]:
-    """Accepted spellings, stripped; a single one counts as a list of one, a number as its text."""
+    """Gives the accepted spellings, stripped; a single one counts as a list of one, a number as its text."""
     given = record.get("answers")
     if given is None:
         given = record.get("target")
@@ -114,7 +114,7 @@ def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[
 
 
 def as_text(value: object) -> str | None:
-    """A text as it is, a number as its text, and None for everything else.
+    """Gives a text as it is, a number as its text, and None for everything else.
 
     A whole number has no point: tables keep 1969 as 1969.0 where another row of the column has no value.
     """
@@ -130,7 +130,7 @@ def as_text(value: object) -> str | None:
 
 
 def without_duplicates(examples: list[Example], bad: BadExamples) -> list[Example]:
-    """Keep the first example of each id and report the others."""
+    """Keeps the first example of each id and reports the others."""
     seen: dict[str, str] = {}
     kept = []
     for example in examples:

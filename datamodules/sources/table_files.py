@@ -21,7 +21,7 @@ class TableRow(NamedTuple):
     """A row of a table."""
 
     location: str
-    """Of its first line ("train.csv:12")."""
+    """Place of its first line ("train.csv:12")."""
     number: int
     """Among the rows of its file, from 0; rows that are left out count."""
     cells: dict[str, Any]
@@ -29,12 +29,12 @@ class TableRow(NamedTuple):
 
 
 def read_table(path: str | Path, on_bad: OnBadLine, delimiter: str | None = None) -> Iterator[TableRow]:
-    """The rows of a file whose suffix is one of ``TABLE_SUFFIXES``.
+    """Reads the rows of a file whose suffix is one of ``TABLE_SUFFIXES``.
 
     Args:
         path: The file, plain or compressed with gzip.
-        on_bad: Is told of each row that cannot be used.
-        delimiter: Of CSV; by default a comma, in .tsv files a tab.
+        on_bad: Receives each row that cannot be used.
+        delimiter: What stands between CSV fields; by default a comma, in .tsv files a tab.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -47,7 +47,7 @@ def read_table(path: str | Path, on_bad: OnBadLine, delimiter: str | None = None
 
 
 def _csv_rows(path: str | Path, on_bad: OnBadLine, delimiter: str = ",") -> Iterator[TableRow]:
-    """Rows under a header; an empty cell is no value, and all others are texts. Columns without a name are left out."""
+    """Reads rows under a header: an empty cell is no value, all others are texts; nameless columns are left out."""
     lines = _NumberedLines(path, on_bad)
     records = _csv_records(lines, path, on_bad, delimiter)
     _, header = next(records, (0, []))
@@ -73,7 +73,7 @@ def _csv_rows(path: str | Path, on_bad: OnBadLine, delimiter: str = ",") -> Iter
 def _csv_records(
     lines: _NumberedLines, path: str | Path, on_bad: OnBadLine, delimiter: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    """First line and fields of each record; None for one that was bad and has been told."""
+    """Gives the first line and the fields of each record; None for a bad one, which has been reported."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         first, told = lines.number + 1, lines.bad
@@ -97,11 +97,11 @@ def _csv_records(
 
 
 class _NumberedLines:
-    """Lines for ``csv.reader``, which counts only those that it gets: a bad line is an empty one here, and is counted.
+    """Lines for ``csv.reader``, which counts only those that it receives: a bad line is an empty one here, and counts.
 
     Args:
         path: The file.
-        on_bad: Is told of lines that are no text.
+        on_bad: Receives the lines that are no text.
     """
 
     def __init__(self, path: str | Path, on_bad: OnBadLine) -> None:
@@ -134,7 +134,7 @@ def _json_lines(path: str | Path, on_bad: OnBadLine) -> Iterator[TableRow]:
 
 
 def _json_rows(path: str | Path, on_bad: OnBadLine) -> Iterator[TableRow]:
-    """A JSON list of objects, or JSON lines."""
+    """Reads a JSON list of objects, or JSON lines."""
     first = next((text for _, text in text_lines(path, lambda error: None) if text.strip()), "")
     if not first.lstrip().startswith("["):
         yield from _json_lines(path, on_bad)
@@ -160,4 +160,4 @@ _READERS: dict[str, Callable[[str | Path, OnBadLine], Iterator[TableRow]]] = {
     ".ndjson": _json_lines,
 }
 TABLE_SUFFIXES = frozenset(_READERS)
-"""Of the files that ``read_table`` reads."""
+"""Suffixes of the files that ``read_table`` reads."""

@@ -26,7 +26,7 @@ class TextFiles:
 
     Args:
         files: Paths by split.
-        delimiter: Of CSV, where it is not the usual one.
+        delimiter: What stands between CSV fields, where it is not the usual one.
         clips: The folder, where the files are the metadata of a folder of clips.
     """
 
@@ -35,7 +35,7 @@ class TextFiles:
     clips: Path | None = None
 
     def rows(self, split: str, on_bad: OnBadLine) -> Iterator[TableRow]:
-        """The rows of a split, or of a slice or sum of splits ("train[:100]").
+        """Reads the rows of a split, or of a slice or sum of splits ("train[:100]").
 
         Raises:
             ValueError: If there is no such split.
@@ -62,7 +62,7 @@ class TextFiles:
 
 
 def text_files(builder: DatasetBuilder, folder: Path) -> TextFiles | None:
-    """The text files of a folder of CSV or JSON, or of a folder of clips; None if ``datasets`` must read it.
+    """Finds the text files of a folder of CSV, JSON or clips; None if ``datasets`` must read it.
 
     Args:
         builder: What ``datasets`` found in the folder.
@@ -92,14 +92,14 @@ def text_files(builder: DatasetBuilder, folder: Path) -> TextFiles | None:
 
 
 def _usual(config: BuilderConfig) -> bool:
-    """Whether a folder's own description changes nothing about how its files are read."""
+    """Tells whether a folder's own description changes nothing about how its files are read."""
     usual = type(config)()
     names = {field.name for field in dataclasses.fields(config)} - _FREE_SETTINGS
     return all(getattr(config, name) == getattr(usual, name) for name in names)
 
 
 def _with_paths(cells: Mapping[str, Any], beside: Path, folder: Path) -> dict[str, Any]:
-    """``file_name`` becomes ``audio``, ``x_file_name`` becomes ``x``: a path relative to the folder of clips."""
+    """Renames ``file_name`` to ``audio`` and ``x_file_name`` to ``x``: paths relative to the folder of clips."""
     changed = {}
     for name, value in cells.items():
         if name.endswith(_FILE_NAME) and isinstance(value, str):

@@ -19,7 +19,7 @@ DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 Arrays = dict[str, np.ndarray]
 
 HEAD_SIZE = 64
-"""Of every Whisper."""
+"""What every Whisper has."""
 
 
 def read_ct2(file: BinaryIO) -> tuple[str, Arrays]:

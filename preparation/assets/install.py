@@ -57,7 +57,7 @@ def install(asset: Asset, root: Path, say: Callable[[str], None]) -> bool:
     Args:
         asset: What to make.
         root: Root of all assets.
-        say: Told of each step.
+        say: Receives a line about each step.
 
     Returns:
         Whether it was made now.

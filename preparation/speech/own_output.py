@@ -21,7 +21,7 @@ def check_own(folder: Path, manifests: Mapping[str, Sequence[Mapping[str, Any]]]
         folder: The output folder.
         manifests: Their lines, by file name.
         cast: The speakers.
-        suffix: Of the clips.
+        suffix: Suffix of the clips.
 
     Raises:
         UserError: With the manifest in the way.

@@ -32,7 +32,7 @@ class Questions:
 
     @property
     def name(self) -> str:
-        """Of the manifest in the output folder."""
+        """Name of the manifest in the output folder."""
         return plain_name(self.path).name
 
 

@@ -18,7 +18,7 @@ def prose_rows(wordnet: Path, count: int, seed: int) -> list[dict[str, Any]]:
     Args:
         wordnet: Folder of WordNet's data files.
         count: How many.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
         FileNotFoundError: If the data files are not there.

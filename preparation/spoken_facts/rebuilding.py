@@ -34,7 +34,7 @@ def alignment_rows(facts: list[Fact], wordnet: Path, count: int, seed: int) -> I
         facts: All questions.
         wordnet: Folder of WordNet's data files.
         count: How many sentences.
-        seed: Of the choice.
+        seed: Seed of the choice.
     """
     for number, sentence in enumerate(alignment_sentences(facts, wordnet, count, seed)):
         row = {"id": f"align-{number:06d}", "question": sentence.text, "answers": [sentence.text]}
