@@ -2,97 +2,93 @@
 
     python -m tests.quickstart.first_steps
 
-trains ``configs/quickstart.yaml`` for some steps, without the callbacks that cost minutes, and writes loss, tokens and
-gradient norm of each step to ``recorded.json``. Record anew only after a change that is meant to move them, and say so
-in the commit. Needs the assets of ``textkeep assets`` and about 5 GiB.
+runs ``textkeep fit`` on ``configs/quickstart.yaml`` for some steps, without the callbacks that answer questions, and
+writes what each step gave to ``recorded.json``. Record anew only after a change that is meant to move it, and say so in
+the commit. Needs the assets of ``textkeep assets``, about 5 GiB and some minutes.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from tests.support.processes import child_environment, command
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).with_name("recorded.json")
-STEPS = 4
+STEPS = 20
+MEASURED_EVERY = 10
 
 
-class StepRecorder(Callback):
-    """Keeps loss, answer tokens and gradient norm of each optimizer step.
+@dataclass
+class Trajectory:
+    """What the first steps of a run gave."""
 
-    Attributes:
-        steps: One entry a step.
-    """
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-        self._norm = 0.0
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """The norm before clipping, over all trained parameters."""
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        self._norm = float(torch.stack([gradient.double().norm() for gradient in gradients]).norm())
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """The loss as it is logged, and the answer tokens of the batch."""
-        loss = float(trainer.callback_metrics["train/loss"])
-        tokens = int((batch.labels[:, 1:] != -100).sum())
-        self.steps.append({"loss": loss, "tokens": tokens, "gradient_norm": self._norm})
+    steps: list[dict[str, float]]
+    """Number, loss, answer tokens and gradient norm of each optimizer step."""
+    js: dict[str, dict[str, dict[str, float]]]
+    """Probe -> estimator -> step -> Jensen-Shannon distance to the importance before the first step."""
 
 
-def first_steps(folder: Path) -> list[dict[str, float]]:
-    """Trains the quickstart's first steps through the command line's own classes.
+def first_steps(folder: Path, stop_at: int = STEPS, halves: bool = False, *words: str) -> Trajectory:
+    """Trains the quickstart's first steps in a real ``textkeep fit``.
 
     Args:
-        folder: Gets the run directory.
+        folder: Gets the run directory and the records; a second call with the same folder adds to them.
+        stop_at: Optimizer step after which the run ends.
+        halves: Cuts each batch in two (see ``StepRecorder``).
+        *words: More options of ``textkeep fit``.
 
     Returns:
-        Loss, tokens and gradient norm, a step each.
+        All that has been recorded in ``folder``.
     """
-    from textkeep.cli.lightning_cli import RunState, TextKeepCLI, register_classes
-
-    register_classes()
-    recorder = StepRecorder()
-    words = ["fit", "--config", str(ROOT / "configs/quickstart.yaml")]
-    words += ["--trainer.default_root_dir", str(folder / "run")]
-    words += ["--trainer.max_steps", "60", "--trainer.log_every_n_steps", "1", "--trainer.logger", "false"]
-    words += ["--trainer.limit_val_batches", "0", "--trainer.enable_checkpointing", "false"]
-    words += ["--trainer.callbacks", json.dumps([])]
-
-    class FirstSteps(TextKeepCLI):
-        """Stops after ``STEPS``: the schedule of the learning rate is that of all 60."""
-
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks += [recorder, _Stop()]  # type: ignore[attr-defined]
-            return trainer
-
-    FirstSteps(words, RunState())
-    return recorder.steps
-
-
-class _Stop(Callback):
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.global_step >= STEPS
+    records, run = folder / "steps.jsonl", folder / "run"
+    callbacks: list[dict[str, Any]] = [
+        {
+            "class_path": "ImportanceTracker",
+            "init_args": {
+                "every_n_steps": MEASURED_EVERY,
+                "at_checkpoints": False,
+                "at_end": False,
+                "replicates": 0,  # intervals of the shift, which cost time and move nothing
+                "max_heat_maps": 0,
+            },
+        },
+        {
+            "class_path": "tests.quickstart.step_recorder.StepRecorder",
+            "init_args": {"path": str(records), "stop_at": stop_at, "halves": halves},
+        },
+    ]
+    settings = ["fit", "--config", ROOT / "configs/quickstart.yaml", "--trainer.default_root_dir", run]
+    settings += ["--trainer.log_every_n_steps", 1, "--trainer.logger", "false", "--trainer.limit_val_batches", 0]
+    settings += ["--trainer.callbacks", json.dumps(callbacks), *words]
+    environment = child_environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(command(*settings), env=environment, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"textkeep fit ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    lines = [json.loads(line) for line in (run / "importance/summary.jsonl").read_text().splitlines()]
+    js: dict[str, dict[str, dict[str, float]]] = {}
+    for line in lines:
+        if line["step"]:
+            of_probe = js.setdefault(line["probe"], {}).setdefault(line["estimator"], {})
+            of_probe[str(line["step"])] = line["shift"]["metrics"]["js"]["value"]
+    return Trajectory([json.loads(line) for line in records.read_text().splitlines()], js)
 
 
 def record() -> int:
     """Writes ``recorded.json``."""
     with tempfile.TemporaryDirectory() as folder:
-        steps = first_steps(Path(folder))
+        trajectory = first_steps(Path(folder), STEPS, False, "--trainer.enable_checkpointing", "false")
     made = {"torch": version("torch"), "transformers": version("transformers"), "machine": platform.machine()}
-    RECORDED.write_text(json.dumps({"made_with": made, "steps": steps}, indent=1) + "\n")
-    print(f"{RECORDED.relative_to(ROOT)}: {len(steps)} steps")
+    RECORDED.write_text(json.dumps({"made_with": made, **asdict(trajectory)}, indent=1) + "\n")
+    print(f"{RECORDED.relative_to(ROOT)}: {len(trajectory.steps)} steps")
     return 0
 
 
