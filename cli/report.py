@@ -40,9 +40,9 @@ def main(argv: list[str]) -> int:
     if study:
         return _report_study(arguments)
     from ..runs.report.page import Page
-    from ..runs.run import load_runs
+    from ..runs.run import open_runs
 
-    runs = load_runs(arguments.runs)
+    runs = open_runs(arguments.runs)
     output = arguments.output or arguments.runs[0] / REPORT
     check_output("report: -o", output, arguments.overwrite or is_page_about(output, arguments.runs))
     write_page(Page(runs).render(), output, arguments.runs)

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--every {arguments.every:g}: a positive number of seconds is allowed")
     view = RunView(arguments.run)
     view.refresh()
-    known = view.estimators
+    known = view.run.importance.estimators
     if arguments.estimator and known and arguments.estimator not in known:
         raise UserError(f"--estimator {arguments.estimator}: not measured in this run; allowed: {', '.join(known)}")
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..foundation.run_names import records_name
 from .predictions import read_lines, write_lines
 from .retention import RetentionSummary, put_summary
 from .statistics import bootstrap_ratio
@@ -58,7 +59,7 @@ def store_divergences(
     """
     summary = summarize_divergences(records)
     if folder is not None:
-        write_lines(folder / f"step={step:06d}.jsonl", (asdict(record) for record in records))
+        write_lines(folder / records_name(step), (asdict(record) for record in records))
         put_summary(folder, step, summary, seconds, prefix)
     return summary
 

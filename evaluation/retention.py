@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..foundation.run_names import SUMMARY, records_name
 from .paired_proportions import paired_difference, paired_ratio
 from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
 from .statistics import Interval, bootstrap_ratio, share_interval, wilson_interval
@@ -154,9 +155,9 @@ def store_evaluation(
     """
     if folder is None:
         return summarize(records, ())
-    start = folder / "step=000000.jsonl"
+    start = folder / records_name(0)
     summary = summarize(records, read_predictions(start) if step and start.is_file() else ())
-    write_predictions(folder / f"step={step:06d}.jsonl", records)
+    write_predictions(folder / records_name(step), records)
     put_summary(folder, step, summary, seconds, f"{stage}/")
     return summary
 
@@ -179,7 +180,7 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
         "intervals": {f"{prefix}{key}": limits for key, limits in summary.intervals.items()},
     }
     others = [row for row in _summary(folder) if row["step"] != step]
-    write_lines(folder / "summary.jsonl", sorted([*others, line], key=lambda row: row["step"]))
+    write_lines(folder / SUMMARY, sorted([*others, line], key=lambda row: row["step"]))
 
 
 def forget_after(folder: Path, step: int) -> None:
@@ -187,11 +188,11 @@ def forget_after(folder: Path, step: int) -> None:
     rows = _summary(folder)
     later = [row["step"] for row in rows if row["step"] > step]
     if later:
-        write_lines(folder / "summary.jsonl", (row for row in rows if row["step"] <= step))
+        write_lines(folder / SUMMARY, (row for row in rows if row["step"] <= step))
     for number in later:
-        (folder / f"step={number:06d}.jsonl").unlink(missing_ok=True)
+        (folder / records_name(number)).unlink(missing_ok=True)
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "summary.jsonl"
+    path = folder / SUMMARY
     return [row for _, row in read_lines(path)] if path.is_file() else []

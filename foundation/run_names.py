@@ -1,4 +1,4 @@
-"""The names inside a run directory, once: its files and folders, and which checkpoint is the newest."""
+"""The names inside a run directory, each one once: its files and folders, and which checkpoint is the newest."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ REPORT = "report.html"
 """The page that ``textkeep report`` makes."""
 WANDB = "wandb"
 """Folder of Weights & Biases' own files."""
+WANDB_RUN = "wandb_run.json"
+"""The id of the W&B run, with which a continued run stays one."""
+WEIGHT_CHANGE = "weight_change.json"
+"""How far the weights moved, by matrix."""
+TEST = "test"
+"""Inside the folder of answers: those to the test questions, in the same order."""
+DIVERGENCE = "divergence"
+"""Inside the folder of answers: forgetting and misalignment, by item."""
+VERIFICATION = "verification"
+"""Inside the folder of importance: what tests of the scores found, one file a test."""
+REMOVALS = "removal*.json"
+"""Inside the folder of importance: removal tests."""
+
+PARTS = (CONFIG, METRICS, IMPORTANCE, EVALUATION)
+"""What tells a run directory: it holds at least one of them."""
 
 SLURM_CHECKPOINTS = "hpc_ckpt_*.ckpt"
 """What Lightning itself writes at a SLURM signal, beside the folder of checkpoints."""
@@ -41,6 +56,27 @@ def step_of(name: str) -> int | None:
     """Reads the optimizer step out of such a name; None if there is none in it."""
     found = _STEP.search(name)
     return int(found[1]) if found else None
+
+
+def snapshot_folder(run: Path, probe: str, step: int) -> Path:
+    """Gives the folder of one measurement of importance: ``importance/<probe>/step=000120``."""
+    return run / IMPORTANCE / probe / step_name(step)
+
+
+def evaluation_folder(run: Path, stage: str, name: str = "") -> Path:
+    """Gives the folder of the answers of a stage.
+
+    Args:
+        run: The run directory.
+        stage: ``val`` or ``test``.
+        name: Of a further set of questions; the paired questions of the data module without one.
+    """
+    return Path(run, EVALUATION, *([TEST] if stage == "test" else []), name)
+
+
+def records_name(step: int) -> str:
+    """Gives the name of the file of answers of a step: ``step=000120.jsonl``."""
+    return f"{step_name(step)}.jsonl"
 
 
 def checkpoints(directory: Path) -> list[Path]:

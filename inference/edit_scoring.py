@@ -18,6 +18,7 @@ from ..callbacks.evaluations.item_scorer import ItemScorer
 from ..datamodules import Example, SpeechTextData
 from ..evaluation import Prediction, read_predictions, summarize
 from ..evaluation.statistics import bootstrap_ratio
+from ..foundation.run_names import evaluation_folder, records_name
 from .examples import read_examples
 from .yaml_classes import register_classes
 
@@ -127,8 +128,8 @@ class EditScorer:
         run = trainer.validate if self.split == "val" else trainer.test
         run(self.model, self.data, verbose=False)
         self.model.to(where)
-        records = self.folder / name / "evaluation" / ("test" if self.split == "test" else "")
-        return Scored(read_predictions(records / "step=000000.jsonl"), heldout.losses, time.perf_counter() - started)
+        records = evaluation_folder(self.folder / name, self.split) / records_name(0)
+        return Scored(read_predictions(records), heldout.losses, time.perf_counter() - started)
 
 
 def summaries(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:

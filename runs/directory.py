@@ -14,9 +14,9 @@ import yaml
 
 from ..foundation.errors import UserError
 from ..foundation.files import replacing
-from ..foundation.run_names import CONFIG, newest_checkpoint
+from ..foundation.run_names import CONFIG, WANDB, WANDB_RUN, newest_checkpoint
 
-STARTUP = {CONFIG, "wandb", "wandb_run.json"}
+STARTUP = {CONFIG, WANDB, WANDB_RUN}
 """What a run leaves in its directory before it has done anything."""
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textkeep.evaluation import read_predictions, summarize
+from textkeep.evaluation import Prediction, summarize
 from textkeep.evaluation.divergences import read_divergences, summarize_divergences
 from textkeep.evaluation.statistics import Interval, bootstrap_ratio, paired_bootstrap
 from textkeep.foundation.files import replacing
+from textkeep.foundation.run_names import DIVERGENCE, records_name
 from textkeep.importance import Snapshot, compare
+from textkeep.runs import Run
+from textkeep.runs.evaluations import Evaluation
 
 PROBES = ("indomain_text", "heldout_text")
 SCORES = ("speech_answer_loss", "speech_accuracy", "text_answer_loss", "text_accuracy", "hearing_gap")
-DIVERGENCES = "evaluation/divergence"
 
 
 class Results:
@@ -59,34 +62,37 @@ def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:
         OSError: If something is missing.
     """
     row: dict[str, Any] = json.loads(clock.read_text(encoding="utf-8"))
-    last = f"step={row['steps']:06d}"
-    row |= _scores(directory / "evaluation" / f"{last}.jsonl", _first(directory, start, "evaluation", ".jsonl"))
+    run, last = Run.open(directory), row["steps"]
+    row |= _scores(run.evaluation("val").predictions(last), _start(run, start).predictions(0))
     for probe in PROBES:
-        folder = f"importance/{probe}"
-        row |= _importance(probe, directory / folder / last, _first(directory, start, folder))
-    row["start"] |= _divergences(_first(directory, start, DIVERGENCES, ".jsonl"))
-    return row | _divergences(directory / DIVERGENCES / f"{last}.jsonl")
+        row |= _importance(probe, run, start, last)
+    row["start"] |= _divergences(_start(run, start, DIVERGENCE), 0)
+    return row | _divergences(run.evaluation("val", DIVERGENCE), last)
 
 
-def _first(directory: Path, start: Path, folder: str, suffix: str = "") -> Path:
-    own = directory / folder / f"step=000000{suffix}"
-    return own if own.exists() else start / folder / f"step=000000{suffix}"
+def _start(run: Run, start: Path, name: str = "") -> Evaluation:
+    """The evaluations that hold step 0: the run's own where it measured that."""
+    own = run.evaluation("val", name)
+    return own if 0 in own.steps else Run.open(start).evaluation("val", name)
 
 
-def _scores(after: Path, before: Path) -> dict[str, Any]:
+def _scores(after: Sequence[Prediction], before: Sequence[Prediction]) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    summary = summarize(read_predictions(after), read_predictions(before))
+    summary = summarize(after, before)
     for key in (*SCORES, "text_loss_change", "speech_loss_change"):
         if key in summary.values:
             row[key] = [summary.values[key], *summary.intervals[key]]
-    untouched = summarize(read_predictions(before))
+    untouched = summarize(before)
     row["start"] = {key: [untouched.values[key], *untouched.intervals[key]] for key in SCORES}
     return row
 
 
-def _importance(probe: str, after: Path, before: Path) -> dict[str, Any]:
+def _importance(probe: str, run: Run, start: Path, step: int) -> dict[str, Any]:
     """Loss on a probe and the shift of its importance; no shift where the LLM has other layers than at the start."""
-    first, last = Snapshot.load(before), Snapshot.load(after)
+    first = run.importance.snapshot(probe, 0) or Run.open(start).importance.snapshot(probe, 0)
+    last = run.importance.snapshot(probe, step)
+    if first is None or last is None:
+        raise FileNotFoundError(f"{run.path}: no importance of {probe} at steps 0 and {step}")
     losses = dict(zip(first.ids, first.losses.tolist(), strict=True))
     change = paired_bootstrap([losses[i] for i in last.ids], last.losses.tolist())
     row: dict[str, Any] = {
@@ -107,7 +113,7 @@ def _mean(snapshot: Snapshot) -> Interval:
     return bootstrap_ratio(snapshot.losses.tolist(), [1.0] * len(snapshot.losses))
 
 
-def _divergences(path: Path) -> dict[str, list[float]]:
+def _divergences(measured: Evaluation, step: int) -> dict[str, list[float]]:
     """F and M with their intervals."""
-    summary = summarize_divergences(read_divergences(path))
+    summary = summarize_divergences(read_divergences(measured.folder / records_name(step)))
     return {key: [value, *summary.intervals[key]] for key, value in summary.values.items()}

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from ...evaluation import FORGETTING, MISALIGNMENT, ItemDivergence, RetentionSummary, store_divergences
+from ...foundation.run_names import DIVERGENCE
 from .item_scorer import ItemScorer
 from .paired_evaluation import PairedEvaluation, Stage, modalities_of
 
@@ -37,7 +38,7 @@ class Divergence(PairedEvaluation):
         Training with this callback is bit-identical to training without.
     """
 
-    subfolder = "divergence"
+    subfolder = DIVERGENCE
 
     def __init__(self, max_items: int | None = None, at_start: bool = True, seed: int = 0) -> None:
         super().__init__(max_items, at_start, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from ...evaluation import read_lines
+from ...foundation import run_names
 from ...foundation.decoder import eval_mode
 
 
@@ -45,15 +45,15 @@ def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
     if loaded_step is not None:
         return loaded_step
     # A checkpoint saved without callback states tells callbacks nothing, but its name does.
-    named = re.search(r"step=(\d+)", str(trainer.ckpt_path or ""))
-    return int(named.group(1)) if named else trainer.global_step
+    named = run_names.step_of(str(trainer.ckpt_path or ""))
+    return trainer.global_step if named is None else named
 
 
 def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
     """Where records go; nowhere in a trial run (``fast_dev_run``)."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    return Path(trainer.default_root_dir, "evaluation", *(["test"] if stage == "test" else []))
+    return run_names.evaluation_folder(Path(trainer.default_root_dir), stage)
 
 
 def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:

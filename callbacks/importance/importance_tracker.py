@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from ...evaluation import shown_p
+from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
 from ...importance import DEFAULT_ESTIMATORS, ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from .heat_maps import HeatMaps
@@ -196,7 +197,7 @@ class ImportanceTracker(Callback):
         folder = _folder(trainer)
         if folder:
             (folder / name).mkdir(parents=True, exist_ok=True)
-            snapshot.save(folder / name / f"step={snapshot.step:06d}")
+            snapshot.save(folder / name / step_name(snapshot.step))
         if name not in self._reference_steps:
             self._reference[name] = snapshot
         reference = self._reference.get(name)
@@ -229,18 +230,18 @@ class ImportanceTracker(Callback):
             return
         for name, step in self._reference_steps.items():
             try:
-                self._reference[name] = Snapshot.load(folder / name / f"step={step:06d}")
+                self._reference[name] = Snapshot.load(folder / name / step_name(step))
             except (OSError, ValueError) as error:
                 rank_zero_warn(f"importance: no shift will be logged for probe {name!r}: {error}")
 
     def _summary(self, trainer: Trainer) -> SummaryFile | None:
         folder = _folder(trainer)
-        return SummaryFile(folder / "summary.jsonl") if folder else None
+        return SummaryFile(folder / SUMMARY) if folder else None
 
 
 def _folder(trainer: Trainer) -> Path | None:
     """Where snapshots go; nowhere in a trial run (``fast_dev_run``)."""
-    return None if trainer.fast_dev_run else Path(trainer.default_root_dir, "importance")  # type: ignore[attr-defined]
+    return None if trainer.fast_dev_run else Path(trainer.default_root_dir, IMPORTANCE)  # type: ignore[attr-defined]
 
 
 def _compact(line: dict[str, Any]) -> dict[str, Any]:

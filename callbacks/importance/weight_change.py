@@ -15,12 +15,11 @@ from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
 from ...foundation.files import replacing
+from ...foundation.run_names import IMPORTANCE, WEIGHT_CHANGE, step_name
 from ...importance import Snapshot
 from ...importance.changes import Changes, MatrixChange
 from ...importance.overlap import change_overlap
 from ...importance.sites import find_sites
-
-FILE = "weight_change.json"
 
 
 class WeightChange(Callback):
@@ -68,10 +67,10 @@ class WeightChange(Callback):
         if found is None:
             rank_zero_warn("WeightChange: the LLM's weights are packed; their change is not measured")
             return
-        _write(found, Path(trainer.default_root_dir, FILE))
+        _write(found, Path(trainer.default_root_dir, WEIGHT_CHANGE))
         for logger in trainer.loggers:
             logger.log_metrics({"weight_change/relative": found["relative"]}, step=trainer.global_step)
-        rank_zero_info(f"weights moved by {found['relative']:.3g} of their norm; {FILE}")
+        rank_zero_info(f"weights moved by {found['relative']:.3g} of their norm; {WEIGHT_CHANGE}")
 
     @torch.no_grad()
     def measure(self, pl_module: LightningModule, step: int, run: Path) -> dict[str, Any] | None:
@@ -107,12 +106,12 @@ class WeightChange(Callback):
 
     def _snapshots(self, run: Path) -> dict[str, Snapshot]:
         """The first measurement of each probe, where that is the untouched model's."""
-        folder = run / "importance"
+        folder = run / IMPORTANCE
         names = self.probes or sorted(path.name for path in folder.glob("*/") if path.is_dir())
         found = {}
         for name in names:
             try:
-                snapshot = Snapshot.load(folder / name / "step=000000")
+                snapshot = Snapshot.load(folder / name / step_name(0))
                 snapshot.lines(self.estimator or snapshot.meta["estimators"][0])
                 found[name] = snapshot
             except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from ...foundation.files import replacing
+from ...foundation.run_names import METRICS
 
 STEP = "step"
 PICTURES = "pictures"
@@ -38,7 +39,7 @@ class RunCSVLogger(Logger):
     def __init__(
         self,
         save_dir: str | os.PathLike[str] = ".",
-        filename: str = "metrics.csv",
+        filename: str = METRICS,
         flush_every: int = 10,
         forget_later: bool = True,
     ) -> None:

@@ -16,9 +16,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from typing_extensions import override
 
 from ...foundation.files import replacing
+from ...foundation.run_names import WANDB_RUN
 from ...foundation.wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
 
-RUN_FILE = "wandb_run.json"
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 MANY_NAMES = 32
 """From here on new names are defined in the background: each is a round trip to the process of W&B."""
@@ -227,7 +227,7 @@ class ResilientWandbLogger(WandbLogger):
         if run.disabled:
             return
         record = {"id": run.id, "project": self._project, "name": run.name}
-        with replacing(self._folder / RUN_FILE) as temporary:
+        with replacing(self._folder / WANDB_RUN) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -251,7 +251,7 @@ def _one_line(error: Exception) -> str:
 
 def _saved_id(folder: Path) -> str | None:
     """The id of the run that this directory already holds; a damaged record is told and left behind."""
-    path = folder / RUN_FILE
+    path = folder / WANDB_RUN
     if not path.is_file():
         return None
     try:

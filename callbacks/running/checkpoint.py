@@ -13,6 +13,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
+from ...foundation.run_names import CHECKPOINTS
+
 
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` with the defaults of a run directory.
@@ -62,7 +64,7 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
-            self.dirpath = os.path.join(os.path.abspath(trainer.default_root_dir), "checkpoints")
+            self.dirpath = os.path.join(os.path.abspath(trainer.default_root_dir), CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
 
     @override

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...foundation.files import write_json
 from ...foundation.outputs import check_output
+from ...foundation.run_names import IMPORTANCE, VERIFICATION
 from ...inference import LoadedModel
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
@@ -78,7 +79,7 @@ def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
     if model.origin.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
-    return model.origin.run / "importance" / "verification" / name
+    return model.origin.run / IMPORTANCE / VERIFICATION / name
 
 
 def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:

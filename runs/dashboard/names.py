@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...foundation.errors import UserError
-from ...importance.summary import SummaryFile
+from ..importance_records import SUMMARY_FILE
+from ..run import Run, holds_part
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,14 @@ class MetricNames:
         Raises:
             UserError: If the run has no importance measurement.
         """
-        summary = run / "importance/summary.jsonl"
-        try:
-            lines = SummaryFile(summary).read()
-            known = [(line["probe"], line["estimator"], tuple(line["shares"])) for line in lines]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"--run {run}: {summary} is damaged ({type(error).__name__}: {error})") from error
-        if not lines:
-            raise UserError(f"--run {run}: no importance/summary.jsonl; allowed: a run directory that has one")
-        header: list[str] = []
-        if (run / "metrics.csv").is_file():
-            with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-                header = next(csv.reader(file), [])
+        opened = Run.open(run) if holds_part(run) else None
+        if opened is None or not opened.importance.measurements:
+            raise UserError(f"--run {run}: no {SUMMARY_FILE} with a measurement; allowed: a run directory that has one")
         return cls(
-            probes=tuple(dict.fromkeys(probe for probe, _, _ in known)),
-            estimators=tuple(dict.fromkeys(estimator for _, estimator, _ in known)),
-            layers=known[0][2],
-            rates=tuple(name for name in header if name.startswith("lr-")),
+            probes=tuple(opened.importance.probes),
+            estimators=tuple(opened.importance.estimators),
+            layers=tuple(opened.importance.measurements[0]["shares"]),
+            rates=tuple(name for name in opened.metrics.columns if name.startswith("lr-")),
         )
 
     @classmethod

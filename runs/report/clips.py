@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..run import RunData
+from ..run import Run
 
 MAX_SECONDS = 20.0
 BUDGET = 1_000_000
@@ -28,7 +28,7 @@ class Clips:
         self._left = BUDGET
         self._packed: dict[Path, str | None] = {}
 
-    def of(self, run: RunData, stage: str, ids: Iterable[str]) -> dict[str, str]:
+    def of(self, run: Run, stage: str, ids: Iterable[str]) -> dict[str, str]:
         """Item -> ``data:`` URI of its clip, as long as the budget lasts.
 
         Args:

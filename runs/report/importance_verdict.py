@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..run import RunData
+from ..measurements import Measurement, ShiftRecord, Verification, Verified
+from ..run import Run
 from .finding import Finding
 from .paired_p import PairedP, paired_p
 
@@ -19,19 +20,19 @@ UNVERIFIED = (
 )
 
 
-def importance_findings(run: RunData) -> list[Finding]:
+def importance_findings(run: Run) -> list[Finding]:
     """How importance moved, one line a probe; then whether the scores were put to the test, and how they did."""
-    findings = [*_shifts(run), *(_verification(record, run) for record in run.verifications)]
-    if findings and not run.verifications:
+    findings = [*_shifts(run), *(_verification(record, run) for record in run.importance.verifications)]
+    if findings and not run.importance.verifications:
         findings.append(Finding("Importance check", "open", UNVERIFIED))
     return findings
 
 
-def _verification(record: dict[str, Any], run: RunData) -> Finding:
+def _verification(record: Verification, run: Run) -> Finding:
     """The score that the run follows, at the largest amount of shrinking, beside magnitude and random scores."""
     shrink = max(result["shrink"] for result in record["results"])
     results = {result["score"]: result for result in record["results"] if result["shrink"] == shrink}
-    followed = next((e for _, e in run.measured() if e in results), next(iter(results)))
+    followed = next((e for _, e in run.importance.pairs if e in results), next(iter(results)))
     found, chance = results[followed], results["random"]
     better = found["low"] > chance["high"]
     judged = "better than random scores" if better else "not clearly better than random scores"
@@ -47,32 +48,32 @@ def _verification(record: dict[str, Any], run: RunData) -> Finding:
     )
 
 
-def _interval(result: dict[str, Any]) -> str:
+def _interval(result: Verified) -> str:
     return f"{result['spearman']:.2f} [{result['low']:.2f}, {result['high']:.2f}]"
 
 
-def _shifts(run: RunData) -> list[Finding]:
+def _shifts(run: Run) -> list[Finding]:
     """One line a probe, by its first estimator."""
     findings = []
-    for probe in dict.fromkeys(line["probe"] for line in run.importance):
-        estimator = next(e for p, e in run.measured() if p == probe)
-        line = run.lines(probe, estimator)[-1]
+    for probe in dict.fromkeys(line["probe"] for line in run.importance.measurements):
+        estimator = next(e for p, e in run.importance.pairs if p == probe)
+        line = run.importance.of(probe, estimator)[-1]
         topic = f"Importance ({probe})"
-        if not line.get("shift") or line["step"] == run.lines(probe, estimator)[0]["step"]:
+        shift = line.get("shift")
+        if shift is None or line["step"] == run.importance.of(probe, estimator)[0]["step"]:
             findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
             continue
-        steps = run.lines(probe, estimator)[0]["step"], line["step"]
-        test = paired_p(line["shift"], estimator, partial(_ends, run, probe, steps))
-        findings.append(Finding(topic, *_shift_words(line, estimator, test)))
+        steps = run.importance.of(probe, estimator)[0]["step"], line["step"]
+        test = paired_p(shift, estimator, partial(_ends, run, probe, steps))
+        findings.append(Finding(topic, *_shift_words(line, shift, estimator, test)))
     return findings
 
 
-def _ends(run: RunData, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None, Snapshot | None]:
-    return run.snapshot(probe, steps[0]), run.snapshot(probe, steps[1])
+def _ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None, Snapshot | None]:
+    return run.importance.snapshot(probe, steps[0]), run.importance.snapshot(probe, steps[1])
 
 
-def _shift_words(line: dict[str, Any], estimator: str, test: PairedP | None) -> tuple[str, str]:
-    shift = line["shift"]
+def _shift_words(line: Measurement, shift: ShiftRecord, estimator: str, test: PairedP | None) -> tuple[str, str]:
     js, scale = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
     limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
     mark = "plain" if test is not None and test.shifted else "open"

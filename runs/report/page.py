@@ -18,7 +18,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ...evaluation import MODALITIES
-from ..run import RunData
+from ..run import Run
 from .clips import Clips
 from .sections import (
     answers_section,
@@ -42,7 +42,7 @@ class Page:
         runs: In the order in which they are shown.
     """
 
-    def __init__(self, runs: Sequence[RunData]) -> None:
+    def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
 
     def render(self) -> str:

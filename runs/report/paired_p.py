@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...evaluation import shown_p
+from ..measurements import ShiftRecord
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
@@ -35,14 +36,14 @@ class PairedP(NamedTuple):
 
 
 def paired_p(
-    shift: Mapping[str, Any], estimator: str, ends: Callable[[], tuple[Snapshot | None, Snapshot | None]]
+    shift: ShiftRecord, estimator: str, ends: Callable[[], tuple[Snapshot | None, Snapshot | None]]
 ) -> PairedP | None:
     """The test that a line holds, or, of a line without, that of the run's snapshots; None where neither is there.
 
     Args:
         shift: Of a summary line.
         estimator: The line's.
-        ends: Loads the snapshots of reference and line; may raise as :meth:`Snapshot.load`.
+        ends: Loads the snapshots of reference and line.
     """
     p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
     if p is not None and floor is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..run import RunData
+from ..run import Run
 from .figures.evaluation_figures import accuracies, answer_losses, hearing_gaps, training
 from .figures.frontier import AXES, frontiers
 from .figures.importance_figures import SHIFTS, VIEWS, heat_maps, measured_steps, probe_losses, profiles, ratios, shifts
@@ -15,7 +15,7 @@ from .verdict import SPLITS
 PAIR = ("probe", "estimator")
 
 
-def frontier_section(runs: Sequence[RunData]) -> Section:
+def frontier_section(runs: Sequence[Run]) -> Section:
     """What was gained against what was lost."""
     section = Section("Frontier", "From the untouched model (open) to the end of the run (filled).")
     figures = frontiers(runs)
@@ -27,7 +27,7 @@ def frontier_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def answers_section(runs: Sequence[RunData]) -> Section:
+def answers_section(runs: Sequence[Run]) -> Section:
     """Accuracies, losses and the hearing gap over steps."""
     section = Section("Answers", "The same questions, written and spoken; right is what holds a gold answer.")
     section.controls["split"] = _splits(runs)
@@ -45,7 +45,7 @@ def answers_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def importance_section(runs: Sequence[RunData]) -> Section:
+def importance_section(runs: Sequence[Run]) -> Section:
     """Where the importance lies and how it moves."""
     section = Section(
         "Importance", "Where in the LLM the score of its weights lies, before, while and after it learns speech."
@@ -71,7 +71,7 @@ def importance_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def structure_section(runs: Sequence[RunData]) -> Section:
+def structure_section(runs: Sequence[Run]) -> Section:
     """What kinds of matrices, and how few of their rows and columns, hold the importance."""
     section = Section("Structure", "How the importance is spread inside the layers.")
     section.controls = dict(_pairs(runs))
@@ -84,7 +84,7 @@ def structure_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def removal_section(runs: Sequence[RunData]) -> Section:
+def removal_section(runs: Sequence[Run]) -> Section:
     """The removal test, where one was made."""
     section = Section("Removal test", "What switching weights off does to the loss: the top ones should matter most.")
     figures = removals(runs)
@@ -100,7 +100,7 @@ def removal_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def training_section(runs: Sequence[RunData]) -> Section:
+def training_section(runs: Sequence[Run]) -> Section:
     """The losses of training."""
     section = Section("Training", "")
     figure = training(runs)
@@ -110,17 +110,17 @@ def training_section(runs: Sequence[RunData]) -> Section:
     return section
 
 
-def _data(run: RunData) -> str:
+def _data(run: Run) -> str:
     source = (run.config.get("data") or {}).get("val")
     return source if isinstance(source, str) else "DATA"
 
 
-def _splits(runs: Sequence[RunData]) -> dict[str, str]:
+def _splits(runs: Sequence[Run]) -> dict[str, str]:
     return {s: f"{SPLITS[s]} questions" for s in SPLITS if any(s in run.evaluations for run in runs)}
 
 
-def _pairs(runs: Sequence[RunData]) -> dict[str, dict[str, str]]:
-    pairs = list(dict.fromkeys(pair for run in runs for pair in run.measured()))
+def _pairs(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+    pairs = list(dict.fromkeys(pair for run in runs for pair in run.importance.pairs))
     return {"probe": {p: p for p, _ in pairs}, "estimator": {e: e for _, e in pairs}}
 
 

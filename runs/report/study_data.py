@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...foundation.errors import UserError
+from ..measurements import ShiftRecord
+from ..run import Run, holds_part
 from ..study.archive import planned_jobs
 from ..study.jobs import Job, chooses, points, variant_name
 from ..study.selection import scored_points
@@ -42,7 +44,7 @@ class ArmResult:
                 found.setdefault(measure, []).append(scores)
         return found
 
-    def shifts(self, pair: Pair) -> list[dict[str, Any]]:
+    def shifts(self, pair: Pair) -> list[ShiftRecord]:
         """The shifts of its runs."""
         return [shift for run in self.runs.values() if (shift := run.shift(pair)) is not None]
 
@@ -110,9 +112,9 @@ def load_study(path: Path) -> StudyData:
     states = {job.name: store.read(job.name) for job in planned_jobs(study)}
     jobs = {job.name: job for job in planned_jobs(study)}
     done = {
-        name: read_run(RunResult(job.arm, job.variant, job.seed, job.directory))
+        name: read_run(job.arm, job.variant, job.seed, Run.open(job.directory))
         for name, job in jobs.items()
-        if job.directory.is_dir() and (states[name].status == "finished" or job.arm == UNTOUCHED)
+        if holds_part(job.directory) and (states[name].status == "finished" or job.arm == UNTOUCHED)
     }
     untouched = {0: done[UNTOUCHED]} if UNTOUCHED in done else {}
     data = StudyData(study, [ArmResult(UNTOUCHED, untouched, 1)] if study.untouched else [], [], [], {})

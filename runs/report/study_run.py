@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...evaluation import Prediction, read_lines, read_predictions
-from ...importance import Snapshot
+from ...evaluation import Prediction
+from ...foundation.run_names import evaluation_folder
+from ..evaluations import Evaluation
+from ..measurements import Measurement, Removal, ShiftRecord
+from ..run import Run
 from .paired_p import PairedP, paired_p
+
+if TYPE_CHECKING:
+    from ...importance import Snapshot
 
 MAIN = ""
 """Name of the paired questions of the data module, beside the names of further sets."""
@@ -65,40 +69,48 @@ class RunResult:
         arm: The plan's, whatever the point of its grid.
         variant: Arm and point.
         seed: Of everything random.
-        directory: The run's.
+        run: Its directory.
         tested: Whether it was scored on the test questions.
         scores: Measure -> item -> score, on the test questions or, without a test, on those of validation. Further sets
             have the same items in both; those that only the fit scored count too.
         first: First importance summary line of each probe and estimator: of the untouched LLM.
         last: Last summary line of each.
-        change: What :class:`WeightChange` wrote, if it was there.
-        removals: Removal tests.
     """
 
     arm: str
     variant: str
     seed: int
-    directory: Path
+    run: Run
     tested: bool = False
     scores: dict[Measure, dict[str, float]] = field(default_factory=dict)
-    first: dict[Pair, dict[str, Any]] = field(default_factory=dict)
-    last: dict[Pair, dict[str, Any]] = field(default_factory=dict)
-    change: dict[str, Any] | None = None
-    removals: list[dict[str, Any]] = field(default_factory=list)
+    first: dict[Pair, Measurement] = field(default_factory=dict)
+    last: dict[Pair, Measurement] = field(default_factory=dict)
 
-    def shift(self, pair: Pair) -> dict[str, Any] | None:
-        """The shift of a probe's importance from the start to the end of the run."""
-        found: dict[str, Any] | None = self.last.get(pair, {}).get("shift")
-        return found
+    @property
+    def change(self) -> dict[str, Any] | None:
+        """What the callback WeightChange wrote, if it was there."""
+        return self.run.weight_change
+
+    @property
+    def removals(self) -> list[Removal]:
+        """Its removal tests."""
+        return self.run.importance.removals
+
+    def ends(self, pair: Pair) -> tuple[Snapshot | None, Snapshot | None]:
+        """Loads the first and the last snapshot of a probe; None for one that is gone."""
+        steps = self.first[pair]["step"], self.last[pair]["step"]
+        return self.run.importance.snapshot(pair[0], steps[0]), self.run.importance.snapshot(pair[0], steps[1])
+
+    def shift(self, pair: Pair) -> ShiftRecord | None:
+        """Gives the shift of a probe's importance from the start to the end of the run."""
+        return self.last[pair].get("shift") if pair in self.last else None
 
     def paired_p(self, pair: Pair) -> PairedP | None:
         """Whether the probe's examples moved from the start to the end of the run; None without a test."""
         shift = self.shift(pair)
         if shift is None:
             return None
-        steps = self.first[pair]["step"], self.last[pair]["step"]
-        before, after = (self.directory / "importance" / pair[0] / f"step={step:06d}" for step in steps)
-        return paired_p(shift, pair[1], lambda: (Snapshot.load(before), Snapshot.load(after)))
+        return paired_p(shift, pair[1], lambda: self.ends(pair))
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
         """By how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
@@ -111,35 +123,26 @@ class RunResult:
         return -measure.better * measure.scale * fmean(ours[item] - before[item] for item in shared)
 
 
-def read_run(run: RunResult) -> RunResult:
-    """Fills in what lies in a run's directory; what is missing stays empty."""
-    fitted = run.directory / "evaluation"
-    run.tested = (fitted / "test").is_dir()
-    main = fitted / "test" if run.tested else fitted
-    run.scores = _measured(MAIN, _last_records(main))
-    for folder in dict.fromkeys((fitted, main)):
-        for place in sorted(path for path in folder.glob("*/") if path.is_dir() and path.name != "test"):
-            run.scores |= _measured(place.name, _last_records(place))
-    summary = run.directory / "importance" / "summary.jsonl"
-    if summary.is_file():
-        for line in sorted((row for _, row in read_lines(summary)), key=lambda row: row["step"]):
-            pair = line["probe"], line["estimator"]
-            run.first.setdefault(pair, line)
-            run.last[pair] = line
-    changed = run.directory / "weight_change.json"
-    if changed.is_file():
-        run.change = json.loads(changed.read_text(encoding="utf-8"))
-    tests = sorted((run.directory / "importance").glob("removal*.json"))
-    run.removals = [json.loads(path.read_text(encoding="utf-8")) for path in tests]
-    return run
+def read_run(arm: str, variant: str, seed: int, run: Run) -> RunResult:
+    """Reads what a run of a study scored and measured; what is missing stays empty."""
+    tested = evaluation_folder(run.path, "test").is_dir()
+    found = RunResult(arm, variant, seed, run, tested)
+    main = "test" if tested else "val"
+    found.scores = _measured(MAIN, _last_records(run.evaluation(main)))
+    for stage in dict.fromkeys(("val", main)):
+        for name in run.sets(stage):
+            found.scores |= _measured(name, _last_records(run.evaluation(stage, name)))
+    for line in run.importance.measurements:
+        pair = line["probe"], line["estimator"]
+        found.first.setdefault(pair, line)
+        found.last[pair] = line
+    return found
 
 
-def _last_records(folder: Path) -> list[Prediction]:
-    files = sorted(folder.glob("step=*.jsonl"))
-    if not files:
-        return []
+def _last_records(evaluation: Evaluation) -> list[Prediction]:
+    steps = evaluation.steps
     try:
-        return read_predictions(files[-1])
+        return evaluation.predictions(steps[-1]) if steps else []
     except (ValueError, TypeError):  # records of another kind
         return []
 

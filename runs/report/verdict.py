@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from ...evaluation import McNemar, mcnemar
-from ..run import RunData
-from ..run_evaluation import Evaluation
+from ..evaluations import Evaluation
+from ..run import Run
 from .finding import Finding
 from .importance_verdict import importance_findings
 
@@ -18,7 +18,7 @@ LEVEL = 0.05
 SPLITS = {"val": "validation", "test": "test"}
 
 
-def verdict(run: RunData) -> list[Finding]:
+def verdict(run: Run) -> list[Finding]:
     """What the run's evaluations and importance measurements say; empty if there are none."""
     findings: list[Finding] = []
     for evaluation in _splits(run):
@@ -46,7 +46,7 @@ def headline(findings: Sequence[Finding]) -> str:
     return "Not yet compared with the untouched model."
 
 
-def _splits(run: RunData) -> list[Evaluation]:
+def _splits(run: Run) -> list[Evaluation]:
     """Test questions first: they are the ones to quote."""
     return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
 

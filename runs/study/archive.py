@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...foundation.errors import UserError
 from ...foundation.files import replacing
+from ...foundation.run_names import CHECKPOINTS, WANDB
 from .jobs import Job, job_of, points, untouched_job
 from .spec import STUDY_FILE, Study
 from .state import StateStore
@@ -20,7 +21,7 @@ SELECTION_FILE = "selection.json"
 ENDING = ".tar.xz"
 
 _KEPT = {".yaml", ".csv", ".json", ".jsonl", ".safetensors"}
-_LEFT_OUT = {"checkpoints", "wandb", "masks.safetensors", "maps.safetensors"}
+_LEFT_OUT = {CHECKPOINTS, WANDB, "masks.safetensors", "maps.safetensors"}
 _STATS = "stats.safetensors"
 _LONG = ("rows/", "columns/")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...foundation.outputs import OVERWRITE
+from ...foundation.run_names import CONFIG
 from .spec import UNTOUCHED, Arm, Study
 
 PROGRAM = (sys.executable, "-m", "textkeep.cli.main")
@@ -124,7 +125,7 @@ def test_command(study: Study, job: Job) -> list[str]:
         settings = {**study.settings, **study.test_settings, "trainer.default_root_dir": str(wanted)}
         return [*PROGRAM, "test", *_configs(study.configs + study.test_configs), *_options(settings), OVERWRITE]
     settings = {**study.test_settings, "trainer.default_root_dir": str(job.directory)}
-    configs = (str(job.directory / "config.yaml"), *study.test_configs)
+    configs = (str(job.directory / CONFIG), *study.test_configs)
     return [*PROGRAM, "test", *_configs(configs), *_options(settings), OVERWRITE, "--ckpt_path", "last"]
 
 

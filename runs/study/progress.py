@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..run import Run, holds_part
 from .jobs import Job
 from .state import JobState
 
 
 def duration(seconds: float) -> str:
-    """A time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
+    """Gives a time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def part_done(run: Path) -> float | None:
-    """The part of a run's steps that are behind it; None if it is not known."""
-    try:
-        planned = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"]
-        with (run / "metrics.csv").open(newline="", encoding="utf-8") as lines:
-            steps = [int(float(row["step"])) for row in csv.DictReader(lines) if row.get("step")]
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+def part_done(folder: Path) -> float | None:
+    """Gives the part of a run's steps that are behind it; None if it is not known."""
+    if not holds_part(folder):
         return None
-    return min(1.0, max(steps) / planned) if steps and isinstance(planned, int) and planned > 0 else None
+    run = Run.open(folder)
+    step = run.metrics.last_step
+    return min(1.0, step / run.planned_steps) if step and run.planned_steps else None
 
 
 class Progress:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any
 
+from ..run import Run, holds_part
 from .jobs import Job, job_of, points
 from .spec import Arm, Study
 from .state import StateStore
 
 
-def last_value(run: Path, metric: str) -> float | None:
-    """The last value of a metric in a run's ``metrics.csv``; None if it was never logged or is no number."""
-    path = run / "metrics.csv"
-    if not path.is_file():
+def last_value(folder: Path, metric: str) -> float | None:
+    """Gives the last value of a metric that a run logged; None if there is none or it is no number."""
+    if not holds_part(folder):
         return None
-    with path.open(newline="", encoding="utf-8") as lines:
-        found = [float(row[metric]) for row in csv.DictReader(lines) if row.get(metric)]
-    return found[-1] if found and math.isfinite(found[-1]) else None
+    value = Run.open(folder).metrics.last(metric)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:

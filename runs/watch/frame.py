@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ...evaluation import shown_p
 from ...foundation.duration import duration
+from ..measurements import Measurement, ShiftRecord
 from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -52,11 +53,11 @@ def frame(
     each = width // across
     panels = [*([_losses(view, each)] if losses else []), *([_scores(view)] if scores else [])]
     parts.append(_side_by_side(panels, across))
-    chosen = estimator or next(iter(view.estimators), None)
+    chosen = estimator or next(iter(view.run.importance.estimators), None)
     if chosen is None:
         parts.append(Text("importance: not measured yet (callback ImportanceTracker)", style="dim"))
         return Group(*parts)
-    probes = dict.fromkeys(line["probe"] for line in view.importance if line["estimator"] == chosen)
+    probes = [probe for probe, estimator in view.run.importance.pairs if estimator == chosen]
     profiles = [view.profile(probe, chosen) for probe in probes]
     if rows:
         parts.append(_side_by_side([_profile(lines, each, rows) for lines in profiles], across))
@@ -65,7 +66,7 @@ def frame(
     return Group(*parts)
 
 
-def _one_line_each(profiles: Sequence[list[dict[str, Any]]], width: int) -> RenderableType:
+def _one_line_each(profiles: Sequence[list[Measurement]], width: int) -> RenderableType:
     """A line a probe: its name, its layers as a curve, its shift."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
@@ -74,10 +75,10 @@ def _one_line_each(profiles: Sequence[list[dict[str, Any]]], width: int) -> Rend
     for lines in profiles:
         shares = list(lines[-1]["shares"].values())
         curve = sparkline(shares, max(8, min(len(shares), width - 52)))
-        js = ((lines[-1].get("shift") or {}).get("metrics") or {}).get("js")
-        paired = f" (p {shown_p(js['p'], lines[-1]['shift']['p_floor'])})" if js and js.get("p") is not None else ""
-        shift = f"JS {js['value']:.2g}{paired}" if js and len(lines) > 1 else "measured once"
-        table.add_row(lines[-1]["probe"], Text(curve, style="cyan"), shift)
+        shift = lines[-1].get("shift") if len(lines) > 1 else None
+        p = _paired(shift) if shift else ""
+        words = f"JS {shift['metrics']['js']['value']:.2g}{p and f' (p {p})'}" if shift else "measured once"
+        table.add_row(lines[-1]["probe"], Text(curve, style="cyan"), words)
     last = profiles[0][-1]
     return Panel(table, title=f"layers, {last['estimator']}, step {last['step']}", title_align="left")
 
@@ -99,7 +100,7 @@ def _header(view: RunView, width: int) -> RenderableType:
     if state != "finished" and view.remaining is not None:
         words.append(f"{duration(view.remaining)} left")
     words.append(f"last written {duration(max(0.0, time.time() - view.changed))} ago")
-    line = Text.assemble((view.name, "bold"), "  ", (state, f"bold {STATES[state]}"), "  ", " · ".join(words))
+    line = Text.assemble((view.run.name, "bold"), "  ", (state, f"bold {STATES[state]}"), "  ", " · ".join(words))
     if not view.planned:
         return line
     return Group(line, ProgressBar(total=view.planned, completed=min(view.step, view.planned), width=width))
@@ -108,7 +109,7 @@ def _header(view: RunView, width: int) -> RenderableType:
 def _losses(view: RunView, width: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for key in OTHERS:
-        if points := view.metrics.values.get(key):
+        if points := view.run.metrics.get(key):
             trace = sparkline([value for _, value in points], max(10, min(60, width - 45)))
             table.add_row(key, f"{points[-1][1]:.4g}", Text(trace, style="cyan"))
     if not table.row_count:
@@ -135,7 +136,7 @@ def _limits(row: dict[str, Any], key: str, scale: float) -> str:
     return "" if low is None or high is None else f" [{scale * low:.3g}, {scale * high:.3g}]"
 
 
-def _profile(lines: Sequence[dict[str, Any]], width: int, rows: int) -> RenderableType:
+def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableType:
     """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
     first, last = lines[0], lines[-1]
     shares, start = list(last["shares"].values()), list(first["shares"].values())
@@ -153,17 +154,24 @@ def _profile(lines: Sequence[dict[str, Any]], width: int, rows: int) -> Renderab
     return Panel(Group(*body), title=title, title_align="left")
 
 
-def _shift(line: dict[str, Any]) -> str:
-    if not line.get("shift"):
+def _shift(line: Measurement) -> str:
+    shift = line.get("shift")
+    if not shift:
         return "no reference for a shift"
-    js = line["shift"]["metrics"]["js"]
+    js = shift["metrics"]["js"]
     limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
     words = f"shift (JS) {js['value']:.2g}{limits}"
-    if js.get("p") is not None:
-        words += f", paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+    if p := _paired(shift):
+        words += f", paired p {p}"
     if js["null_p95"] is not None:
         words += f", between halves of the probe {js['null_p95']:.2g}"
     return words
+
+
+def _paired(shift: ShiftRecord) -> str:
+    """The p-value of the paired test, empty where none was made."""
+    p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
+    return "" if p is None or floor is None else shown_p(p, floor)
 
 
 def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from textkeep.cli.main import main
 from textkeep.inference import load
-from textkeep.runs.run import load_runs
+from textkeep.runs import open_runs
 
 ARCHIVE = Path(__file__).with_name("before_the_rooms.tar.xz")
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_is_tested_as_it_was(folder: Path) -> None:
 
 
 def test_its_files_are_read(folder: Path) -> None:
-    full, lora = load_runs([folder / "runs/full", folder / "runs/lora"])
+    full, lora = open_runs([folder / "runs/full", folder / "runs/lora"])
     assert full.config["model"]["tuning"] is None
     assert lora.config["model"]["tuning"]["class_path"] == "textkeep.lightning_modules.LoRA"
     assert main(["report", "runs/full", "runs/lora"]) == 0

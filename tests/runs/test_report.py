@@ -12,10 +12,10 @@ import pytest
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
 from textkeep.evaluation import Prediction, read_predictions, store_evaluation
+from textkeep.runs import Run, open_runs
 from textkeep.runs.report.figures.figure_style import rounded
 from textkeep.runs.report.tables.comparison import config_difference, flatten, flips, paired_table
 from textkeep.runs.report.verdict import headline, verdict
-from textkeep.runs.run import RunData, load_runs
 
 STEPS = (0, 10, 20)
 
@@ -82,7 +82,7 @@ def test_figures_show_what_the_run_wrote(run: Path) -> None:
 
 
 def test_verdict_in_words(run: Path) -> None:
-    findings = verdict(RunData.load(run))
+    findings = verdict(Run.open(run))
     assert headline(findings).startswith("It listens, and ")
     words = {finding.topic: finding for finding in findings}
     row = json.loads((run / "evaluation/summary.jsonl").read_text().splitlines()[-1])
@@ -114,14 +114,14 @@ def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_pa
     folder = checked / "importance" / "verification"
     folder.mkdir()
     (folder / "general_text_matrix.json").write_text(json.dumps(record))
-    findings = {finding.topic: finding for finding in verdict(RunData.load(checked))}
+    findings = {finding.topic: finding for finding in verdict(Run.open(checked))}
     found = findings["Importance check (matrix, step 20)"]
     assert found.mark == "good"
     assert "of taylor with the real change of the loss, when 2 groups are removed, is 0.70 [0.50, 0.80]" in found.text
     assert "magnitude 0.40 [0.20, 0.60]" in found.text
     assert not any("unverified" in finding.text for finding in findings.values())
     (folder / "general_text_matrix.json").write_text("{}")
-    damaged = RunData.load(checked)
+    damaged = Run.open(checked)
     assert any("unverified" in finding.text for finding in verdict(damaged))
     assert any(note.startswith("importance/verification/general_text_matrix.json") for note in damaged.notes)
 
@@ -132,7 +132,7 @@ def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[-1]["val/hearing_gap"], rows[-1]["intervals"]["val/hearing_gap"] = 0.01, [-0.1, 0.12]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    findings = {finding.topic: finding for finding in verdict(RunData.load(deaf))}
+    findings = {finding.topic: finding for finding in verdict(Run.open(deaf))}
     assert findings["Hearing (validation)"].mark == "open"
     assert "no evidence that it listens" in findings["Hearing (validation)"].text
     assert (
@@ -148,7 +148,7 @@ def test_interval_and_test_are_of_the_same_questions(tmp_path: Path) -> None:
         spoken = [Prediction(f"q{i}", "speech", prediction="x", correct=True) for i in range(0 if step else 9, 20)]
         written = [Prediction(f"q{i}", "text", prediction="x", correct=not step or i >= 12) for i in range(20)]
         store_evaluation(folder, "val", step, [*spoken, *written], 1.0)
-    (found, _) = verdict(RunData.load(tmp_path / "run"))
+    (found, _) = verdict(Run.open(tmp_path / "run"))
     assert found.mark == "bad"
     assert "; 12 lost, 0 gained, -60 [" in found.text
 
@@ -172,7 +172,7 @@ def test_few_questions_leave_it_undecided_whatever_a_summary_says(tmp_path: Path
         if name in rows[-1]:
             rows[-1]["intervals"][name] = [rows[-1][name]] * 2
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = RunData.load(tmp_path / "few")
+    run = Run.open(tmp_path / "few")
     (found,) = verdict(run)
     assert found.mark == "open"
     assert headline([found]) == "No change of its text accuracy is certain."
@@ -185,9 +185,9 @@ def test_test_questions_come_first_and_a_baseline_of_validation_still_counts(run
     tested = Path(shutil.copytree(run, tmp_path / "tested"))
     source = tested / "evaluation" / f"step={STEPS[-1]:06d}.jsonl"
     store_evaluation(tested / "evaluation/test", "test", STEPS[-1], read_predictions(source), seconds=1.0)
-    findings = verdict(RunData.load(tested))
+    findings = verdict(Run.open(tested))
     assert [f.topic for f in findings[:2]] == ["Text (test)", "Speech (test)"]
-    assert headline(findings) == headline(verdict(RunData.load(run)))
+    assert headline(findings) == headline(verdict(Run.open(run)))
     assert main(["report", str(tested)]) == 0
     assert set(figures_of(tested / "report.html")["accuracy"]) == {"val", "test"}
 
@@ -223,9 +223,8 @@ def test_damaged_parts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["report", str(folder)]) == 0
     told = capsys.readouterr().out
     assert "config.yaml could not be read" in told
-    assert "importance/summary.jsonl could not be read" in told
-    assert "evaluation/summary.jsonl could not be read" in told
-    assert "summary.jsonl:3: not JSON" in told
+    assert "importance/summary.jsonl: 1 line could not be read (importance/summary.jsonl:1: KeyError" in told
+    assert "evaluation/summary.jsonl: 1 line could not be read (summary.jsonl:3: not JSON" in told
     assert "training" in figures_of(folder / "report.html")
 
 
@@ -258,7 +257,7 @@ def test_runs_side_by_side(run: Path, other: Path, tmp_path: Path) -> None:
     assert (ranges[0]["zmin"], ranges[0]["zmax"]) == (ranges[1]["zmin"], ranges[1]["zmax"])
     names = [trace["name"] for trace in figures["hearing"]["val"]["data"]]
     assert names == ["full", "lora"]
-    runs = load_runs([run, other])
+    runs = open_runs([run, other])
     difference = config_difference(runs)
     assert difference is not None
     assert ["model.optimizer.init_args.lr", "0.0001", "0.0002"] in difference.rows
@@ -266,7 +265,8 @@ def test_runs_side_by_side(run: Path, other: Path, tmp_path: Path) -> None:
     compared = paired_table(runs)
     assert compared is not None
     records = [
-        {(r.id, r.modality): r.correct for r in e.predictions(e.last)} for e in (r.evaluations["val"] for r in runs)
+        {(r.id, r.modality): r.correct for r in e.predictions(e.last["step"])}
+        for e in (r.evaluations["val"] for r in runs)
     ]
     gained = sum(records[1][key] > records[0][key] for key in records[0] if key[1] == "text")  # type: ignore[operator]
     row = next(row for row in compared.rows if row[1] == "text")
@@ -276,14 +276,14 @@ def test_runs_side_by_side(run: Path, other: Path, tmp_path: Path) -> None:
 
 def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     twin = Path(shutil.copytree(run, tmp_path / "again" / "full"))
-    names = [found.name for found in load_runs([run, twin])]
+    names = [found.name for found in open_runs([run, twin])]
     assert len(set(names)) == 2
     assert names[1] == "again/full"
-    assert [found.name for found in load_runs([run, run])] == [f"{names[0]} (1)", f"{names[0]} (2)"]
+    assert [found.name for found in open_runs([run, run])] == [f"{names[0]} (1)", f"{names[0]} (2)"]
 
 
 def test_flipped_items_are_listed_with_both_answers_and_escaped(run: Path) -> None:
-    evaluation = RunData.load(run).evaluations["val"]
+    evaluation = Run.open(run).evaluations["val"]
     found = flips(evaluation)
     assert found
     for flip in found:

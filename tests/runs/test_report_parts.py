@@ -17,12 +17,12 @@ from tests.support.report_run import KINDS, write_removal, write_run
 from textkeep.cli.main import main
 from textkeep.importance import Snapshot
 from textkeep.importance.summary import SummaryFile
+from textkeep.runs import Run
 from textkeep.runs.report.clips import Clips
 from textkeep.runs.report.figures.frontier import frontiers
 from textkeep.runs.report.figures.importance_figures import profiles
 from textkeep.runs.report.figures.structure_figures import concentration, kinds, removals
 from textkeep.runs.report.tables.comparison import flipped_questions, flips
-from textkeep.runs.run import RunData
 
 PROBES = ("indomain_text", "heldout_text", "speech")
 
@@ -33,11 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path) -> RunData:
-    return RunData.load(folder)
+def run(folder: Path) -> Run:
+    return Run.open(folder)
 
 
-def test_the_frontier_goes_from_the_start_to_the_end_with_intervals(run: RunData) -> None:
+def test_the_frontier_goes_from_the_start_to_the_end_with_intervals(run: Run) -> None:
     evaluation, found = run.evaluations["val"], frontiers([run])
     path, end = found["val|accuracy"]["data"]
     assert path["x"] == pytest.approx([100 * value for _, value, _, _ in evaluation.series("text_accuracy")], rel=1e-4)
@@ -54,22 +54,22 @@ def test_the_frontier_goes_from_the_start_to_the_end_with_intervals(run: RunData
 def test_divergences_have_a_frontier_where_they_were_logged(folder: Path, tmp_path: Path) -> None:
     logged = Path(shutil.copytree(folder, tmp_path / "kl"))
     (logged / "metrics.csv").write_text("step,forgetting/kl,misalignment/kl\n10,0.1,0.5\n20,0.2,0.3\n")
-    path = frontiers([RunData.load(logged)])["val|kl"]["data"][0]
+    path = frontiers([Run.open(logged)])["val|kl"]["data"][0]
     assert (path["x"], path["y"]) == ([0.1, 0.2], [0.5, 0.3])
 
 
-def test_the_slider_has_every_measurement_of_the_profile(run: RunData) -> None:
+def test_the_slider_has_every_measurement_of_the_profile(run: Run) -> None:
     start, shown = profiles([run])["speech|taylor"]["data"]
     assert shown["meta"]["steps"] == [0, 10, 20]
-    for shares, line in zip(shown["meta"]["shares"], run.lines("speech", "taylor"), strict=True):
+    for shares, line in zip(shown["meta"]["shares"], run.importance.of("speech", "taylor"), strict=True):
         assert shares == pytest.approx([100 * share for share in line["shares"].values()], rel=1e-4)
     assert start["y"] == shown["meta"]["shares"][0]
     assert "meta" not in start
 
 
-def test_structure_figures_show_kinds_and_concentration(run: RunData) -> None:
+def test_structure_figures_show_kinds_and_concentration(run: Run) -> None:
     before, after = kinds([run])["speech|taylor"]["data"]
-    shares = {kind: 100 * share for kind, share in run.lines("speech", "taylor")[-1]["kinds"].items()}
+    shares = {kind: 100 * share for kind, share in run.importance.of("speech", "taylor")[-1]["kinds"].items()}
     assert dict(zip(after["x"], after["y"], strict=True)) == pytest.approx(shares, rel=1e-4)
     assert before["name"] == "step 0"
     snapshot = Snapshot.load(run.path / "importance/speech/step=000020")
@@ -82,16 +82,16 @@ def test_structure_figures_show_kinds_and_concentration(run: RunData) -> None:
             assert traces[name][layer] == pytest.approx(np.mean(by_pairs), rel=1e-4)
 
 
-def test_a_removal_test_beside_the_snapshots_is_shown(folder: Path, run: RunData, tmp_path: Path) -> None:
+def test_a_removal_test_beside_the_snapshots_is_shown(folder: Path, run: Run, tmp_path: Path) -> None:
     assert removals([run]) == {}
     tested = Path(shutil.copytree(folder, tmp_path / "tested"))
     write_removal(tested)
-    found = removals([RunData.load(tested)])
+    found = removals([Run.open(tested)])
     drawn = found["3 % of the weights off, by taylor, chosen per matrix"]["data"]
     assert [(bar["name"], bar["y"]) for bar in drawn] == [("top", [3.0]), ("random", [0.5]), ("bottom", [0.01])]
     assert drawn[0]["error_y"]["array"] == pytest.approx([0.2])
     (tested / "importance/removal.json").write_text("{}")
-    assert "importance/removal.json could not be read" in RunData.load(tested).notes[-1]
+    assert "importance/removal.json could not be read" in Run.open(tested).notes[-1]
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def spoken(folder: Path, seconds: float = 1.0) -> str:
     return str(path)
 
 
-def test_small_clips_are_packed_into_the_page(run: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_clips_are_packed_into_the_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = run.config["data"]
     data["val"] = [spoken(tmp_path / "a")]
     found = Clips().of(run, "val", ["q001", "q000", "q099"])
@@ -149,7 +149,7 @@ def test_small_clips_are_packed_into_the_page(run: RunData, tmp_path: Path, monk
         assert Clips().of(run, "val", ["q000"]) == {}
 
 
-def test_a_flipped_question_shows_both_modalities(run: RunData) -> None:
+def test_a_flipped_question_shows_both_modalities(run: Run) -> None:
     evaluation = run.evaluations["val"]
     found = flipped_questions(evaluation)
     assert found

@@ -42,7 +42,7 @@ def test_the_scores_are_those_of_the_records_with_intervals_over_seeds_and_items
     assert [arm.name for arm in data.arms] == ["untouched", "full", "lora"]
     assert data.notes == ["lora: 1 of 2 runs are finished"]
     assert list(data.arms[2].runs) == [0]
-    assert data.arms[2].runs[0].directory.parent.name == "lora,lr=2"  # the better point of the grid
+    assert data.arms[2].runs[0].run.path.parent.name == "lora,lr=2"  # the better point of the grid
     table = scores_table(data)
     assert table.head == ["arm", "seeds", "T2T", "S2T", "prose loss"]
     full = data.arms[1].scores[Measure("", "text")]

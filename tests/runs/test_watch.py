@@ -19,9 +19,10 @@ from rich.console import Console
 from tests.support.processes import child_environment, command
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
+from textkeep.runs.metrics import Metrics
 from textkeep.runs.watch.fitting import fitted
 from textkeep.runs.watch.frame import bars, frame, sparkline
-from textkeep.runs.watch.run_view import MetricsTail, RunView
+from textkeep.runs.watch.run_view import RunView
 
 
 @pytest.fixture
@@ -98,14 +99,14 @@ def test_it_follows_a_run_that_goes_on(run: Path) -> None:
     os.utime(path, (view.changed + 5, view.changed + 5))
     view.refresh()
     assert view.step == 21
-    assert view.metrics.values["train/loss"][-1] == (21, 1.25)
+    assert view.run.metrics["train/loss"][-1] == (21, 1.25)
     assert view.pace == pytest.approx(5, rel=0.01)
     assert view.remaining == pytest.approx(5 * 979, rel=0.01)
     assert "of 1000" in shown(view)
     with path.open("a") as file:
         file.write("5,,\n")
     view.refresh()
-    assert view.metrics.values["train/loss"][-1] == (22, 1.5)
+    assert view.run.metrics["train/loss"][-1] == (22, 1.5)
     os.utime(path, (1, 1))
     for name in ("importance", "evaluation"):
         os.utime(run / name / "summary.jsonl", (1, 1))
@@ -113,9 +114,9 @@ def test_it_follows_a_run_that_goes_on(run: Path) -> None:
 
 
 def test_a_rewritten_file_is_read_from_its_start(run: Path) -> None:
-    tail = MetricsTail(run / "metrics.csv")
+    tail = Metrics(run / "metrics.csv")
     tail.read()
-    before = len(tail.values["train/loss"])
+    before = len(tail["train/loss"])
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     fresh = run / "new.csv"  # as the logger widens its header: another file, then a rename
@@ -125,9 +126,9 @@ def test_a_rewritten_file_is_read_from_its_start(run: Path) -> None:
         writer.writerows([*rows, {"step": 99, "late": 3.5}])
     fresh.replace(run / "metrics.csv")
     tail.read()
-    assert len(tail.values["train/loss"]) == before
-    assert tail.values["late"] == [(99, 3.5)]
-    assert tail.step == 99
+    assert len(tail["train/loss"]) == before
+    assert tail["late"] == [(99, 3.5)]
+    assert tail.last_step == 99
 
 
 def test_a_run_that_has_only_begun(tmp_path: Path) -> None:

@@ -9,24 +9,24 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ....evaluation import MODALITIES
-from ...run import RunData
+from ...run import Run
 from .figure_style import DASHES, MODALITY_COLOURS, SYMBOLS, Figure, colour, curve, figure, label
 
 MAX_POINTS = 1500
 """Points of a training curve: a screen has no more."""
 
 
-def accuracies(runs: Sequence[RunData]) -> dict[str, Figure]:
+def accuracies(runs: Sequence[Run]) -> dict[str, Figure]:
     """Accuracy of text and speech over steps with Wilson intervals, by split."""
     return _by_split(runs, "accuracy", "accuracy, %", 100.0, rangemode="tozero")
 
 
-def answer_losses(runs: Sequence[RunData]) -> dict[str, Figure]:
+def answer_losses(runs: Sequence[Run]) -> dict[str, Figure]:
     """Loss on the answers of text and speech over steps, by split."""
     return _by_split(runs, "answer_loss", "answer loss, nats/token", 1.0)
 
 
-def _by_split(runs: Sequence[RunData], metric: str, title: str, scale: float, **axis: Any) -> dict[str, Figure]:
+def _by_split(runs: Sequence[Run], metric: str, title: str, scale: float, **axis: Any) -> dict[str, Figure]:
     found = {}
     for stage in dict.fromkeys(stage for run in runs for stage in run.evaluations):
         traces = []
@@ -48,7 +48,7 @@ def _by_split(runs: Sequence[RunData], metric: str, title: str, scale: float, **
     return found
 
 
-def hearing_gaps(runs: Sequence[RunData]) -> dict[str, Figure]:
+def hearing_gaps(runs: Sequence[Run]) -> dict[str, Figure]:
     """Hearing gap over steps with bootstrap intervals, by split."""
     found = {}
     for stage in dict.fromkeys(stage for run in runs for stage in run.evaluations):
@@ -66,7 +66,7 @@ def hearing_gaps(runs: Sequence[RunData]) -> dict[str, Figure]:
     return found
 
 
-def training(runs: Sequence[RunData]) -> Figure | None:
+def training(runs: Sequence[Run]) -> Figure | None:
     """The training loss, and the validation's cross-entropies where the module logs them."""
     traces = []
     for index, run in enumerate(runs):

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ...run import RunData
-from ...run_evaluation import Evaluation
+from ...evaluations import Evaluation
+from ...run import Run
 from .figure_style import Figure, bars, colour, figure, label
 
 Point = tuple[float, float, float]
@@ -25,7 +25,7 @@ TITLES = {
 }
 
 
-def frontiers(runs: Sequence[RunData]) -> dict[str, Figure]:
+def frontiers(runs: Sequence[Run]) -> dict[str, Figure]:
     """The way of each run from its start (open) to its end (filled), for each ``split|axes``."""
     found = {}
     for stage in dict.fromkeys(stage for run in runs for stage in run.evaluations):
@@ -52,7 +52,7 @@ def _scaled(point: Sequence[float], scale: float) -> Point:
     return value, low, high
 
 
-def _divergences(run: RunData) -> list[tuple[int, Point, Point]]:
+def _divergences(run: Run) -> list[tuple[int, Point, Point]]:
     forgetting, misalignment = dict(run.metrics.get("forgetting/kl", [])), dict(run.metrics.get("misalignment/kl", []))
     nothing = (math.nan, math.nan)
     return [
@@ -62,7 +62,7 @@ def _divergences(run: RunData) -> list[tuple[int, Point, Point]]:
     ]
 
 
-def _drawn(runs: Sequence[RunData], ways: Sequence[list[tuple[int, Point, Point]]], axes: str) -> Figure | None:
+def _drawn(runs: Sequence[Run], ways: Sequence[list[tuple[int, Point, Point]]], axes: str) -> Figure | None:
     numbered = enumerate(zip(runs, ways, strict=True))
     traces = [trace for index, (run, way) in numbered if way for trace in _trace(run, way, index)]
     if not traces:
@@ -71,7 +71,7 @@ def _drawn(runs: Sequence[RunData], ways: Sequence[list[tuple[int, Point, Point]
     return figure(traces, across, up, showlegend=len(runs) > 1)
 
 
-def _trace(run: RunData, way: list[tuple[int, Point, Point]], index: int) -> list[Any]:
+def _trace(run: Run, way: list[tuple[int, Point, Point]], index: int) -> list[Any]:
     shade = colour(index)
     steps = [step for step, _, _ in way]
     path = go.Scatter(

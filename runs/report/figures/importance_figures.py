@@ -8,7 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ...run import RunData
+from ...measurements import Estimated, Measurement
+from ...run import Run
 from .figure_style import NEUTRAL, Figure, colour, curve, figure, label
 
 VIEWS = {"share": "share of each layer", "change": "change of the share since the first measurement"}
@@ -29,12 +30,12 @@ SHIFTS = {
 }
 
 
-def heat_maps(runs: Sequence[RunData]) -> list[dict[str, Figure]]:
+def heat_maps(runs: Sequence[Run]) -> list[dict[str, Figure]]:
     """Layer by step of each run, for each ``probe|estimator|view``; the runs share the range of the colours."""
     drawn: list[dict[str, Figure]] = [{} for _ in runs]
     for probe, estimator in _pairs(runs):
         for view in VIEWS:
-            lines = [run.lines(probe, estimator) for run in runs]
+            lines = [run.importance.of(probe, estimator) for run in runs]
             tables = [_table(found, view) for found in lines]
             shown = [v for table in tables for row in table for v in row if math.isfinite(v)]
             for place, found, table in zip(drawn, lines, tables, strict=True):
@@ -43,14 +44,14 @@ def heat_maps(runs: Sequence[RunData]) -> list[dict[str, Figure]]:
     return drawn
 
 
-def _table(lines: Sequence[dict[str, Any]], view: str) -> list[list[float]]:
+def _table(lines: Sequence[Measurement], view: str) -> list[list[float]]:
     """Percent by layer and step; for the view ``change``, less the first step's."""
     layers = list(lines[0]["shares"]) if lines else []
     shares = [[100 * line["shares"].get(layer, math.nan) for line in lines] for layer in layers]
     return shares if view == "share" else [[value - row[0] for value in row] for row in shares]
 
 
-def _heat_map(lines: Sequence[dict[str, Any]], table: list[list[float]], view: str, shown: Sequence[float]) -> Figure:
+def _heat_map(lines: Sequence[Measurement], table: list[list[float]], view: str, shown: Sequence[float]) -> Figure:
     limit = max(map(abs, shown), default=0.0) or 1e-9
     scale: dict[str, Any] = {"colorscale": "Cividis", "zmin": min(shown, default=0.0), "zmax": limit}
     if view != "share":
@@ -67,12 +68,12 @@ def _heat_map(lines: Sequence[dict[str, Any]], table: list[list[float]], view: s
     return figure([trace], "step", DEPTH, xaxis={"title": {"text": "step"}, "type": "category"})
 
 
-def measured_steps(runs: Sequence[RunData]) -> list[int]:
+def measured_steps(runs: Sequence[Run]) -> list[int]:
     """All steps at which importance was measured in any of the runs."""
-    return sorted({line["step"] for run in runs for line in run.importance})
+    return sorted({line["step"] for run in runs for line in run.importance.measurements})
 
 
-def profiles(runs: Sequence[RunData]) -> dict[str, Figure]:
+def profiles(runs: Sequence[Run]) -> dict[str, Figure]:
     """Layer shares at the first and the last measurement, for each ``probe|estimator``.
 
     The last one's trace carries the other measurements (``meta``), for the page's slider to show.
@@ -80,10 +81,10 @@ def profiles(runs: Sequence[RunData]) -> dict[str, Figure]:
     return {f"{probe}|{estimator}": _profile(runs, probe, estimator) for probe, estimator in _pairs(runs)}
 
 
-def _profile(runs: Sequence[RunData], probe: str, estimator: str) -> Figure:
+def _profile(runs: Sequence[Run], probe: str, estimator: str) -> Figure:
     traces = []
     for index, run in enumerate(runs):
-        lines = run.lines(probe, estimator)
+        lines = run.importance.of(probe, estimator)
         ends = [(lines[0], "dot", "circle-open"), (lines[-1], "solid", "circle")] if len(lines) > 1 else []
         ends = ends or [(line, "solid", "circle") for line in lines[:1]]
         for line, dash, symbol in ends:
@@ -104,16 +105,17 @@ def _profile(runs: Sequence[RunData], probe: str, estimator: str) -> Figure:
     return figure(traces, DEPTH, "", yaxis=axis)
 
 
-def ratios(runs: Sequence[RunData]) -> dict[str, Figure]:
+def ratios(runs: Sequence[Run]) -> dict[str, Figure]:
     """Each layer's total at the end over that at the start, for each ``probe|estimator`` that has a shift."""
     found = {}
     for probe, estimator in _pairs(runs):
         traces = []
         for index, run in enumerate(runs):
-            lines = run.lines(probe, estimator)
-            if len(lines) < 2 or not lines[-1].get("shift"):
+            lines = run.importance.of(probe, estimator)
+            shift = lines[-1].get("shift") if len(lines) > 1 else None
+            if shift is None:
                 continue
-            layers = list(lines[-1]["shift"]["layers"].values())
+            layers = list(shift["layers"].values())
             points = [_limits(layer) for layer in layers]
             hover = "layer %{x}: x%{y:.3g}<extra></extra>"
             traces.append(curve(run.name, range(len(layers)), points, colour(index), hovertemplate=hover))
@@ -124,7 +126,7 @@ def ratios(runs: Sequence[RunData]) -> dict[str, Figure]:
     return found
 
 
-def shifts(runs: Sequence[RunData]) -> dict[str, Figure]:
+def shifts(runs: Sequence[Run]) -> dict[str, Figure]:
     """Shift against the first measurement over steps with 90 % intervals and the null, for each pair and measure."""
     found = {}
     for probe, estimator in _pairs(runs):
@@ -137,12 +139,12 @@ def shifts(runs: Sequence[RunData]) -> dict[str, Figure]:
     return found
 
 
-def _shift_traces(run: RunData, probe: str, estimator: str, measure: str, shade: str) -> list[Any]:
-    lines = [line for line in run.lines(probe, estimator) if (line.get("shift") or {}).get("metrics", {}).get(measure)]
-    if not lines:
+def _shift_traces(run: Run, probe: str, estimator: str, measure: str, shade: str) -> list[Any]:
+    found = [(line["step"], line.get("shift")) for line in run.importance.of(probe, estimator)]
+    measured = {step: shift["metrics"][measure] for step, shift in found if shift and measure in shift["metrics"]}
+    if not measured:
         return []
-    steps = [line["step"] for line in lines]
-    estimates = [line["shift"]["metrics"][measure] for line in lines]
+    steps, estimates = list(measured), list(measured.values())
     hover = f"{label(run.name)}<br>step %{{x}}: %{{y:.3g}}<extra></extra>"
     traces = [curve(run.name, steps, [_limits(e) for e in estimates], shade, hovertemplate=hover)]
     null = [e["null_p95"] for e in estimates]
@@ -164,14 +166,14 @@ def _shift_traces(run: RunData, probe: str, estimator: str, measure: str, shade:
     return traces
 
 
-def probe_losses(runs: Sequence[RunData]) -> Figure | None:
+def probe_losses(runs: Sequence[Run]) -> Figure | None:
     """The loss on each probe over steps: importance on fitted items falls by itself."""
     traces = []
     dashes = ("solid", "dash", "dot", "dashdot")
     probes = list(dict.fromkeys(probe for probe, _ in _pairs(runs)))
     for index, run in enumerate(runs):
         for place, probe in enumerate(probes):
-            lines = {line["step"]: line["loss"] for line in run.importance if line["probe"] == probe}
+            lines = {line["step"]: line["loss"] for line in run.importance.measurements if line["probe"] == probe}
             if not lines:
                 continue
             name = f"{run.name}, {probe}" if len(runs) > 1 else probe
@@ -181,10 +183,10 @@ def probe_losses(runs: Sequence[RunData]) -> Figure | None:
     return figure(traces, "step", "probe loss, nats/token") if traces else None
 
 
-def _pairs(runs: Sequence[RunData]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(pair for run in runs for pair in run.measured()))
+def _pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(pair for run in runs for pair in run.importance.pairs))
 
 
-def _limits(estimate: dict[str, Any]) -> tuple[float, float, float]:
+def _limits(estimate: Estimated) -> tuple[float, float, float]:
     low, high = estimate.get("low"), estimate.get("high")
     return estimate["value"], math.nan if low is None else low, math.nan if high is None else high

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from ...run import RunData
+from ...measurements import Measurement, Removal
+from ...run import Run
 from .figure_style import COLOURS, NEUTRAL, Figure, bars, colour, curve, figure, label
 
 SIDES = {"rows": "rows (outputs)", "columns": "columns (inputs)"}
 REMOVED = {"top": COLOURS[1], "random": NEUTRAL, "bottom": COLOURS[0]}
 
 
-def kinds(runs: Sequence[RunData]) -> dict[str, Figure]:
+def kinds(runs: Sequence[Run]) -> dict[str, Figure]:
     """Share of each kind of matrix at the first and the last measurement, for each ``probe|estimator``."""
     found = {}
-    for probe, estimator in dict.fromkeys(pair for run in runs for pair in run.measured()):
+    for probe, estimator in dict.fromkeys(pair for run in runs for pair in run.importance.pairs):
         traces = []
         for index, run in enumerate(runs):
-            lines = [line for line in run.lines(probe, estimator) if line.get("kinds")]
+            lines = [line for line in run.importance.of(probe, estimator) if line.get("kinds")]
             for line, faded in _ends(lines):
                 name = f"{run.name}, step {line['step']}" if len(runs) > 1 else f"step {line['step']}"
                 traces.append(
@@ -42,17 +42,17 @@ def kinds(runs: Sequence[RunData]) -> dict[str, Figure]:
     return found
 
 
-def _ends(lines: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], bool]]:
+def _ends(lines: Sequence[Measurement]) -> list[tuple[Measurement, bool]]:
     """The first and the last measurement, and whether it is the earlier of two."""
     if len(lines) < 2:
         return [(line, False) for line in lines]
     return [(lines[0], True), (lines[-1], False)]
 
 
-def concentration(runs: Sequence[RunData]) -> dict[str, Figure]:
+def concentration(runs: Sequence[Run]) -> dict[str, Figure]:
     """Gini coefficient of row and column sums by layer, first (dotted) against last, for each ``probe|estimator``."""
     found = {}
-    for probe, estimator in dict.fromkeys(pair for run in runs for pair in run.measured()):
+    for probe, estimator in dict.fromkeys(pair for run in runs for pair in run.importance.pairs):
         traces = []
         for index, run in enumerate(runs):
             for step, dash, symbol in _shown_steps(run, probe, estimator):
@@ -68,18 +68,18 @@ def concentration(runs: Sequence[RunData]) -> dict[str, Figure]:
     return found
 
 
-def _shown_steps(run: RunData, probe: str, estimator: str) -> list[tuple[int, str, str]]:
-    steps = [line["step"] for line in run.lines(probe, estimator)]
+def _shown_steps(run: Run, probe: str, estimator: str) -> list[tuple[int, str, str]]:
+    steps = [line["step"] for line in run.importance.of(probe, estimator)]
     if len(steps) < 2:
         return [(step, "solid", "circle") for step in steps]
     return [(steps[0], "dot", "circle-open"), (steps[-1], "solid", "circle")]
 
 
-def _ginis(run: RunData, probe: str, estimator: str, step: int) -> dict[str, list[float]]:
+def _ginis(run: Run, probe: str, estimator: str, step: int) -> dict[str, list[float]]:
     """Side -> mean Gini coefficient of the matrices of each layer; nothing where the snapshot cannot tell."""
     from ....importance.structure import structure
 
-    snapshot = run.snapshot(probe, step)
+    snapshot = run.importance.snapshot(probe, step)
     if snapshot is None or not all(array.size for array in snapshot.rows.get(estimator) or [np.zeros(0)]):
         return {}
     found = structure(snapshot, estimator)
@@ -91,11 +91,20 @@ def _ginis(run: RunData, probe: str, estimator: str, step: int) -> dict[str, lis
     return sides
 
 
-def removals(runs: Sequence[RunData]) -> dict[str, Figure]:
+def _named(run: Run) -> Iterator[tuple[str, Removal]]:
+    """The removal tests of a run, each under a name of its own."""
+    names: list[str] = []
+    for test in run.importance.removals:
+        name = f"{100 * test['fraction']:.3g} % of the weights off, by {test['estimator']}, chosen per {test['scope']}"
+        names.append(name)
+        yield name if names.count(name) == 1 else f"{name} ({names.count(name)})", test
+
+
+def removals(runs: Sequence[Run]) -> dict[str, Figure]:
     """Increase of the loss with top, random and bottom weights off, for each removal test found."""
     found = {}
     for run in runs:
-        for name, test in run.removals.items():
+        for name, test in _named(run):
             data = list(dict.fromkeys(row["data"] for row in test["rows"]))
             traces = []
             for removed, shade in REMOVED.items():

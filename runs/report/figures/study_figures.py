@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ...measurements import Measurement
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
 from ..study_run import MAIN, Measure, Pair
@@ -78,7 +79,7 @@ def _profiles(data: StudyData, pair: Pair) -> go.Figure:
     return drawn
 
 
-def _profile(drawn: go.Figure, name: str, lines: list[dict[str, Any]], style: dict[str, Any]) -> None:
+def _profile(drawn: go.Figure, name: str, lines: list[Measurement], style: dict[str, Any]) -> None:
     if not lines:
         return
     layers = list(lines[0]["shares"])

@@ -8,7 +8,6 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
-from ....importance import Snapshot
 from ..study_choice import blank, one_of
 from ..study_data import ArmResult, StudyData
 from ..study_run import Pair, RunResult
@@ -48,14 +47,14 @@ def _matrix_changes(run: RunResult, pair: Pair) -> Cells:
     """From the run's first and last snapshot; nothing where they are gone."""
     if run.shift(pair) is None:
         return {}
-    probe, estimator = pair
-    steps = (run.first[pair]["step"], run.last[pair]["step"])
-    try:
-        ends = [Snapshot.load(run.directory / "importance" / probe / f"step={step:06d}") for step in steps]
-        before, after = (end.shares(estimator, "matrix") for end in ends)
-    except (OSError, ValueError):
+    first, last = run.ends(pair)
+    if first is None or last is None:
         return {}
-    table = [m for m in ends[0].table if m.layer is not None and m.name in before and m.name in after]
+    try:
+        before, after = (end.shares(pair[1], "matrix") for end in (first, last))
+    except ValueError:
+        return {}
+    table = [m for m in first.table if m.layer is not None and m.name in before and m.name in after]
     return {(m.layer, m.kind): after[m.name] - before[m.name] for m in table if m.layer is not None}
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 
 from ....evaluation import mean_interval
+from ...measurements import ShiftRecord
 from ..paired_p import PairedP
 from ..study_choice import blank, one_of
 from ..study_data import StudyData
@@ -29,12 +29,12 @@ _MORE = ["peak layer", "log total ratio", "loss, change"]
 _JS_BOUNDS = (0.0, 1.0)
 
 
-def value_of(metric: str) -> Callable[[dict[str, Any]], float]:
+def value_of(metric: str) -> Callable[[ShiftRecord], float]:
     """Reads a metric from a shift."""
     return lambda shift: float(shift["metrics"][metric]["value"])
 
 
-def loss_change(shift: dict[str, Any]) -> float:
+def loss_change(shift: ShiftRecord) -> float:
     """Change of the loss on the probe, nats."""
     return float(shift["loss_after"] - shift["loss_before"])
 
@@ -50,7 +50,7 @@ def shift_table(data: StudyData) -> Table | None:
     return Table("Shift of importance", [*_HEAD, *_MORE], rows, _NOTE) if rows else None
 
 
-def _cells(shifts: Sequence[dict[str, Any]], tests: Sequence[PairedP | None]) -> list[str]:
+def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> list[str]:
     distances = [shift["metrics"]["js"] for shift in shifts]
     nulls = [distance["null_p95"] for distance in distances if distance["null_p95"] is not None]
     beyond = sum(d["null_p95"] is not None and d["low"] is not None and d["low"] > d["null_p95"] for d in distances)
@@ -72,11 +72,11 @@ def _shifted(tests: Sequence[PairedP]) -> str:
     return f"{sum(test.shifted for test in tests)} of {len(tests)}, {max(tests)}"
 
 
-def _mean(shifts: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], float], signed: bool = False) -> str:
+def _mean(shifts: Sequence[ShiftRecord], read: Callable[[ShiftRecord], float], signed: bool = False) -> str:
     return interval(mean_interval([read(shift) for shift in shifts]), signed=signed)
 
 
-def _peak(shifts: Sequence[dict[str, Any]]) -> str:
+def _peak(shifts: Sequence[ShiftRecord]) -> str:
     """``26 to 24, 25; -1.5``: before, after in each run, mean move."""
     after = list(dict.fromkeys(_number(shift["peak_after"]) for shift in shifts))
     moves = [value_of("peak_move")(shift) for shift in shifts]
@@ -98,7 +98,7 @@ def shift_figure(data: StudyData) -> go.Figure | None:
     return one_of(options)
 
 
-def _strip(arms: Sequence[tuple[int, str, Sequence[dict[str, Any]]]]) -> go.Figure:
+def _strip(arms: Sequence[tuple[int, str, Sequence[ShiftRecord]]]) -> go.Figure:
     drawn = blank("", "JS distance of layer shares")
     for index, name, shifts in arms:
         values = [value_of("js")(shift) for shift in shifts]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....evaluation import MODALITIES, Prediction, holm, mcnemar, paired_difference
-from ...run import RunData
-from ...run_evaluation import Evaluation
+from ...evaluations import Evaluation
+from ...run import Run
 from ..verdict import SPLITS, number, percent, points
 
 MAX_FLIPS = 300
@@ -57,7 +57,7 @@ class Flip:
     after: Prediction
 
 
-def score_tables(runs: Sequence[RunData]) -> list[Table]:
+def score_tables(runs: Sequence[Run]) -> list[Table]:
     """A table a split: one row a run, start and end, with intervals."""
     tables = []
     for stage, title in SPLITS.items():
@@ -83,7 +83,7 @@ def _score_row(name: str, evaluation: Evaluation, row: dict[str, Any], shown: Se
     return cells
 
 
-def paired_table(runs: Sequence[RunData]) -> Table | None:
+def paired_table(runs: Sequence[Run]) -> Table | None:
     """Each run's last answers against the first run's, on the items that both have; None for a single run."""
     rows, p_values = [], []
     for stage, title in SPLITS.items():
@@ -111,16 +111,16 @@ def paired_table(runs: Sequence[RunData]) -> Table | None:
 
 
 def _correct(evaluation: Evaluation) -> dict[tuple[str, str], bool]:
-    records = evaluation.predictions(evaluation.last)
+    records = evaluation.predictions(evaluation.last["step"])
     return {(r.id, r.modality): r.correct for r in records if r.correct is not None}
 
 
 def flips(evaluation: Evaluation) -> list[Flip]:
     """Items that were right and are wrong, or the other way round, text first; lost before gained."""
-    before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first)}
+    before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first["step"])}
     found = [
         Flip("lost" if earlier.correct else "gained", earlier, record)
-        for record in evaluation.predictions(evaluation.last)
+        for record in evaluation.predictions(evaluation.last["step"])
         if (earlier := before.get((record.id, record.modality))) is not None
         and None not in (earlier.correct, record.correct)
         and earlier.correct != record.correct
@@ -154,8 +154,8 @@ class FlippedQuestion:
 def flipped_questions(evaluation: Evaluation) -> list[FlippedQuestion]:
     """The questions behind :func:`flips`, in its order."""
     flipped = {(flip.after.id, flip.after.modality): flip.kind for flip in flips(evaluation)}
-    before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first)}
-    after = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.last)}
+    before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first["step"])}
+    after = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.last["step"])}
     questions = []
     for identity in dict.fromkeys(item for item, _ in flipped):
         scored = [m for m in MODALITIES if (identity, m) in before and (identity, m) in after]
@@ -187,7 +187,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def config_difference(runs: Sequence[RunData]) -> Table | None:
+def config_difference(runs: Sequence[Run]) -> Table | None:
     """Settings in which the runs differ; None for a single run."""
     configs = [flatten(run.config) for run in runs]
     if len(runs) < 2 or not all(configs):

@@ -1,4 +1,4 @@
-"""The evaluations of one split of a run, read for a report."""
+"""The answers that a run gave: a summary a step, and the records behind it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 
 from ..evaluation import Prediction, read_predictions
 from ..evaluation.retention import accuracy_changes, paired
+from ..foundation.run_names import records_name, step_of
 
 _FROM_RECORDS = ("_accuracy_change", "_accuracy_kept")
+
+Summary = dict[str, Any]
+"""A line of the summary: ``step``, ``items``, the metrics by their keys and, by the same keys, ``intervals``."""
 
 
 @dataclass
 class Evaluation:
-    """The evaluations of one split.
+    """The evaluations of one set of questions, by step.
 
     Attributes:
         stage: ``val`` or ``test``, the prefix of the metric keys.
@@ -25,25 +29,31 @@ class Evaluation:
 
     stage: str
     folder: Path
-    rows: list[dict[str, Any]]
+    rows: list[Summary] = field(default_factory=list)
     _pairs: dict[int, dict[str, list[tuple[Prediction, Prediction]]]] = field(default_factory=dict)
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Summary:
         """The earliest summary: the untouched model's where its step is 0."""
         return self.rows[0]
 
     @property
-    def last(self) -> dict[str, Any]:
+    def last(self) -> Summary:
         """The latest summary."""
         return self.rows[-1]
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have records, with or without a summary."""
+        found = (step_of(path.name) for path in self.folder.glob("step=*.jsonl"))
+        return sorted(step for step in found if step is not None)
+
     def has(self, name: str) -> bool:
-        """Whether the latest evaluation has a metric."""
+        """Tells whether the latest evaluation has a metric."""
         return self.last.get(f"{self.stage}/{name}") is not None
 
-    def value(self, row: dict[str, Any], name: str) -> tuple[float, float, float] | None:
-        """A metric of a row with its limits; limits that are not known are infinite.
+    def value(self, row: Summary, name: str) -> tuple[float, float, float] | None:
+        """Gives a metric of a row with its limits; limits that are not known are infinite.
 
         What became of an accuracy comes from the records where they are there: earlier versions wrote limits of a
         bootstrap into the summary, which collapse where no answer flipped.
@@ -61,22 +71,27 @@ class Evaluation:
             math.inf if high is None else float(high),
         )
 
-    def pairs(self, row: dict[str, Any], modality: str) -> list[tuple[Prediction, Prediction]]:
-        """Records of the first row and of this one, of the questions that both have; none of the first row itself."""
+    def pairs(self, row: Summary, modality: str) -> list[tuple[Prediction, Prediction]]:
+        """Pairs the records of the first row and of this one by question; there are none of the first row itself."""
         step = row["step"]
         if step not in self._pairs:
-            before = {(r.id, r.modality): r for r in self.predictions(self.first)} if row is not self.first else {}
+            first = self.first["step"]
+            before = {(r.id, r.modality): r for r in self.predictions(first)} if step != first else {}
             self._pairs[step] = {
                 name: [(before[key], r) for r in records if (key := (r.id, name)) in before]
-                for name, records in (paired(self.predictions(row)) if before else {}).items()
+                for name, records in (paired(self.predictions(step)) if before else {}).items()
             }
         return self._pairs[step].get(modality, [])
 
     def series(self, name: str) -> list[tuple[int, float, float, float]]:
-        """(step, value, low, high) of a metric at all steps that have it."""
+        """Gives (step, value, low, high) of a metric at all steps that have it."""
         return [(row["step"], *found) for row in self.rows if (found := self.value(row, name)) is not None]
 
-    def predictions(self, row: dict[str, Any]) -> list[Prediction]:
-        """All records of a row's step; none if the file is gone."""
-        path = self.folder / f"step={row['step']:06d}.jsonl"
+    def predictions(self, step: int) -> list[Prediction]:
+        """Reads all records of a step; none if the file is gone.
+
+        Raises:
+            ValueError: If a line is no such record, with file and line.
+        """
+        path = self.folder / records_name(step)
         return read_predictions(path) if path.is_file() else []
