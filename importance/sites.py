@@ -11,6 +11,7 @@ from ..foundation.decoder import clean_name, find_blocks, is_dense, kind_of, oth
 from .weights import base_module, effective_weight, is_lora, refusal, whole
 
 EXTRAS = ("embeddings", "norms")
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NOT_DENSE = "not the weight of a Linear layer"
 
 
@@ -186,7 +187,7 @@ def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norm
 
 def _what(owner: nn.Module, parameter: nn.Parameter) -> str:
     """What a parameter is that is no matrix of a dense layer."""
-    if isinstance(owner, nn.modules.conv._ConvNd):
+    if isinstance(owner, CONVOLUTIONS):
         return "convolution"
     return "fused experts" if parameter.dim() == 3 and "expert" in f"{type(owner).__name__}".lower() else NOT_DENSE
 

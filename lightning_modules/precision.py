@@ -49,23 +49,24 @@ def own_types_kept(module: nn.Module) -> Iterator[None]:
     kept = list(_own_types(module))
     yield
     for owner, name, tensor in kept:
-        parameter = owner._parameters.get(name)
-        if parameter is not None and parameter.dtype != tensor.dtype:
-            parameter.data = tensor.to(parameter.device)
-        buffer = owner._buffers.get(name)
-        if buffer is not None and buffer.dtype != tensor.dtype:
-            owner._buffers[name] = tensor.to(buffer.device)
+        now: Tensor = getattr(owner, name)
+        if now.dtype == tensor.dtype:
+            continue
+        if isinstance(now, nn.Parameter):
+            now.data = tensor.to(now.device)
+        else:
+            setattr(owner, name, tensor.to(now.device))
 
 
 def _own_types(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
     """Owner, name and present value of each tensor with a type of its own."""
     most = torch.finfo(main_dtype(module.parameters())).bits
     for owner in module.modules():
-        for name, parameter in owner._parameters.items():
-            if parameter is not None and parameter.is_floating_point() and torch.finfo(parameter.dtype).bits > most:
+        for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
+            if parameter.is_floating_point() and torch.finfo(parameter.dtype).bits > most:
                 yield owner, name, parameter.data
-        for name, buffer in owner._buffers.items():
-            if buffer is None or not buffer.is_floating_point():
+        for name, buffer in owner.named_buffers(recurse=False, remove_duplicate=False):
+            if not buffer.is_floating_point():
                 continue
             if name in owner._non_persistent_buffers_set or torch.finfo(buffer.dtype).bits > most:
                 yield owner, name, buffer

@@ -43,5 +43,7 @@ class TokenNormalizer:
         dtype = max((g.dtype for g in gradients), default=torch.float32, key=lambda dtype: torch.finfo(dtype).bits)
         tokens = self._tokens.to(torch.promote_types(dtype, torch.float32))
         total = strategy.reduce(tokens, reduce_op="sum")
-        torch._foreach_mul_(gradients, self.CONSTANT * strategy.world_size / total.clamp(min=1))
+        factor = self.CONSTANT * strategy.world_size / total.clamp(min=1)
+        for gradient in gradients:
+            gradient.mul_(factor)
         self._tokens = None

@@ -55,7 +55,7 @@ class TrainedParts(LightningModule):
             ValueError: With what differs, as it is in the checkpoint and in the config.
         """
         check_structure(checkpoint, self.hparams)
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+        if self._is_fitting():
             check_types(checkpoint, self)
         own = {name[4:]: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("llm.")}
         self.tuning.match_checkpoint(self.llm, own)
@@ -65,6 +65,12 @@ class TrainedParts(LightningModule):
         except ValueError as error:
             raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
         self.tuning.load_extra_state(checkpoint.get("tuning", {}))
+
+    def _is_fitting(self) -> bool:
+        try:
+            return self.trainer.state.fn == TrainerFn.FITTING
+        except RuntimeError:  # no Trainer: load_from_checkpoint
+            return False
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:

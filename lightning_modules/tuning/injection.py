@@ -81,13 +81,13 @@ def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
 def switched_off(llm: nn.Module) -> Iterator[None]:
     """Switches LoRA off while the context lasts: bit for bit the LLM that it was put into."""
     layers = lora_layers(llm).values()
-    before = [layer._disable_adapters for layer in layers]
+    before = [layer.disable_adapters for layer in layers]
     switch(layers, off=True)
     try:
         yield
     finally:
         for layer, off in zip(layers, before, strict=True):
-            layer._disable_adapters = off
+            switch([layer], off)
 
 
 def switch(layers: Iterable[Any], off: bool) -> None:

@@ -55,7 +55,7 @@ class Layout:
     def apply(self, llm: Any) -> None:
         """Gives an LLM these layers; attention finds its own place in the KV cache."""
         layers = decoder_layers(llm)
-        layers._modules.clear()
+        del layers[:]
         layers.extend(self.blocks)
         llm.config.num_hidden_layers = len(self.blocks)
         for name, values in self.listed.items():

@@ -110,7 +110,7 @@ def frame_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 #: What a configuration says of the file that it came from and of training, not of the frames.
-_NO_SETTINGS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+_NO_SETTINGS = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def config_settings(config: Any) -> dict[str, Any]:
