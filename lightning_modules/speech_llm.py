@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from ..foundation.assets import resolve
 from ..foundation.ranks import share_rank_zero
 from .combination import check_combination, check_measured
+from .contract import Batch
 from .ears.adaptor_start import begin_adaptor
 from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
@@ -165,7 +166,7 @@ class SpeechLLM(TrainedParts):
         with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
             return self.encoder(features.to(device), lengths.to(device))
 
-    def speech_embeddings(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
         if batch.encoded:
             cached = batch.features.to(next(self.adaptor.parameters()).dtype)  # float32 on disk
@@ -174,7 +175,7 @@ class SpeechLLM(TrainedParts):
             frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
         return self.adaptor(frames, lengths)
 
-    def embed(self, batch: Any) -> dict[str, Tensor]:
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
         """A batch as what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
         embeds = self.llm.get_input_embeddings()(batch.input_ids)
         if batch.features.shape[0]:
@@ -184,24 +185,24 @@ class SpeechLLM(TrainedParts):
             embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
 
-    def answer_logits(self, batch: Any) -> AnswerLogits:
+    def answer_logits(self, batch: Batch) -> AnswerLogits:
         """What the LLM predicts for the answers of a batch, under whatever the tuning puts in place for it."""
         return self._shared.of(batch, self._answer_logits)
 
-    def _answer_logits(self, batch: Any) -> AnswerLogits:
+    def _answer_logits(self, batch: Batch) -> AnswerLogits:
         with self.tuning.reading(batch.audio_mask):
             return answer_logits(self.llm, **self.embed(batch))
 
-    def answer_losses(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
 
-    def divergences(self, batch: Any) -> ItemDivergences:
+    def divergences(self, batch: Batch) -> ItemDivergences:
         """Forgetting and misalignment of each row of a batch with text twins."""
         return item_divergences(self, batch)
 
     @torch.no_grad()
-    def write(self, batch: Any, max_new_tokens: int | None = None) -> Written:
+    def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
         """Writes greedy answers, one a row, spoken and written questions mixed, and tells which of them ended.
 
         Args:
@@ -214,7 +215,7 @@ class SpeechLLM(TrainedParts):
         with self.tuning.reading(batch.audio_mask):
             return greedy_tokens(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
 
-    def generate(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
+    def generate(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
         """Gives the texts of :meth:`write`."""
         return self.write(batch, max_new_tokens).texts
 
@@ -224,7 +225,7 @@ class SpeechLLM(TrainedParts):
         return resolve(source)
 
     @torch.no_grad()
-    def generate_untouched(self, batch: Any, max_new_tokens: int | None = None) -> list[str]:
+    def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
         """Greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
         with self.reference.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
@@ -244,7 +245,7 @@ class SpeechLLM(TrainedParts):
         for objective in self._objectives():
             objective.start(self)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
         with self._shared.step():
             total = weighted_total(self._objectives(), self, batch)
@@ -261,7 +262,7 @@ class SpeechLLM(TrainedParts):
             objective.edit_gradients(self)
         self.tuning.edit_gradients(self.llm)
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the answer loss by modality."""
         self._eval_losses.update(*self.answer_losses(batch), batch.modality)
 
@@ -269,7 +270,7 @@ class SpeechLLM(TrainedParts):
         """Logs the mean over all answer tokens of all ranks, for speech and for text."""
         self._log_means("val")
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As in validation."""
         self.validation_step(batch, batch_idx, dataloader_idx)
 
@@ -281,7 +282,7 @@ class SpeechLLM(TrainedParts):
         for modality, value in self._eval_losses.compute().items():
             self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
         """One record a row: id, modality and the greedy answer."""
         answers = self.generate(batch)
         rows = zip(batch.ids, batch.modality, answers, strict=True)

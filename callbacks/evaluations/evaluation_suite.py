@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, forget_after, store_evaluation
+from ..contract import Batch
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
 from .measuring import evaluation_folder, measured_step, scoring
@@ -78,7 +79,7 @@ class EvaluationSuite(Callback):
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if self.every_n_steps and step % self.every_n_steps == 0 and step != self._measured:

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
+from ..contract import Batch
 
 
 @dataclass
@@ -113,7 +114,7 @@ class ItemScorer:
             found += [ItemDivergence(*row) for row in zip(batch.ids, *columns, strict=True)]
         return found
 
-    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Any]:
+    def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Batch]:
         """Batches on the device; ``options`` are those of the data module's ``loader``."""
         for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, **options)):
             if index == self.max_batches:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
 from ...evaluation import MODALITIES, qa_match, read_lines, write_lines
+from ..contract import Batch
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -50,7 +51,7 @@ class PredictionWriter(BasePredictionWriter):
         pl_module: LightningModule,
         prediction: Any,
         batch_indices: Sequence[int] | None,
-        batch: Any,
+        batch: Batch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:

@@ -14,6 +14,7 @@ from ...evaluation import shown_p
 from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
 from ...importance import DEFAULT_ESTIMATORS, ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
 from ...importance.summary import SummaryFile, metric_values, summary_line
+from ..contract import Batch
 from .heat_maps import HeatMaps
 from .probing import acting_weights, measure_probe
 
@@ -120,13 +121,13 @@ class ImportanceTracker(Callback):
             self._measured = step if self.history and self.history[-1]["step"] == step else None
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._latest = {}  # the weights are about to change
         self._measure_pending(trainer, pl_module)
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if self.every_n_steps and step and step % self.every_n_steps == 0 and step != self._measured:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from ...importance import Snapshot
+from ..contract import Batch
 from .importance_tracker import ImportanceTracker
 from .probing import measure_probe
 
@@ -47,7 +48,7 @@ class TuningImportance(Callback):
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if step == self._served:  # between the batches of one optimizer step

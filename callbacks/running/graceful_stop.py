@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from ..contract import Batch
+
 
 class GracefulStop(Callback):
     """Lets the first Ctrl-C wait for the end of the optimizer step, so that the checkpoint it leaves is exact.
@@ -34,12 +36,12 @@ class GracefulStop(Callback):
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._in_step = True
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if trainer.global_step == self._last_step:
             return  # inside an accumulation window

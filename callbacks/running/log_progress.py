@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ...foundation.duration import duration
+from ..contract import Batch
 
 
 class LogProgress(ProgressBar):
@@ -50,7 +51,7 @@ class LogProgress(ProgressBar):
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now, step, last = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
         if not self._enabled or (now - self._printed < self.every_seconds and step != last):

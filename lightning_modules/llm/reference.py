@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from ...foundation.decoder import eval_mode
+from ..contract import Batch
 from ..losses.answer_loss import AnswerLogits, answer_logits
 
 
@@ -61,7 +62,7 @@ class ReferenceLLM:
         """A frozen copy of the untouched LLM, also where the tuning could do without one."""
         return self._loaded()
 
-    def answer_logits(self, batch: Any) -> AnswerLogits:
+    def answer_logits(self, batch: Batch) -> AnswerLogits:
         """What it predicts for the answers of a text batch."""
         with self.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)

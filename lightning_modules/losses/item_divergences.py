@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from .answer_loss import AnswerLogits
 from .divergence import divergence
+from .text_twins import as_text
 
 
 class ItemDivergences(NamedTuple):
@@ -25,7 +26,7 @@ class ItemDivergences(NamedTuple):
     tokens: Tensor
 
 
-def item_divergences(model: SpeechModel, batch: Any) -> ItemDivergences:
+def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
     """SALAD's F and M (arXiv 2510.13632) of each row.
 
     Args:
@@ -35,13 +36,10 @@ def item_divergences(model: SpeechModel, batch: Any) -> ItemDivergences:
     Raises:
         ValueError: If a batch of speech has no text twins.
     """
-    spoken = batch.features.shape[0] > 0
-    if spoken and batch.twin is None:
-        raise ValueError("divergences: a batch of speech needs its text twins (data.loader(..., twins=True))")
-    texts = batch.twin if spoken else batch
+    texts = as_text(batch)
     read = model.answer_logits(texts)
     forgetting = _by_row(model.reference.answer_logits(texts), read)
-    misalignment = _by_row(read, model.answer_logits(batch)) if spoken else None
+    misalignment = _by_row(read, model.answer_logits(batch)) if texts is not batch else None
     return ItemDivergences(forgetting, misalignment, (read.targets != -100).sum(dim=1))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from ..contract import Batch
 from .answer_loss import AnswerLogits
 
 
@@ -24,7 +24,7 @@ class SharedLogits:
         finally:
             self._found = None
 
-    def of(self, batch: Any, compute: Callable[[Any], AnswerLogits]) -> AnswerLogits:
+    def of(self, batch: Batch, compute: Callable[[Batch], AnswerLogits]) -> AnswerLogits:
         """The batch's logits, computed at the first request of a step."""
         if self._found is None:
             return compute(batch)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from .objective import Objective
 
 
@@ -15,7 +13,7 @@ class AnswerCrossEntropy(Objective):
 
     name = "answer_ce"
 
-    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed over the batch's answer tokens."""
         losses, tokens = model.answer_losses(batch)
         return losses.sum(), tokens.sum()

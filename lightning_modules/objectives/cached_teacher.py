@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...foundation.files import follow_umask, replacing
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from ..losses.divergence import top_divergence
 from ..precision import at_least_float32
 from .teacher import Comparison, Teacher
@@ -65,7 +65,7 @@ class CachedTeacher(Teacher):
         model.trainer.strategy.barrier("distillation cache")
         rank_zero_info(f"distillation: {total} teacher answers in {self.folder}, {computed} of them computed now")
 
-    def read(self, model: SpeechModel, texts: Any, temperature: float) -> Comparison:
+    def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
         """From disk.
 
         Raises:
@@ -80,7 +80,7 @@ class CachedTeacher(Teacher):
         tokens = torch.cat([entry["tokens"] for entry in entries]).to(device).long()
         return partial(top_divergence, log_probs, tokens, temperature=temperature)
 
-    def _compute(self, model: SpeechModel, batch: Any, missing: dict[int, Path], temperature: float) -> None:
+    def _compute(self, model: SpeechModel, batch: Batch, missing: dict[int, Path], temperature: float) -> None:
         logits, targets = model.reference.answer_logits(batch)
         for row, path in missing.items():
             found = at_least_float32(logits[row][targets[row] != -100])
@@ -88,7 +88,7 @@ class CachedTeacher(Teacher):
             top = log_probs.topk(min(self.top_k, log_probs.shape[-1] - 1), dim=-1)
             _save(path, {"log_probs": top.values, "tokens": top.indices.int()})
 
-    def _paths(self, model: SpeechModel, batch: Any, temperature: float) -> dict[int, Path]:
+    def _paths(self, model: SpeechModel, batch: Batch, temperature: float) -> dict[int, Path]:
         """Row -> file, of the rows that supervise anything."""
         settings = f"{model.reference.fingerprint}:{temperature}:{self.top_k}"
         if model.llm.dtype != torch.float32:  # a teacher that computes in another type says something else

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from ..precision import at_least_float32
 from .objective import Objective
 
@@ -45,7 +43,7 @@ class CTCAlignment(Objective):
         self.blank_bias = nn.Parameter(table.new_zeros(1))
         self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
 
-    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
         if batch.features.shape[0] == 0:
             zero = self.blank_bias.sum() * 0
@@ -79,7 +77,7 @@ class CTCAlignment(Objective):
         return torch.where(real, targets, 0), real.sum(dim=1), vocabulary
 
     @torch.no_grad()
-    def transcribe(self, model: SpeechModel, batch: Any) -> list[str]:
+    def transcribe(self, model: SpeechModel, batch: Batch) -> list[str]:
         """Greedy CTC decoding of the batch's clips, to see what the adaptor hears."""
         positions, lengths = model.speech_embeddings(batch)
         vocabulary = torch.arange(model.llm.get_input_embeddings().weight.shape[0], device=positions.device)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from torch import Tensor, nn
 
-from ..contract import Need, SpeechModel
+from ..contract import Batch, Need, SpeechModel
 
 
 class Objective(nn.Module, ABC):
@@ -51,7 +50,7 @@ class Objective(nn.Module, ABC):
         """Adds to the gradients of an optimizer step what autograd does not compute, after they are normalised."""
 
     @abstractmethod
-    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's summed loss (scalar, with gradient) and the number of tokens it is over (scalar, integer).
 
         A penalty gives its value and 1.

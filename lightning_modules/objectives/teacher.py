@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from ..losses.divergence import divergence
 
 Comparison = Callable[[Tensor], Tensor]
@@ -23,7 +22,7 @@ class Teacher(ABC):
         """Gets ready; called at the start of a fit, on every rank."""
 
     @abstractmethod
-    def read(self, model: SpeechModel, texts: Any, temperature: float) -> Comparison:
+    def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
         """Has the teacher read written questions with their answers.
 
         Args:
@@ -44,7 +43,7 @@ class LiveTeacher(Teacher):
         """Keeps the copy, if there is one, for the whole fit."""
         model.reference.resident = True
 
-    def read(self, model: SpeechModel, texts: Any, temperature: float) -> Comparison:
+    def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
         """Exact, over the whole vocabulary."""
         found = model.reference.answer_logits(texts)
         return partial(divergence, found.logits[found.targets != -100], temperature=temperature)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
+from ..losses.text_twins import as_text
 from .objective import Objective
 from .teacher import LiveTeacher, Teacher
 
@@ -60,12 +59,11 @@ class TextTwinDistillation(Objective):
         """Lets the teacher get ready."""
         self.teacher.start(model, self.temperature)
 
-    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed over the batch's answer tokens; both terms of a spoken question are over the same tokens."""
-        spoken = batch.features.shape[0] > 0
-        texts = batch.twin if spoken else batch
+        texts = as_text(batch)
         compare = self.teacher.read(model, texts, self.temperature)
-        students = {"speech": batch, "text": texts} if spoken else {"text": batch}
+        students = {"text": batch} if texts is batch else {"speech": batch, "text": texts}
         with_text = (texts.labels != -100).any(dim=1)
         counted = self._counted(texts.labels)
         tokens = counted.sum()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from .objective import Objective
 
 
@@ -26,7 +26,7 @@ class Total(NamedTuple):
     means: dict[str, Tensor]
 
 
-def weighted_total(objectives: Sequence[Objective], model: SpeechModel, batch: Any) -> Total:
+def weighted_total(objectives: Sequence[Objective], model: SpeechModel, batch: Batch) -> Total:
     """Runs all objectives on a batch.
 
     A penalty counts once a step: it is multiplied with the tokens by which the step will be divided.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from ...foundation.decoder import clean_name
 from ...importance import Snapshot
 from ...importance.weights import is_transposed
-from ..contract import Need, SpeechModel
+from ..contract import Batch, Need, SpeechModel
 from .objective import Objective
 from .pull import Pull, add_pull, pull_value
 
@@ -72,7 +71,7 @@ class WeightPull(Objective):
         if not self._pulls:
             raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
 
-    def forward(self, model: SpeechModel, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """The penalty as it is now, without gradient (:meth:`edit_gradients` adds it), and 1."""
         if self._pulls is None:
             self.start(model)

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from ..contract import SpeechModel
+from ..contract import Batch, SpeechModel
 from .injection import TRAINED
 
 INITIAL = "initial"
@@ -200,7 +200,7 @@ class _Bare(nn.Module):
         return self.llm(**inputs, use_cache=False)
 
 
-def _inputs(model: SpeechModel, batch: Any) -> dict[str, Tensor]:
+def _inputs(model: SpeechModel, batch: Batch) -> dict[str, Tensor]:
     inputs = model.embed(batch)
     return {name: inputs[name] for name in ("inputs_embeds", "attention_mask")}
 
@@ -214,7 +214,7 @@ def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {"inputs_embeds": torch.cat(embeds), "attention_mask": torch.cat(masks)}
 
 
-def _probe_batches(model: SpeechModel, name: str) -> list[Any]:
+def _probe_batches(model: SpeechModel, name: str) -> list[Batch]:
     data: Any = getattr(model.trainer, "datamodule", None)
     if not hasattr(data, "probe_batches"):
         raise ValueError(f"EVA needs a data module with probes (SpeechTextData), got {data!r}")

@@ -1,0 +1,34 @@
+"""What callbacks need to know of a batch; they import neither the data side nor the model side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+
+class Batch(Protocol):
+    """B questions, as a data module's loaders give them: a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def ids(self) -> list[str]:
+        """The B rows' example ids."""
+
+    @property
+    def examples(self) -> Iterable[Any]:
+        """The B rows' examples, in order."""
+
+    @property
+    def features(self) -> Tensor:
+        """(N, C, F) float32, of the N clips."""
+
+    def __len__(self) -> int:
+        """B."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Gives the same batch with its tensors on a device."""
