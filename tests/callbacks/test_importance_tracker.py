@@ -10,12 +10,13 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from scipy.spatial.distance import jensenshannon
 from torch import nn
 from torch.utils.data import DataLoader
 
 from textkeep.callbacks.importance import importance_tracker
 from textkeep.callbacks.importance.importance_tracker import ImportanceTracker
-from textkeep.importance import NotFiniteError, Snapshot, probe
+from textkeep.importance import NotFiniteError, Snapshot, compare, probe
 
 from ..importance.oracle import make_batch, tiny_llama
 
@@ -144,8 +145,6 @@ def test_a_checkpoint_saved_in_validation_is_measured_with_its_weights(tmp_path:
 
 
 def _direct(model: Listener) -> Snapshot:
-    from textkeep.importance import probe
-
     model.eval()
     batches = []
     for rows in Data().probe_batches("heldout_text"):
@@ -164,8 +163,13 @@ def test_summary_loggers_and_history_agree(tmp_path: Path) -> None:
     assert len(tracker.history) == len(lines)
     last = next(x for x in lines if (x["step"], x["probe"], x["estimator"]) == (6, "speech", "taylor"))
     js = last["shift"]["metrics"]["js"]
-    assert js["low"] <= js["value"] <= js["high"] or js["value"] > 0
-    assert js["null_p95"] > 0
+    first, end = (Snapshot.load(tmp_path / "importance/speech" / f"step={step:06d}") for step in (0, 6))
+    ends = [list(snapshot.shares("taylor").values()) for snapshot in (first, end)]
+    assert js["value"] == pytest.approx(jensenshannon(*ends, base=2)) != 0
+    assert last["shares"] == pytest.approx(end.shares("taylor"))
+    assert last["shift"] == compare(first, end, "taylor", replicates=50).as_dict()  # of what is on disk
+    assert 0 <= js["low"] < js["high"] <= 1
+    assert 0 < js["null"] < js["null_p95"] < 1
     assert 0 < last["shift"]["p_floor"] <= js["p"] <= 1
     assert 0 < last["shift"]["top_overlap"] <= 1
     assert last["shift"]["top_chance"] == 0.05

@@ -134,6 +134,9 @@ def test_correlations_are_over_all_runs_those_not_chosen_too(data: StudyData, fo
     assert len(drawn.layout.updatemenus[0].buttons) == len(table.rows)
     shown = [trace for trace in drawn.data if trace.visible]
     assert [(trace.name, len(trace.x)) for trace in shown] == [("full", 2), ("lora", 1)]
+    part = dict(alternatives(drawn))["prose loss lost, nats per token against JS distance, heldout_text"]
+    assert {trace.name: trace.x for trace in part.data} == {"full": pytest.approx(x[:2]), "lora": pytest.approx(x[2:])}
+    assert {trace.name: trace.y for trace in part.data} == {"full": pytest.approx(y[:2]), "lora": pytest.approx(y[2:])}
 
 
 def test_every_point_of_a_grid_is_listed_and_every_missing_run_is_named(data: StudyData) -> None:
@@ -159,7 +162,13 @@ def test_an_arm_that_is_not_tested_yet_does_not_change_the_colours_of_the_others
     assert after["early"] not in before.values()
 
 
-def test_the_frontier_offers_all_text_measures_with_better_to_the_right(data: StudyData) -> None:
+def heard(run: Path) -> float:
+    """Percent of the spoken test questions that a run got right."""
+    lines = [json.loads(line) for line in (run / "evaluation/test/step=000030.jsonl").read_text().splitlines()]
+    return 100 * float(np.mean([line["correct"] for line in lines if line["modality"] == "speech"]))
+
+
+def test_the_frontier_offers_all_text_measures_with_better_to_the_right(data: StudyData, folder: Path) -> None:
     drawn = frontier(data)
     assert drawn is not None
     buttons = drawn.layout.updatemenus[0].buttons
@@ -168,9 +177,29 @@ def test_the_frontier_offers_all_text_measures_with_better_to_the_right(data: St
     prose = {
         trace.name: trace for trace, shown in zip(drawn.data, buttons[1]["args"][0]["visible"], strict=True) if shown
     }
-    assert prose["full"].x[0] == pytest.approx(1.03)
-    assert prose["full"].error_x.array[0] >= 0
-    assert profiles(data) is not None
+    full, lora = prose["full"], prose["lora"]
+    assert full.x[0] == pytest.approx(1.03)
+    assert lora.x[0] == pytest.approx(0.18)
+    spread = stats.t.ppf(0.975, 1) * np.std([1.02, 1.04], ddof=1) / 2**0.5  # every item lost the same
+    assert full.error_x.array[0] == full.error_x.arrayminus[0] == pytest.approx(spread)
+    assert lora.error_x.array[0] == lora.error_x.arrayminus[0] == pytest.approx(0, abs=1e-9)
+    assert full.y[0] == pytest.approx(np.mean([heard(folder / "runs" / place) for place in RUNS[:2]]))
+    assert lora.y[0] == pytest.approx(heard(folder / "runs" / RUNS[3]))
+    assert full.error_y.array[0] > lora.error_y.array[0] > 0  # seeds differ too
+
+
+def test_profiles_are_the_shares_at_the_end(data: StudyData, folder: Path) -> None:
+    drawn = dict(alternatives(profiles(data)))["heldout_text, taylor"]
+    lines = {trace.name: trace.y for trace in drawn.data}
+    assert list(lines) == ["untouched", "full", "lora"]
+
+    def ends(step: int, places: list[str]) -> list[float]:
+        found = [Snapshot.load(folder / "runs" / p / f"importance/heldout_text/step={step:06d}") for p in places]
+        return list(np.mean([list(snapshot.shares("taylor").values()) for snapshot in found], axis=0))
+
+    assert lines["untouched"] == pytest.approx(ends(0, RUNS[:1]))
+    assert lines["full"] == pytest.approx(ends(30, RUNS[:2]))
+    assert lines["lora"] == pytest.approx(ends(30, RUNS[3:]))
 
 
 def test_the_heat_map_of_importance_is_the_difference_of_the_shares(data: StudyData, folder: Path) -> None:
