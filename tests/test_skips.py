@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from . import skips
 
@@ -19,7 +22,8 @@ SUITE = {
 }
 
 
-def test_only_listed_tests_may_be_skipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_only_listed_tests_may_be_skipped(workers: str, tmp_path: Path) -> None:
     for name, text in SUITE.items():
         (tmp_path / name).write_text(text)
     source = Path(skips.__file__).read_text()
@@ -28,7 +32,8 @@ def test_only_listed_tests_may_be_skipped(tmp_path: Path) -> None:
     )
     (tmp_path / "conftest.py").write_text(listed)
     words = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-    done = subprocess.run([*words, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    words += ["-n", workers, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 1, done.stdout
     for name in ("test_run.py", "test_mark.py", "test_import.py", "test_file.py"):
         assert re.search(rf"{name}\S* was skipped and is not listed", done.stdout), done.stdout
@@ -38,5 +43,30 @@ def test_only_listed_tests_may_be_skipped(tmp_path: Path) -> None:
 def test_every_entry_of_the_list_is_a_test_and_says_why() -> None:
     root = Path(__file__).parents[1]
     for name, reason in skips.ALLOWED.items():
-        assert (root / name.split("::")[0]).exists(), name
+        file, _, test = name.partition("::")
+        assert f"def {test}" in (root / file).read_text(encoding="utf-8"), name
         assert len(reason) > 10
+
+
+def test_a_name_that_another_begins_with_is_not_allowed_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skips, "ALLOWED", {"tests/test_a.py::test_b": "why", "tests/test_c.py": "why"})
+    for allowed in (
+        "tests/test_a.py::test_b",
+        "tests/test_a.py::test_b[1]",
+        "tests/test_c.py",
+        "tests/test_c.py::test_d",
+    ):
+        assert skips.judged(allowed, "") is None
+    for refused in ("tests/test_a.py::test_bc", "tests/test_a.py", "tests/test_c.pyx", "tests/test_e.py::test_f"):
+        assert skips.judged(refused, ("file", 1, "no model")) is not None
+
+
+def test_ci_installs_the_extras_that_tests_need_and_shows_skips() -> None:
+    root = Path(__file__).parents[1]
+    (installed,) = re.findall(
+        r'--editable "\.\[([\w,-]+)\]"\n\t@mkdir', (root / "Makefile").read_text(encoding="utf-8")
+    )
+    assert {"lm-eval", "slurm", "speak", "dashboard", "bench", "dev"} <= set(installed.split(","))
+    assert "make test" in (root / ".ci/run").read_text(encoding="utf-8")
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "-ra" in settings["tool"]["pytest"]["ini_options"]["addopts"].split()
