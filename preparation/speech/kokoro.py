@@ -1,22 +1,30 @@
-"""Kokoro-82M (int8 ONNX): natural English voices at 24 kHz, about as fast as speech on one core."""
+"""Kokoro-82M (int8 ONNX): natural English voices at 24 kHz, about as fast as speech on one core.
+
+The package kokoro-onnx makes phonemes of the text (espeak-ng) and runs the model; the voices are the asset's.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...foundation.assets import locate
 from .engine import Waveform
-from .phonemes import Phonemizer
 
-SAMPLING_RATE = 24000
+if TYPE_CHECKING:
+    from kokoro_onnx import Kokoro
+
 MODEL = "kokoro-v1.0.int8.onnx"
-MOST_PHONEMES = 508
-"""Longest text in phonemes: the style tables have 510 rows, one for each length, and two are the ends."""
+SOUNDS = str.maketrans({"r": "\u0279", "x": "k", "\u02b2": "j"})
+"""Sounds of names from other languages (Kyrgyzstan, Liechtenstein), in those that Kokoro's English voices learned."""
+
+DECIMALS = re.compile(r"(?<=\d)\.(\d+)")
+"""The fraction of a number, which espeak-ng takes for another sentence."""
 
 QUIET, MARGIN = 0.01, 720
 """Amplitude below which the ends are cut off, and the samples of silence that stay there (30 ms)."""
@@ -28,7 +36,7 @@ class KokoroEngine:
     name = "kokoro"
 
     def __init__(self, folder: Path | None = None, threads: int = 1):
-        """Find the model.
+        """Finds the model.
 
         Args:
             folder: Unpacked asset; by default the asset ``kokoro``.
@@ -47,49 +55,42 @@ class KokoroEngine:
         return tuple(sorted(path.stem for path in (self._folder / "voices").glob("[ab]*.bin")))
 
     @cached_property
-    def _session(self) -> Any:
+    def _model(self) -> Kokoro:
         try:
             import onnxruntime
+            from kokoro_onnx import Kokoro
         except ImportError as error:
-            raise ImportError("Kokoro needs onnxruntime: pip install 'textkeep[speak]'") from error
+            raise ImportError("Kokoro needs kokoro-onnx: pip install 'textkeep[speak]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        return onnxruntime.InferenceSession(str(self._folder / MODEL), options, providers=["CPUExecutionProvider"])
-
-    @cached_property
-    def _phonemes(self) -> Phonemizer:
-        return Phonemizer(self._folder)
-
-    @cached_property
-    def _vocabulary(self) -> dict[str, int]:
-        vocabulary: dict[str, int] = json.loads((self._folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
-        return vocabulary
+        path = str(self._folder / MODEL)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with TemporaryDirectory() as folder:
+            voices = Path(folder) / "voices.npz"
+            np.savez(voices)  # empty: the package reads all voices from one file, ours are handed over as arrays
+            return Kokoro.from_session(session, str(voices))
 
     def _style(self, voice: str) -> Waveform:
+        """The style table of a voice, (510, 1, 256): one row for each number of phonemes."""
         if voice not in self.voices:
             raise ValueError(f"kokoro has no voice {voice!r}; allowed: {', '.join(self.voices)}")
         if voice not in self._styles:
             table = np.fromfile(self._folder / "voices" / f"{voice}.bin", np.float32)
-            self._styles[voice] = table.reshape(-1, 256)
+            self._styles[voice] = table.reshape(-1, 1, 256)
         return self._styles[voice]
 
     def synthesize(self, text: str, voice: str, *, rate: float = 1.0, pitch: float = 1.0) -> tuple[Waveform, int]:
-        """Say a text; the pitch belongs to the voice. See ``SpeechEngine.synthesize``.
+        """Says a text; the pitch belongs to the voice and is not changed.
 
         Raises:
             ValueError: If the voice is unknown or made no sound.
         """
-        style = self._style(voice)
-        phonemes = self._phonemes(text, british=voice.startswith("b"))
-        tokens = [self._vocabulary[c] for c in phonemes if c in self._vocabulary][:MOST_PHONEMES]
-        inputs = {
-            "tokens": np.array([[0, *tokens, 0]], np.int64),
-            "style": style[min(len(tokens), len(style)) - 1].reshape(1, 256),
-            "speed": np.array([rate], np.float32),
-        }
-        waveform = self._session.run(None, inputs)[0].ravel()
+        style, language = self._style(voice), "en-gb" if voice.startswith("b") else "en-us"
+        spelled = DECIMALS.sub(lambda found: f" point {' '.join(found[1])}", text)
+        phonemes = self._model.tokenizer.phonemize(spelled, language).translate(SOUNDS)
+        waveform, sampling_rate = self._model.create(phonemes, style, speed=rate, is_phonemes=True, trim=False)
         loud = np.flatnonzero(np.abs(waveform) > QUIET)
         if not len(loud):
             raise ValueError(f"kokoro:{voice} made no sound of {text!r}")
-        return waveform[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN], SAMPLING_RATE
+        return waveform[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN], sampling_rate

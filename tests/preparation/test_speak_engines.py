@@ -101,7 +101,7 @@ def test_processes_make_the_same_clips_as_one(flite: SpeechEngine, tmp_path: Pat
 
 @pytest.mark.slow
 def test_kokoro_is_understood_by_whisper(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("kokoro_onnx")
     try:
         locate("kokoro")
         locate("whisper-tiny.en")
