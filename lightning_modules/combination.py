@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from .contract import Need
 from .objectives import Objective
+from .objectives.loss_term import LossTerm
 from .tuning import Tuning
 
 RUN_LLM = Need(
@@ -17,27 +18,27 @@ RUN_LLM = Need(
 )
 
 
-def check_combination(tuning: Tuning, objectives: Sequence[Objective]) -> None:
+def check_combination(tuning: Tuning, terms: Sequence[LossTerm]) -> None:
     """Refuses what makes no sense together; called when the model is built.
 
     Args:
         tuning: What moves.
-        objectives: What is asked, in their order.
+        terms: Objectives and penalties, in their order.
 
     Raises:
         ValueError: With the reason.
     """
-    if objectives[0].penalty:
+    if not isinstance(terms[0], Objective):
         raise ValueError("model.objectives: the first must be over tokens (AnswerCrossEntropy), not a penalty")
-    names = [objective.name for objective in objectives]
+    names = [term.name for term in terms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"model.objectives: two are named '{twice}'; give it once, with the sum of the weights")
     for need in (RUN_LLM, *tuning.needs) if tuning.trains_llm else tuning.needs:
-        _check_need(need, tuning, objectives)
-    for objective in objectives:
-        for need in objective.needs:
-            _check_need(need, objective, [tuning])
+        _check_need(need, tuning, terms)
+    for term in terms:
+        for need in term.needs:
+            _check_need(need, term, [tuning])
 
 
 def _check_need(need: Need, owner: object, others: Sequence[object]) -> None:

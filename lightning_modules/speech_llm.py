@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ..foundation.assets import resolve
@@ -31,8 +31,9 @@ from .losses.item_divergences import ItemDivergences, item_divergences
 from .losses.modality_losses import ModalityLosses
 from .losses.shared_logits import SharedLogits
 from .losses.token_normalizer import TokenNormalizer
-from .objectives import AnswerCrossEntropy, Objective
-from .objectives.total import weighted_total
+from .objectives import AnswerCrossEntropy
+from .objectives.loss_term import LossTerm
+from .objectives.loss_terms import LossTerms
 from .optimization import build_optimizer, scale_layers
 from .precision import default_dtype
 from .saving.frozen_state import frozen_hash, frozen_names
@@ -54,7 +55,8 @@ class SpeechLLM(TrainedParts):
         encoder: The speech encoder.
         adaptor: What maps its frames to LLM positions.
         tuning: What moves and how fast.
-        objectives: What a step asks; the first one's token count normalises the total. Default: answer cross-entropy.
+        objectives: What a step asks, and penalties; the first one's token count divides the sums. Default: answer
+            cross-entropy.
         optimizer: Its class and settings; the learning rate is that of the LLM.
         lr_schedule: Name of a schedule of ``transformers.get_scheduler``, by step.
         warmup_ratio: Part of all steps over which the rate rises.
@@ -70,7 +72,7 @@ class SpeechLLM(TrainedParts):
         encoder: SpeechEncoder,
         adaptor: Adaptor,
         tuning: Tuning | None = None,
-        objectives: list[Objective] | None = None,
+        objectives: list[LossTerm] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_schedule: str = "cosine",
         warmup_ratio: float = 0.03,
@@ -87,7 +89,8 @@ class SpeechLLM(TrainedParts):
         self.encoder = encoder
         self.adaptor = adaptor
         self.tuning = tuning or FullFineTuning()
-        self.objectives = nn.ModuleList(objectives or [AnswerCrossEntropy()])
+        terms = objectives or [AnswerCrossEntropy()]
+        self.objectives = LossTerms(terms)
         self.optimizer_factory = optimizer
         self.schedule = Schedule(lr_schedule, warmup_ratio, lr_schedule_options)
         self.adaptor_weights = adaptor_weights
@@ -102,14 +105,14 @@ class SpeechLLM(TrainedParts):
         self._normalizer = TokenNormalizer()
         self._eval_losses = ModalityLosses()
         self._shared = SharedLogits()
-        check_combination(self.tuning, self._objectives())
+        check_combination(self.tuning, terms)
 
     # ------------------------------------------------------------------ weights
 
     @property
     def front_end(self) -> FrontEnd:
         """What the data module needs to know; available before any weights are loaded."""
-        twins = any(objective.needs_twins for objective in self._objectives())
+        twins = any(objective.needs_twins for objective in self.objectives.over_tokens)
         rows = None if self.llm is None else self.llm.get_input_embeddings().weight.shape[0]
         return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins, rows)
 
@@ -132,17 +135,13 @@ class SpeechLLM(TrainedParts):
         self._reference = ReferenceLLM(path, self.llm, self.tuning.untouched)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)
-        for objective in self._objectives():
-            objective.build(self)
+        self.objectives.build(self)
         if self.gradient_checkpointing:
             arguments = {"use_reentrant": False, **self.tuning.recompute_options()}
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
         if self.tuning.loading_options():  # bitsandbytes may pack the weights anew at the first forward pass
             self._frozen_hash = frozen_hash(self.state_dict(), frozen_names(self, self.tuning.frozen_to_save(self.llm)))
         self.train(self.training)
-
-    def _objectives(self) -> list[Objective]:
-        return [cast(Objective, objective) for objective in self.objectives]
 
     @property
     def reference(self) -> ReferenceLLM:
@@ -242,24 +241,21 @@ class SpeechLLM(TrainedParts):
         """Gives a new fit its first values, and lets the objectives get ready."""
         if self.trainer.ckpt_path is None:
             share_rank_zero(self.tuning.initialize(self))
-        for objective in self._objectives():
-            objective.start(self)
+        self.objectives.start(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objectives' summed losses; :class:`TokenNormalizer` turns the gradients into the global token mean."""
+        """Gives the objectives' summed losses; :class:`TokenNormalizer` makes the gradients those of the token mean."""
         with self._shared.step():
-            total = weighted_total(self._objectives(), self, batch)
-        if len(total.means) > 1:
-            self.log_dict({f"train/{name}": mean for name, mean in total.means.items()}, batch_size=len(batch))
-        mean = total.loss.detach() / total.tokens.clamp(min=1)
-        self.log("train/loss", mean, prog_bar=True, batch_size=len(batch))
+            total = self.objectives.total(self, batch)
+        if len(total.values) > 1:
+            self.log_dict({f"train/{name}": value for name, value in total.values.items()}, batch_size=len(batch))
+        self.log("train/loss", total.mean, prog_bar=True, batch_size=len(batch))
         return self._normalizer.scaled(total.loss, total.tokens, self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
-        for objective in self._objectives():
-            objective.edit_gradients(self)
+        self.objectives.add_penalty_gradients(self)
         self.tuning.edit_gradients(self.llm)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

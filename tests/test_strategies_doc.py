@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from textkeep import lightning_modules
-from textkeep.lightning_modules import Objective, Tuning
+from textkeep.lightning_modules import Objective, Penalty, Tuning
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
@@ -19,7 +19,8 @@ OVERLAYS = [
 CHOICES = [
     name
     for name in lightning_modules.__all__
-    if issubclass(found := getattr(lightning_modules, name), Tuning | Objective) and not inspect.isabstract(found)
+    if issubclass(found := getattr(lightning_modules, name), Tuning | Objective | Penalty)
+    and not inspect.isabstract(found)
 ]
 
 

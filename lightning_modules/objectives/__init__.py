@@ -6,6 +6,7 @@ from .ctc_alignment import CTCAlignment
 from .ewc import EWC
 from .l2sp import L2SP
 from .objective import Objective
+from .penalty import Penalty
 from .teacher import LiveTeacher, Teacher
 from .text_twin_distillation import TextTwinDistillation
 
@@ -17,6 +18,7 @@ __all__ = [
     "CachedTeacher",
     "LiveTeacher",
     "Objective",
+    "Penalty",
     "Teacher",
     "TextTwinDistillation",
 ]

@@ -12,21 +12,18 @@ from torch.distributed.tensor import DTensor
 from ...foundation.decoder import clean_name
 from ...importance import Snapshot
 from ...importance.weights import is_transposed
-from ..contract import Batch, Need, SpeechModel
-from .objective import Objective
+from ..contract import Need, SpeechModel
+from .penalty import Penalty
 from .pull import Pull, add_pull, pull_value
 
 
-class WeightPull(Objective):
+class WeightPull(Penalty):
     """1/2 sum_i s_i (theta_i - theta*_i)^2 over weights of the LLM, theta* the untouched LLM's.
 
-    The value is part of the logged loss; its gradient is not computed by autograd but added to the normalised gradients
-    once an optimizer step, in pieces of 64 MB (``pull``). A copy of the untouched LLM stays in memory for the whole
-    fit; distillation shares it. Under DDP every rank computes the same.
+    Value and gradient are computed in pieces of 64 MB (``pull``). A copy of the untouched LLM stays in memory for the
+    whole fit; distillation shares it.
     """
 
-    penalty = True
-    runs_llm = False
     needs = (
         Need(
             "moves_base_weights",
@@ -71,15 +68,14 @@ class WeightPull(Objective):
         if not self._pulls:
             raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
 
-    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The penalty as it is now, without gradient (:meth:`edit_gradients` adds it), and 1."""
+    def value(self, model: SpeechModel) -> Tensor:
+        """Gives 1/2 sum_i s_i (theta_i - theta*_i)^2."""
         if self._pulls is None:
             self.start(model)
-        value = pull_value(self._pulls or ())
-        return value, torch.ones((), dtype=torch.long, device=value.device)
+        return pull_value(self._pulls or ())
 
-    def edit_gradients(self, model: SpeechModel) -> None:
-        """Adds weight * s * (theta - theta*)."""
+    def add_gradient(self, model: SpeechModel) -> None:
+        """Adds weight * s * (theta - theta*), in pieces."""
         add_pull(self._pulls or (), self.weight)
 
 

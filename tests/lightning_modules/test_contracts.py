@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.support.speech_batches import make_batch
-from textkeep.lightning_modules import AdaptorOnly, AnswerCrossEntropy, ConcatMLP, Objective, SpeechLLM, WhisperEncoder
-from textkeep.lightning_modules.objectives.total import weighted_total
+from textkeep.lightning_modules import AdaptorOnly, AnswerCrossEntropy, ConcatMLP, Penalty, SpeechLLM, WhisperEncoder
+from textkeep.lightning_modules.contract import SpeechModel
+from textkeep.lightning_modules.objectives.loss_terms import LossTerms
 from textkeep.lightning_modules.optimization import build_optimizer
 from textkeep.lightning_modules.schedule import Schedule
 from textkeep.lightning_modules.tuning.tuning import ParameterGroup, llm_groups
 
 
-class Pull(Objective):
-    name = "pull"
-    penalty = True
+class Three(Penalty):
+    name = "three"
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
-        return torch.tensor(3.0), torch.tensor(1)
+    def value(self, model: SpeechModel) -> Tensor:
+        return torch.tensor(3.0)
+
+    def add_gradient(self, model: SpeechModel) -> None:
+        """It has none."""
 
 
 def test_a_penalty_counts_once_a_step(model: SpeechLLM) -> None:
     batch = make_batch(model.eval(), [40, None, 73])
-    alone = weighted_total([AnswerCrossEntropy()], model, batch)
-    both = weighted_total([AnswerCrossEntropy(), Pull(weight=0.5)], model, batch)
+    alone = LossTerms([AnswerCrossEntropy()]).total(model, batch)
+    both = LossTerms([AnswerCrossEntropy(), Three(weight=0.5)]).total(model, batch)
     assert both.tokens == alone.tokens == 9
-    assert (both.loss / both.tokens).item() == pytest.approx((alone.loss / alone.tokens).item() + 1.5, rel=1e-5)
-    assert both.means["pull"].item() == 3.0
+    assert torch.equal(both.loss, alone.loss)
+    assert both.penalty.item() == 1.5
+    assert both.mean.item() == pytest.approx((alone.loss / alone.tokens).item() + 1.5, rel=1e-6)
+    assert both.values["three"].item() == 3.0
 
 
 def test_a_penalty_cannot_stand_first(tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
     with pytest.raises(ValueError, match="the first must be over tokens"):
-        SpeechLLM(str(tiny_llm_dir), WhisperEncoder(str(tiny_whisper_dir)), ConcatMLP(5, 16), objectives=[Pull()])
+        SpeechLLM(str(tiny_llm_dir), WhisperEncoder(str(tiny_whisper_dir)), ConcatMLP(5, 16), objectives=[Three()])
 
 
 def test_the_reference_is_a_copy_outside_the_module(model: SpeechLLM) -> None:

@@ -19,7 +19,7 @@ from textkeep.datamodules.batches.batch import Batch
 from textkeep.lightning_modules import AnswerCrossEntropy, CachedTeacher, SpeechLLM, TextTwinDistillation
 from textkeep.lightning_modules.losses.answer_loss import answer_logits
 from textkeep.lightning_modules.losses.divergence import divergence, top_divergence
-from textkeep.lightning_modules.objectives.total import weighted_total
+from textkeep.lightning_modules.objectives.loss_terms import LossTerms
 
 
 def random_logits(count: int = 5, vocabulary: int = 17) -> tuple[Tensor, Tensor]:
@@ -153,11 +153,11 @@ def test_objectives_of_a_step_share_the_forward_pass(model: SpeechLLM) -> None:
     model.llm.register_forward_hook(lambda *_: calls.append(1))
     objectives = [AnswerCrossEntropy(), TextTwinDistillation(weight=0.5)]
     with model._shared.step():
-        total = weighted_total(objectives, model, batch)
+        total = LossTerms(objectives).total(model, batch)
     assert len(calls) == 2  # heard and read; not heard twice
     alone = AnswerCrossEntropy()(model, batch)[0] + 0.5 * TextTwinDistillation()(model, batch)[0]
     torch.testing.assert_close(total.loss, alone)
-    assert set(total.means) == {"answer_ce", *(f"distillation{x}" for x in ("", "_speech", "_text", "_skipped"))}
+    assert set(total.values) == {"answer_ce", *(f"distillation{x}" for x in ("", "_speech", "_text", "_skipped"))}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_run_continues_exactly(tmp_path: Path, tiny_llm_dir: Path, tiny_whispe
     def fit(name: str, checkpoint: Path | None = None) -> dict[int, dict[str, float]]:
         teacher = CachedTeacher(str(tmp_path / "cache"), 50) if cached else None
         model = make_model(tiny_llm_dir, tiny_whisper_dir, dropout=0.0)
-        model.objectives = torch.nn.ModuleList([AnswerCrossEntropy(), TextTwinDistillation(teacher=teacher)])
+        model.objectives = LossTerms([AnswerCrossEntropy(), TextTwinDistillation(teacher=teacher)])
         losses = Losses()
         callbacks = [losses.callback(), RunCheckpoint(every_n_train_steps=3, save_top_k=-1)]
         options: dict[str, Any] = {"max_epochs": -1, "max_steps": 7, "enable_checkpointing": True}

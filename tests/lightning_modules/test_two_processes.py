@@ -22,7 +22,7 @@ import torch
 from textkeep.callbacks import ImportanceTracker
 from textkeep.datamodules import Probe, SpeechTextData
 from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
-from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
+from textkeep.lightning_modules import L2SP, AnswerCrossEntropy, ConcatMLP, SpeechLLM, WhisperEncoder
 
 warnings.simplefilter("ignore")
 manifest, llm, whisper, folder, ranks = sys.argv[1:]
@@ -37,7 +37,8 @@ if ranks == 1:  # the two ranks' batches, one after the other, as two accumulati
         both(self, epoch) if self.world_size == 1 and self.shuffle else own(self, epoch))
 
 L.seed_everything(0)
-model = SpeechLLM(llm, WhisperEncoder(whisper), ConcatMLP(5, 16), optimizer=lambda g: torch.optim.SGD(g, lr=0.3))
+model = SpeechLLM(llm, WhisperEncoder(whisper), ConcatMLP(5, 16), optimizer=lambda g: torch.optim.SGD(g, lr=0.3),
+                  objectives=[AnswerCrossEntropy(), L2SP(0.5)])
 data = SpeechTextData(manifest, manifest, train_modalities="both", max_examples_per_batch=3, speech_instruction="",
                       probes={"speech": Probe(manifest, "speech", 6)})
 trainer = L.Trainer(

@@ -22,11 +22,12 @@ from textkeep.lightning_modules import (
     ConcatMLP,
     CTCAlignment,
     LoRA,
-    Objective,
     SpeechLLM,
     WhisperEncoder,
 )
+from textkeep.lightning_modules.contract import Batch, SpeechModel
 from textkeep.lightning_modules.objectives import pull as pull_module
+from textkeep.lightning_modules.objectives.loss_terms import LossTerms
 from textkeep.lightning_modules.objectives.pull import Pull, add_pull, pull_value
 
 
@@ -82,13 +83,12 @@ def test_ewc_pulls_the_matrices_of_the_snapshot_by_their_fisher(model: SpeechLLM
     before = {name: parameter.detach().double() for name, parameter in model.llm.named_parameters()}
     moved(model)
     objective = EWC(str(snapshot), weight=50.0)
-    value, one = objective(model, None)
+    value = objective.value(model)
     after = dict(model.llm.named_parameters())
     wanted = sum(0.5 * (f.double() * (after[n].double() - before[n]) ** 2).sum() for n, f in fisher.items())
-    assert one == 1
     assert not value.requires_grad
     assert value.item() == pytest.approx(float(wanted), rel=1e-5)
-    objective.edit_gradients(model)
+    objective.add_gradient(model)
     for name, parameter in after.items():
         if name not in fisher:
             assert parameter.grad is None
@@ -102,29 +102,30 @@ def test_l2sp_pulls_all_or_the_decoder_or_by_importance(model: SpeechLLM, snapsh
     moved(model)
     after = dict(model.llm.named_parameters())
     square = {name: ((after[name] - before[name]).double() ** 2).sum().item() for name in before}
-    assert L2SP()(model, None)[0].item() == pytest.approx(sum(square.values()) / 2, rel=1e-5)
+    assert L2SP().value(model).item() == pytest.approx(sum(square.values()) / 2, rel=1e-5)
     inside = sum(value for name, value in square.items() if ".layers." in name)
     assert inside < 0.9 * sum(square.values())
-    assert L2SP(parameters="decoder")(model, None)[0].item() == pytest.approx(inside / 2, rel=1e-5)
+    assert L2SP(parameters="decoder").value(model).item() == pytest.approx(inside / 2, rel=1e-5)
     maps = {name: m.double() for name, m in Snapshot.load(snapshot).parameters("taylor").items()}
     mean = torch.cat([m.flatten() for m in maps.values()]).mean()
     weighted = sum(0.5 * (m / mean * (after[n] - before[n]).double() ** 2).sum() for n, m in maps.items())
-    assert L2SP(snapshot=str(snapshot))(model, None)[0].item() == pytest.approx(float(weighted), rel=1e-5)
+    assert L2SP(snapshot=str(snapshot)).value(model).item() == pytest.approx(float(weighted), rel=1e-5)
 
 
-class ByAutograd(Objective):
-    """L2-SP as one would write it: the oracle of a whole training run."""
-
-    name = "l2sp"
-    penalty = True
+class ByAutograd(AnswerCrossEntropy):
+    """Cross-entropy and L2-SP in one backward pass, with a factor that cancels: the oracle of a whole training run."""
 
     def __init__(self, weight: float, llm: nn.Module) -> None:
-        super().__init__(weight)
+        super().__init__()
+        self.pull = weight
         self.anchors = {name: parameter.detach().clone() for name, parameter in llm.named_parameters()}
 
-    def forward(self, model: SpeechLLM, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        loss, tokens = super().forward(model, batch)
         terms = [((p - self.anchors[name]) ** 2).sum() for name, p in model.llm.named_parameters()]
-        return torch.stack(terms).sum() / 2, torch.tensor(1)
+        l2sp = torch.stack(terms).sum() / 2
+        self.figures = {"without": loss.detach() / tokens, "l2sp": l2sp.detach()}
+        return loss + self.pull * tokens * l2sp, tokens
 
 
 class Logged(Callback):
@@ -145,19 +146,20 @@ def test_a_run_equals_one_whose_penalty_goes_through_autograd(
     states, losses = [], []
     for by_autograd in (False, True):
         model = make_model(tiny_llm_dir, tiny_whisper_dir, dropout=0.0)
-        penalty = ByAutograd(3.0, model.llm) if by_autograd else L2SP(weight=3.0)
-        model.objectives = nn.ModuleList([AnswerCrossEntropy(), penalty])
-        logged = Logged("train/loss", "train/l2sp", "train/answer_ce")
+        terms = [ByAutograd(3.0, model.llm)] if by_autograd else [AnswerCrossEntropy(), L2SP(weight=3.0)]
+        model.objectives = LossTerms(terms)
+        names = ("answer_ce_l2sp", "answer_ce_without") if by_autograd else ("l2sp", "answer_ce")
+        logged = Logged("train/loss", *(f"train/{name}" for name in names))
         options: dict[str, Any] = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}
         make_trainer(tmp_path, [logged], **options).fit(model, make_data(tmp_path / "data"))
         states.append(model.state_dict())
-        losses.append(logged.found)
+        losses.append({step: list(found.values()) for step, found in logged.found.items()})
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
     for step, found in losses[0].items():
         assert found == pytest.approx(losses[1][step], rel=1e-3, abs=1e-7)
-        assert found["train/loss"] == pytest.approx(found["train/answer_ce"] + 3.0 * found["train/l2sp"], rel=1e-4)
-    assert list(losses[0].values())[-1]["train/l2sp"] > 0
+        assert found[0] == pytest.approx(found[2] + 3.0 * found[1], rel=1e-6)
+    assert list(losses[0].values())[-1][1] > 0
 
 
 def test_a_run_with_ewc_continues_exactly(
@@ -165,7 +167,7 @@ def test_a_run_with_ewc_continues_exactly(
 ) -> None:
     def fit(name: str, checkpoint: Path | None = None) -> dict[int, dict[str, float]]:
         model = make_model(tiny_llm_dir, tiny_whisper_dir, dropout=0.0)
-        model.objectives = nn.ModuleList([AnswerCrossEntropy(), EWC(str(snapshot), weight=100.0)])
+        model.objectives = LossTerms([AnswerCrossEntropy(), EWC(str(snapshot), weight=100.0)])
         logged = Logged("train/loss", "train/ewc")
         callbacks = [logged, RunCheckpoint(every_n_train_steps=3, save_top_k=-1)]
         options: dict[str, Any] = {"max_epochs": -1, "max_steps": 7, "enable_checkpointing": True}

@@ -1,0 +1,39 @@
+"""What an objective over tokens and a penalty on weights have in common."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+from torch import nn
+
+from ..contract import Need, SpeechModel
+
+
+class LossTerm(nn.Module, ABC):
+    """A term of the training loss.
+
+    Args:
+        weight: Factor of this term in the total.
+
+    Raises:
+        ValueError: If the weight is not positive.
+    """
+
+    #: Name under which its value is logged (``train/<name>``).
+    name: str
+    #: What it needs of the tuning strategy; others are refused when the model is built.
+    needs: tuple[Need, ...] = ()
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise ValueError(
+                f"{type(self).__name__}: weight is {weight}, but must be positive (leave the objective out)"
+            )
+        self.weight = weight
+
+    def build(self, model: SpeechModel) -> None:
+        """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
+
+    def start(self, model: SpeechModel) -> None:
+        """Gets ready for training; called at the start of a fit, with the data module and any checkpoint in place."""

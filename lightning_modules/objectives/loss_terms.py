@@ -1,0 +1,81 @@
+"""Objectives and penalties as one loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..contract import Batch, SpeechModel
+from .loss_term import LossTerm
+from .objective import Objective
+from .penalty import Penalty
+
+
+class Total(NamedTuple):
+    """What a training step asks in all.
+
+    Attributes:
+        loss: Weighted sum of the objectives' sums (scalar, with gradient).
+        tokens: Number of tokens of the first objective, by which the step will be divided.
+        penalty: Weighted sum of the penalties' values (scalar, without gradient); nothing divides it.
+        values: Name of a term -> an objective's mean per token or a penalty's value, without gradient; and the
+            objectives' further figures.
+    """
+
+    loss: Tensor
+    tokens: Tensor
+    penalty: Tensor
+    values: dict[str, Tensor]
+
+    @property
+    def mean(self) -> Tensor:
+        """Loss of the batch: the mean per token, and the penalties (scalar, without gradient)."""
+        return self.loss.detach() / self.tokens.clamp(min=1) + self.penalty
+
+
+class LossTerms(nn.ModuleList):
+    """The terms of a model's loss, in the order of its config; :class:`LossTerm` each."""
+
+    @property
+    def over_tokens(self) -> list[Objective]:
+        """The sums over tokens."""
+        return [term for term in self if isinstance(term, Objective)]
+
+    @property
+    def penalties(self) -> list[Penalty]:
+        """The functions of the weights."""
+        return [term for term in self if isinstance(term, Penalty)]
+
+    def build(self, model: SpeechModel) -> None:
+        """Lets each term make what depends on the model's weights."""
+        for term in self:
+            cast(LossTerm, term).build(model)
+
+    def start(self, model: SpeechModel) -> None:
+        """Lets each term get ready for a fit."""
+        for term in self:
+            cast(LossTerm, term).start(model)
+
+    def total(self, model: SpeechModel, batch: Batch) -> Total:
+        """Runs all objectives on a batch, and takes the value of all penalties."""
+        losses: list[Tensor] = []
+        counts: list[Tensor] = []
+        values: dict[str, Tensor] = {}
+        for objective in self.over_tokens:
+            loss, tokens = objective(model, batch)
+            counts.append(tokens)
+            losses.append(loss * objective.weight)
+            values[objective.name] = loss.detach() / tokens.clamp(min=1)
+            values |= {f"{objective.name}_{key}": figure.float() for key, figure in objective.figures.items()}
+        penalty = torch.zeros((), device=counts[0].device)
+        for term in self.penalties:
+            values[term.name] = term.value(model)
+            penalty = penalty + term.weight * values[term.name]
+        return Total(torch.stack(losses).sum(), counts[0], penalty, values)
+
+    def add_penalty_gradients(self, model: SpeechModel) -> None:
+        """Adds what the penalties ask to the gradients of an optimizer step, once these are normalised."""
+        for penalty in self.penalties:
+            penalty.add_gradient(model)
