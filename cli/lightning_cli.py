@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,32 +53,43 @@ class RunState:
 class TextKeepCLI(LightningCLI):
     """LightningCLI for one model class and one data class; what varies inside them is a ``class_path``.
 
+    It parses, chooses the run directory and makes the objects; :meth:`call` trains or measures.
+
     Args:
-        argv: The verb and its options.
+        verb: ``fit``, ``validate``, ``test`` or ``predict``: a method of the Trainer.
+        argv: Its options.
         state: Filled in as the command proceeds.
     """
 
-    def __init__(self, argv: list[str], state: RunState) -> None:
-        self.state = state
+    def __init__(self, verb: str, argv: list[str], state: RunState) -> None:
+        self.verb = verb
         self.argv = argv
+        self.state = state
+        self.method_options: list[str] = []
         super().__init__(
             SpeechLLM,
             SpeechTextData,
             args=argv,
+            run=False,
             parser_class=TrainingParser,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={"prog": f"textkeep {verb}", "allow_abbrev": False},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_callback=None,  # the config is written when the directory is claimed
         )
 
+    def call(self) -> None:
+        """Calls the verb of the Trainer."""
+        options = {name: self.config_init[name] for name in self.method_options}
+        getattr(self.trainer, self.verb)(self.model, datamodule=self.datamodule, **options)
+
     @override
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand != "fit":  # a fit takes another directory
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        given = self.subcommands()[self.verb]  # what this class gives to the method itself
+        self.method_options = parser.add_method_arguments(Trainer, self.verb, skip=set(given))
+        if self.verb != "fit":  # a fit takes another directory
             parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier call")
-        return parser
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -91,13 +103,8 @@ class TextKeepCLI(LightningCLI):
             raise UserError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
 
     @override
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would read the whole checkpoint and silently prefer its arguments to the given ones."""
-
-    @override
     def before_instantiate_classes(self) -> None:
-        verb = str(self.subcommand)
-        config = self.config[verb]
+        verb, config = self.verb, self.config
         check_trainer(config.trainer)
         check_strategy_setting(config.trainer.strategy)
         wanted = Path(config.trainer.default_root_dir)
@@ -125,22 +132,22 @@ class TextKeepCLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        given = self.config_init[self.subcommand].trainer
+        given = self.config_init.trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
-        added = default_callbacks(own, given, str(self.subcommand), self.model.tuning)
+        added = default_callbacks(own, given, self.verb, self.model.tuning)
         trainer = super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
         check_supported(trainer)  # as the model does, but before there are further processes
         return trainer
 
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
         """The directory to write to; rank zero claims it, and tells the others when they can speak (RunCallback)."""
-        if self.subcommand == "fit" and is_continuation(wanted, ckpt_path):
+        if self.verb == "fit" and is_continuation(wanted, ckpt_path):
             _tell_continuation(wanted, str(ckpt_path))
             return RunDirectory(wanted, fresh=False)
-        if self.subcommand != "fit" and holds_run(wanted):
+        if self.verb != "fit" and holds_run(wanted):
             return RunDirectory(wanted, fresh=False)
-        if self.subcommand != "fit":  # a run that is to come shall find its directory free
-            wanted = wanted.with_name(f"{wanted.name}-{self.subcommand}")
+        if self.verb != "fit":  # a run that is to come shall find its directory free
+            wanted = wanted.with_name(f"{wanted.name}-{self.verb}")
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return RunDirectory(wanted, fresh=False)
         directory = RunDirectory.claim(wanted, self._config_text)
@@ -150,7 +157,7 @@ class TextKeepCLI(LightningCLI):
 
     def _config_text(self, directory: Path) -> str:
         """The whole config as YAML, for a run in ``directory``."""
-        dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.subcommand]
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         dumped.pop("config", None)
         dumped.pop("overwrite", None)
         dumped["trainer"]["default_root_dir"] = str(directory)
@@ -190,7 +197,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     register_classes()
     state = RunState()
     try:
-        TextKeepCLI([verb, *argv], state)
+        TextKeepCLI(verb, argv, state).call()
     except SIGTERMException:
         return TERMINATED
     except SystemExit as end:
@@ -226,21 +233,7 @@ def _end_wandb(exit_code: int) -> None:
         wandb.finish(exit_code=exit_code)
 
 
-def fit(argv: list[str]) -> int:
-    """``textkeep fit``."""
-    return run_verb("fit", argv)
-
-
-def validate(argv: list[str]) -> int:
-    """``textkeep validate``."""
-    return run_verb("validate", argv)
-
-
-def test(argv: list[str]) -> int:
-    """``textkeep test``."""
-    return run_verb("test", argv)
-
-
-def predict(argv: list[str]) -> int:
-    """``textkeep predict``."""
-    return run_verb("predict", argv)
+fit = partial(run_verb, "fit")
+validate = partial(run_verb, "validate")
+test = partial(run_verb, "test")
+predict = partial(run_verb, "predict")

@@ -48,7 +48,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "kind of class": (
         {"model": {"encoder": {"class_path": "torch.nn.Linear"}}},
-        ("torch.nn.Linear is no SpeechEncoder; allowed",),
+        ("model.encoder: Import path torch.nn.Linear does not correspond to a subclass of SpeechEncoder",),
     ),
     "class's option": (
         {"model": {"encoder": {"class_path": "WhisperEncoder", "init_args": {"sourc": "x"}}}},
@@ -109,24 +109,28 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "class without a module": (
         callback("no_such_module.Mine"),
-        ("trainer.callbacks: no_such_module.Mine cannot be imported: No module named 'no_such_module'",),
+        ("trainer.callbacks: Mine: No module named 'no_such_module'",),
     ),
     "optimizer without a module": (
         {"model": {"optimizer": {"class_path": "no_such_module.Adam8bit", "init_args": {"lr": 0.1}}}},
-        ("model.optimizer: no_such_module.Adam8bit cannot be imported: No module named 'no_such_module'",),
+        ("model.optimizer: No module named 'no_such_module'",),
     ),
     "class whose module fails": (
         {"model": {"encoder": {"class_path": "failing_module.Mine"}}},
         ("a class of the config cannot be imported: ", "failing_module.py:1: RuntimeError: no licence"),
     ),
     "callback's required option": (callback("Timer", duration=3), ("trainer.callbacks.duration: '3' does not fit",)),
-    "nothing for a required key": ({"model": {"llm": None}}, ("missing: model.llm",)),
+    "class without a required option": (
+        callback("EvaluationSuite"),
+        ("trainer.callbacks: EvaluationSuite: the following arguments are required: evaluations",),
+    ),
+    "nothing for a required key": ({"model": {"llm": None}}, ("the following arguments are required: model.llm",)),
 }
 
 ON_THE_LINE: dict[str, tuple[list[str], str]] = {
     "abbreviation": (["--trainer.max_epoch", "3"], "trainer has no option 'max_epoch' (did you mean 'max_epochs'?)"),
     "unknown flag": (["--model.lm=x"], "model has no option 'lm' (did you mean 'llm'?)"),
-    "stray word": (["quickstart"], "unexpected argument 'quickstart'; options begin with --"),
+    "stray word": (["quickstart"], "unrecognized arguments: quickstart"),
     "type": (["--trainer.max_steps", "many"], "trainer.max_steps: 'many' does not fit; allowed: int"),
     "class": (["--model.encoder", "Foo"], "model.encoder: no class 'Foo'; allowed: HFEncoder, WhisperEncoder"),
     "no value": (["--ckpt_path"], "argument --ckpt_path: expected one argument"),
