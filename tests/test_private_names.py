@@ -1,0 +1,178 @@
+"""Every private name of another library that the package uses stands here, with the reason.
+
+An underscore says that a name may go with any release: each one is a place to look at when a library moves.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import private_names
+
+
+class Use(NamedTuple):
+    """A file that uses a private name.
+
+    Attributes:
+        file: Below the root.
+        name: The private name.
+        owner: The library's module or class that gives it.
+        why: What there is no public way for.
+    """
+
+    file: str
+    name: str
+    owner: str
+    why: str
+
+
+LOADER = "torch.utils.data.dataloader"
+CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
+WANDB = "lightning.pytorch.loggers.WandbLogger"
+
+SAVES_NOW = "saves outside of the schedule and lets Lightning's own books know"
+ENDS_WORKERS = "ends workers before the garbage collector closes their queues, which takes them five seconds"
+OFFLINE = "a run whose connection is lost goes on offline, under the same id"
+
+USES = [
+    Use("callbacks/loggers/wandb_logger.py", "_experiment", WANDB, OFFLINE),
+    Use("callbacks/loggers/wandb_logger.py", "_id", WANDB, OFFLINE),
+    Use("callbacks/loggers/wandb_logger.py", "_wandb_init", WANDB, "we open the run, with Lightning's settings"),
+    Use("callbacks/running/checkpoint.py", "_last_checkpoint_saved", CHECKPOINT, "the file that an exception left"),
+    Use("callbacks/running/checkpoint.py", "_monitor_candidates", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/checkpoint.py", "_save_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/checkpoint.py", "_save_last_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/checkpoint.py", "_save_topk_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/checkpoint.py", "_should_save_on_exception", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/checkpoint.py", "_should_skip_saving_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use(
+        "callbacks/running/run_progress_bar.py",
+        "_get_train_description",
+        "lightning.pytorch.callbacks.RichProgressBar",
+        "where steps and not epochs are limited, Lightning would write Epoch 0/-2",
+    ),
+    Use(
+        "cli/run_callback.py",
+        "_default_root_dir",
+        "lightning.pytorch.trainer.connectors.callback_connector._CallbackConnector",
+        "rank zero chooses the directory for all; the Trainer has no setter",
+    ),
+    Use("datamodules/batches/batch_loader.py", "_MultiProcessingDataLoaderIter", LOADER, ENDS_WORKERS),
+    Use("datamodules/batches/batch_loader.py", "_iterator", f"{LOADER}.DataLoader", ENDS_WORKERS),
+    Use(
+        "datamodules/batches/batch_loader.py",
+        "_shutdown_workers",
+        f"{LOADER}._MultiProcessingDataLoaderIter",
+        ENDS_WORKERS,
+    ),
+    Use(
+        "datamodules/sources/tables.py",
+        "_indices",
+        "datasets.Dataset",
+        "a null cell is told by its column, where rows are not picked; formatting each row is ten times slower",
+    ),
+    Use(
+        "importance/kernels.py",
+        "_parameters",
+        "torch.nn.Module",
+        "a module runs on another tensor without its hooks, which torch.func.functional_call would run",
+    ),
+    Use("importance/rehearsal.py", "_version", "torch.Tensor", "whether a tensor was overwritten after a hook saw it"),
+    Use(
+        "importance/state.py",
+        "_gradient_checkpointing_func",
+        "transformers.PreTrainedModel",
+        "which layers recompute their activations",
+    ),
+    Use("importance/state.py", "_orig_mod", "torch._dynamo.OptimizedModule", "the module under torch.compile"),
+    Use(
+        "lightning_modules/optimization.py",
+        "_last_lr",
+        "torch.optim.lr_scheduler.LRScheduler",
+        "rates that change between two steps of a schedule are what get_last_lr gives",
+    ),
+    Use(
+        "lightning_modules/optimization.py",
+        "_step_supports_amp_scaling",
+        "torch.optim.AdamW",
+        "gradients lose their scale before they are edited, also under fused optimizers",
+    ),
+    Use(
+        "lightning_modules/precision.py",
+        "_non_persistent_buffers_set",
+        "torch.nn.Module",
+        "which buffers are constants of the code; a state dict of the whole model would be the other way",
+    ),
+    Use(
+        "lightning_modules/saving/step_boundary.py",
+        "_batches_that_stepped",
+        "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop",
+        "a checkpoint of a half-done step is set back to the last whole one",
+    ),
+    Use(
+        "lightning_modules/saving/trained_parts.py",
+        "_apply",
+        "torch.nn.Module",
+        "tensors with a type of their own keep it, whoever converts the module",
+    ),
+    Use(
+        "lightning_modules/supported_trainer.py",
+        "_start_method",
+        "lightning.pytorch.strategies.DDPStrategy",
+        "forked and spawned ranks are refused",
+    ),
+    Use(
+        "lightning_modules/tuning/injection.py",
+        "_disable_adapters",
+        "peft.tuners.tuners_utils.BaseTunerLayer",
+        "enable_adapters also flips requires_grad, which must not change during a run",
+    ),
+    Use("preparation/speech/flite.py", "_Pointer", "ctypes", "the type of a pointer, for annotations"),
+    Use(
+        "runs/dashboard/workspace.py",
+        "_to_model",
+        "wandb_workspaces.workspaces.Workspace",
+        "the specification of a workspace without sending it",
+    ),
+]
+
+
+def test_no_other_private_name_is_used() -> None:
+    found = private_names.asked_of_others() | private_names.overridden()
+    listed = {(use.file, use.name) for use in USES}
+    assert len(listed) == len(USES)
+    assert found - listed == set(), "use a public name, or list it above with the reason"
+    assert listed - found == set(), "listed, but no longer used"
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: f"{use.file}:{use.name}")
+def test_the_installed_library_has_it(use: Use) -> None:
+    if private_names.is_installed(use.owner):  # the extras need not be
+        assert private_names.has(private_names.resolve(use.owner), use.name)
+    assert use.why
+
+
+CODE = """
+import torch._dynamo
+from peft.tuners import _hidden
+from .rows import _ours
+
+class Mine(Theirs):
+    _class_level = 1
+
+    def _method(self, other):
+        self._set = other._not_mine
+        super()._overridden()
+        self._method(), self._set, self._class_level, other._set, self._inherited
+        getattr(other, "_by_string"), vars(other)["_by_key"], other.__dunder__, pair._replace(a=1)
+"""
+
+
+def test_the_search_sees_every_way_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_names, "files", lambda: {"a.py": ast.parse(CODE)})
+    names = {name for _, name in private_names.asked_of_others()}
+    asked = {"_not_mine", "_overridden", "_inherited", "_by_string", "_by_key", "_dynamo", "_hidden"}
+    assert names == asked
