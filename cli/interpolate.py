@@ -105,9 +105,9 @@ def main(argv: list[str]) -> int:
         return 0
     _print(found)
     if arguments.plot:
-        from .interpolation_plot import plot
+        from ..runs.pictures.interpolation import plot_interpolation
 
-        plot(found, arguments.plot)
+        plot_interpolation(found, arguments.plot)
         print(f"picture: {arguments.plot}")
     print(f"figures: {folder / FIGURES}")
     return 0

@@ -77,7 +77,7 @@ def load(name: str) -> Callable[[list[str]], int]:
         name: A key of ``VERBS``.
 
     Raises:
-        UserError: If there is no such verb; the message lists the verbs.
+        UserError: If there is no such verb (the message lists the verbs), or it is one for a clone only.
         ImportError: If the verb's module, or something that it needs, is not installed.
     """
     if name not in VERBS:
@@ -87,7 +87,12 @@ def load(name: str) -> Callable[[list[str]], int]:
             f"no verb {name!r}{hint}; allowed: {', '.join(name for name, verb in VERBS.items() if verb.listed)}"
         )
     module, function = VERBS[name].target.split(":")
-    return getattr(import_module(module, package=__package__), function)
+    try:
+        return getattr(import_module(module, package=__package__), function)
+    except ModuleNotFoundError as error:
+        if VERBS[name].listed or __package__.split(".")[0] not in (error.name or ""):
+            raise
+        raise UserError(f"{name} works in a clone of the repository only: {error.name} is not installed") from error
 
 
 def run(argv: Sequence[str]) -> int:

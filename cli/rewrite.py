@@ -9,23 +9,22 @@ command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..foundation.errors import UserError
-from ..foundation.files import replacing, write_json_lines
+from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
+from ..preparation.rewriting.manifest import Rewriting, copy_clips, find_clips, read_questions
 from ..preparation.rewriting.part import Answer, PartFile
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, positive
 from .output import progress_bars
 
 if TYPE_CHECKING:
+    from ..datamodules import Example
     from ..inference import LoadedModel
 
 KEEP = ("all", "correct")
@@ -47,8 +46,11 @@ def main(argv: list[str]) -> int:
     check_output("rewrite: -o", output, arguments.overwrite)
     if output.exists() and Path(arguments.manifest).exists() and output.samefile(arguments.manifest):
         raise UserError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
-    examples = _read(arguments.manifest, arguments.limit)
-    clips = _clips(examples, output, arguments.copy_clips)
+    examples, unwritten = read_questions(arguments.manifest, arguments.limit)
+    if unwritten and arguments.limit is None:
+        total = len(examples) + unwritten
+        print(f"{unwritten} of {total} examples have no written question and are left out")
+    clips = find_clips(examples, output, arguments.copy_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
     with PartFile(output.with_name(f"{output.name}.part"), _settings(arguments)) as part:
         remaining = [example for example in examples if part.answer(example.id, example.question) is None]
@@ -56,14 +58,14 @@ def main(argv: list[str]) -> int:
             print(f"{part.path}: {len(examples) - len(remaining)} answers are there already", flush=True)
         if remaining:
             _answer(remaining, arguments, part)
-    outcome: Counter[str] = Counter()
-    kept = [row for example in examples if (row := _row(example, part.answers, clips, arguments, outcome))]
+    rewriting = Rewriting(arguments.llm, arguments.keep, arguments.max_new_tokens, clips)
+    kept = rewriting.rows(examples, part.answers)
     if not kept:
-        raise UserError(f"rewrite: no answer is kept ({_told(outcome)}); they are in {part.path}")
-    _copy(clips, output.parent, {row["id"] for row in kept})
+        raise UserError(f"rewrite: no answer is kept ({rewriting.told()}); they are in {part.path}")
+    copy_clips(clips, output.parent, {row["id"] for row in kept})
     write_json_lines(kept, output)
     part.path.unlink()
-    print(f"{output}: {len(kept)} of {len(examples)} questions ({_told(outcome)})")
+    print(f"{output}: {len(kept)} of {len(examples)} questions ({rewriting.told()})")
     return 0
 
 
@@ -112,56 +114,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
 
 
-def _read(manifest: str, limit: int | None) -> list[Any]:
-    """The questions that are known as text."""
-    from ..datamodules.sources.bad_examples import BadExamples
-    from ..datamodules.sources.named import read_sources
-
-    found = read_sources(manifest, BadExamples("raise"))
-    examples = [example for example in found if example.question][:limit]
-    if not examples:
-        raise UserError(f"rewrite: {manifest} has no written questions")
-    if len(found) > len(examples) and limit is None:
-        print(f"{len(found) - len(examples)} of {len(found)} examples have no written question and are left out")
-    return examples
-
-
-def _clips(examples: Sequence[Any], output: Path, copy: bool) -> dict[str, tuple[Path, str]]:
-    """Id -> clip, and its path in the new manifest.
-
-    Raises:
-        UserError: If a clip lies outside the manifest's folder and is not to be copied.
-    """
-    root = output.parent.resolve()
-    found: dict[str, tuple[Path, str]] = {}
-    for example in examples:
-        if example.audio is None:
-            continue
-        clip = Path(example.audio).resolve()
-        if clip.is_relative_to(root):
-            found[example.id] = (clip, clip.relative_to(root).as_posix())
-        elif copy:
-            mark = hashlib.sha256(str(clip.parent).encode()).hexdigest()[:8]
-            found[example.id] = (clip, f"{output.stem}_clips/{clip.stem}-{mark}{clip.suffix}")
-        else:
-            raise UserError(
-                f"rewrite: {example.location}: the clip {example.audio} does not lie under {root}, the new manifest's "
-                "folder; allowed: an -o in a folder above it, or --copy-clips"
-            )
-    return found
-
-
-def _copy(clips: dict[str, tuple[Path, str]], root: Path, kept: set[str]) -> None:
-    """Brings the clips of the kept questions to where the new manifest names them."""
-    for identity, (clip, name) in clips.items():
-        target = root / name
-        if identity not in kept or target.exists():
-            continue
-        with replacing(target) as temporary:
-            shutil.copyfile(clip, temporary)
-
-
-def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFile) -> None:
+def _answer(examples: Sequence[Example], arguments: argparse.Namespace, part: PartFile) -> None:
     """Has the LLM answer, in batches of similar length."""
     from ..inference import load
 
@@ -176,42 +129,8 @@ def _answer(examples: Sequence[Any], arguments: argparse.Namespace, part: PartFi
             part.add(_answers(batch, model, arguments))
 
 
-def _answers(examples: Sequence[Any], model: LoadedModel, arguments: argparse.Namespace) -> Iterator[Answer]:
+def _answers(examples: Sequence[Example], model: LoadedModel, arguments: argparse.Namespace) -> Iterator[Answer]:
     prompts = {key: getattr(arguments, key) for key in ("text_instruction", "system", "template_options")}
     (written,) = model.write(examples, "text", arguments.max_new_tokens, len(examples), prompts)
     for example, text, ended in zip(examples, written.texts, written.ended, strict=True):
         yield Answer(example.id, example.question, text, ended)
-
-
-def _row(
-    example: Any,
-    answers: dict[str, Answer],
-    clips: dict[str, tuple[Path, str]],
-    arguments: argparse.Namespace,
-    outcome: Counter[str],
-) -> dict[str, Any] | None:
-    """The line of the new manifest, if the answer is kept; what became of it is counted."""
-    from ..evaluation import qa_match
-
-    answer = answers[example.id]
-    correct = qa_match(answer.text, example.answers)
-    if not answer.ended:
-        outcome[f"not ended within {arguments.max_new_tokens} tokens, left out"] += 1
-        return None
-    if not answer.text:
-        outcome["empty, left out"] += 1
-        return None
-    if not correct and arguments.keep == "correct":
-        outcome["without an accepted answer, left out"] += 1
-        return None
-    outcome["with an accepted answer" if correct else "without an accepted answer"] += 1
-    row = {"id": example.id, "question": example.question, "answers": list(example.answers), "target": answer.text}
-    if example.id in clips:
-        row["audio"] = clips[example.id][1]
-    if example.system is not None:
-        row["system"] = example.system
-    return {**row, "source": example.source, **example.metadata, "target_by": arguments.llm}
-
-
-def _told(outcome: Counter[str]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in outcome.most_common())

@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..foundation.errors import UserError
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
-from ..preparation.speech.clips import ENCODINGS, REJECTED, make_clips, set_aside
+from ..preparation.speech.clips import ENCODINGS
 from ..preparation.speech.engine import parse_voices
 from ..preparation.speech.heldout import heldout_ids, require_unseen
 from ..preparation.speech.own_output import check_inputs, check_own, read_own
-from ..preparation.speech.plan import Cast, Job, plan
-from ..preparation.speech.rows import REJECTED_LINES, Questions, Row, read_questions
+from ..preparation.speech.plan import Cast
+from ..preparation.speech.rows import REJECTED_LINES, Questions, read_questions
+from ..preparation.speech.speaking import Options, speak_rows, summary
 from .options import add_overwrite_option, not_negative, positive
 
 
@@ -65,18 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    cast: Cast
-    suffix: str
-    workers: int
-    verify: str | None
-    max_wer: float | None
-    retry: int
-
-
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,81 +73,6 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.update(task, advance=count)
-
-
-def listen(jobs: Sequence[Job], folder: Path, source: str) -> dict[str, tuple[str, float]]:
-    """Transcript and word error rate of every clip, by id."""
-    from ..preparation.speech.verify import TranscriptStore, WordErrorRate, load_transcriber, transcribe_clips
-
-    store, rate = TranscriptStore(folder / ".transcripts.jsonl"), WordErrorRate()
-    if any(job.clip not in store.transcripts for job in jobs):
-        with _progress("listening", len(jobs)) as advance:
-            transcribe_clips([job.clip for job in jobs], folder, load_transcriber(source), store, advance)
-    heard = {job.id: store.transcripts[job.clip] for job in jobs}
-    return {job.id: (heard[job.id], rate(job.text, heard[job.id])) for job in jobs}
-
-
-def speak_rows(rows: Sequence[Row], folder: Path, options: Options) -> tuple[dict[str, Row], dict[str, Row]]:
-    """Speak lines and check them.
-
-    Args:
-        rows: Lines of all manifests.
-        folder: Output folder.
-        options: What was asked for.
-
-    Returns:
-        Accepted and rejected lines by id, with audio, voice, seconds and, when verified, transcript and wer.
-    """
-    accepted: dict[str, Row] = {}
-    rejected: dict[str, Row] = {}
-    takes: list[str] = []
-    waiting = list(rows)
-    for attempt in range(options.retry + 1):
-        jobs = [plan(row, options.cast, options.suffix, attempt) for row in waiting]
-        with _progress("speaking" if attempt == 0 else f"retry {attempt}", len(jobs)) as advance:
-            make_clips(jobs, folder, options.workers, advance)
-        takes += [job.clip for job in jobs]
-        heard = listen(jobs, folder, options.verify) if options.verify else {}
-        for row, job in zip(waiting, jobs, strict=True):
-            done = _spoken_row(row, job, folder) | _checked(heard.get(job.id))
-            if options.max_wer is None or done["wer"] <= options.max_wer:
-                accepted[job.id] = done
-                rejected.pop(job.id, None)
-            elif job.id not in rejected or done["wer"] < rejected[job.id]["wer"]:
-                rejected[job.id] = done
-        waiting = [row for row in waiting if str(row["id"]) in rejected]
-        if not waiting:
-            break
-    kept = {row["audio"] for row in accepted.values()}
-    set_aside(folder, (take for take in takes if take not in kept))
-    for row in rejected.values():
-        row["audio"] = row["audio"].replace("clips", REJECTED, 1)
-    return accepted, rejected
-
-
-def _spoken_row(row: Row, job: Job, folder: Path) -> Row:
-    import soundfile
-
-    info = soundfile.info(folder / job.clip)
-    return row | {"audio": job.clip, "voice": str(job.voice), "seconds": round(info.frames / info.samplerate, 3)}
-
-
-def _checked(heard: tuple[str, float] | None) -> Row:
-    return {} if heard is None else {"transcript": heard[0], "wer": heard[1]}
-
-
-def summary(rows: Sequence[Row]) -> list[str]:
-    """Clips, minutes and mean word error rate of each voice."""
-    by_voice: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_voice[row["voice"]].append(row)
-    lines = []
-    for voice, spoken in sorted(by_voice.items()):
-        minutes = sum(row["seconds"] for row in spoken) / 60
-        rates = [row["wer"] for row in spoken if "wer" in row]
-        ear = f", WER {100 * sum(rates) / len(rates):.1f} %" if rates else ""
-        lines.append(f"{voice:20s} {len(spoken):6d} clips {minutes:7.1f} min{ear}")
-    return lines
 
 
 def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
@@ -210,7 +123,7 @@ def main(argv: list[str]) -> int:
         check_own(folder, {found.name: found.rows for found in manifests}, cast, arguments.format)
     options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    accepted, rejected = speak_rows([row for found in manifests for row in found.rows], folder, options)
+    accepted, rejected = speak_rows([row for found in manifests for row in found.rows], folder, options, _progress)
     for found in manifests:
         spoken = [accepted[str(row["id"])] for row in found.rows if str(row["id"]) in accepted]
         write_json_lines(spoken, folder / found.name)

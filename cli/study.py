@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,19 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from ..foundation.errors import INTERRUPTED, UserError
-from ..foundation.files import replacing
+from ..foundation.errors import INTERRUPTED
 from ..foundation.outputs import check_output
-from ..foundation.run_names import CHECKPOINTS
-from ..runs.study.archive import pack, planned_jobs, unpack
+from ..runs.study.archive import pack, unpack
 from ..runs.study.child import StudyInterrupted
-from ..runs.study.jobs import Job, arm_jobs, chooses, first_jobs, fit_command, run_count, test_command, untouched_job
-from ..runs.study.local import run_locally
-from ..runs.study.progress import Progress, duration
-from ..runs.study.selection import choose
-from ..runs.study.sharing import alone, part_of, record_choice
-from ..runs.study.slurm import run_on_slurm
-from ..runs.study.spec import STUDY_FILE, UNTOUCHED, Arm, Study, read_study
+from ..runs.study.jobs import Job, first_jobs, fit_command, test_command
+from ..runs.study.progress import duration
+from ..runs.study.running import keep_plan, run_study
+from ..runs.study.sharing import alone, part_of
+from ..runs.study.spec import STUDY_FILE, UNTOUCHED, Study, read_study
 from ..runs.study.state import StateStore
 from .options import add_overwrite_option
 from .output import print_table
@@ -47,7 +42,7 @@ def main(argv: list[str]) -> int:
         check_output("study: --pack", arguments.pack, arguments.overwrite)
         return _pack(study, arguments.pack)
     if arguments.local:
-        study = _on_this_machine(study)
+        study = replace(study, slurm=None)
     if arguments.arms:
         study = part_of(study, arguments.arms)
     if arguments.dry_run:
@@ -55,9 +50,9 @@ def main(argv: list[str]) -> int:
     study.directory.mkdir(parents=True, exist_ok=True)
     store = StateStore(study.directory)
     with alone(study), _terminable():
-        _keep_plan(study, arguments.study)
+        keep_plan(study, arguments.study)
         try:
-            jobs = _run(study, store)
+            jobs = run_study(study, store)
         except StudyInterrupted:
             print(f"interrupted; textkeep study {arguments.study} goes on from here", flush=True)
             return INTERRUPTED
@@ -85,49 +80,6 @@ def _unpack(path: Path, archive: Path) -> int:
     return 0
 
 
-def _run(study: Study, store: StateStore) -> list[Job]:
-    """Here arm after arm, so that a study which is stopped has whole arms; on a cluster all arms at once."""
-    progress = Progress(run_count(study), study.directory)
-    before = sum(store.read(job.name).status == "finished" for job in planned_jobs(study))
-    if before:
-        print(f"{before} runs were finished before", flush=True)
-    jobs = [untouched_job(study)] if study.untouched else []
-    _execute(study, jobs, store, progress)
-    for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
-        first = [job for arm in arms for job in arm_jobs(study, arm)]
-        _execute(study, first, store, progress)
-        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
-        _execute(study, later, store, progress)
-        if not study.keep_checkpoints:
-            _discard_checkpoints([*later, *first], store)
-        jobs += [*first, *later]
-    return jobs
-
-
-def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
-    """The runs of the point that an arm's grid gives; written down in the study's directory."""
-    jobs, choice = choose(study, arm, store)
-    record_choice(study.directory, arm.name, choice)
-    print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)
-    return jobs
-
-
-def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
-    left = [job for job in jobs if not store.read(job.name).done(job.test)]
-    progress.skip(len(jobs) - len(left))
-    if left and study.slurm is None:
-        run_locally(study, left, store, progress)
-    elif left:
-        run_on_slurm(study, left, store, progress, study.slurm or {})
-
-
-def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:
-    """Of the runs with which nothing is left to do."""
-    for job in jobs:
-        if store.read(job.name).done(job.test):
-            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
-
-
 def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
     states = {job.name: store.read(job.name) for job in jobs}
     failed = [state for state in states.values() if state.status != "finished"]
@@ -153,25 +105,6 @@ def _show(study: Study) -> int:
         if study.test:
             print(" ".join(test_command(study, trained)))
     return 0
-
-
-def _on_this_machine(study: Study) -> Study:
-    return replace(study, slurm=None)
-
-
-def _keep_plan(study: Study, path: Path) -> None:
-    """Leaves a copy of the plan; another plan in the same directory must not mix with it.
-
-    Raises:
-        UserError: If the directory belongs to another study.
-    """
-    kept = study.directory / STUDY_FILE
-    if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
-        print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
-    elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
-        raise UserError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
-    with replacing(kept) as temporary:
-        temporary.write_text(study.text, encoding="utf-8")
 
 
 @contextmanager

@@ -90,3 +90,8 @@ def test_the_installed_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) ->
         [sys.executable, script, "--version"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert shown.stdout == f"textkeep {PROJECT['project']['version']}\n"
+    facts = subprocess.run(
+        [sys.executable, script, "facts", "out"], cwd=tmp_path, env=alone, capture_output=True, text=True
+    )
+    refusal = "facts works in a clone of the repository only: textkeep.preparation.spoken_facts is not installed"
+    assert (facts.returncode, facts.stdout, facts.stderr) == (2, "", f"textkeep: error: {refusal}\n")

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if arguments.output:
         write_json(described("attribute", arguments, found), arguments.output)
     if arguments.plot:
-        from .plotting import plot_attribution
+        from ...runs.pictures.measurements import plot_attribution
 
         plot_attribution(found, arguments.plot)
         say(f"picture: {arguments.plot}")

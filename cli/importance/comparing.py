@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     if arguments.output:
         write_json(result, arguments.output)
     if arguments.plot:
-        from .plotting import plot_comparison
+        from ...runs.pictures.measurements import plot_comparison
 
         plot_comparison(before, after, names, arguments.plot)
         say(f"picture: {arguments.plot}")

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     if arguments.output:
         write_json(described("overlap", arguments, found), arguments.output)
     if arguments.plot:
-        from .heatmaps import plot_overlap
+        from ...runs.pictures.heat_maps import plot_overlap
 
         name = drawn or max(matrices, key=lambda m: m.norm).name
         plot_overlap(snapshot, estimator, matrices, name, changes[name], arguments.plot)

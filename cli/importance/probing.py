@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         )
     snapshot.save(arguments.output)
     if arguments.plot:
-        from .plotting import plot_snapshot
+        from ...runs.pictures.measurements import plot_snapshot
 
         plot_snapshot(snapshot, estimators[0], arguments.plot)
         say(f"picture: {arguments.plot}")

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     if arguments.output:
         write_json(described("removal", arguments, test), arguments.output)
     if arguments.plot:
-        from .plotting import plot_removal
+        from ...runs.pictures.measurements import plot_removal
 
         plot_removal(test, arguments.plot)
         say(f"picture: {arguments.plot}")

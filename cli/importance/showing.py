@@ -54,8 +54,8 @@ def main(argv: list[str]) -> int:
 
 def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: str | None, path: Path) -> None:
     """A matrix's top region if one was named, the structure of all if it was asked for, else the layers' shares."""
-    from .heatmaps import plot_matrix, plot_structure
-    from .plotting import plot_snapshot
+    from ...runs.pictures.heat_maps import plot_matrix, plot_structure
+    from ...runs.pictures.measurements import plot_snapshot
 
     if matrix:
         plot_matrix(snapshot, estimator, matrix, path)

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         write_json(record, output)
         say(f"written: {output}")
     if arguments.plot:
-        from .plotting import plot_verification
+        from ...runs.pictures.measurements import plot_verification
 
         plot_verification(found, arguments.plot)
         say(f"picture: {arguments.plot}")

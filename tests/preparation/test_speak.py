@@ -11,9 +11,8 @@ import pytest
 import soundfile
 
 from tests.support import tone_engine
-from textkeep.cli import speak as command
 from textkeep.cli.main import main
-from textkeep.preparation.speech import clips
+from textkeep.preparation.speech import clips, speaking
 from textkeep.preparation.speech.engine import ENGINES, Voice, parse_voices
 from textkeep.preparation.speech.plan import Cast, plan, voice_text
 from textkeep.preparation.speech.rows import read_questions
@@ -127,12 +126,12 @@ def test_the_voice_says_the_spoken_text_without_signs() -> None:
 def test_a_rejected_clip_is_retried_by_another_voice_then_set_aside(
     speak: Speak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def listen(jobs: list, folder: Path, source: str) -> dict[str, tuple[str, float]]:
+    def listen(jobs: list, folder: Path, source: str, bar: object) -> dict[str, tuple[str, float]]:
         """An ear that understands the voice ``mid`` alone, and never the third question."""
         bad = {job.id: 0.9 if job.id == "train-2" else 0.8 * (job.voice.name == "low") for job in jobs}
         return {name: ("heard", rate) for name, rate in bad.items()}
 
-    monkeypatch.setattr(command, "listen", listen)
+    monkeypatch.setattr(speaking, "listen", listen)
     manifest = str(write(tmp_path / "qa.jsonl", rows(12)))
     options = ("--format", "wav", "--verify", "ear", "--max-wer", "0.5")
     assert speak(manifest, *options) == 0

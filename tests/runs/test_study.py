@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.study_children import CHILD, GRID, states, wait_for
 from textkeep.cli.main import main
-from textkeep.cli.study import _keep_plan
+from textkeep.runs.study.running import keep_plan
 from textkeep.runs.study.spec import STUDY_FILE, read_study
 
 
@@ -150,6 +150,6 @@ def test_processes_that_start_at_once_leave_one_plan(plan: Any, tmp_path: Path) 
     study.directory.mkdir()
     (study.directory / STUDY_FILE).write_text("directory: s\n")
     with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("fork")) as processes:
-        for kept in [processes.submit(_keep_plan, study, path) for _ in range(400)]:
+        for kept in [processes.submit(keep_plan, study, path) for _ in range(400)]:
             kept.result()  # would raise what the process raised
     assert (study.directory / STUDY_FILE).read_text() == path.read_text()

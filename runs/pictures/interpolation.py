@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .importance.plotting import drawing as figure
+from .drawing import AFTER, BEFORE, GREY, drawing
 
-COLOURS = {"speech_answer_loss": "#c4453a", "text_answer_loss": "#777777", "heldout_text_loss": "#3b6ea5"}
+COLOURS = {"speech_answer_loss": AFTER, "text_answer_loss": GREY, "heldout_text_loss": BEFORE}
 NAMES = {"speech_answer_loss": "speech", "text_answer_loss": "text", "heldout_text_loss": "held-out text"}
 
 
-def plot(found: dict[str, Any], path: Path) -> None:
+def plot_interpolation(found: dict[str, Any], path: Path) -> None:
     """Draws ``interpolation.json``.
 
     Args:
@@ -19,7 +19,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         path: Picture to write.
     """
     between = [point for point in found["points"] if not point["reverted"]]
-    with figure(path, 1, 2, (9.0, 3.8)) as axes:
+    with drawing(path, 1, 2, (9.0, 3.8)) as axes:
         left, right = axes[0]
         for key, colour in COLOURS.items():
             alphas = [point["alpha"] for point in between]

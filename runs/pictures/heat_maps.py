@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .plotting import AFTER, BEFORE, drawing, kinds_of
+from .drawing import AFTER, BEFORE, drawing
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
@@ -21,7 +21,7 @@ CELLS = 96  # of a heat map's longer side: single weights would be smaller than 
 
 
 def plot_matrix(snapshot: Snapshot, estimator: str, name: str, path: Path) -> None:
-    """Region of the top weights of one matrix (figure 1 of the paper).
+    """Draws the region of the top weights of one matrix (figure 1 of the paper).
 
     Raises:
         ValueError: If the snapshot has no mask of the estimator.
@@ -34,8 +34,8 @@ def plot_matrix(snapshot: Snapshot, estimator: str, name: str, path: Path) -> No
 
 
 def plot_structure(snapshot: Snapshot, estimator: str, found: Sequence[Structure], path: Path) -> None:
-    """Where the top weights gather: share in the fullest rows and columns, and inequality of the line sums."""
-    kinds = kinds_of(snapshot)
+    """Draws where the top weights gather: share in the fullest rows and columns, and inequality of the line sums."""
+    kinds = dict.fromkeys(matrix.kind for matrix in snapshot.table if matrix.layer is not None)
     place = {matrix.name: matrix for matrix in snapshot.table}
     panels: list[tuple[str, Any]] = [("Gini of row sums", "gini_rows"), ("Gini of column sums", "gini_columns")]
     if found[0].line_share is not None:
@@ -59,7 +59,7 @@ def plot_structure(snapshot: Snapshot, estimator: str, found: Sequence[Structure
 def plot_overlap(
     snapshot: Snapshot, estimator: str, matrices: Sequence[ChangeOverlap], name: str, delta: Tensor, path: Path
 ) -> None:
-    """Top region of one matrix beside its most changed weights (figures 1 and 4), and the overlap of all matrices."""
+    """Draws the top region of a matrix beside its most changed weights (figures 1 and 4), and all matrices' overlap."""
     from ...importance.overlap import top_entries
 
     fraction = snapshot.meta["options"].get("top_fraction") or 0.05
@@ -83,7 +83,7 @@ def plot_overlap(
 
 
 def _region(axis: Any, mask: Tensor, fraction: float, title: str) -> None:
-    """How full each cell of a matrix is; white is empty, the expected fill is pale."""
+    """Draws how full each cell of a matrix is; white is empty, the expected fill is pale."""
     image = axis.imshow(100 * pooled(mask), aspect="auto", cmap="magma_r", vmin=0, vmax=min(100, 1000 * fraction),
                         extent=(0, mask.shape[1], mask.shape[0], 0), interpolation="nearest")  # fmt: skip
     axis.set(xlabel="column (input)", ylabel="row (output)")
@@ -92,12 +92,12 @@ def _region(axis: Any, mask: Tensor, fraction: float, title: str) -> None:
 
 
 def pooled(mask: Tensor, cells: int = CELLS) -> np.ndarray:
-    """Share of chosen entries in each cell of a grid of at most ``cells`` along the longer side."""
+    """Gives the share of chosen entries in each cell of a grid of at most ``cells`` along the longer side."""
     scale = min(1.0, cells / max(mask.shape))
     size = max(1, round(mask.shape[0] * scale)), max(1, round(mask.shape[1] * scale))
     return torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), size)[0].numpy()
 
 
 def _size(shape: Sequence[int], panels: int) -> tuple[float, float]:
-    """Inches: panels of about the matrix's proportions, within what fits a page."""
+    """Gives inches: panels of about the matrix's proportions, within what fits a page."""
     return 3.8 * panels, min(6.0, max(2.6, 3.4 * shape[0] / shape[1]))

@@ -1,46 +1,25 @@
-"""Pictures of snapshots, shifts, attributions and tests."""
+"""Pictures of what was measured: snapshots, shifts, attributions and tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...foundation.files import replacing
+from .drawing import AFTER, BEFORE, GREY, drawing
 
 if TYPE_CHECKING:
     from ...importance import Snapshot
-
-BEFORE, AFTER, GREY = "#3b6ea5", "#c4453a", "#777777"
-
-
-@contextmanager
-def drawing(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Any]:
-    """Axes to draw on; the file is written under a temporary name and renamed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    try:
-        yield axes
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=130, format=path.suffix[1:] or "png")
-    finally:
-        pyplot.close(figure)
-
-
-def kinds_of(snapshot: Snapshot) -> list[str]:
-    """Kinds of the matrices inside decoder blocks, in the order of the table."""
-    return list(dict.fromkeys(matrix.kind for matrix in snapshot.table if matrix.layer is not None))
+    from ...importance.attribution import Attribution
+    from ...importance.faithfulness import Verification
+    from ...importance.removal import RemovalTest
+    from ...importance.reverts import Revert
 
 
 def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
-    """Share of each layer, and of each kind within each layer."""
+    """Draws the share of each layer, and of each kind within each layer."""
     shares = snapshot.shares(estimator)
     kinds = list(snapshot.shares(estimator, "kind"))
     grid = np.zeros((len(kinds), snapshot.layers))
@@ -60,7 +39,7 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
 
 
 def plot_comparison(before: Snapshot, after: Snapshot, estimators: Sequence[str], path: Path) -> None:
-    """Layer shares before and after, one panel an estimator."""
+    """Draws layer shares before and after, one panel an estimator."""
     with drawing(path, 1, len(estimators), (4.5 * len(estimators), 3.6)) as axes:
         for axis, estimator in zip(axes[0], estimators, strict=True):
             for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
@@ -72,8 +51,8 @@ def plot_comparison(before: Snapshot, after: Snapshot, estimators: Sequence[str]
             axis.legend(frameon=False)
 
 
-def plot_attribution(found: Any, path: Path) -> None:
-    """Nats of each layer in the change of the loss, and what putting matrices back really regains."""
+def plot_attribution(found: Attribution, path: Path) -> None:
+    """Draws the nats of each layer in the change of the loss, and what putting matrices back really regains."""
     columns = 2 if found.reverts else 1
     with drawing(path, 1, columns, (6.0 + 4.0 * (columns - 1), 3.8)) as axes:
         axis = axes[0, 0]
@@ -88,7 +67,7 @@ def plot_attribution(found: Any, path: Path) -> None:
             _plot_reverts(axes[0, 1], found.reverts)
 
 
-def _plot_reverts(axis: Any, reverts: Sequence[Any]) -> None:
+def _plot_reverts(axis: Any, reverts: Sequence[Revert]) -> None:
     for shift, key, colour in ((-0.2, "predicted", GREY), (0.2, "recovered", BEFORE)):
         places = [number + shift for number in range(len(reverts))]
         axis.barh(places, [getattr(r, key) for r in reverts], height=0.36, color=colour, label=key)
@@ -100,12 +79,12 @@ def _plot_reverts(axis: Any, reverts: Sequence[Any]) -> None:
 
 
 def _short(name: str) -> str:
-    """``model.layers.3.mlp.up_proj.weight`` -> ``3.mlp.up_proj``."""
+    """Gives ``3.mlp.up_proj`` for ``model.layers.3.mlp.up_proj.weight``."""
     return name.rpartition("layers.")[2].removesuffix(".weight")
 
 
-def plot_removal(test: Any, path: Path) -> None:
-    """Perplexity with nothing, the bottom, random and the top weights off, one panel a data set."""
+def plot_removal(test: RemovalTest, path: Path) -> None:
+    """Draws the perplexity with nothing, the bottom, random and the top weights off, one panel a data set."""
     names = list(test.ordered)
     order = ("none", "bottom", "random", "top")
     with drawing(path, 1, len(names), (3.2 * len(names), 3.2)) as axes:
@@ -119,8 +98,8 @@ def plot_removal(test: Any, path: Path) -> None:
         axes[0, 0].figure.suptitle(f"{test.fraction:.0%} of the weights off, by {test.estimator}", fontsize=9)
 
 
-def plot_verification(found: Any, path: Path) -> None:
-    """Score against the absolute change of the loss, one panel a score, for the largest amount of shrinking."""
+def plot_verification(found: Verification, path: Path) -> None:
+    """Draws scores against the absolute change of the loss, one panel a score, for the largest amount of shrinking."""
     from matplotlib.ticker import NullFormatter
 
     shrink = max(found.effects)

@@ -1,0 +1,93 @@
+"""Runs what is left of a study: arm after arm here, all arms at once on a cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...foundation.errors import UserError
+from ...foundation.files import replacing
+from ...foundation.run_names import CHECKPOINTS
+from .archive import planned_jobs
+from .jobs import Job, arm_jobs, chooses, run_count, untouched_job
+from .local import run_locally
+from .progress import Progress
+from .selection import choose
+from .sharing import record_choice
+from .slurm import run_on_slurm
+from .spec import STUDY_FILE, Arm, Study
+from .state import StateStore
+
+
+def run_study(study: Study, store: StateStore) -> list[Job]:
+    """Runs what is left; here arm after arm, so that a study which is stopped has whole arms.
+
+    Args:
+        study: What is planned.
+        store: What has been done.
+
+    Returns:
+        All its jobs.
+
+    Raises:
+        StudyInterrupted: By a signal; the run that goes on has saved a checkpoint.
+    """
+    progress = Progress(run_count(study), study.directory)
+    before = sum(store.read(job.name).status == "finished" for job in planned_jobs(study))
+    if before:
+        print(f"{before} runs were finished before", flush=True)
+    jobs = [untouched_job(study)] if study.untouched else []
+    _execute(study, jobs, store, progress)
+    for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
+        first = [job for arm in arms for job in arm_jobs(study, arm)]
+        _execute(study, first, store, progress)
+        later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
+        _execute(study, later, store, progress)
+        if not study.keep_checkpoints:
+            _discard_checkpoints([*later, *first], store)
+        jobs += [*first, *later]
+    return jobs
+
+
+def keep_plan(study: Study, path: Path) -> None:
+    """Leaves a copy of the plan; another plan in the same directory must not mix with it.
+
+    Args:
+        study: What is planned.
+        path: Of the plan, for messages.
+
+    Raises:
+        UserError: If the directory belongs to another study.
+    """
+    kept = study.directory / STUDY_FILE
+    if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
+        print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
+    elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
+        raise UserError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
+    with replacing(kept) as temporary:
+        temporary.write_text(study.text, encoding="utf-8")
+
+
+def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
+    """Gives the runs of the point that an arm's grid gives; it is written down in the study's directory."""
+    jobs, choice = choose(study, arm, store)
+    record_choice(study.directory, arm.name, choice)
+    print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)
+    return jobs
+
+
+def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
+    left = [job for job in jobs if not store.read(job.name).done(job.test)]
+    progress.skip(len(jobs) - len(left))
+    if left and study.slurm is None:
+        run_locally(study, left, store, progress)
+    elif left:
+        run_on_slurm(study, left, store, progress, study.slurm or {})
+
+
+def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:
+    """Removes the checkpoints of the runs with which nothing is left to do."""
+    for job in jobs:
+        if store.read(job.name).done(job.test):
+            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
