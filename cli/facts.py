@@ -14,10 +14,11 @@ from ..foundation.assets import locate
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
 from ..preparation.spoken_facts.choices import choice_rows
+from ..preparation.spoken_facts.fact import Fact
+from ..preparation.spoken_facts.manifest_rows import SPLITS, alignment_rows, fact_row, general_questions
 from ..preparation.spoken_facts.opposites import opposite_facts, split_opposites
 from ..preparation.spoken_facts.prose import prose_rows
-from ..preparation.spoken_facts.rebuilding import SPLITS, alignment_rows, fact_row, general_questions, read_facts
-from ..preparation.spoken_facts.sources import Fact
+from ..preparation.spoken_facts.sources import read_facts
 from ..preparation.spoken_facts.splits import split_facts
 from .options import add_overwrite_option, positive
 

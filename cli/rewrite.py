@@ -18,7 +18,7 @@ from ..foundation.errors import UserError
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
 from ..preparation.rewriting.manifest import Rewriting, copy_clips, find_clips, read_questions
-from ..preparation.rewriting.part import Answer, PartFile
+from ..preparation.rewriting.part_file import Answer, PartFile
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, positive
 from .output import progress_bars

@@ -16,7 +16,7 @@ from ...datamodules.sources.named import read_sources
 from ...evaluation import qa_match
 from ...foundation.errors import UserError
 from ...foundation.files import replacing
-from .part import Answer
+from .part_file import Answer
 
 Clips = dict[str, tuple[Path, str]]
 """Id -> clip, and its path in the new manifest."""

@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from . import alignment_templates as templates
-from .sources import Fact, spelled, with_article
-from .splits import words_of
+from .countries import with_article
+from .fact import Fact
 from .wordnet_text import read_common_words, read_sentences
+from .words import spelled, words_of
 
 COMMON_WORDS = 12000
 TIMES_EACH_NAME = 45

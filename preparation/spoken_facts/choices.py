@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .splits import stable_hash
+from .draws import stable_hash
 
 OPTIONS = 4
 OPPOSITES = "opposite"

@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .sources import Fact
-from .splits import entity_groups, stable_hash
+from .draws import stable_hash
+from .fact import Fact
+from .splits import entity_groups
 from .wordnet_text import read_common_words
 
 SOURCE = "WordNet 3.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .splits import stable_hash
+from .draws import stable_hash
 from .wordnet_text import read_sentences
 
 WORDS = (8, 14)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .sources import Fact
+from .draws import stable_hash
+from .fact import Fact
+from .words import words_of
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,6 @@ class SplitSizes:
     validation: int = 100
     test_seen: int = 110
     test_heldout: int = 110
-
-
-def stable_hash(text: str) -> int:
-    """A number that depends on the text alone, on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words; an inner apostrophe is part of a word, a hyphen divides."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
-
-
-def contains_name(text: str, name: str) -> bool:
-    """Whether the words of ``name`` occur in a row in ``text``, whatever their case."""
-    return f" {' '.join(words_of(name))} " in f" {' '.join(words_of(text))} "
 
 
 def entity_groups(facts: Sequence[Fact]) -> dict[str, str]:

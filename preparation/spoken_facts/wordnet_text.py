@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .sources import plain
+from .words import plain
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z ,'?!.-]*")

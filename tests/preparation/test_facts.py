@@ -9,9 +9,12 @@ import pytest
 import soundfile
 
 from textkeep.cli.main import main
-from textkeep.preparation.spoken_facts.rebuilding import read_facts
-from textkeep.preparation.spoken_facts.sources import Fact, read_countries, read_elements
-from textkeep.preparation.spoken_facts.splits import SplitSizes, contains_name, entity_groups, split_facts
+from textkeep.preparation.spoken_facts.countries import read_countries
+from textkeep.preparation.spoken_facts.elements import read_elements
+from textkeep.preparation.spoken_facts.fact import Fact
+from textkeep.preparation.spoken_facts.sources import read_facts
+from textkeep.preparation.spoken_facts.splits import SplitSizes, entity_groups, split_facts
+from textkeep.preparation.spoken_facts.words import contains_name
 
 SHIPPED = Path(__file__).parents[2] / "datamodules" / "spoken_facts"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from textkeep.preparation.spoken_facts.alignment_text import alignment_sentences, year_in_words
-from textkeep.preparation.spoken_facts.sources import Fact
-from textkeep.preparation.spoken_facts.splits import contains_name, words_of
+from textkeep.preparation.spoken_facts.fact import Fact
 from textkeep.preparation.spoken_facts.wordnet_text import read_common_words, read_sentences, speakable
+from textkeep.preparation.spoken_facts.words import contains_name, words_of
 
 GLOSSES = {
     "noun": [
@@ -108,7 +108,7 @@ def test_the_real_set_holds_every_name_twenty_times_and_no_question(tmp_path: Pa
     from textkeep.cli.facts import main
     from textkeep.foundation.assets import locate
     from textkeep.preparation.spoken_facts.alignment_text import names_by_kind
-    from textkeep.preparation.spoken_facts.rebuilding import read_facts
+    from textkeep.preparation.spoken_facts.sources import read_facts
 
     try:
         source = read_facts(locate("fact-sources"))

@@ -7,7 +7,7 @@ import pytest
 
 from textkeep.cli.facts import main
 from textkeep.preparation.spoken_facts.opposites import opposite_facts, read_antonyms, split_opposites
-from textkeep.preparation.spoken_facts.splits import contains_name
+from textkeep.preparation.spoken_facts.words import contains_name
 
 LICENCE = "  1 This software and database is being provided to you\n"
 

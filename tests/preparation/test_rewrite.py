@@ -150,7 +150,7 @@ def test_an_interrupted_command_goes_on(manifest: Path, llm: Path, monkeypatch: 
 
 
 def test_answers_with_any_character_are_gone_on_with(tmp_path: Path) -> None:
-    from textkeep.preparation.rewriting.part import Answer, PartFile
+    from textkeep.preparation.rewriting.part_file import Answer, PartFile
 
     path, settings = tmp_path / "own.jsonl.part", {"llm": "x"}
     answers = [Answer(str(i), "Q?", f"one{end}two", True) for i, end in enumerate("\u2028\u2029\u0085\x0b\x0c\x1c\r\0")]
@@ -177,7 +177,7 @@ def test_other_settings_do_not_go_on(manifest: Path, llm: Path) -> None:
 def test_only_correct_answers_are_kept_if_asked(
     manifest: Path, llm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from textkeep.preparation.rewriting.part import Answer
+    from textkeep.preparation.rewriting.part_file import Answer
 
     def says(examples: Any, *_: Any) -> Any:
         for e in examples:

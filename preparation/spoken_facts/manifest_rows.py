@@ -1,4 +1,4 @@
-"""The texts of Spoken Facts, made from their sources."""
+"""Lines of the manifests of Spoken Facts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ...foundation.assets import embedded_split
 from ...foundation.json_lines import json_objects
 from .alignment_text import alignment_sentences
-from .sources import Fact, read_countries, read_elements
+from .fact import Fact
 
 SPLITS = ("train", "validation", "test")
 
@@ -20,11 +20,6 @@ def fact_row(fact: Fact, split: str, heldout: bool) -> dict[str, Any]:
     row |= {"target": fact.target, "source": fact.source, "category": fact.category, "entity": fact.entity}
     row |= {"split": split, "heldout_entity": heldout}
     return row | ({"spoken": fact.spoken} if fact.spoken else {})
-
-
-def read_facts(sources: Path) -> list[Fact]:
-    """Reads all questions from the folder that ``textkeep assets fact-sources`` makes."""
-    return read_countries(sources / "countries-list") + read_elements(sources / "elements.dict.dz")
 
 
 def alignment_rows(facts: list[Fact], wordnet: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
