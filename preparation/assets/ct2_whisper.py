@@ -23,7 +23,7 @@ HEAD_SIZE = 64
 
 
 def read_ct2(file: BinaryIO) -> tuple[str, Arrays]:
-    """Read CTranslate2's binary format: a header, named arrays, then aliases.
+    """Reads CTranslate2's binary format: a header, named arrays, then aliases.
 
     Args:
         file: At its beginning.
@@ -67,24 +67,24 @@ class _Names:
         self.state: Arrays = {}
 
     def weight(self, name: str) -> np.ndarray:
-        """A weight; one in int8 carries a scale for each row."""
+        """Gives a weight; one in int8 carries a scale for each row."""
         array = self.source[f"{name}/weight"]
         if array.dtype == np.int8:
             array = array.astype(np.float32) / self.source[f"{name}/weight_scale"][:, None].astype(np.float32)
         return array
 
     def linear(self, target: str, source: str) -> None:
-        """A linear or convolution layer."""
+        """Gives the weights of a linear or convolution layer."""
         self.state[f"{target}.weight"] = self.weight(source)
         self.state[f"{target}.bias"] = self.source[f"{source}/bias"]
 
     def norm(self, target: str, source: str) -> None:
-        """A layer norm."""
+        """Gives the weights of a layer norm."""
         self.state[f"{target}.weight"] = self.source[f"{source}/gamma"]
         self.state[f"{target}.bias"] = self.source[f"{source}/beta"]
 
     def projections(self, target: str, source: str, letters: str) -> None:
-        """Fused projections of attention, one after the other; Whisper's keys have no bias."""
+        """Gives the fused projections of attention one after the other; Whisper's keys have no bias."""
         weights = np.split(self.weight(source), len(letters))
         biases = np.split(self.source[f"{source}/bias"], len(letters))
         for letter, weight, bias in zip(letters, weights, biases, strict=True):
@@ -140,7 +140,7 @@ def _required(folders: Sequence[Path], name: str) -> Path:
 
 
 def read_model(folders: Sequence[Path]) -> Arrays:
-    """The arrays of ``model.bin``, or of ``model.bin.part1``, ``.part2`` and so on joined.
+    """Reads the arrays of ``model.bin``, or of ``model.bin.part1``, ``.part2`` and so on joined.
 
     Raises:
         UserError: If it is not there or is no Whisper.
@@ -157,7 +157,7 @@ def read_model(folders: Sequence[Path]) -> Arrays:
 
 
 def convert_ct2(folders: Sequence[Path], out: Path) -> None:
-    """Turn a CTranslate2 Whisper into a folder for transformers' Whisper classes; weights keep their precision.
+    """Turns a CTranslate2 Whisper into a folder for transformers' Whisper classes; weights keep their precision.
 
     Args:
         folders: Searched for the model, ``config.json`` and ``tokenizer.json``.

@@ -27,7 +27,7 @@ HINTS = {
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
+    """Gives the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -67,7 +67,7 @@ SUFFIXES: dict[Client, str] = {"pip": ".whl", "npm": ".tgz", "apt-get": ".deb"}
 
 
 def fetch(package: Package, downloads: Path) -> Path:
-    """Fetch a package, unless its file is there already.
+    """Fetches a package, unless its file is there already.
 
     Args:
         package: What to fetch.
@@ -113,7 +113,7 @@ def _run_client(package: Package, folder: Path) -> None:
 
 
 def explain(package: Package, output: str) -> str:
-    """One line on why a client failed.
+    """Says in one line why a client failed.
 
     Args:
         package: What it should have fetched.

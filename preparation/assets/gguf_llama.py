@@ -39,13 +39,13 @@ SPECIAL_TYPES = frozenset({3, 4})
 
 
 def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
-    """A value of the file's header."""
+    """Gives a value of the file's header."""
     found = reader.get_field(key)
     return default if found is None else found.contents()
 
 
 def hugging_face_name(name: str) -> str:
-    """The name of a GGUF tensor in transformers' Llama.
+    """Gives the name of a GGUF tensor in transformers' Llama.
 
     Raises:
         UserError: If it is unknown.
@@ -57,7 +57,7 @@ def hugging_face_name(name: str) -> str:
 
 
 def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Undo llama.cpp's order of the rows of queries and keys.
+    """Undoes llama.cpp's order of the rows of queries and keys.
 
     Its rotary embedding pairs neighbouring rows of a head, transformers' pairs a row with the one half a head further.
 
@@ -70,7 +70,7 @@ def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
 
 
 def read_weights(reader: GGUFReader) -> dict[str, torch.Tensor]:
-    """All weights, dequantised, in float16."""
+    """Reads all weights, dequantised, in float16."""
     import torch
     from gguf import dequantize
 
@@ -90,7 +90,7 @@ def read_weights(reader: GGUFReader) -> dict[str, torch.Tensor]:
 
 
 def special_ids(reader: GGUFReader) -> dict[str, int]:
-    """Ids of the tokens that begin, end, pad and stand for the unknown."""
+    """Finds the ids of the tokens that begin, end, pad and stand for the unknown."""
     end = int(field(reader, "tokenizer.ggml.eos_token_id", 2))
     return {
         "bos": int(field(reader, "tokenizer.ggml.bos_token_id", 1)),
@@ -101,7 +101,7 @@ def special_ids(reader: GGUFReader) -> dict[str, int]:
 
 
 def model_config(reader: GGUFReader, tied: bool) -> dict[str, Any]:
-    """``config.json`` of transformers' Llama."""
+    """Makes the ``config.json`` of transformers' Llama."""
 
     def get(key: str, default: Any = None) -> Any:
         return field(reader, f"llama.{key}", default)
@@ -131,7 +131,7 @@ def model_config(reader: GGUFReader, tied: bool) -> dict[str, Any]:
 
 
 def write_tokenizer(reader: GGUFReader, out: Path) -> None:
-    """Write ``tokenizer.json`` and its companions, built from the vocabulary and merges in the header.
+    """Writes ``tokenizer.json`` and its companions, built from the vocabulary and merges in the header.
 
     Raises:
         UserError: If the tokenizer is of another kind.
@@ -169,12 +169,12 @@ def write_tokenizer(reader: GGUFReader, out: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that people can read."""
+    """Writes a JSON file that people can read."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def convert_gguf(path: Path, out: Path) -> None:
-    """Turn a GGUF file into a folder for ``AutoModelForCausalLM`` and ``AutoTokenizer``.
+    """Turns a GGUF file into a folder for ``AutoModelForCausalLM`` and ``AutoTokenizer``.
 
     Args:
         path: The file.

@@ -22,13 +22,13 @@ MARGIN_MEGABYTES = 50.0
 
 
 def folder_of(asset: Asset, root: Path) -> Path:
-    """Where an asset lies under the root."""
+    """Gives the place of an asset under the root."""
     return root / asset.kind / asset.name
 
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Two commands at once: the second waits, then finds what the first made."""
+    """Lets one command in at a time: a second one waits, then finds what the first made."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -36,7 +36,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def check_space(asset: Asset, root: Path) -> None:
-    """Refuse to begin what cannot end.
+    """Refuses to begin what cannot end.
 
     Raises:
         UserError: If the disk has not room for downloads, unpacked packages and the asset at once.
@@ -52,7 +52,7 @@ def _disk_full(asset: Asset, root: Path, detail: str) -> str:
 
 
 def install(asset: Asset, root: Path, say: Callable[[str], None]) -> bool:
-    """Make an asset, unless it is there.
+    """Makes an asset, unless it is there.
 
     Args:
         asset: What to make.
@@ -108,7 +108,7 @@ def _install(asset: Asset, root: Path, target: Path, say: Callable[[str], None])
 
 
 def _write_origin(asset: Asset, out: Path) -> None:
-    """Note in the folder what it was made of, and under which licences."""
+    """Notes in the folder what it was made of, and under which licences."""
     origin = asdict(asset)
     del origin["builder"], origin["default"]
     (out / "asset.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")

@@ -65,7 +65,7 @@ def _asterisk(packages: Mapping[str, Path]) -> Iterator[Clip]:
 
 
 def _sphinx(package: Path) -> Iterator[Clip]:
-    """Sentences of a LibriVox reading, playing cards, and two commands, 16 kHz."""
+    """Gives sentences of a LibriVox reading, playing cards, and two commands, at 16 kHz."""
     data = package / "usr/share/pocketsphinx/test/data"
     facts = {"source": SPHINX, "licence": "BSD-2-Clause"}
     for folder, name in (("librivox", "transcription"), ("cards", "cards.transcription")):

@@ -14,19 +14,19 @@ AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 
 
 def unpack_wheel(path: Path, folder: Path) -> None:
-    """Unpack a wheel (a zip file)."""
+    """Unpacks a wheel (a zip file)."""
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
 
 
 def unpack_tarball(path: Path, folder: Path) -> None:
-    """Unpack a gzipped tar file; members that would leave the folder are refused."""
+    """Unpacks a gzipped tar file; members that would leave the folder are refused."""
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
 
 
 def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a Unix ``ar`` archive."""
+    """Reads the names and contents of a Unix ``ar`` archive."""
     position = len(AR_MAGIC)
     while position + AR_HEADER <= len(data):
         header = data[position : position + AR_HEADER]
@@ -37,7 +37,7 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def unpack_deb(path: Path, folder: Path) -> None:
-    """Unpack the files of a Debian package (an ``ar`` archive that holds a tar file).
+    """Unpacks the files of a Debian package (an ``ar`` archive that holds a tar file).
 
     Raises:
         UserError: If it is no Debian package.

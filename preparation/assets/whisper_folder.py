@@ -19,7 +19,7 @@ MULTILINGUAL_VOCABULARY = 51865
 def model_config(
     state: Mapping[str, np.ndarray], layers: tuple[int, int], heads: int, tokens: Mapping[str, int]
 ) -> dict[str, Any]:
-    """``config.json`` of transformers' Whisper."""
+    """Makes the ``config.json`` of transformers' Whisper."""
     width, mels = state["model.encoder.conv1.weight"].shape[:2]
     end = tokens["<|endoftext|>"]
     sides = dict(zip(("encoder", "decoder"), layers, strict=True))
@@ -48,7 +48,7 @@ def model_config(
 
 
 def generation_config(config: Mapping[str, Any], ct2: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, Any]:
-    """``generation_config.json``: tokens to suppress, languages and tasks."""
+    """Makes the ``generation_config.json``: tokens to suppress, languages and tasks."""
     generation = {
         key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     }
@@ -72,7 +72,7 @@ def generation_config(config: Mapping[str, Any], ct2: Mapping[str, Any], tokens:
 
 
 def write_processor(tokenizer_json: Path, mels: int, out: Path) -> None:
-    """Write tokenizer and feature extractor, with the files that a slow tokenizer wants too."""
+    """Writes tokenizer and feature extractor, with the files that a slow tokenizer wants too."""
     shutil.copyfile(tokenizer_json, out / "tokenizer.json")
     tokenizer = json.loads(tokenizer_json.read_text(encoding="utf-8"))
     added = [token["content"] for token in tokenizer["added_tokens"]]

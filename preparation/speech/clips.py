@@ -32,7 +32,7 @@ _engines: dict[str, SpeechEngine] = {}
 
 
 def to_mono_16k(waveform: Waveform, sampling_rate: int) -> Waveform:
-    """Resample to 16 kHz by a polyphase filter and bring the peak to 0.7."""
+    """Resamples to 16 kHz by a polyphase filter and brings the peak to 0.7."""
     if sampling_rate != SAMPLING_RATE:
         from scipy.signal import resample_poly
 
@@ -43,7 +43,7 @@ def to_mono_16k(waveform: Waveform, sampling_rate: int) -> Waveform:
 
 
 def make_clip(job: Job, folder: Path) -> None:
-    """Synthesise one clip, unless it is there.
+    """Synthesises one clip, unless it is there.
 
     Args:
         job: What to make; the suffix of its path decides the encoding.
@@ -65,7 +65,7 @@ def make_clip(job: Job, folder: Path) -> None:
 
 
 def write_clip(path: Path, waveform: Waveform) -> None:
-    """Encode a 16 kHz waveform to a temporary name, then rename it."""
+    """Encodes a 16 kHz waveform under a temporary name, then renames it."""
     import soundfile
 
     container, subtype = ENCODINGS[path.suffix[1:]]
@@ -75,7 +75,7 @@ def write_clip(path: Path, waveform: Waveform) -> None:
 
 
 def recall_losers(folder: Path, jobs: Sequence[Job]) -> None:
-    """Bring back what an earlier run had set aside, so that it is not spoken again."""
+    """Brings back what an earlier run had set aside, so that it is not spoken again."""
     for job in jobs:
         aside = folder / REJECTED / Path(job.clip).name
         if aside.exists():
@@ -83,7 +83,7 @@ def recall_losers(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def set_aside(folder: Path, clips: Iterable[str]) -> None:
-    """Move clips that no manifest holds out of the clips' folder."""
+    """Moves clips that no manifest holds out of the clips' folder."""
     for clip in clips:
         if (folder / clip).exists():
             (folder / REJECTED).mkdir(exist_ok=True)
@@ -91,14 +91,14 @@ def set_aside(folder: Path, clips: Iterable[str]) -> None:
 
 
 def make_chunk(jobs: Sequence[Job], folder: Path) -> int:
-    """Make several clips (in a worker process) and count them."""
+    """Makes several clips (in a worker process) and counts them."""
     for job in jobs:
         make_clip(job, folder)
     return len(jobs)
 
 
 def make_clips(jobs: Sequence[Job], folder: Path, workers: int, advance: Callable[[int], None]) -> int:
-    """Make all clips that are not there yet.
+    """Makes all clips that are not there yet.
 
     Args:
         jobs: What to make.

@@ -24,7 +24,7 @@ class SpeechEngine(Protocol):
         ...
 
     def synthesize(self, text: str, voice: str, *, rate: float = 1.0, pitch: float = 1.0) -> tuple[Waveform, int]:
-        """Say a text.
+        """Says a text.
 
         Args:
             text: Plain English text.
@@ -53,7 +53,7 @@ ENGINES = {"flite": ".flite:FliteEngine", "kokoro": ".kokoro:KokoroEngine"}
 
 
 def make_engine(name: str) -> SpeechEngine:
-    """An engine by name.
+    """Makes an engine by its name.
 
     Raises:
         ValueError: If there is none of this name.
@@ -67,7 +67,7 @@ def make_engine(name: str) -> SpeechEngine:
 
 
 def parse_voices(texts: Iterable[str]) -> tuple[Voice, ...]:
-    """Voices as they stand on the command line, checked against what the engines have.
+    """Reads voices as they stand on the command line, and checks that the engines have them.
 
     Args:
         texts: Items such as ``flite:slt``.

@@ -78,7 +78,7 @@ class FliteEngine:
     voices = tuple(MEAN_PITCH)
 
     def __init__(self, folder: Path | None = None):
-        """Find the libraries.
+        """Finds the libraries.
 
         Args:
             folder: Unpacked asset; by default the asset ``flite``.
@@ -114,7 +114,7 @@ class FliteEngine:
         return self._loaded[name][1]
 
     def synthesize(self, text: str, voice: str, *, rate: float = 1.0, pitch: float = 1.0) -> tuple[Waveform, int]:
-        """Say a text; see ``SpeechEngine.synthesize``.
+        """Says a text.
 
         Raises:
             ValueError: If the voice is unknown, cannot read the text or made no sound.
@@ -141,7 +141,7 @@ class FliteEngine:
 
 
 def english_letters(text: str) -> str:
-    """A text in the characters that flite knows: without accents, with plain quotes and dashes.
+    """Writes a text in the characters that flite knows: without accents, with plain quotes and dashes.
 
     Raises:
         ValueError: If it holds letters of another script, of which there would be no sound.

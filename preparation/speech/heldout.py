@@ -23,7 +23,7 @@ _ALLOWED = (
 
 
 def heldout_ids(manifests: Sequence[Questions], files: Collection[str] = ()) -> frozenset[str]:
-    """Ids of the lines for validation and test, which only the held-out voices may speak.
+    """Finds the ids of the lines for validation and test, which only the held-out voices may speak.
 
     A line's ``split`` says it, and where there is none the name of its file.
 
@@ -51,7 +51,7 @@ def heldout_ids(manifests: Sequence[Questions], files: Collection[str] = ()) -> 
 
 
 def require_unseen(folder: Path, cast: Cast, manifests: Sequence[Questions]) -> None:
-    """Refuse voices that earlier manifests of the output folder use on the other side.
+    """Refuses voices that earlier manifests of the output folder use on the other side.
 
     Args:
         folder: Output folder.
@@ -93,12 +93,12 @@ def _is_heldout(row: Row, file: str, place: str) -> bool:
 
 
 def _sides(row: Row, file: str) -> tuple[bool | None, bool | None]:
-    """What a line's ``split`` and its file's name say."""
+    """Gives what a line's ``split`` and its file's name say."""
     return _told(row.get("split")), _told(plain_name(file).stem)
 
 
 def _told(text: Any) -> bool | None:
-    """True if a name speaks of validation or test, False if of training, None if of neither or both."""
+    """Tells by a name: True for validation or test, False for training, None for neither or both."""
     words = set(re.findall("[a-z]+", str(text or "").lower()))
     heldout, training = bool(words & HELDOUT), bool(words & TRAINING)
     return heldout if heldout != training else None

@@ -72,7 +72,7 @@ class KokoroEngine:
             return Kokoro.from_session(session, str(voices))
 
     def _style(self, voice: str) -> Waveform:
-        """The style table of a voice, (510, 1, 256): one row for each number of phonemes."""
+        """Reads the style table of a voice, (510, 1, 256): one row for each number of phonemes."""
         if voice not in self.voices:
             raise ValueError(f"kokoro has no voice {voice!r}; allowed: {', '.join(self.voices)}")
         if voice not in self._styles:

@@ -29,7 +29,7 @@ class Cast:
     heldout_ids: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse what would make the test unfair.
+        """Refuses what would make the test unfair.
 
         Raises:
             ValueError: If no voice is left, a held-out voice is used for training, or the jitter is out of range.
@@ -67,19 +67,19 @@ class Job:
 
 
 def fraction(key: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """Draws a number in [0, 1) that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def voice_text(row: Mapping[str, Any]) -> str:
-    """What a voice should say for a line: its ``spoken`` text or its question, without quotes and brackets."""
+    """Gives what a voice should say for a line: its ``spoken`` text or its question, without quotes and brackets."""
     text = str(row.get("spoken") or row["question"])
     text = text.replace("&", " and ").replace("%", " percent").replace('"', "")
     return re.sub(r"\s+", " ", re.sub(r"[\[\](){}<>_*#]", " ", text)).strip()
 
 
 def plan(row: Mapping[str, Any], cast: Cast, suffix: str, attempt: int = 0) -> Job:
-    """The clip of one line.
+    """Plans the clip of one line.
 
     Args:
         row: Line of the text manifest.

@@ -37,7 +37,7 @@ class Questions:
 
 
 def read_questions(paths: Sequence[Path]) -> list[Questions]:
-    """Text manifests, one a path.
+    """Reads text manifests, one a path.
 
     Raises:
         FileNotFoundError: If a manifest is not there.

@@ -14,7 +14,7 @@ from ...foundation.assets import resolve
 
 
 def join_letters(text: str) -> str:
-    """Single letters in a row as one word: "f e" and "fe" are the same spelling."""
+    """Joins single letters in a row: "f e" and "fe" are the same spelling."""
     return re.sub(r"\b(\w)\s+(?=\w\b)", r"\1", text)
 
 
@@ -47,7 +47,7 @@ class WordErrorRate:
 
 
 def load_transcriber(source: str) -> Transcriber:
-    """Whisper from a folder, a hub id or ``asset:NAME``."""
+    """Loads Whisper from a folder, a hub id or ``asset:NAME``."""
     return Transcriber(resolve(source))
 
 
@@ -55,7 +55,7 @@ class TranscriptStore:
     """Transcripts by clip, kept beside the clips so that a second run does not listen again."""
 
     def __init__(self, path: Path):
-        """Read what is there; a line that was cut off in the middle is dropped."""
+        """Reads what is there; a line that was cut off in the middle is dropped."""
         self._path = path
         self.transcripts: dict[str, str] = {}
         if path.is_file():
@@ -67,7 +67,7 @@ class TranscriptStore:
                     continue
 
     def add(self, transcripts: Mapping[str, str]) -> None:
-        """Remember transcripts, on disk too."""
+        """Remembers transcripts, on disk too."""
         self.transcripts.update(transcripts)
         with self._path.open("a", encoding="utf-8") as file:
             for clip, text in transcripts.items():
@@ -77,7 +77,7 @@ class TranscriptStore:
 def transcribe_clips(
     clips: Sequence[str], folder: Path, transcriber: Transcriber, store: TranscriptStore, advance: Callable[[int], None]
 ) -> None:
-    """Listen to all clips that the store does not know, those of like length together.
+    """Transcribes all clips that the store does not know, those of similar length together.
 
     Args:
         clips: Paths relative to ``folder``.

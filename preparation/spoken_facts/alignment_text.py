@@ -37,7 +37,7 @@ class Sentence:
 
 
 def year_in_words(year: str) -> str:
-    """A year as it is read out (``1807`` becomes ``eighteen oh seven``).
+    """Spells a year as it is read out (``1807`` becomes ``eighteen oh seven``).
 
     Args:
         year: Four digits, 1100 to 1999.
@@ -56,7 +56,7 @@ def year_in_words(year: str) -> str:
 
 
 def names_by_kind(facts: Sequence[Fact]) -> dict[str, list[str]]:
-    """Every entity and every first answer, by the kind of sentence that it fits into."""
+    """Sorts every entity and every first answer by the kind of sentence that it fits into."""
     names: dict[str, dict[str, None]] = {kind: {} for kind in templates.CARRIERS}
     for fact in facts:
         if fact.category in templates.KIND_OF_ANSWER:
@@ -118,7 +118,7 @@ def _text_of_wordnet(folder: Path, rng: random.Random) -> Iterator[Sentence]:
 
 
 def _distinct(sentences: Iterable[Sentence], wanted: int, seen: set[str], attempts: int = 20) -> list[Sentence]:
-    """The first ``wanted`` sentences whose words were not seen before (a generator may run dry)."""
+    """Takes the first ``wanted`` sentences whose words were not seen before (a generator may run dry)."""
     kept: list[Sentence] = []
     for sentence in islice(sentences, attempts * wanted):
         if len(kept) >= wanted:
@@ -131,7 +131,7 @@ def _distinct(sentences: Iterable[Sentence], wanted: int, seen: set[str], attemp
 
 
 def alignment_sentences(facts: Sequence[Fact], wordnet: Path, count: int, seed: int = 0) -> list[Sentence]:
-    """Sentences to align an adaptor on.
+    """Makes sentences to align an adaptor on.
 
     Every entity and answer of the facts occurs in many carrier sentences, but no question of the facts does.
 

@@ -10,7 +10,7 @@ from .draws import stable_hash
 
 OPTIONS = 4
 OPPOSITES = "opposite"
-"""Category whose own answers are its options; the others take theirs from :data:`KINDS`."""
+"""Category whose own answers are its options; the others take theirs from ``KINDS``."""
 
 # What could be asked for instead, written by hand as the questions were; an answer takes the first list that has it.
 KINDS = (
@@ -57,7 +57,7 @@ TOO_NEAR = {
 
 
 def choice_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with ``choices``, the same as full sentences in ``statements``, and the index ``gold`` of the right one.
+    """Makes rows with ``choices``, full sentences of them in ``statements``, and the index ``gold`` of the right one.
 
     Of the things that could be asked for instead, those with the smallest hashes of (question, option) are taken, and
     the order is drawn by hash too: nothing depends on the order of the rows.
@@ -88,7 +88,7 @@ def _kindred(answer: str) -> list[str]:
 
 
 def _wrong(row: Mapping[str, Any], kindred: Sequence[str]) -> list[str]:
-    """Those that are none of the question's own answers, too near to them, or named in it; best first."""
+    """Gives options that are no answer of the question, not too near to one, and not named in it; best first."""
     barred = {*row["answers"], *TOO_NEAR.get(row["answers"][0], ())}
     asked = row["question"].lower()
     fitting = {option for option in kindred if option not in barred and not re.search(rf"\b{option.lower()}\b", asked)}
@@ -96,13 +96,13 @@ def _wrong(row: Mapping[str, Any], kindred: Sequence[str]) -> list[str]:
 
 
 def _place(target: str, answer: str) -> tuple[int, int] | None:
-    """Where the answer stands in its sentence; None if it does not, or does several times."""
+    """Finds the answer in its sentence; None if it is not there, or several times."""
     found = list(re.finditer(rf"\b{re.escape(answer)}\b", target, re.IGNORECASE))
     return found[0].span() if len(found) == 1 else None
 
 
 def _statement(target: str, place: tuple[int, int], option: str) -> str:
-    """The sentence with another option in its place, with the article and the capital letter that go with it."""
+    """Puts another option into the sentence, with the article and the capital letter that go with it."""
     before, after = target[: place[0]], target[place[1] :]
     if article := re.search(r"\b(an?) $", before, re.IGNORECASE):
         fitting = "an" if option[0].lower() in "aeiou" else "a"

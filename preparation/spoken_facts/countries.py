@@ -13,7 +13,7 @@ from .words import capitalised, plain
 
 
 def with_article(country: str) -> str:
-    """The country's name as it stands inside a sentence (``the Gambia``, ``Ghana``)."""
+    """Gives the country's name as it stands inside a sentence (``the Gambia``, ``Ghana``)."""
     return f"the {country}" if country in corrections.TAKES_ARTICLE else country
 
 
@@ -73,7 +73,7 @@ def _capital_facts(name: str, capital: tuple[str, ...], aliases: Iterable[str], 
 
 
 def _unit_in_lower_case(currency: str) -> str:
-    """``Algerian Dinar`` is a proper name and a unit; only the unit is a common noun."""
+    """Writes ``Algerian Dinar``, a proper name and a unit, with the unit as the common noun that it is."""
     *proper, unit = currency.split()
     return " ".join(
         [*(w.lower() if w in ("Convertible", "New") and w != proper[0] else w for w in proper), unit.lower()]

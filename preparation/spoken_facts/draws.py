@@ -6,5 +6,5 @@ import hashlib
 
 
 def stable_hash(text: str) -> int:
-    """A number that depends on the text alone, on every machine."""
+    """Draws a number that depends on the text alone, on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -23,7 +23,7 @@ _IN_EVERY_QUESTION = {"opposite", "the", "what"}
 
 
 def read_antonyms(folder: Path) -> dict[str, list[str]]:
-    """Every word with its antonyms, both in lower case and in the order of WordNet's files.
+    """Reads every word with its antonyms, both in lower case and in the order of WordNet's files.
 
     The format is that of wndb(5WN): a synset's words, then its pointers; a pointer between two words names their
     numbers in their synsets as two hexadecimal digits each.
@@ -57,12 +57,12 @@ def _pairs(synsets: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
 
 
 def _word(fields: list[str], number: int) -> str:
-    """The n-th word of a synset, without the mark of an adjective's position, as in ``galore(ip)``."""
+    """Gives the n-th word of a synset, without the mark of an adjective's position, as in ``galore(ip)``."""
     return re.sub(r"\(.*\)", "", fields[2 + 2 * number]).lower()
 
 
 def opposite_facts(wordnet: Path, count: int) -> list[Fact]:
-    """The ``count`` questions with the commonest words.
+    """Makes the ``count`` questions with the commonest words.
 
     Args:
         wordnet: Folder of WordNet's files.

@@ -13,7 +13,7 @@ WORDS = (8, 14)
 
 
 def prose_rows(wordnet: Path, count: int, seed: int) -> list[dict[str, Any]]:
-    """Rows ``{"id", "text", "source"}`` of sentences drawn by hash.
+    """Makes rows ``{"id", "text", "source"}`` of sentences drawn by hash.
 
     Args:
         wordnet: Folder of WordNet's data files.

@@ -27,7 +27,7 @@ class SplitSizes:
 
 
 def entity_groups(facts: Sequence[Fact]) -> dict[str, str]:
-    """Entities that must stay together because one's name stands in a question or answer about another.
+    """Groups entities that must stay together: one's name stands in a question or answer about another.
 
     "Guinea" stands in "Papua New Guinea", "New Zealand" in the answer on another country's currency.
 
@@ -52,7 +52,7 @@ def entity_groups(facts: Sequence[Fact]) -> dict[str, str]:
 
 
 def split_facts(facts: Sequence[Fact], sizes: SplitSizes | None = None) -> dict[str, list[tuple[Fact, bool]]]:
-    """Assign every fact to a split.
+    """Assigns every fact to a split.
 
     Args:
         facts: Questions with distinct ids.
@@ -90,7 +90,7 @@ def split_facts(facts: Sequence[Fact], sizes: SplitSizes | None = None) -> dict[
 
 
 def _without_emptying(facts: Sequence[Fact], wanted: int) -> list[Fact]:
-    """The first ``wanted`` facts in order that leave their entity more questions in training than outside it."""
+    """Takes the first ``wanted`` facts that leave their entity more questions in training than outside it."""
     left, gone = Counter(fact.entity for fact in facts), Counter[str]()
     chosen: list[Fact] = []
     for fact in facts:

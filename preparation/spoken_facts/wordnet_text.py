@@ -14,7 +14,7 @@ SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z ,'?!.-]*")
 
 
 def speakable(text: str, least: int = 2, most: int = 14) -> str | None:
-    """Text as a voice would say it, or nothing if it holds digits, brackets or too many words.
+    """Gives a text as a voice would say it, or None if it holds digits, brackets or too many words.
 
     Args:
         text: A sentence or phrase.
@@ -42,7 +42,7 @@ def _glosses(folder: Path) -> Iterator[str]:
 
 
 def read_sentences(folder: Path) -> tuple[list[str], list[str]]:
-    """Example sentences and short definitions.
+    """Reads example sentences and short definitions.
 
     Args:
         folder: WordNet's folder of ``data.*`` files.
@@ -66,7 +66,7 @@ def read_sentences(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def read_common_words(folder: Path, limit: int) -> list[str]:
-    """The words that WordNet's tagged texts use most, most frequent first.
+    """Reads the words that WordNet's tagged texts use most, most frequent first.
 
     Args:
         folder: WordNet's folder, with ``cntlist.rev``.

@@ -7,13 +7,13 @@ import unicodedata
 
 
 def plain(text: str) -> str:
-    """Text in ASCII, as a plain reader would write it (``Bogotá`` becomes ``Bogota``)."""
+    """Writes a text in ASCII, as a plain reader would (``Bogotá`` becomes ``Bogota``)."""
     text = text.replace("\u02bb", "'").replace("\u2019", "'").replace("&", "and")
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().strip()
 
 
 def spelled(symbol: str) -> str:
-    """Letters of a chemical symbol as a voice spells them (``Fe`` becomes ``F E``)."""
+    """Spells a chemical symbol as a voice does (``Fe`` becomes ``F E``)."""
     return " ".join(symbol.upper())
 
 
@@ -23,10 +23,10 @@ def capitalised(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words; an inner apostrophe is part of a word, a hyphen divides."""
+    """Splits a text into lower-case words; an inner apostrophe is part of a word, a hyphen divides."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
 def contains_name(text: str, name: str) -> bool:
-    """Whether the words of ``name`` occur in a row in ``text``, whatever their case."""
+    """Tells whether the words of ``name`` occur in a row in ``text``, whatever their case."""
     return f" {' '.join(words_of(name))} " in f" {' '.join(words_of(text))} "
