@@ -35,12 +35,14 @@ METRICS = ("js", "wasserstein", "centre_move", "peak_move", "log_total_ratio", "
 
 def lines(step: int, layers: int, generator: np.random.Generator) -> list[dict[str, Any]]:
     """Summary lines of one measurement, as the tracker writes them."""
+    from textkeep.foundation.run_names import layer_label
+
     found = []
     for probe in PROBES:
         for estimator in ESTIMATORS:
             shares = generator.dirichlet(np.ones(layers))
             metrics = {name: {"value": 0.1, "null_p95": 0.05} for name in METRICS}
-            names = {f"layer_{i:02d}": float(share) for i, share in enumerate(shares)}
+            names = {layer_label(i, len(shares)): float(share) for i, share in enumerate(shares)}
             line = {"step": step, "probe": probe, "estimator": estimator, "loss": 2.0, "total": 1.0, "shares": names}
             found.append({**line, "shift": {"metrics": metrics}})
     return found
@@ -58,6 +60,7 @@ def main() -> None:
 
     from textkeep.callbacks import ResilientWandbLogger, RunCSVLogger
     from textkeep.callbacks.importance.heat_maps import HeatMaps
+    from textkeep.foundation.run_names import TRAIN_LOSS
     from textkeep.importance.summary import metric_values
 
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +69,7 @@ def main() -> None:
         pictures: dict[str, list[float]] = {name: [] for name in scalars}
         generator, history = np.random.default_rng(0), []
         for logger in loggers:
-            logger.log_metrics({"train/loss": 1.0}, step=0)  # the start of the W&B run is not the measurement's
+            logger.log_metrics({TRAIN_LOSS: 1.0}, step=0)  # the start of the W&B run is not the measurement's
         for step in range(arguments.measurements):
             new = lines(step, arguments.layers, generator)
             history += [{**line, "shares": list(line["shares"].values())} for line in new]

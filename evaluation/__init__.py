@@ -1,9 +1,8 @@
 """TextKeep: what a model's answers are worth. Scores of answers, intervals and paired tests, per-item records."""
 
+from ..foundation.run_names import FORGETTING, MISALIGNMENT
 from .correlation import correlation
 from .divergences import (
-    FORGETTING,
-    MISALIGNMENT,
     ItemDivergence,
     read_divergences,
     store_divergences,
@@ -11,7 +10,7 @@ from .divergences import (
 )
 from .paired_proportions import paired_difference, paired_ratio
 from .paired_tests import McNemar, holm, mcnemar, shown_p
-from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
+from .predictions import Prediction, read_lines, read_predictions, write_predictions
 from .question_answering import exact_match, qa_match, token_f1
 from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
 from .seeds_and_items import Estimate, common_items, crossed_t
@@ -51,6 +50,5 @@ __all__ = [
     "summarize_divergences",
     "token_f1",
     "wilson_interval",
-    "write_lines",
     "write_predictions",
 ]

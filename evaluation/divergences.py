@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..foundation.run_names import records_name
-from .predictions import read_lines, write_lines
+from ..foundation.files import write_json_lines
+from ..foundation.run_names import FORGETTING, MISALIGNMENT, records_name
+from .predictions import read_lines
 from .retention import RetentionSummary, put_summary
 from .statistics import bootstrap_ratio
-
-FORGETTING = "forgetting/kl"
-MISALIGNMENT = "misalignment/kl"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def store_divergences(
     """
     summary = summarize_divergences(records)
     if folder is not None:
-        write_lines(folder / records_name(step), (asdict(record) for record in records))
+        write_json_lines((asdict(record) for record in records), folder / records_name(step))
         put_summary(folder, step, summary, seconds, prefix)
     return summary
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..foundation.files import replacing
+from ..foundation.files import write_json_lines
 from ..foundation.json_lines import parse_json
 from ..foundation.text_lines import text_lines
 
@@ -62,7 +60,7 @@ _FIELDS = {entry.name for entry in fields(Prediction)}
 
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
     """Writes the records as JSON lines under a temporary name, then renames: a reader never sees half a file."""
-    write_lines(path, (asdict(prediction) for prediction in predictions))
+    write_json_lines((asdict(prediction) for prediction in predictions), Path(path))
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
@@ -100,20 +98,3 @@ def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
             raise ValueError(f"{path}:{number}: a JSON object is expected, got {type(row).__name__}")
         rows.append((number, row))
     return rows
-
-
-def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON objects, one a line, atomically; numbers that are not finite become null."""
-    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

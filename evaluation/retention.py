@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import write_json_lines
 from ..foundation.run_names import SUMMARY, records_name
 from .paired_proportions import paired_difference, paired_ratio
-from .predictions import Prediction, read_lines, read_predictions, write_lines, write_predictions
+from .predictions import Prediction, read_lines, read_predictions, write_predictions
 from .statistics import Interval, bootstrap_ratio, share_interval, wilson_interval
 
 MODALITIES = ("speech", "text")
@@ -180,7 +181,7 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
         "intervals": {f"{prefix}{key}": limits for key, limits in summary.intervals.items()},
     }
     others = [row for row in _summary(folder) if row["step"] != step]
-    write_lines(folder / SUMMARY, sorted([*others, line], key=lambda row: row["step"]))
+    write_json_lines(sorted([*others, line], key=lambda row: row["step"]), folder / SUMMARY)
 
 
 def forget_after(folder: Path, step: int) -> None:
@@ -188,7 +189,7 @@ def forget_after(folder: Path, step: int) -> None:
     rows = _summary(folder)
     later = [row["step"] for row in rows if row["step"] > step]
     if later:
-        write_lines(folder / SUMMARY, (row for row in rows if row["step"] <= step))
+        write_json_lines((row for row in rows if row["step"] <= step), folder / SUMMARY)
     for number in later:
         (folder / records_name(number)).unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -78,13 +79,24 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Writes a JSONL file whole or not at all.
+    """Writes JSON objects, one a line, whole or not at all; numbers that are not finite become null.
 
     Raises:
         OSError: If it cannot be written.
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def _finite(value: Any) -> Any:
+    """The value without NaN and infinities, for which JSON has no word."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _take_place(temporary: Path, folder: Path) -> None:

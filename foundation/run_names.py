@@ -1,4 +1,4 @@
-"""The names inside a run directory, each one once: its files and folders, and which checkpoint is the newest."""
+"""The names of a run, each one once: files and folders, the keys of its metrics, which checkpoint is the newest."""
 
 from __future__ import annotations
 
@@ -98,3 +98,72 @@ def checkpoints(directory: Path) -> list[Path]:
 def newest_checkpoint(directory: Path) -> Path | None:
     """Gives the checkpoint that was written last in a run directory, or None."""
     return next(iter(checkpoints(directory)), None)
+
+
+STEP_METRIC = "trainer/global_step"
+"""The x axis of every metric in W&B."""
+TRAIN_LOSS = "train/loss"
+"""The loss that is minimised, nats per answer token."""
+FORGETTING = "forgetting/kl"
+"""SALAD's F (arXiv 2510.13632), nats per answer token."""
+MISALIGNMENT = "misalignment/kl"
+"""SALAD's M, nats per answer token."""
+
+ADAPTOR_GROUP = "adaptor"
+"""Parameter group of the adaptor."""
+OTHER_GROUP = "llm.other"
+"""Parameter group of what of the LLM lies in no decoder layer."""
+RATE_PREFIX = "lr-"
+"""Of the learning rates that ``LearningRateMonitor`` logs: ``lr-AdamW/llm.07``."""
+
+HEAT_MAP_CHART = "textkeep_heat_map"
+"""Name of the Vega preset of a W&B entity; ``textkeep dashboard`` stores it."""
+HEAT_MAP_FIELDS = ("step", "layer", "estimator", "share")
+"""Columns of the table behind it."""
+HEAT_MAP_TABLE = "shares_table"
+"""Under which W&B keeps that table, where it was logged as ``shares``."""
+
+
+def stage_key(stage: str, name: str) -> str:
+    """Gives the key of a metric of a stage: ``train/loss``, ``val/text_accuracy``, ``test/hearing_gap``.
+
+    Args:
+        stage: ``train``, ``val`` or ``test``; also one of these with the name of a further set (``val/prose``).
+        name: Of the metric.
+    """
+    return f"{stage}/{name}"
+
+
+def cross_entropy(modality: str) -> str:
+    """Gives the name of the cross-entropy of a modality, to be put after a stage: ``speech_ce``."""
+    return f"{modality}_ce"
+
+
+def probe_key(probe: str, name: str) -> str:
+    """Gives the key of what was measured of a probe whatever the estimator: ``importance/<probe>/loss``."""
+    return f"importance/{probe}/{name}"
+
+
+def importance_key(probe: str, estimator: str, name: str) -> str:
+    """Gives the key of a figure of importance: ``importance/<probe>/<estimator>/js``, ``…/total``, ``…/layer_07``."""
+    return probe_key(probe, f"{estimator}/{name}")
+
+
+def importance_picture(probe: str, name: str) -> str:
+    """Gives the key of a picture or table of importance: ``importance_media/<probe>/heat_map``."""
+    return f"importance_media/{probe}/{name}"
+
+
+def layer_label(layer: int, layers: int) -> str:
+    """Gives the label of a decoder layer in keys and files, as wide as the last one's: ``layer_07``."""
+    return f"layer_{layer:0{max(2, len(str(layers - 1)))}d}"
+
+
+def layer_number(label: str) -> int:
+    """Reads the number of the decoder layer from its label."""
+    return int(label.rsplit("_", 1)[-1])
+
+
+def layer_group(layer: int) -> str:
+    """Gives the name of the parameter group of a decoder layer: ``llm.07``."""
+    return f"llm.{layer:02d}"

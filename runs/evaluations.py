@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluation import Prediction, read_predictions
 from ..evaluation.retention import accuracy_changes, paired
-from ..foundation.run_names import records_name, step_of
+from ..foundation.run_names import records_name, stage_key, step_of
 
 _FROM_RECORDS = ("_accuracy_change", "_accuracy_kept")
 
@@ -50,7 +50,7 @@ class Evaluation:
 
     def has(self, name: str) -> bool:
         """Tells whether the latest evaluation has a metric."""
-        return self.last.get(f"{self.stage}/{name}") is not None
+        return self.last.get(stage_key(self.stage, name)) is not None
 
     def value(self, row: Summary, name: str) -> tuple[float, float, float] | None:
         """Gives a metric of a row with its limits; limits that are not known are infinite.
@@ -61,7 +61,7 @@ class Evaluation:
         modality = name.partition("_")[0]
         if name.endswith(_FROM_RECORDS) and (found := accuracy_changes(modality, self.pairs(row, modality)).get(name)):
             return found
-        key = f"{self.stage}/{name}"
+        key = stage_key(self.stage, name)
         if row.get(key) is None:
             return None
         low, high = row.get("intervals", {}).get(key) or (None, None)

@@ -22,6 +22,7 @@ from ..foundation.run_names import (
     WEIGHT_CHANGE,
     checkpoints,
     evaluation_folder,
+    stage_key,
 )
 from .evaluations import Evaluation
 from .importance_records import SUMMARY_FILE, ImportanceRecords
@@ -139,7 +140,7 @@ class Run:
             name: Of a further set (:meth:`sets`); the paired questions of the data module without one.
         """
         folder = evaluation_folder(self.path, stage, name)
-        prefix = f"{stage}/"
+        prefix = stage_key(stage, "")
 
         def check(row: dict[str, Any]) -> object:
             values = [float(value) for key, value in row.items() if key.startswith(prefix) and value is not None]

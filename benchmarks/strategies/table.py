@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from textkeep.foundation.run_names import FORGETTING, MISALIGNMENT
+
 from .arms import FULL, find_arms
 from .results import Results
 
@@ -16,8 +18,8 @@ LEARNED = (
     ("text accuracy, %", "text_accuracy", 0),
     ("text loss, held out", "heldout_text/loss", 2),
     ("its change", "heldout_text/loss_change", 2),
-    ("F", "forgetting/kl", 3),
-    ("M", "misalignment/kl", 2),
+    ("F", FORGETTING, 3),
+    ("M", MISALIGNMENT, 2),
 )
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from ...evaluation import FORGETTING, MISALIGNMENT, ItemDivergence, RetentionSummary, store_divergences
-from ...foundation.run_names import DIVERGENCE
+from ...foundation.run_names import DIVERGENCE, stage_key
 from .item_scorer import ItemScorer
 from .paired_evaluation import PairedEvaluation, Stage, modalities_of
 
@@ -72,7 +72,7 @@ class Divergence(PairedEvaluation):
 
     @override
     def metric_key(self, stage: Stage, name: str) -> str:
-        return f"test/{name}" if stage == "test" else name
+        return stage_key(stage, name) if stage == "test" else name
 
     @override
     def headline(self, step: int, summary: RetentionSummary) -> str:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from ...evaluation import Prediction, RetentionSummary, forget_after, store_evaluation
+from ...foundation.run_names import stage_key
 from ..contract import Batch
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
@@ -123,7 +124,9 @@ class EvaluationSuite(Callback):
                 summary = _store(trainer, stage, step, name, evaluation, measured, seconds)
                 rank_zero_info(_headline(name, step, summary))
                 for logger in trainer.loggers:
-                    logger.log_metrics({f"{stage}/{name}/{k}": v for k, v in summary.values.items()}, step=step)
+                    logger.log_metrics(
+                        {stage_key(stage_key(stage, name), k): v for k, v in summary.values.items()}, step=step
+                    )
             trainer.strategy.barrier(f"evaluation {name}")
 
 
@@ -144,7 +147,7 @@ def _store(
 
     parent = evaluation_folder(trainer, stage)
     folder = None if parent is None else parent / name
-    return store_evaluation(folder, f"{stage}/{name}", step, measured.records, seconds, summarize)
+    return store_evaluation(folder, stage_key(stage, name), step, measured.records, seconds, summarize)
 
 
 def _headline(name: str, step: int, summary: RetentionSummary) -> str:

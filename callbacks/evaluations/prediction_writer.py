@@ -13,7 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
-from ...evaluation import MODALITIES, qa_match, read_lines, write_lines
+from ...evaluation import MODALITIES, qa_match, read_lines
+from ...foundation.files import write_json_lines
 from ..contract import Batch
 
 
@@ -68,7 +69,7 @@ class PredictionWriter(BasePredictionWriter):
         rows = [row for part in parts for _, row in read_lines(part)]
         place = {example.id: number for number, example in enumerate(trainer.datamodule.examples("predict"))}  # type: ignore[attr-defined]
         rows.sort(key=lambda row: (place[row["id"]], MODALITIES.index(row["modality"])))
-        write_lines(self._path(trainer), rows)
+        write_json_lines(rows, self._path(trainer))
         for part in parts:
             part.unlink()
         questions = len({row["id"] for row in rows})

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from ...evaluation import RetentionSummary, store_evaluation
+from ...foundation.run_names import stage_key
 from .item_scorer import ItemScorer, Scores, exchange_clips
 from .paired_evaluation import PairedEvaluation, Stage, modalities_of
 
@@ -90,7 +91,7 @@ class Retention(PairedEvaluation):
 
     @override
     def metric_key(self, stage: Stage, name: str) -> str:
-        return f"{stage}/{name}"
+        return stage_key(stage, name)
 
     @override
     def headline(self, step: int, summary: RetentionSummary) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from ...foundation.run_names import importance_picture
 from ...importance.picture import heat_map
 from ..loggers.media import log_heat_map_table, log_picture
 
@@ -65,7 +66,7 @@ class HeatMaps:
             rows = _rows([line for line in history if line["probe"] == probe])
             title = f"Layer shares of importance, {probe} (%)"
             for logger in loggers:
-                log_heat_map_table(logger, f"importance_media/{probe}/shares", rows, title, step)
+                log_heat_map_table(logger, importance_picture(probe, "shares"), rows, title, step)
 
     @staticmethod
     def _draw(loggers: Sequence[Logger], history: Sequence[dict[str, Any]], probe: str, step: int) -> None:
@@ -77,7 +78,7 @@ class HeatMaps:
         # An estimator that was added when the run was continued has fewer columns: it gets no panel of its own.
         pixels = heat_map({name: rows for name, rows in shares.items() if len(rows) == len(steps)}, steps)
         for logger in loggers:
-            log_picture(logger, f"importance_media/{probe}/heat_map", pixels, step)
+            log_picture(logger, importance_picture(probe, "heat_map"), pixels, step)
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:

@@ -16,8 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from typing_extensions import override
 
 from ...foundation.files import replacing
-from ...foundation.run_names import WANDB_RUN
-from ...foundation.wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
+from ...foundation.run_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC, WANDB_RUN
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 MANY_NAMES = 32

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ...foundation.duration import duration
+from ...foundation.run_names import stage_key
 from ..contract import Batch
 
 
@@ -68,7 +69,7 @@ class LogProgress(ProgressBar):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and not trainer.sanity_checking:
-            figures = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            figures = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith(stage_key("val", ""))}
             training = trainer.state.fn == TrainerFn.FITTING
             self._print(f"step {trainer.global_step} validated" if training else "validated", figures)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...foundation.wandb_names import HEAT_MAP_CHART
+from ...foundation.run_names import HEAT_MAP_CHART
 
 SPEC: dict[str, Any] = {
     "$schema": "https://vega.github.io/schema/vega-lite/v5.json",

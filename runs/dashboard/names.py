@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...foundation.errors import UserError
+from ...foundation.run_names import ADAPTOR_GROUP, RATE_PREFIX, importance_key, layer_group, layer_label
 from ..importance_records import SUMMARY_FILE
 from ..run import Run, holds_part
 
@@ -41,7 +42,7 @@ class MetricNames:
             probes=tuple(opened.importance.probes),
             estimators=tuple(opened.importance.estimators),
             layers=tuple(opened.importance.measurements[0]["shares"]),
-            rates=tuple(name for name in opened.metrics.columns if name.startswith("lr-")),
+            rates=tuple(name for name in opened.metrics.columns if name.startswith(RATE_PREFIX)),
         )
 
     @classmethod
@@ -53,11 +54,14 @@ class MetricNames:
         """
         if layers < 1:
             raise UserError(f"--layers {layers}: a positive number is allowed")
-        width = max(2, len(str(layers - 1)))
-        numbers = [f"{i:0{width}d}" for i in range(layers)]
-        rates = ["lr-AdamW/adaptor", *(f"lr-AdamW/llm.{number}" for number in numbers)]
-        return cls(tuple(probes), tuple(estimators), tuple(f"layer_{number}" for number in numbers), tuple(rates))
+        groups = [ADAPTOR_GROUP, *(layer_group(i) for i in range(layers))]
+        return cls(
+            probes=tuple(probes),
+            estimators=tuple(estimators),
+            layers=tuple(layer_label(i, layers) for i in range(layers)),
+            rates=tuple(f"{RATE_PREFIX}AdamW/{group}" for group in groups),
+        )
 
     def of_layers(self, probe: str, estimator: str) -> list[str]:
         """Keys of the layer shares."""
-        return [f"importance/{probe}/{estimator}/{layer}" for layer in self.layers]
+        return [importance_key(probe, estimator, layer) for layer in self.layers]

@@ -10,7 +10,20 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from ...foundation.wandb_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
+from ...foundation.run_names import (
+    FORGETTING,
+    HEAT_MAP_CHART,
+    HEAT_MAP_FIELDS,
+    HEAT_MAP_TABLE,
+    MISALIGNMENT,
+    STEP_METRIC,
+    TRAIN_LOSS,
+    cross_entropy,
+    importance_key,
+    importance_picture,
+    probe_key,
+    stage_key,
+)
 from .names import MetricNames
 
 NAME = "TextKeep"
@@ -54,17 +67,17 @@ def _without_ids(value: Any) -> Any:
 
 def importance(entity: str, names: MetricNames) -> list[Any]:
     """Pictures, the Vega heat map of finished runs, and a line for each layer."""
-    media = [f"importance_media/{probe}/heat_map" for probe in names.probes]
+    media = [importance_picture(probe, "heat_map") for probe in names.probes]
     panels: list[Any] = [wr.MediaBrowser(title="Layer by step, live", media_keys=media, num_columns=1)]
     panels += [heat_map(entity, probe) for probe in names.probes]
     for probe in names.probes:
         for estimator in names.estimators:
             panels.append(_lines(f"{probe}, {estimator}: share of each layer", names.of_layers(probe, estimator)))
         # Takes in layers that this workspace does not know of; not all W&B plans draw such panels.
-        pattern = rf"importance/{re.escape(probe)}/{re.escape(names.estimators[0])}/layer_\d+"
+        pattern = importance_key(re.escape(probe), re.escape(names.estimators[0]), r"layer_\d+")
         title = f"{probe}, {names.estimators[0]}: all layers that there are"
         panels.append(wr.LinePlot(title=title, x=STEP_METRIC, metric_regex=pattern))
-        totals: list[Any] = [f"importance/{probe}/{estimator}/total" for estimator in names.estimators]
+        totals: list[Any] = [importance_key(probe, estimator, "total") for estimator in names.estimators]
         panels.append(wr.LinePlot(title=f"{probe}: totals", x=STEP_METRIC, y=totals, log_y=True))
     return panels
 
@@ -72,7 +85,7 @@ def importance(entity: str, names: MetricNames) -> list[Any]:
 def heat_map(entity: str, probe: str) -> Any:
     """The Vega heat map of a probe, over the table that a run logs at its end."""
     return wr.CustomChart(
-        query={"summaryTable": {"tableKey": f"importance_media/{probe}/shares_table"}},
+        query={"summaryTable": {"tableKey": importance_picture(probe, HEAT_MAP_TABLE)}},
         chart_name=f"{entity}/{HEAT_MAP_CHART}",
         chart_fields={name: name for name in HEAT_MAP_FIELDS},
         chart_strings={"title": f"Layer shares of importance, {probe} (%)"},
@@ -83,38 +96,45 @@ def shift(names: MetricNames) -> list[Any]:
     """The shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
     panels = []
     for probe in names.probes:
-        keys = [f"importance/{probe}/{e}/{kind}" for e in names.estimators for kind in ("js", "js_null")]
+        keys = [importance_key(probe, e, kind) for e in names.estimators for kind in ("js", "js_null")]
         panels.append(_lines(f"{probe}: Jensen-Shannon distance, and between halves of the probe (js_null)", keys))
     for measure, title in SHIFTS.items():
-        panels.append(_lines(title, [f"importance/{p}/{names.estimators[0]}/{measure}" for p in names.probes]))
-    panels.append(_lines("Loss on the probes", [f"importance/{probe}/loss" for probe in names.probes]))
+        panels.append(_lines(title, [importance_key(p, names.estimators[0], measure) for p in names.probes]))
+    panels.append(_lines("Loss on the probes", [probe_key(probe, "loss") for probe in names.probes]))
     return panels
 
 
 def retention() -> list[Any]:
     """What is still known as text, understood as speech, and whether it listens."""
     return [
-        _lines("Accuracy", ["val/text_accuracy", "val/speech_accuracy"]),
-        _lines("Text accuracy kept", ["val/text_accuracy_kept"]),
-        _lines("Loss on the answers", ["val/text_answer_loss", "val/speech_answer_loss"]),
-        _lines("Hearing gap", ["val/hearing_gap"]),
-        _lines("Forgetting and misalignment (KL)", ["forgetting/kl", "misalignment/kl"]),
+        _lines("Accuracy", [_val("text_accuracy"), _val("speech_accuracy")]),
+        _lines("Text accuracy kept", [_val("text_accuracy_kept")]),
+        _lines("Loss on the answers", [_val("text_answer_loss"), _val("speech_answer_loss")]),
+        _lines("Hearing gap", [_val("hearing_gap")]),
+        _lines("Forgetting and misalignment (KL)", [FORGETTING, MISALIGNMENT]),
     ]
 
 
 def frontier() -> list[Any]:
     """A point a run: what was gained against what was lost."""
     return [
-        wr.ScatterPlot(title="Speech against text", x="val/text_accuracy", y="val/speech_accuracy"),
-        wr.ScatterPlot(title="Speech against text kept", x="val/text_accuracy_kept", y="val/speech_accuracy"),
-        wr.ScatterPlot(title="Misalignment against forgetting", x="forgetting/kl", y="misalignment/kl"),
-        wr.LinePlot(title="The way of each run", x="val/text_accuracy", y=["val/speech_accuracy"]),
+        wr.ScatterPlot(title="Speech against text", x=_val("text_accuracy"), y=_val("speech_accuracy")),
+        wr.ScatterPlot(title="Speech against text kept", x=_val("text_accuracy_kept"), y=_val("speech_accuracy")),
+        wr.ScatterPlot(title="Misalignment against forgetting", x=FORGETTING, y=MISALIGNMENT),
+        wr.LinePlot(title="The way of each run", x=_val("text_accuracy"), y=[_val("speech_accuracy")]),
     ]
 
 
 def training() -> list[Any]:
     """Losses of training and validation."""
-    return [_lines("Training loss", ["train/loss"]), _lines("Validation", ["val/speech_ce", "val/text_ce"])]
+    return [
+        _lines("Training loss", [TRAIN_LOSS]),
+        _lines("Validation", [_val(cross_entropy(modality)) for modality in ("speech", "text")]),
+    ]
+
+
+def _val(name: str) -> str:
+    return stage_key("val", name)
 
 
 def _lines(title: str, keys: Sequence[str]) -> Any:

@@ -12,6 +12,7 @@ import yaml
 
 from ...foundation.errors import UserError
 from ...foundation.json_lines import require_text
+from ...foundation.run_names import stage_key
 from ...foundation.text_lines import read_text
 
 STUDY_FILE = "study.yaml"
@@ -232,7 +233,7 @@ class _Reader:
             return None
         given = self.mapping(value, "selection", ("metric", "mode"))
         metric, mode = given.get("metric"), given.get("mode", "max")
-        if not isinstance(metric, str) or not metric.startswith("val/"):
+        if not isinstance(metric, str) or not metric.startswith(stage_key("val", "")):
             raise self.error("selection.metric", metric, "a metric of validation, such as val/speech_accuracy")
         if mode not in ("max", "min"):
             raise self.error("selection.mode", mode, "max, min")

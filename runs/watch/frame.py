@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...evaluation import shown_p
+from ...evaluation import MODALITIES, shown_p
 from ...foundation.duration import duration
+from ...foundation.run_names import FORGETTING, MISALIGNMENT, TRAIN_LOSS, cross_entropy, stage_key
 from ..measurements import Measurement, ShiftRecord
 from .run_view import RunView
 
@@ -32,7 +33,12 @@ SCORES = (
     ("speech_answer_loss", "speech loss", 1.0, "nats/token"),
     ("hearing_gap", "hearing gap", 1.0, "nats/token"),
 )
-OTHERS = ("train/loss", "val/text_ce", "val/speech_ce", "forgetting/kl", "misalignment/kl")
+LOSSES = (
+    TRAIN_LOSS,
+    *(stage_key("val", cross_entropy(modality)) for modality in MODALITIES),
+    FORGETTING,
+    MISALIGNMENT,
+)
 
 
 def frame(
@@ -108,7 +114,7 @@ def _header(view: RunView, width: int) -> RenderableType:
 
 def _losses(view: RunView, width: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for key in OTHERS:
+    for key in LOSSES:
         if points := view.run.metrics.get(key):
             trace = sparkline([value for _, value in points], max(10, min(60, width - 45)))
             table.add_row(key, f"{points[-1][1]:.4g}", Text(trace, style="cyan"))
@@ -124,7 +130,7 @@ def _scores(view: RunView) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("", Text(f"step {first['step']}", style="dim"), Text(f"step {last['step']} [95 %]", style="dim"))
     for name, label, scale, unit in SCORES:
-        key = f"val/{name}"
+        key = stage_key("val", name)
         if last.get(key) is not None:
             before = f"{scale * first[key]:.3g}" if first.get(key) is not None else ""
             table.add_row(label, before, f"{scale * last[key]:.3g}{_limits(last, key, scale)} {unit}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from textkeep.evaluation import Prediction, read_lines, read_predictions, write_lines, write_predictions
+from textkeep.evaluation import Prediction, read_lines, read_predictions, write_predictions
+from textkeep.foundation.files import write_json_lines
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -22,15 +23,15 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    write_lines(path, [{"a": 1}])
+    write_json_lines([{"a": 1}], path)
     with pytest.raises(TypeError):
-        write_lines(path, [{"a": 2}, {"a": object()}])
+        write_json_lines([{"a": 2}, {"a": object()}], path)
     assert [row for _, row in read_lines(path)] == [{"a": 1}]
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a.jsonl", [{"a": float("nan"), "b": {"c": [float("inf"), 1.0]}}])
+    write_json_lines([{"a": float("nan"), "b": {"c": [float("inf"), 1.0]}}], tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl").read_text()) == {"a": None, "b": {"c": [None, 1.0]}}
 
 
@@ -50,6 +51,6 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 def test_missing_and_unknown_keys(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    write_lines(path, [{"id": "a", "modality": "text", "later": 1}, {"id": "a"}])
+    write_json_lines([{"id": "a", "modality": "text", "later": 1}, {"id": "a"}], path)
     with pytest.raises(ValueError, match=r"a\.jsonl:2: a prediction needs modality"):
         read_predictions(path)

@@ -17,7 +17,7 @@ from tests.support.processes import child_environment
 from tests.support.report_run import write_run
 from tests.support.wandb_server import KEY, WandbServer
 from textkeep.cli.main import main
-from textkeep.foundation.wandb_names import HEAT_MAP_FIELDS
+from textkeep.foundation.run_names import HEAT_MAP_FIELDS
 from textkeep.runs.dashboard.heat_map_chart import SPEC
 
 SECTIONS = ["Importance", "Shift", "Retention", "Frontier", "Training", "Learning rates by layer"]

@@ -152,3 +152,27 @@ def test_file_names_of_a_run_stand_in_one_file() -> None:
     assert sorted(here) == sorted(OWNED)
     assert [entry for entry in found if entry[0] != "foundation/run_names.py"] == []
     assert set(OWNED) <= {value for value in vars(run_names).values() if isinstance(value, str)}
+
+
+def test_keys_of_metrics_are_made_in_one_file() -> None:
+    starts = ("train/", "val/", "test/", "forgetting/", "misalignment/", "importance_media/", "lr-", "llm.", "layer_")
+    found = set()
+    for path in (path for room in ("callbacks", "runs", "evaluation") for path in (ROOT / room).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
+            if isinstance(text, str) and text.startswith(starts):
+                found.add((path.relative_to(ROOT).as_posix(), text))
+    assert found == {("runs/report/importance_verdict.py", "layer_"), ("runs/dashboard/workspace.py", r"layer_\d+")}
+
+
+def test_keys_are_those_of_every_run_so_far() -> None:
+    assert run_names.stage_key("val", run_names.cross_entropy("speech")) == "val/speech_ce"
+    assert run_names.stage_key("val/prose", "text_loss") == "val/prose/text_loss"
+    assert run_names.importance_key("speech", "taylor", "js") == "importance/speech/taylor/js"
+    assert run_names.probe_key("speech", "loss") == "importance/speech/loss"
+    assert run_names.importance_picture("speech", "heat_map") == "importance_media/speech/heat_map"
+    assert [run_names.layer_label(7, layers) for layers in (8, 80, 120)] == ["layer_07", "layer_07", "layer_007"]
+    assert [run_names.layer_number(label) for label in ("layer_07", "layer_117")] == [7, 117]
+    assert [run_names.layer_group(layer) for layer in (7, 117)] == ["llm.07", "llm.117"]

@@ -9,8 +9,16 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ....evaluation import MODALITIES
+from ....foundation.run_names import TRAIN_LOSS, cross_entropy, stage_key
 from ...run import Run
 from .figure_style import DASHES, MODALITY_COLOURS, SYMBOLS, Figure, colour, curve, figure, label
+
+TRAINING = (
+    (TRAIN_LOSS, "solid"),
+    (stage_key("val", cross_entropy("text")), "dash"),
+    (stage_key("val", cross_entropy("speech")), "dot"),
+)
+"""Metrics that are drawn, with their dashes."""
 
 MAX_POINTS = 1500
 """Points of a training curve: a screen has no more."""
@@ -70,18 +78,18 @@ def training(runs: Sequence[Run]) -> Figure | None:
     """The training loss, and the validation's cross-entropies where the module logs them."""
     traces = []
     for index, run in enumerate(runs):
-        for key, dash in (("train/loss", "solid"), ("val/text_ce", "dash"), ("val/speech_ce", "dot")):
+        for key, dash in TRAINING:
             points = _thinned(run.metrics.get(key, []))
             if not points:
                 continue
             several = len(runs) > 1
-            shade = colour(index) if several else colour(("train/loss", "val/text_ce", "val/speech_ce").index(key) + 2)
+            shade = colour(index) if several else colour([key for key, _ in TRAINING].index(key) + 2)
             traces.append(
                 go.Scatter(
                     x=[step for step, _ in points],
                     y=[value for _, value in points],
                     name=label(f"{run.name}, {key}" if several else key),
-                    mode="lines" if key.startswith("train") else "lines+markers",
+                    mode="lines" if key == TRAIN_LOSS else "lines+markers",
                     line={"color": shade, "dash": dash if several else "solid", "width": 1.6},
                     hovertemplate=label(key) + "<br>step %{x}: %{y:.4g}<extra></extra>",
                 )

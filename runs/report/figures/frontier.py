@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ....foundation.run_names import FORGETTING, MISALIGNMENT
 from ...evaluations import Evaluation
 from ...run import Run
 from .figure_style import Figure, bars, colour, figure, label
@@ -21,7 +22,7 @@ AXES = {
 TITLES = {
     "accuracy": ("text accuracy, %", "speech accuracy, %"),
     "loss": ("text loss, nats/token", "speech loss, nats/token"),
-    "kl": ("forgetting/kl, nats", "misalignment/kl, nats"),
+    "kl": (f"{FORGETTING}, nats", f"{MISALIGNMENT}, nats"),
 }
 
 
@@ -53,7 +54,7 @@ def _scaled(point: Sequence[float], scale: float) -> Point:
 
 
 def _divergences(run: Run) -> list[tuple[int, Point, Point]]:
-    forgetting, misalignment = dict(run.metrics.get("forgetting/kl", [])), dict(run.metrics.get("misalignment/kl", []))
+    forgetting, misalignment = dict(run.metrics.get(FORGETTING, [])), dict(run.metrics.get(MISALIGNMENT, []))
     nothing = (math.nan, math.nan)
     return [
         (step, (forgetting[step], *nothing), (misalignment[step], *nothing))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from ....evaluation import mean_interval
+from ....foundation.run_names import layer_number
 from ...measurements import ShiftRecord
 from ..paired_p import PairedP
 from ..study_choice import blank, one_of
@@ -84,7 +85,7 @@ def _peak(shifts: Sequence[ShiftRecord]) -> str:
 
 
 def _number(layer: str) -> str:
-    return str(int(layer.rsplit("_", 1)[-1]))
+    return str(layer_number(layer))
 
 
 def shift_figure(data: StudyData) -> go.Figure | None:
