@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def chosen(names: Sequence[str]) -> list[Asset]:
-    """Assets by name; the defaults if no name is given.
+    """Gives assets by name; the defaults if no name is given.
 
     Raises:
         UserError: If a name is unknown.
@@ -39,7 +39,7 @@ def chosen(names: Sequence[str]) -> list[Asset]:
 
 
 def listing(root: Path) -> str:
-    """A table of all assets: two lines each, so that it fits a terminal."""
+    """Lists all assets, two lines each, so that it fits a terminal."""
     lines = [f"root: {root}"]
     for asset in CATALOGUE.values():
         folder = folder_of(asset, root)
@@ -54,7 +54,7 @@ def listing(root: Path) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command.
+    """Runs the command.
 
     Args:
         argv: Arguments after ``assets``.

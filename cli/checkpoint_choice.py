@@ -14,7 +14,7 @@ from .config_files import config_files
 
 
 def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str | None:
-    """What ``--ckpt_path`` means.
+    """Gives the checkpoint that ``--ckpt_path`` means.
 
     Args:
         directory: The run directory as configured.
@@ -45,7 +45,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
 
 def directory_of_config(argv: list[str], wanted: Path) -> Path:
-    """The run directory that a config means: its own, if it is the config of a run that has been moved.
+    """Gives the run directory that a config means: its own, if it is the config of a run that has been moved.
 
     ``config.yaml`` of a run names the directory as it was called from where the run began. Read from another working
     directory or under another name, it still speaks of the run that it lies in.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..foundation.errors import UserError
 from ..foundation.files import write_json
@@ -20,8 +22,11 @@ from ..inference.loading import load_run
 from ..inference.run_settings import run_settings
 from .errors import speaking_as
 from .options import add_overwrite_option, finite, not_negative, positive
-from .output import picture, print_json, print_table
+from .output import deliver, picture, print_table, say
 from .reverting import add_revert_options, read_culprits
+
+if TYPE_CHECKING:
+    from ..lightning_modules import SpeechLLM
 
 FIGURES = "interpolation.json"
 
@@ -65,6 +70,30 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     points = _points(arguments)
+    config, folder = _checked(arguments)
+    with speaking_as("interpolate"):
+        model = load_run(arguments.run, arguments.device).require_speech_llm()
+    from ..runs.pictures.interpolation import plot_interpolation
+
+    rows = _score(model, config, folder, points, arguments)
+    found = {
+        "run": str(arguments.run),
+        "split": arguments.split,
+        "heldout": arguments.heldout,
+        "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
+    }
+    write_json(found, folder / FIGURES)
+    deliver(found, arguments, partial(plot_interpolation, found), partial(_print, found))
+    say(f"figures: {folder / FIGURES}")
+    return 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Gives the run's configuration and the folder of the records.
+
+    Raises:
+        UserError: If it is no run, has no such questions, or a result is in the way.
+    """
     if not arguments.run.exists():
         raise UserError(f"interpolate: {arguments.run} does not exist; allowed: a run directory of `textkeep fit`")
     config = run_settings(arguments.run)
@@ -74,8 +103,13 @@ def main(argv: list[str]) -> int:
     folder = arguments.out or arguments.run / "interpolation"
     check_output("interpolate: -o", folder / FIGURES, arguments.overwrite)
     check_output("interpolate: --plot", arguments.plot, arguments.overwrite)
-    with speaking_as("interpolate"):
-        model = load_run(arguments.run, arguments.device).require_speech_llm()
+    return config, folder
+
+
+def _score(
+    model: SpeechLLM, config: dict[str, Any], folder: Path, points: Sequence[Point], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Scores each point; gives the figures by name."""
     from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
     from ..lightning_modules.llm.edits import change_of
 
@@ -92,29 +126,11 @@ def main(argv: list[str]) -> int:
         scored[point.name] = scorer.score(point.name)
         if not arguments.json:
             print(f"{number} of {len(points)}: {point.name}, {scored[point.name].seconds:.0f} s", flush=True)
-    rows = summaries(scored)
-    found = {
-        "run": str(arguments.run),
-        "split": arguments.split,
-        "heldout": arguments.heldout,
-        "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
-    }
-    write_json(found, folder / FIGURES)
-    if arguments.json:
-        print_json(found)
-        return 0
-    _print(found)
-    if arguments.plot:
-        from ..runs.pictures.interpolation import plot_interpolation
-
-        plot_interpolation(found, arguments.plot)
-        print(f"picture: {arguments.plot}")
-    print(f"figures: {folder / FIGURES}")
-    return 0
+    return summaries(scored)
 
 
 def _points(arguments: argparse.Namespace) -> list[Point]:
-    """The sweep, without repetitions; tops that the attribution cannot fill fall together."""
+    """Gives the sweep, without repetitions; tops that the attribution cannot fill fall together."""
     tops = arguments.top or []
     if (arguments.revert is None) != (not tops):
         raise UserError("interpolate: --revert and --top belong together; give both or neither")

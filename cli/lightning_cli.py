@@ -140,7 +140,7 @@ class TextKeepCLI(LightningCLI):
         return trainer
 
     def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
-        """The directory to write to; rank zero claims it, and tells the others when they can speak (RunCallback)."""
+        """Gives the directory to write to; rank zero claims it, and later tells the others (RunCallback)."""
         if self.verb == "fit" and is_continuation(wanted, ckpt_path):
             _tell_continuation(wanted, str(ckpt_path))
             return RunDirectory(wanted, fresh=False)
@@ -156,7 +156,7 @@ class TextKeepCLI(LightningCLI):
         return directory
 
     def _config_text(self, directory: Path) -> str:
-        """The whole config as YAML, for a run in ``directory``."""
+        """Gives the whole config as YAML, for a run in ``directory``."""
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         dumped.pop("config", None)
         dumped.pop("overwrite", None)
@@ -210,13 +210,8 @@ def run_verb(verb: str, argv: list[str]) -> int:
             path = state.directory.path / ERROR
             path.write_text(traceback.format_exc(), encoding="utf-8")
             print(f"traceback: {path}", file=sys.stderr)
-        if isinstance(error, pickle.UnpicklingError):
-            raise UserError(
-                "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "
-                "code; allowed: one of `textkeep fit`, or --weights_only false if you trust whoever made it"
-            ) from error
-        if isinstance(error, MisconfigurationException) or said_by_lightning(error):
-            raise UserError(one_line(error)) from error
+        if (told := _told_to_the_user(error)) is not None:
+            raise UserError(told) from error
         raise
     finally:
         if not state.began and state.directory is not None:
@@ -224,6 +219,18 @@ def run_verb(verb: str, argv: list[str]) -> int:
             state.directory.release()
     _tell_directory(state)
     return 0
+
+
+def _told_to_the_user(error: Exception) -> str | None:
+    """Gives the line about an error that is no defect, and no error of our own."""
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "
+            "code; allowed: one of `textkeep fit`, or --weights_only false if you trust whoever made it"
+        )
+    if isinstance(error, MisconfigurationException) or said_by_lightning(error):
+        return one_line(error)
+    return None
 
 
 def _end_wandb(exit_code: int) -> None:

@@ -52,7 +52,7 @@ VERBS: dict[str, Verb] = {
 
 
 def usage() -> str:
-    """The text of ``textkeep --help``."""
+    """Gives the text of ``textkeep --help``."""
     width = max(map(len, VERBS))
     lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items() if verb.listed]
     return "\n".join(
@@ -116,7 +116,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script.
+    """Runs the console script.
 
     Args:
         argv: The words after ``textkeep``; those of the process by default.

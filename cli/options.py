@@ -12,17 +12,17 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Reads a whole number of at least 1."""
     return _whole(text, 1)
 
 
 def not_negative(text: str) -> int:
-    """A whole number of at least 0."""
+    """Reads a whole number of at least 0."""
     return _whole(text, 0)
 
 
 def finite(text: str) -> float:
-    """A number that is neither infinite nor none at all: ``nan`` would go into every weight."""
+    """Reads a finite number: ``nan`` would go into every weight."""
     try:
         value = float(text)
     except ValueError:

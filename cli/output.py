@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from .options import add_overwrite_option
 
@@ -19,7 +20,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on the terminal, one a stage, with count and time left; nothing where there is no terminal."""
+    """Shows bars on the terminal, one a stage, with count and time left; nothing where there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -37,7 +38,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def picture(text: str) -> Path:
-    """The name of a picture; its ending is checked before hours of measuring, not after."""
+    """Reads the name of a picture; its ending is checked before hours of measuring, not after."""
     path = Path(text)
     if path.suffix not in PICTURES:
         raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
@@ -45,7 +46,7 @@ def picture(text: str) -> Path:
 
 
 def add_output_options(parser: argparse.ArgumentParser, output: str | None = "also write JSON here") -> None:
-    """``--json``, ``--plot``, ``-o`` and ``--overwrite``, common to the commands of ``textkeep importance``.
+    """Adds ``--json``, ``--plot``, ``-o`` and ``--overwrite``, common to the commands of ``textkeep importance``.
 
     Args:
         parser: Gets them.
@@ -69,12 +70,12 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 
 
 def say(message: str) -> None:
-    """A remark on standard error: not a part of the result."""
+    """Prints a remark on standard error: not a part of the result."""
     print(message, file=sys.stderr)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A line and a table below it, on standard output."""
+    """Prints a line and a table below it, on standard output."""
     from rich.console import Console
     from rich.table import Table
 
@@ -88,18 +89,38 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Prints one JSON document on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def deliver(record: Any, arguments: argparse.Namespace, draw: Callable[[Path], None], show: Callable[[], None]) -> None:
+    """Writes, draws and prints a result, as the options of :func:`add_output_options` ask.
+
+    Args:
+        record: The result as JSON.
+        arguments: Parsed.
+        draw: Draws it to a file.
+        show: Prints it as tables.
+    """
+    if getattr(arguments, "output", None):
+        write_json(record, arguments.output)
+    if arguments.plot:
+        draw(arguments.plot)
+        say(f"picture: {arguments.plot}")
+    if arguments.json:
+        print_json(record)
+    else:
+        show()
+
+
 def given_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that a result depends on."""
+    """Gives the arguments that a result depends on."""
     left_out = ("json", "plot", "output", "show", "overwrite")
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k not in left_out}
 
 
 def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
-    """A result with what it takes to repeat it: the command's arguments, versions and the time.
+    """Gives a result with what it takes to repeat it: the command's arguments, versions and the time.
 
     Args:
         command: Name.

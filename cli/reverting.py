@@ -11,7 +11,7 @@ from .options import positive
 
 
 def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """``--revert FILE`` and ``--top K``.
+    """Adds ``--revert FILE`` and ``--top K``.
 
     Args:
         parser: Gets them.
@@ -30,7 +30,7 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
 
 
 def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[str]:
-    """Names of the matrices to put back; none if no attribution is given.
+    """Gives the names of the matrices to put back; none if no attribution is given.
 
     Args:
         attribution: JSON of ``textkeep importance attribute``.

@@ -25,7 +25,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tuning: Tuning) -> list[Callback]:
-    """The callbacks that the config does not name and does not switch off.
+    """Gives the callbacks that the config does not name and does not switch off.
 
     Args:
         present: Those that it names.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..preparation.speech.engine import parse_voices
 from ..preparation.speech.heldout import heldout_ids, require_unseen
 from ..preparation.speech.own_output import check_inputs, check_own, read_own
 from ..preparation.speech.plan import Cast
-from ..preparation.speech.rows import REJECTED_LINES, Questions, read_questions
+from ..preparation.speech.rows import REJECTED_LINES, Questions, Row, read_questions
 from ..preparation.speech.speaking import Options, speak_rows, summary
 from .options import add_overwrite_option, not_negative, positive
 
@@ -76,7 +76,7 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
-    """The speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
+    """Gives the speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
 
     Raises:
         ValueError: If it cannot be told what a line is for, or a voice is heard on the other side already.
@@ -95,7 +95,7 @@ def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], fold
 
 
 def main(argv: list[str]) -> int:
-    """Run the command.
+    """Runs the command.
 
     Args:
         argv: Arguments after ``speak``.
@@ -124,15 +124,25 @@ def main(argv: list[str]) -> int:
     options = Options(cast, arguments.format, arguments.workers, arguments.verify, arguments.max_wer, arguments.retry)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     accepted, rejected = speak_rows([row for found in manifests for row in found.rows], folder, options, _progress)
+    _write(folder, manifests, cast, accepted)
+    if options.max_wer is not None:
+        _write_rejected(folder, manifests, rejected)
+    print("\n".join(summary(list(accepted.values()))))
+    return 0
+
+
+def _write(folder: Path, manifests: Sequence[Questions], cast: Cast, accepted: Mapping[str, Row]) -> None:
+    """Writes a manifest for each input, and says what is in it."""
     for found in manifests:
         spoken = [accepted[str(row["id"])] for row in found.rows if str(row["id"]) in accepted]
         write_json_lines(spoken, folder / found.name)
         unseen = sum(str(row["id"]) in cast.heldout_ids for row in spoken)
         told = f", {unseen} by held-out voices" if cast.heldout else ""
         print(f"{folder / found.name}: {len(spoken)} of {len(found.rows)} questions{told}")
-    if options.max_wer is not None:
-        asked = {str(row["id"]) for found in manifests for row in found.rows}
-        others = [row for row in read_own(folder / REJECTED_LINES) if str(row.get("id")) not in asked]
-        write_json_lines([*others, *rejected.values()], folder / REJECTED_LINES)
-    print("\n".join(summary(list(accepted.values()))))
-    return 0
+
+
+def _write_rejected(folder: Path, manifests: Sequence[Questions], rejected: Mapping[str, Row]) -> None:
+    """Writes what was rejected beside what earlier calls rejected of other questions."""
+    asked = {str(row["id"]) for found in manifests for row in found.rows}
+    others = [row for row in read_own(folder / REJECTED_LINES) if str(row.get("id")) not in asked]
+    write_json_lines([*others, *rejected.values()], folder / REJECTED_LINES)

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 
 def _given(path: Path, check_files: bool) -> Study:
-    """The study of a plan, or of a study's directory, wherever that has been moved to."""
+    """Reads the study of a plan, or of a study's directory, wherever that has been moved to."""
     if path.is_dir():
         return replace(read_study(path / STUDY_FILE, check_files), directory=path)
     return read_study(path, check_files)
@@ -73,7 +73,7 @@ def _pack(study: Study, archive: Path) -> int:
 
 
 def _unpack(path: Path, archive: Path) -> int:
-    """Into the directory that a plan names, or into the one that was named itself."""
+    """Unpacks into the directory that a plan names, or into the one that was named itself."""
     directory = read_study(path, check_files=False).directory if path.is_file() else path
     unpack(archive, directory)
     print(f"{directory}: unpacked; textkeep study {path} goes on from here, textkeep report {directory} compares")
@@ -92,7 +92,7 @@ def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
 
 
 def _show(study: Study) -> int:
-    """What would run."""
+    """Shows what would run."""
     store = StateStore(study.directory)
     jobs = first_jobs(study)
     print_table(
@@ -109,7 +109,7 @@ def _show(study: Study) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: the child saves a checkpoint."""
+    """Lets SIGTERM stop as Ctrl-C does: the child saves a checkpoint."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..foundation.errors import UserError
 from ..runs.watch.run_view import RunView
 from .options import finite
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(argv: list[str]) -> int:
@@ -27,19 +31,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: If the directory holds no run, or the estimator was not measured.
     """
-    parser = argparse.ArgumentParser(
-        prog="textkeep watch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("--once", action="store_true", help="print one frame and end")
-    parser.add_argument("--every", type=finite, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
-    parser.add_argument(
-        "--estimator", metavar="NAME", help="whose layer profiles to draw (default: the first measured)"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if arguments.every <= 0:
         raise UserError(f"--every {arguments.every:g}: a positive number of seconds is allowed")
     view = RunView(arguments.run)
@@ -60,14 +52,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _follow(console: object, view: RunView, estimator: str | None, every: float) -> None:
-    from rich.console import Console
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="textkeep watch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--once", action="store_true", help="print one frame and end")
+    parser.add_argument("--every", type=finite, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    parser.add_argument(
+        "--estimator", metavar="NAME", help="whose layer profiles to draw (default: the first measured)"
+    )
+    return parser
+
+
+def _follow(console: Console, view: RunView, estimator: str | None, every: float) -> None:
     from rich.live import Live
 
     from ..runs.watch.fitting import fitted
     from ..runs.watch.frame import frame
 
-    assert isinstance(console, Console)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:

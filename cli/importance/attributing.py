@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from ...foundation.files import write_json
 from ...inference.merging import merge
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
-from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars, say
 from .examples import add_data_options, loaded, read_batches
+
+if TYPE_CHECKING:
+    from ...importance.attribution import Attribution
 
 ADDED = "nats added"  # to the loss: positive made it worse
 
@@ -27,6 +30,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
     from ...importance.attribution import attribute
+    from ...runs.pictures.measurements import plot_attribution
 
     base = loaded(arguments.base, arguments.device, arguments.dtype)
     tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
@@ -44,21 +48,12 @@ def main(argv: list[str]) -> int:
             seed=arguments.seed,
             progress=progress,
         )
-    if arguments.output:
-        write_json(described("attribute", arguments, found), arguments.output)
-    if arguments.plot:
-        from ...runs.pictures.measurements import plot_attribution
-
-        plot_attribution(found, arguments.plot)
-        say(f"picture: {arguments.plot}")
-    if arguments.json:
-        print_json(described("attribute", arguments, found))
-    else:
-        _print(found, arguments.show)
+    record = described("attribute", arguments, found)
+    deliver(record, arguments, partial(plot_attribution, found), partial(_print, found, arguments.show))
     return 0
 
 
-def _print(found: Any, count: int) -> None:
+def _print(found: Attribution, count: int) -> None:
     from ...importance.reverts import blamed
 
     change = found.loss_after - found.loss_before

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...evaluation import shown_p
-from ...foundation.files import write_json
 from ..options import positive
-from ..output import add_output_options, check_outputs, print_json, print_table, say
+from ..output import add_output_options, check_outputs, deliver, print_table, say
+
+if TYPE_CHECKING:
+    from ...importance.shift import Shift
 
 
 def main(argv: list[str]) -> int:
@@ -24,24 +28,14 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
     from ...importance import Snapshot, compare
+    from ...runs.pictures.measurements import plot_comparison
 
     before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
     measured = [n for n in before.meta["estimators"] if n in after.estimators]
     names = [arguments.estimator] if arguments.estimator else measured
     shifts = [compare(before, after, name, arguments.replicates) for name in names]
     result = [shift.as_dict() for shift in shifts]
-    if arguments.output:
-        write_json(result, arguments.output)
-    if arguments.plot:
-        from ...runs.pictures.measurements import plot_comparison
-
-        plot_comparison(before, after, names, arguments.plot)
-        say(f"picture: {arguments.plot}")
-    if arguments.json:
-        print_json(result)
-    else:
-        for shift in shifts:
-            _print(shift)
+    deliver(result, arguments, partial(plot_comparison, before, after, names), partial(_print_all, shifts))
     return 0
 
 
@@ -55,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print(shift: Any) -> None:
+def _print_all(shifts: Sequence[Shift]) -> None:
+    for shift in shifts:
+        _print(shift)
+
+
+def _print(shift: Shift) -> None:
     title = (
         f"{shift.estimator}: {shift.examples} examples, loss {shift.loss_before:.3f} -> {shift.loss_after:.3f}, "
         f"total x{shift.total_after / max(shift.total_before, 1e-300):.3g}, "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...foundation.files import write_json
 from ..options import MODEL_HELP, add_model_options, positive
-from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars
 from .examples import loaded
 from .showing import find_matrix
 
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     from ...importance import Snapshot
     from ...importance.changes import Changes
     from ...importance.overlap import OverlapTest, change_overlap
+    from ...runs.pictures.heat_maps import plot_overlap
 
     snapshot = Snapshot.load(arguments.snapshot)
     estimator = arguments.estimator or snapshot.meta["estimators"][0]
@@ -50,19 +51,13 @@ def main(argv: list[str]) -> int:
             seed=arguments.seed,
             progress=progress,
         )
-    found = OverlapTest(estimator, matrices)
-    if arguments.output:
-        write_json(described("overlap", arguments, found), arguments.output)
-    if arguments.plot:
-        from ...runs.pictures.heat_maps import plot_overlap
+    name = drawn or max(matrices, key=lambda m: m.norm).name
 
-        name = drawn or max(matrices, key=lambda m: m.norm).name
-        plot_overlap(snapshot, estimator, matrices, name, changes[name], arguments.plot)
-        say(f"picture: {arguments.plot}")
-    if arguments.json:
-        print_json(described("overlap", arguments, found))
-    else:
-        _print(estimator, matrices)
+    def draw(path: Path) -> None:
+        plot_overlap(snapshot, estimator, matrices, name, changes[name], path)
+
+    record = described("overlap", arguments, OverlapTest(estimator, matrices))
+    deliver(record, arguments, draw, partial(_print, estimator, matrices))
     return 0
 
 

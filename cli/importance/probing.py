@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...foundation.errors import UserError
 from ...foundation.outputs import check_output
@@ -28,11 +30,11 @@ def main(argv: list[str]) -> int:
     if arguments.output.is_dir() and not is_snapshot(arguments.output):
         raise UserError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
     check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
-    from ...importance.estimators import ESTIMATORS, checked
+    from ...importance.estimators import checked
+    from ...runs.pictures.measurements import plot_snapshot
 
     estimators = checked(arguments.estimators.split(","))
     model = loaded(arguments.model, arguments.device, arguments.dtype)
-    step = {} if arguments.step is None else {"step": arguments.step}
     with progress_bars() as progress, speaking_as("importance"):
         snapshot = model.probe(
             chosen_examples(model, arguments),
@@ -40,18 +42,10 @@ def main(argv: list[str]) -> int:
             estimators,
             batch_size=arguments.batch_size,
             progress=progress,
-            name=arguments.name or Path(arguments.data).stem,
-            include=tuple(arguments.include),
-            top_fraction=arguments.top_fraction,
-            keep_maps=tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
-            vectors=arguments.vectors,
-            self_test=arguments.self_test,
-            **step,
+            **_options(arguments, estimators),
         )
     snapshot.save(arguments.output)
     if arguments.plot:
-        from ...runs.pictures.measurements import plot_snapshot
-
         plot_snapshot(snapshot, estimators[0], arguments.plot)
         say(f"picture: {arguments.plot}")
     if arguments.json:
@@ -62,8 +56,23 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[str, Any]:
+    """Gives what the command line says of the measurement."""
+    from ...importance.estimators import ESTIMATORS
+
+    return {
+        "name": arguments.name or Path(arguments.data).stem,
+        "include": tuple(arguments.include),
+        "top_fraction": arguments.top_fraction,
+        "keep_maps": tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
+        "vectors": arguments.vectors,
+        "self_test": arguments.self_test,
+        **({} if arguments.step is None else {"step": arguments.step}),
+    }
+
+
 def is_snapshot(folder: Path) -> bool:
-    """Whether a folder may be replaced by a snapshot: it is one, or empty."""
+    """Tells whether a folder may be replaced by a snapshot: it is one, or empty."""
     return (folder / "meta.json").is_file() or not any(folder.iterdir())
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...foundation.files import write_json
 from ...inference import LoadedModel
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options
-from ..output import add_output_options, check_outputs, described, print_json, print_table, progress_bars, say
+from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars
 from .examples import add_data_options, add_evaluation_options, evaluation_batches, loaded, modalities, read_batches
+
+if TYPE_CHECKING:
+    from ...importance.removal import RemovalTest
 
 
 def main(argv: list[str]) -> int:
@@ -26,6 +29,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
     from ...importance.removal import removal_test
+    from ...runs.pictures.measurements import plot_removal
 
     model = loaded(arguments.model, arguments.device, arguments.dtype)
     batches = read_batches(model, arguments)
@@ -42,22 +46,13 @@ def main(argv: list[str]) -> int:
             progress=progress,
             maps_on_cpu=arguments.maps_on_cpu,
         )
-    if arguments.output:
-        write_json(described("removal", arguments, test), arguments.output)
-    if arguments.plot:
-        from ...runs.pictures.measurements import plot_removal
-
-        plot_removal(test, arguments.plot)
-        say(f"picture: {arguments.plot}")
-    if arguments.json:
-        print_json(described("removal", arguments, test))
-    else:
-        _print(test)
+    record = described("removal", arguments, test)
+    deliver(record, arguments, partial(plot_removal, test), partial(_print, test))
     return 0
 
 
 def _evaluations(model: LoadedModel, arguments: argparse.Namespace) -> dict[str, Any]:
-    """``general, text`` -> batches, for each data set and each way in which the model can be asked its questions."""
+    """Makes ``general, text`` -> batches, for each data set and each way in which the model can be asked of it."""
     found = {}
     for source in arguments.evaluate or [arguments.data]:
         for way in modalities(model, source, arguments.modality):
@@ -65,7 +60,7 @@ def _evaluations(model: LoadedModel, arguments: argparse.Namespace) -> dict[str,
     return found
 
 
-def _print(test: Any) -> None:
+def _print(test: RemovalTest) -> None:
     rows = (
         [r.removed, r.data, f"{r.perplexity:.4g}", f"{r.loss:.3f}", f"{r.increase:+.3f} [{r.low:+.3f}, {r.high:+.3f}]"]
         for r in test.rows

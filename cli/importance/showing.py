@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
 
 
 def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: str | None, path: Path) -> None:
-    """A matrix's top region if one was named, the structure of all if it was asked for, else the layers' shares."""
+    """Draws a matrix's top region if one was named, all matrices' structure if asked for, else the layers' shares."""
     from ...runs.pictures.heat_maps import plot_matrix, plot_structure
     from ...runs.pictures.measurements import plot_snapshot
 
@@ -66,7 +66,7 @@ def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: st
 
 
 def find_matrix(snapshot: Any, part: str) -> str:
-    """The name of the one matrix of a snapshot that has ``part`` in it.
+    """Gives the name of the one matrix of a snapshot that has ``part`` in it.
 
     Raises:
         UserError: If there is none, or more than one.
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
-    """Shares with bars, totals, loss and coverage."""
+    """Prints shares with bars, totals, loss and coverage."""
     from ...importance.coverage import by_reason, scored_part
 
     shares = snapshot.shares(estimator, group)
@@ -115,7 +115,7 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
 
 
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
-    """What a snapshot says of a model, as JSON."""
+    """Gives what a snapshot says of a model, as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
     return {
         **{key: snapshot.meta[key] for key in kept},
@@ -137,7 +137,7 @@ _MEASURES = {
 
 
 def _print_structure(snapshot: Snapshot, estimator: str, found: list[Structure]) -> None:
-    """Medians over the matrices of each kind; ``--json`` has every matrix."""
+    """Prints medians over the matrices of each kind; ``--json`` has every matrix."""
     kind_of = {matrix.name: matrix.kind for matrix in snapshot.table}
     kinds = dict.fromkeys(kind_of.values())
     rows = []

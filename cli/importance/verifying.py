@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...foundation.files import write_json
 from ...foundation.outputs import check_output
 from ...foundation.run_names import IMPORTANCE, VERIFICATION
 from ...inference import LoadedModel
@@ -19,14 +19,17 @@ from ..options import MODEL_HELP, add_model_options, positive
 from ..output import (
     add_output_options,
     check_outputs,
+    deliver,
     described,
     given_arguments,
-    print_json,
     print_table,
     progress_bars,
     say,
 )
 from .examples import add_data_options, add_evaluation_options, evaluation_batches, loaded, read_batches
+
+if TYPE_CHECKING:
+    from ...importance.faithfulness import Verification
 
 
 def main(argv: list[str]) -> int:
@@ -41,10 +44,12 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
     from ...importance.faithfulness import verify
+    from ...runs.pictures.measurements import plot_verification
 
     model = loaded(arguments.model, arguments.device, arguments.dtype)
-    output = arguments.output or _place(model, arguments)
-    check_output("importance: verify:", output, arguments.overwrite or _is_the_same(output, model, arguments))
+    arguments.output = arguments.output or _place(model, arguments)
+    same = _is_the_same(arguments.output, model, arguments)
+    check_output("importance: verify:", arguments.output, arguments.overwrite or same)
     batches = read_batches(model, arguments)
     evaluation = evaluation_batches(model, arguments, arguments.evaluate)
     with progress_bars() as progress, speaking_as("importance"), model.measuring(arguments.modality):
@@ -59,23 +64,14 @@ def main(argv: list[str]) -> int:
             progress=progress,
         )
     record = {"step": model.origin.step, **described("verify", arguments, found)}
-    if output:
-        write_json(record, output)
-        say(f"written: {output}")
-    if arguments.plot:
-        from ...runs.pictures.measurements import plot_verification
-
-        plot_verification(found, arguments.plot)
-        say(f"picture: {arguments.plot}")
-    if arguments.json:
-        print_json(record)
-    else:
-        _print(found)
+    deliver(record, arguments, partial(plot_verification, found), partial(_print, found))
+    if arguments.output:
+        say(f"written: {arguments.output}")
     return 0
 
 
 def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
-    """Where a run keeps its verifications; one file for each kind."""
+    """Gives the file in which a run keeps its verifications; one for each kind."""
     if model.origin.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
@@ -83,7 +79,7 @@ def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
 
 
 def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:
-    """Whether this verification of this checkpoint is there: measured again, it gives the same."""
+    """Tells whether this verification of this checkpoint is there: measured again, it gives the same."""
     if output is None or not output.is_file():
         return False
     try:
@@ -94,7 +90,7 @@ def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Na
     return kept == {"step": model.origin.step, **given_arguments(arguments)}
 
 
-def _print(found: Any) -> None:
+def _print(found: Verification) -> None:
     rows = (
         [
             r.score,
