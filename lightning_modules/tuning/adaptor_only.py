@@ -25,9 +25,9 @@ class AdaptorOnly(Tuning):
         adaptor.requires_grad_(True)
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """One group."""
+        """Makes one group, of the adaptor."""
         return [ParameterGroup("adaptor", trainable(adaptor))]
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:
-        """It always is."""
+        """Has nothing to switch off: the LLM is always the untouched one."""
         return nullcontext()

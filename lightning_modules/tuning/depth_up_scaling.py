@@ -24,7 +24,7 @@ class DepthUpScaling(Tuning):
     can be compared, those of the untouched LLM have fewer layers.
 
     Args:
-        fraction: New layers a layer of the LLM; they stand at equal distances, the last one at the end.
+        fraction: New layers for each layer of the LLM; they stand at equal distances, the last one at the end.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
 
     Raises:
@@ -49,11 +49,11 @@ class DepthUpScaling(Tuning):
             layer.requires_grad_(True)
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """A group for the adaptor and one for each new layer, named by its place in the grown LLM."""
+        """Makes a group of the adaptor and one of each new layer, named by its place in the grown LLM."""
         return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *llm_groups(llm)]
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:
-        """The new layers taken out."""
+        """Takes the new layers out while the context lasts."""
         return removed_layers(llm)
 
     def grow(self, base: nn.Module) -> nn.Module:

@@ -37,7 +37,7 @@ class FullFineTuning(WeightTuning):
         encoder.requires_grad_(self.train_encoder)
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """See :class:`WeightTuning`; one more for the encoder if it trains."""
+        """Makes the groups of :class:`WeightTuning`, and one of the encoder if it trains."""
         groups = super().parameter_groups(llm, encoder, adaptor)
         if self.train_encoder:
             groups.append(ParameterGroup("encoder", trainable(encoder)))

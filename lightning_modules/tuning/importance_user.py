@@ -34,12 +34,12 @@ class ImportanceUser:
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """What must be measured; ``None`` if all is known."""
+        """Says what must be measured; ``None`` if all is known."""
         return None
 
     @property
     def waiting(self) -> bool:
-        """Whether the measurement that it asks for has yet to come."""
+        """Tells whether the measurement that it asks for has yet to come."""
         return False
 
     def use(self, snapshot: Snapshot) -> None:
@@ -47,7 +47,7 @@ class ImportanceUser:
         raise TypeError(f"{type(self).__name__} asked for no measurement")
 
     def describe(self, layers: int) -> str:
-        """What it makes of the measurement, in a few words for the terminal.
+        """Says what it makes of the measurement, in a few words for the terminal.
 
         Args:
             layers: Number of decoder layers of the LLM.
@@ -55,7 +55,7 @@ class ImportanceUser:
         return ""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it: a resumed run goes on with the same importance. Plain values and tensors."""
+        """Gives what a checkpoint keeps, plain values and tensors: a resumed run goes on with the same importance."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

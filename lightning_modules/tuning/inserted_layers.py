@@ -33,7 +33,7 @@ class Layout:
 
     @classmethod
     def of(cls, llm: Any) -> Layout:
-        """That of an LLM as it is."""
+        """Reads the layout of an LLM as it is."""
         blocks = list(decoder_layers(llm))
         values = vars(llm.config).items()
         listed = {
@@ -44,7 +44,7 @@ class Layout:
         return cls(blocks, listed)
 
     def take(self, picks: Sequence[tuple[int, nn.Module]]) -> Layout:
-        """Another one.
+        """Makes a layout of some of these layers, or of others in their places.
 
         Args:
             picks: For each layer the index in this layout whose config values it takes, and the layer.
@@ -96,7 +96,7 @@ def insert_layers(llm: Any, after: Sequence[int]) -> None:
 
 
 def inserted_layers(llm: nn.Module) -> list[nn.Module]:
-    """The inserted ones among the decoder layers."""
+    """Lists the inserted ones among the decoder layers."""
     return [block for block in decoder_layers(llm) if getattr(block, MARK, False)]
 
 
@@ -107,7 +107,7 @@ def remove_layers(llm: Any) -> None:
 
 @contextmanager
 def removed_layers(llm: Any) -> Iterator[None]:
-    """The LLM without its inserted layers."""
+    """Takes the inserted layers out while the context lasts."""
     layout = Layout.of(llm)
     _without(layout).apply(llm)
     try:

@@ -77,7 +77,7 @@ class PartialFineTuning(WeightTuning):
 
 
 def layer_indices(text: str, count: int) -> list[int]:
-    """The layers that ``"0-3,28-"`` names.
+    """Lists the layers that a text such as ``"0-3,28-"`` names.
 
     Args:
         text: Numbers and ranges (both ends included), separated by commas.
@@ -109,7 +109,7 @@ def _ranges(text: str) -> list[tuple[int, int | None]]:
 
 
 def _matching(patterns: Sequence[str] | None, names: list[str], layers: str | int | None) -> list[str]:
-    """The names that match one of the patterns, each of which must match one; all names without patterns."""
+    """Finds the names that match one of the patterns, each of which must match one; all names without patterns."""
     if patterns is None:
         return names
     for pattern in patterns:

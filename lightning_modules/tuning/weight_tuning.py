@@ -33,16 +33,16 @@ class WeightTuning(Tuning):
         self.protect = protect
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the references into a model: hyperparameters are pickled into the checkpoints of Python users."""
+        """Leaves out what refers to a model: hyperparameters are pickled into the checkpoints of Python users."""
         return {name: value for name, value in vars(self).items() if name != "_protected"}
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """A group for the adaptor, one for each decoder layer that trains, one for the rest of the LLM."""
+        """Makes a group of the adaptor, one of each decoder layer that trains, and one of the rest of the LLM."""
         layers = llm_groups(llm, self.multipliers(llm))
         return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
 
     def importance_users(self) -> dict[str, ImportanceUser]:
-        """The rates and the mask."""
+        """Names the rates and the mask."""
         protect: dict[str, ImportanceUser] = {} if self.protect is None else {"protect": self.protect}
         return {**super().importance_users(), **protect}
 
@@ -56,12 +56,12 @@ class WeightTuning(Tuning):
         optimizer.register_step_post_hook(lambda *_: self._protection(llm, mask).put_back())
 
     def edit_gradients(self, llm: nn.Module) -> None:
-        """Protected weights have no gradient."""
+        """Leaves protected weights without a gradient."""
         if self.protect is not None:
             self._protection(llm, self.protect).zero_gradients()
 
     def _protection(self, llm: nn.Module, mask: WeightMask) -> ProtectedWeights:
-        """Built at the first step where the mask was measured after the optimizer had been made."""
+        """Builds it at the first step, where the mask was measured after the optimizer had been made."""
         if self._protected is None:
             self._protected = ProtectedWeights(llm, mask.bits(llm))
         return self._protected

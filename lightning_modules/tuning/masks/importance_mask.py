@@ -55,12 +55,12 @@ class ImportanceMask(WeightMask):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """The measurement on the probe."""
+        """Asks for the measurement on the probe."""
         return self._request
 
     @property
     def waiting(self) -> bool:
-        """Until the probe has been measured."""
+        """Waits until the probe has been measured."""
         return self._request is not None and self._bits is None
 
     def use(self, snapshot: Snapshot) -> None:
@@ -77,10 +77,10 @@ class ImportanceMask(WeightMask):
         return self._of(read_snapshot("ImportanceMask", str(self.snapshot), self.estimator))
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """See :class:`WeightMask`; a resumed run checks that the snapshot has not changed under it.
+        """Gives the mask of the run; a resumed one checks that the snapshot has not changed under it.
 
         Raises:
-            ValueError: If it has.
+            ValueError: If it has changed.
         """
         resumed = self._bits is not None
         bits = super().bits(llm)

@@ -42,26 +42,26 @@ class ProtectedWeights:
         return sum(len(positions) for _, positions in self._entries)
 
     def zero_gradients(self) -> None:
-        """Before clipping."""
+        """Zeroes the gradient of the protected entries; to be called before clipping."""
         for parameter, positions in self._entries:
             if parameter.grad is not None:
                 parameter.grad.view(-1).index_fill_(0, positions.long(), 0.0)
 
     @torch.no_grad()
     def put_aside(self) -> None:
-        """Before the optimizer's step."""
+        """Copies the protected values; to be called before the optimizer's step."""
         self._kept = [parameter.view(-1).index_select(0, positions) for parameter, positions in self._entries]
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """After it."""
+        """Writes the protected values back; to be called after the step."""
         for (parameter, positions), values in zip(self._entries, self._kept, strict=True):
             parameter.view(-1).index_copy_(0, positions.long(), values)
         self._kept = []
 
 
 def _positions(llm: nn.Module, name: str, parameter: nn.Parameter, packed: Tensor) -> Tensor:
-    """Positions of the set bits in the flattened parameter, int32, on its device."""
+    """Finds the positions of the set bits in the flattened parameter, int32, on its device."""
     if hasattr(parameter, "full_tensor"):
         raise ValueError("protect: single weights cannot be protected under FSDP, which shards them; use DDP")
     size = parameter.numel()

@@ -28,12 +28,12 @@ class RandomMask(WeightMask):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """That of the mask inside."""
+        """Asks for what the mask inside asks for."""
         return self.of.request
 
     @property
     def waiting(self) -> bool:
-        """As the mask inside, unless the choice came with a checkpoint."""
+        """Waits as the mask inside does, unless the choice came with a checkpoint."""
         return self._bits is None and self.of.waiting
 
     def use(self, snapshot: Snapshot) -> None:
@@ -51,5 +51,5 @@ class RandomMask(WeightMask):
         return drawn
 
     def describe(self, layers: int) -> str:
-        """As the mask inside, which has the same number."""
+        """Says it of the mask inside, which protects as many."""
         return f"{self.of.describe(layers)}, chosen at random"

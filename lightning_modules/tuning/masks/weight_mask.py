@@ -22,30 +22,32 @@ class WeightMask(ImportanceUser, ABC):
 
     @abstractmethod
     def choose(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Name of a parameter inside the LLM -> packed bits (uint8, CPU) of its flattened (out, in) mask.
+        """Chooses the weights; called once, when nothing is waited for.
 
-        Bits as ``numpy.packbits`` packs them; called once, when nothing is waited for.
+        Returns:
+            Name of a parameter inside the LLM -> bits (uint8, CPU) of its flattened (out, in) mask, as
+            ``numpy.packbits`` packs them.
         """
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """The mask of the run: chosen at the first call, or the one of the checkpoint that it continues."""
+        """Gives the mask of the run: chosen at the first call, or that of the checkpoint that it continues."""
         if self._bits is None:
             self._bits = self.choose(llm)
         return self._bits
 
     def describe(self, layers: int) -> str:
-        """How many weights stand still."""
+        """Counts the weights that stand still."""
         return f"{sum(map(set_bits, (self._bits or {}).values())):,} weights do not move"
 
     def state_dict(self) -> dict[str, Any]:
-        """The bits: an eighth of a byte a weight beside the 12 that weight and AdamW's moments take."""
+        """Keeps the bits: an eighth of a byte a weight beside the 12 that weight and AdamW's moments take."""
         return {} if self._bits is None else {"bits": self._bits}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Takes the bits back."""
         self._bits = state.get("bits", self._bits)
 
 
 def set_bits(packed: Tensor) -> int:
-    """Number of bits that are set in packed bits."""
+    """Counts the bits that are set in packed bits."""
     return int(_POPCOUNT[packed.long()].sum())

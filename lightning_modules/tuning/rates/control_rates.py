@@ -23,20 +23,20 @@ class ControlRates(LayerRates):
 
     @abstractmethod
     def changed(self, multipliers: list[float]) -> list[float]:
-        """The control's factors, from those of the rates that it controls for."""
+        """Makes the control's factors from those of the rates that it controls for."""
 
     def multipliers(self, layers: int) -> list[float]:
-        """See :class:`LayerRates`."""
+        """Changes the factors of the rates inside."""
         return self.changed(self.of.multipliers(layers))
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """That of the rates inside."""
+        """Asks for what the rates inside ask for."""
         return self.of.request
 
     @property
     def waiting(self) -> bool:
-        """As the rates inside."""
+        """Tells whether the rates inside wait."""
         return self.of.waiting
 
     def use(self, snapshot: Snapshot) -> None:
@@ -44,11 +44,11 @@ class ControlRates(LayerRates):
         self.of.use(snapshot)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the rates inside."""
+        """Gives the state of the rates inside."""
         return self.of.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hands it on."""
+        """Hands the state on."""
         self.of.load_state_dict(state)
 
 
@@ -60,7 +60,7 @@ class ReversedRates(ControlRates):
     """
 
     def changed(self, multipliers: list[float]) -> list[float]:
-        """See :class:`ControlRates`."""
+        """Mirrors each factor between the smallest and the largest."""
         total = max(multipliers) + min(multipliers)
         return [total - value for value in multipliers]
 
@@ -72,7 +72,7 @@ class UniformRates(ControlRates):
     """
 
     def changed(self, multipliers: list[float]) -> list[float]:
-        """See :class:`ControlRates`."""
+        """Gives every layer the mean."""
         return [sum(multipliers) / len(multipliers)] * len(multipliers)
 
 
@@ -81,7 +81,7 @@ class PermutedRates(ControlRates):
 
     Args:
         of: The rates that are put to the test.
-        seed: Of the permutation; best take several.
+        seed: Of the permutation; take several.
     """
 
     def __init__(self, of: LayerRates, seed: int = 0) -> None:
@@ -89,5 +89,5 @@ class PermutedRates(ControlRates):
         self.seed = seed
 
     def changed(self, multipliers: list[float]) -> list[float]:
-        """See :class:`ControlRates`."""
+        """Shuffles the factors."""
         return random.Random(self.seed).sample(multipliers, len(multipliers))

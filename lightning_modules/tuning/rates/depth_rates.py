@@ -23,7 +23,7 @@ class ExponentialDepthRates(LayerRates):
         self.decay = decay
 
     def multipliers(self, layers: int) -> list[float]:
-        """``decay ** (layers - 1 - layer)``."""
+        """Gives each layer ``decay ** (layers - 1 - layer)``."""
         return [self.decay ** (layers - 1 - layer) for layer in range(layers)]
 
 
@@ -41,7 +41,7 @@ class LinearDepthRates(LayerRates):
         self.last = last
 
     def multipliers(self, layers: int) -> list[float]:
-        """Linear in the layer's index."""
+        """Gives factors that are linear in the layer's index."""
         step = (self.last - self.first) / max(layers - 1, 1)
         return [self.first + step * layer for layer in range(layers)]
 
@@ -58,10 +58,10 @@ class ListedRates(LayerRates):
         self.values = list(values)
 
     def multipliers(self, layers: int) -> list[float]:
-        """As given.
+        """Gives the values.
 
         Raises:
-            ValueError: If there are more or fewer than layers.
+            ValueError: If there are not as many as layers.
         """
         if len(self.values) != layers:
             raise ValueError(f"ListedRates: {len(self.values)} values given, but the LLM has {layers} decoder layers")

@@ -55,12 +55,12 @@ class ImportanceRates(LayerRates):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """The measurement on the probe."""
+        """Asks for the measurement on the probe."""
         return self._request
 
     @property
     def waiting(self) -> bool:
-        """Until the probe has been measured."""
+        """Waits until the probe has been measured."""
         return self._request is not None and self._importance is None
 
     def use(self, snapshot: Snapshot) -> None:
@@ -68,7 +68,7 @@ class ImportanceRates(LayerRates):
         self._importance = list(snapshot.shares(self.estimator).values())
 
     def multipliers(self, layers: int) -> list[float]:
-        """Equation 3; reads the snapshot at the first call.
+        """Applies equation 3; reads the snapshot at the first call.
 
         Raises:
             FileNotFoundError: If the snapshot is not there.
@@ -86,17 +86,17 @@ class ImportanceRates(LayerRates):
         return importance_multipliers(self._importance, self.strength)
 
     def state_dict(self) -> dict[str, Any]:
-        """The importance in use: a resumed run neither measures nor reads again."""
+        """Keeps the importance in use: a resumed run neither measures nor reads again."""
         return {} if self._importance is None else {"importance": self._importance}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Takes the importance back."""
         if "importance" in state:
             self._importance = list(state["importance"])
 
 
 def importance_multipliers(importance: Sequence[float], strength: float) -> list[float]:
-    """Equation 3 of arXiv 2509.23755 on one value a layer, in any unit."""
+    """Applies equation 3 of arXiv 2509.23755 to one value a layer, in any unit."""
     low, high = min(importance), max(importance)
     if high == low:
         return [1.0] * len(importance)
