@@ -97,7 +97,7 @@ class UntouchedLLM(Protocol):
     def copy(self) -> Any:
         """Gives a frozen copy."""
 
-    def answer_logits(self, batch: Batch) -> AnswerLogits:
+    def untouched_logits(self, batch: Batch) -> AnswerLogits:
         """Predicts the answers of a text batch."""
 
     def release(self) -> None:

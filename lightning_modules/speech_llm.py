@@ -23,10 +23,10 @@ from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .llm.generation import Written, greedily, greedy_tokens, stop_ids
-from .llm.pretrained import reading
+from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
 from .llm.vocabulary import check_vocabulary, load_tokenizer
-from .losses.answer_loss import AnswerLogits, answer_logits, cross_entropies, splice, zero_through
+from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, splice, zero_through
 from .losses.item_divergences import ItemDivergences, item_divergences
 from .losses.modality_losses import ModalityLosses
 from .losses.shared_logits import SharedLogits
@@ -126,7 +126,7 @@ class SpeechLLM(TrainedParts):
         if self.llm is not None:
             return
         path, dtype = resolve(self.llm_source), torch.get_default_dtype()
-        with reading("model.llm", self.llm_source):
+        with reading_from("model.llm", self.llm_source):
             self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading_options())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.encoder.load()
@@ -186,11 +186,11 @@ class SpeechLLM(TrainedParts):
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
         """What the LLM predicts for the answers of a batch, under whatever the tuning puts in place for it."""
-        return self._shared.of(batch, self._answer_logits)
+        return self._shared.of(batch, self._predict)
 
-    def _answer_logits(self, batch: Batch) -> AnswerLogits:
+    def _predict(self, batch: Batch) -> AnswerLogits:
         with self.tuning.reading(batch.audio_mask):
-            return answer_logits(self.llm, **self.embed(batch))
+            return predict_answers(self.llm, **self.embed(batch))
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""

@@ -96,9 +96,9 @@ class LoRAChange:
 
 
 def change_of(model: SpeechLLM) -> Change:
-    """What training changed in a model's LLM; adapters that can be merged are, in place.
+    """Gives what training changed in a model's LLM; LoRA that can be merged is, in place.
 
-    An LLM in half precision is converted to float32 for it: rounded again, weights would lose most of what an adapter
+    An LLM in half precision is converted to float32 for it: rounded again, weights would lose most of what LoRA
     or a share of a change adds to them.
 
     Args:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def reading(setting: str, source: str) -> Iterator[None]:
+def reading_from(setting: str, source: str) -> Iterator[None]:
     """Adds what was asked for to an error of ``from_pretrained``, which does not say it without a network.
 
     Args:

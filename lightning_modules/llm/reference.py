@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from ...foundation.decoder import eval_mode
 from ..contract import Batch
-from ..losses.answer_loss import AnswerLogits, answer_logits
+from ..losses.answer_loss import AnswerLogits, predict_answers
 
 
 class ReferenceLLM:
@@ -62,11 +62,11 @@ class ReferenceLLM:
         """A frozen copy of the untouched LLM, also where the tuning could do without one."""
         return self._loaded()
 
-    def answer_logits(self, batch: Batch) -> AnswerLogits:
-        """What it predicts for the answers of a text batch."""
+    def untouched_logits(self, batch: Batch) -> AnswerLogits:
+        """Predicts the answers of a text batch."""
         with self.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
-            return answer_logits(llm, embeds, batch.attention_mask, batch.labels)
+            return predict_answers(llm, embeds, batch.attention_mask, batch.labels)
 
     def release(self) -> None:
         """Frees the memory of the copy, unless something needs it at every step."""

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...foundation.assets import resolve
-from .pretrained import reading
+from .pretrained import reading_from
 
 _NAMED = ("bos_token", "eos_token", "pad_token")
 
@@ -22,7 +22,7 @@ def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
         ValueError: If it cannot be read, has no chat template, or no end-of-sequence token.
     """
     path = resolve(llm)
-    with reading("model.llm", llm):
+    with reading_from("model.llm", llm):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     if tokenizer.chat_template is None:
         raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")

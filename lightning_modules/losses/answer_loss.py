@@ -23,8 +23,8 @@ class AnswerLogits(NamedTuple):
     targets: Tensor
 
 
-def answer_logits(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> AnswerLogits:
-    """Predictions of the supervised tokens.
+def predict_answers(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> AnswerLogits:
+    """Predicts the supervised tokens.
 
     Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
     of 50,000 or more they are the largest tensor of a step.

@@ -38,7 +38,7 @@ def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
     """
     texts = as_text(batch)
     read = model.answer_logits(texts)
-    forgetting = _by_row(model.reference.answer_logits(texts), read)
+    forgetting = _by_row(model.reference.untouched_logits(texts), read)
     misalignment = _by_row(read, model.answer_logits(batch)) if texts is not batch else None
     return ItemDivergences(forgetting, misalignment, (read.targets != -100).sum(dim=1))
 

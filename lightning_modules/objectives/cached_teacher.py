@@ -81,7 +81,7 @@ class CachedTeacher(Teacher):
         return partial(top_divergence, log_probs, tokens, temperature=temperature)
 
     def _compute(self, model: SpeechModel, batch: Batch, missing: dict[int, Path], temperature: float) -> None:
-        logits, targets = model.reference.answer_logits(batch)
+        logits, targets = model.reference.untouched_logits(batch)
         for row, path in missing.items():
             found = at_least_float32(logits[row][targets[row] != -100])
             log_probs = (found / temperature).log_softmax(dim=-1).float()

@@ -35,7 +35,7 @@ class Teacher(ABC):
 class LiveTeacher(Teacher):
     """The untouched LLM itself: one more forward pass a step, without gradients.
 
-    Under LoRA and with a frozen LLM it is the trained model with its adapters off, and costs no memory. Otherwise it is
+    Under LoRA and with a frozen LLM it is the trained model with LoRA off, and costs no memory. Otherwise it is
     a frozen copy in the weights' own type: 0.5 GB for SmolLM2-135M in float32, 16 GB for an 8B model in bfloat16.
     """
 
@@ -45,5 +45,5 @@ class LiveTeacher(Teacher):
 
     def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
         """Exact, over the whole vocabulary."""
-        found = model.reference.answer_logits(texts)
+        found = model.reference.untouched_logits(texts)
         return partial(divergence, found.logits[found.targets != -100], temperature=temperature)

@@ -3,7 +3,7 @@
 ::
 
     DIR/config.json, model*.safetensors, tokenizer.json, ...   the LLM; AutoModelForCausalLM.from_pretrained(DIR)
-    DIR/adapter/            peft's own format, only where the adapters cannot be merged
+    DIR/adapter/            peft's own format, only where LoRA cannot be merged
     DIR/speech/adaptor.safetensors
     DIR/speech/encoder.safetensors   only if the encoder was trained
     DIR/textkeep.json       which encoder and adaptor, prompt settings, what it was made from
@@ -47,7 +47,7 @@ def is_export(path: str | Path) -> bool:
 
 
 def is_plain(folder: str | Path) -> bool:
-    """Whether LLM and adaptor are all that an export holds: no adapters, no encoder of its own."""
+    """Whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
     return not Path(folder, LORA).exists() and not Path(folder, ENCODER).exists()
 
 
@@ -92,7 +92,7 @@ def write_export(
 
     Args:
         folder: The target; an export that is there is replaced.
-        model: With its LLM as it shall be written; adapters that can be merged have been.
+        model: With its LLM as it shall be written; LoRA that can be merged has been.
         settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
         prompts: Prompt settings of the data module.
         origin: What it was made from, for people.
@@ -100,11 +100,11 @@ def write_export(
 
     Raises:
         FileExistsError: If the target is there and is no export.
-        ValueError: If the adapters cannot be written as one.
+        ValueError: If LoRA cannot be written as one adapter of peft.
     """
     check_target(folder)
     if any(len(layer.scaling) > 1 for layer in lora_layers(model.llm).values()):
-        raise ValueError("export: gated adapters that begin as a part of the weight are two a matrix: not supported")
+        raise ValueError("export: gated LoRA that begins as a part of the weight is two a matrix: not supported")
     with replacing_folder(folder) as temporary:
         _write_parts(temporary, model)
         _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))

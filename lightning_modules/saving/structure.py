@@ -25,7 +25,7 @@ def check_structure(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) 
     """Refuses a checkpoint whose model was built otherwise.
 
     Names and shapes of tensors do not tell all of it: LoRA's alpha, a gate or an encoder's layer change what the same
-    tensors do, and adapters take on the ranks that they find.
+    tensors do, and LoRA takes on the ranks that it finds.
 
     Args:
         checkpoint: Lightning's; ``hyper_parameters`` are the model's arguments as the command line stores them.

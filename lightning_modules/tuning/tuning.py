@@ -50,13 +50,13 @@ class Tuning(ABC):
     8. The trained model is exported: :meth:`remove_inserted`, if that is asked for.
     """
 
-    #: Whether anything inside the LLM learns (its own weights, adapters or inserted layers).
+    #: Whether anything inside the LLM learns (its own weights, LoRA or inserted layers).
     trains_llm: bool = True
-    #: Whether the weights that the LLM came with move; under adapters they do not.
+    #: Whether the weights that the LLM came with move; under LoRA they do not.
     moves_base_weights: bool = True
     #: Layer-wise learning rates, where the strategy takes them.
     rates: LayerRates | None = None
-    #: Whether what was learned can be written into plain weights of the LLM; a gated adapter cannot.
+    #: Whether what was learned can be written into plain weights of the LLM; gated LoRA cannot.
     mergeable: bool = True
     #: What it needs of one of the objectives at least; without, it is refused when the model is built.
     needs: tuple[Need, ...] = ()
@@ -69,7 +69,7 @@ class Tuning(ABC):
 
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Sets ``requires_grad`` everywhere; may put adapters or layers into the LLM, which keeps its class."""
+        """Sets ``requires_grad`` everywhere; may put LoRA or layers into the LLM, which keeps its class."""
 
     def recompute_options(self) -> dict[str, Any]:
         """Gives arguments for ``torch.utils.checkpoint`` beside ``use_reentrant``, where activations are recomputed."""

@@ -16,7 +16,7 @@ from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
 from textkeep.lightning_modules.llm.edits import LoRAChange, change_of
 from textkeep.lightning_modules.llm.lora_layers import lora_layers
-from textkeep.lightning_modules.losses.answer_loss import answer_logits, cross_entropies
+from textkeep.lightning_modules.losses.answer_loss import cross_entropies, predict_answers
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 TUNINGS: dict[str, dict[str, Any]] = {
@@ -121,7 +121,7 @@ def test_the_scale_of_gated_adapters_comes_back_exactly(tiny_settings: dict[str,
     tuned = model.answer_losses(batch)[0]
     change = change_of(model)
     assert isinstance(change, LoRAChange)
-    untouched = cross_entropies(answer_logits(model.reference.copy(), **model.embed(batch)))[0]
+    untouched = cross_entropies(predict_answers(model.reference.copy(), **model.embed(batch)))[0]
     change.apply(0.0)
     assert torch.equal(model.answer_losses(batch)[0], untouched)
     change.apply(1.0, change.names)

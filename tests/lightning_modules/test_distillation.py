@@ -17,7 +17,7 @@ from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import RunCheckpoint
 from textkeep.datamodules.batches.batch import Batch
 from textkeep.lightning_modules import AnswerCrossEntropy, CachedTeacher, SpeechLLM, TextTwinDistillation
-from textkeep.lightning_modules.losses.answer_loss import answer_logits
+from textkeep.lightning_modules.losses.answer_loss import predict_answers
 from textkeep.lightning_modules.losses.divergence import divergence, top_divergence
 from textkeep.lightning_modules.objectives.loss_terms import LossTerms
 
@@ -93,7 +93,7 @@ def logits_of(llm: Any, model: SpeechLLM, batch: Batch, row: int, as_heard: bool
         embeds = llm.get_input_embeddings()(batch.input_ids[row : row + 1])
         labels, mask = batch.labels[row : row + 1], batch.attention_mask[row : row + 1]
         inputs = {"inputs_embeds": embeds, "labels": labels, "attention_mask": mask}
-    found = answer_logits(llm, **inputs)
+    found = predict_answers(llm, **inputs)
     return found.logits[found.targets != -100].detach().double().numpy()
 
 

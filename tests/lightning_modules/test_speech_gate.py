@@ -14,7 +14,7 @@ from tests.support.speech_batches import make_batch
 from textkeep.lightning_modules import LoRA, SpeechGate, SpeechLLM, SpeechPositions, SpeechTurns
 from textkeep.lightning_modules.llm.generation import greedy_tokens
 from textkeep.lightning_modules.llm.lora_layers import lora_layers
-from textkeep.lightning_modules.losses.answer_loss import answer_logits
+from textkeep.lightning_modules.losses.answer_loss import predict_answers
 
 GATES = [SpeechPositions, SpeechTurns]
 
@@ -38,7 +38,7 @@ def test_text_rows_are_the_base_models_bit_for_bit(
     gated.train(train)
     batch = make_batch(gated, clips)
     inputs = gated.embed(batch)
-    expected = answer_logits(base, **inputs).logits
+    expected = predict_answers(base, **inputs).logits
     found = gated.answer_logits(batch).logits
     text = [row for row, clip in enumerate(clips) if clip is None]
     speech = [row for row, clip in enumerate(clips) if clip is not None]
@@ -146,7 +146,7 @@ def test_the_teacher_inside_a_reading_is_the_base_model(gated: SpeechLLM, base: 
     batch = make_batch(gated, [40, None])
     inputs = gated.embed(batch)
     with gated.tuning.reading(batch.audio_mask), gated.reference.active() as llm:
-        assert torch.equal(answer_logits(llm, **inputs).logits, answer_logits(base, **inputs).logits)
+        assert torch.equal(predict_answers(llm, **inputs).logits, predict_answers(base, **inputs).logits)
 
 
 def test_measuring_meets_the_matrix_that_acts(gated: SpeechLLM) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from ....foundation.assets import resolve
-from ...llm.pretrained import reading
+from ...llm.pretrained import reading_from
 from ...losses.answer_loss import zero_through
 from .padding import RealFrames, watch_convolutions, watch_first_norm
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
@@ -97,7 +97,7 @@ class HFEncoder(SpeechEncoder):
         self.source = source
         self.layer = layer
         path = resolve(source)
-        with reading("HFEncoder", source):
+        with reading_from("HFEncoder", source):
             self.config = AutoConfig.from_pretrained(path)
         if self.config.model_type not in FAMILIES:
             raise ValueError(
@@ -107,7 +107,7 @@ class HFEncoder(SpeechEncoder):
         layers = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ValueError(f"HFEncoder: layer {layer} is not in -{layers + 1} .. {layers}")
-        with reading("HFEncoder", source):
+        with reading_from("HFEncoder", source):
             self._feature_extractor = AutoFeatureExtractor.from_pretrained(path)
         self._frames_of = ConvolutionLength(tuple(self.config.conv_kernel), tuple(self.config.conv_stride))
         self._first_layer = ConvolutionLength(self._frames_of.kernels[:1], self._frames_of.strides[:1])

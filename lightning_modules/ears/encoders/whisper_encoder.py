@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, WhisperFeatureExtractor, WhisperModel
 
 from ....foundation.assets import resolve
-from ...llm.pretrained import reading
+from ...llm.pretrained import reading_from
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 
 
@@ -69,7 +69,7 @@ class WhisperEncoder(SpeechEncoder):
         self.source = source
         self.padded = padded
         path = resolve(source)
-        with reading("WhisperEncoder", source):
+        with reading_from("WhisperEncoder", source):
             self.config = AutoConfig.from_pretrained(path)
             self._feature_extractor = WhisperFeatureExtractor.from_pretrained(path)
         self.sampling_rate = int(self._feature_extractor.sampling_rate)
