@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,23 @@ from .ears.adaptor_start import begin_adaptor
 from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
-from .llm.generation import Written, greedily, greedy_tokens, stop_ids
+from .listening import Listening
 from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
 from .llm.vocabulary import check_vocabulary, load_tokenizer
-from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, splice, zero_through
-from .losses.item_divergences import ItemDivergences, item_divergences
 from .losses.modality_losses import ModalityLosses
-from .losses.shared_logits import SharedLogits
 from .losses.token_normalizer import TokenNormalizer
 from .objectives import AnswerCrossEntropy
 from .objectives.loss_term import LossTerm
 from .objectives.loss_terms import LossTerms
 from .optimization import build_optimizer, scale_layers
 from .precision import default_dtype
-from .saving.frozen_state import frozen_hash, frozen_names
-from .saving.trained_parts import TrainedParts
 from .schedule import Schedule
 from .supported_trainer import check_supported
 from .tuning import FullFineTuning, Tuning
 
 
-class SpeechLLM(TrainedParts):
+class SpeechLLM(Listening):
     """Speech encoder, adaptor and LLM (LLaMA-Omni's stage 1, arXiv 2409.06666), trained on answers.
 
     The LLM is kept whole, as transformers loads it, and fed ``inputs_embeds``: text through its own embedding table,
@@ -104,7 +98,6 @@ class SpeechLLM(TrainedParts):
         self.llm: Any = None
         self._normalizer = TokenNormalizer()
         self._eval_losses = ModalityLosses()
-        self._shared = SharedLogits()
         check_combination(self.tuning, terms)
 
     # ------------------------------------------------------------------ weights
@@ -117,7 +110,7 @@ class SpeechLLM(TrainedParts):
         return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins, rows)
 
     def configure_callbacks(self) -> list[Callback]:
-        """None; the first hook that knows the Trainer, before ranks meet or weights are read: refuses what it must."""
+        """Refuses a Trainer that is not supported: no hook knows it earlier, before ranks meet or weights are read."""
         check_supported(self.trainer)
         return []
 
@@ -140,100 +133,8 @@ class SpeechLLM(TrainedParts):
             arguments = {"use_reentrant": False, **self.tuning.recompute_options()}
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
         if self.tuning.loading_options():  # bitsandbytes may pack the weights anew at the first forward pass
-            self._frozen_hash = frozen_hash(self.state_dict(), frozen_names(self, self.tuning.frozen_to_save(self.llm)))
+            self.note_frozen()
         self.train(self.training)
-
-    @property
-    def reference(self) -> ReferenceLLM:
-        """The LLM as it was before tuning; available once the weights are loaded."""
-        return self._reference
-
-    def train(self, mode: bool = True) -> SpeechLLM:
-        """Train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
-        super().train(mode)
-        for part in (self.encoder, self.adaptor, self.llm):
-            if part is not None and not any(p.requires_grad for p in part.parameters()):
-                part.eval()
-        return self
-
-    # ------------------------------------------------------------------ forward
-
-    def encode_speech(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, C, F) to encoder frames (N, T, D) and lengths; without a graph when the encoder is frozen."""
-        trainable = any(p.requires_grad for p in self.encoder.parameters())
-        device = next(self.encoder.parameters()).device  # clips for the feature cache come from the CPU
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
-            return self.encoder(features.to(device), lengths.to(device))
-
-    def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
-        if batch.encoded:
-            cached = batch.features.to(next(self.adaptor.parameters()).dtype)  # float32 on disk
-            frames, lengths = cached.transpose(1, 2), batch.feature_lengths
-        else:
-            frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
-        return self.adaptor(frames, lengths)
-
-    def embed(self, batch: Batch) -> dict[str, Tensor]:
-        """A batch as what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
-        embeds = self.llm.get_input_embeddings()(batch.input_ids)
-        if batch.features.shape[0]:
-            speech, lengths = self.speech_embeddings(batch)
-            embeds = splice(embeds, speech, lengths, batch.audio_mask)
-        elif torch.is_grad_enabled():
-            embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
-        return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
-
-    def answer_logits(self, batch: Batch) -> AnswerLogits:
-        """What the LLM predicts for the answers of a batch, under whatever the tuning puts in place for it."""
-        return self._shared.of(batch, self._predict)
-
-    def _predict(self, batch: Batch) -> AnswerLogits:
-        with self.tuning.reading(batch.audio_mask):
-            return predict_answers(self.llm, **self.embed(batch))
-
-    def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed answer loss (B,) in nats and number of answer tokens (B,) of each row."""
-        return cross_entropies(self.answer_logits(batch))
-
-    def divergences(self, batch: Batch) -> ItemDivergences:
-        """Forgetting and misalignment of each row of a batch with text twins."""
-        return item_divergences(self, batch)
-
-    @torch.no_grad()
-    def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
-        """Writes greedy answers, one a row, spoken and written questions mixed, and tells which of them ended.
-
-        Args:
-            batch: A left-padded prompt batch.
-            max_new_tokens: Longest answer; default the module's own setting.
-        """
-        inputs = self.embed(batch)
-        embeds, mask = inputs["inputs_embeds"], inputs["attention_mask"]
-        length = max_new_tokens or self.max_new_tokens
-        with self.tuning.reading(batch.audio_mask):
-            return greedy_tokens(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
-
-    def generate(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
-        """Gives the texts of :meth:`write`."""
-        return self.write(batch, max_new_tokens).texts
-
-    @staticmethod
-    def find_pretrained(source: str) -> str:
-        """A hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load a model of their own."""
-        return resolve(source)
-
-    @torch.no_grad()
-    def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
-        """Greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
-        with self.reference.active() as llm:
-            embeds = llm.get_input_embeddings()(batch.input_ids)
-            length = max_new_tokens or self.max_new_tokens
-            return greedy_tokens(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id).texts
-
-    def writing_greedily(self, end_id: int | None = None) -> AbstractContextManager[None]:
-        """Lets whoever calls the LLM's own ``generate`` meanwhile get greedy answers, which may end with ``end_id``."""
-        return greedily(self.llm, self.tokenizer, stop_ids(self.llm, self.tokenizer, end_id))
 
     # ------------------------------------------------------------------ steps
 
@@ -267,7 +168,7 @@ class SpeechLLM(TrainedParts):
         self._log_means("val")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """As in validation."""
+        """Does as in validation."""
         self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -279,13 +180,13 @@ class SpeechLLM(TrainedParts):
             self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
-        """One record a row: id, modality and the greedy answer."""
+        """Gives one record a row: id, modality and the greedy answer."""
         answers = self.generate(batch)
         rows = zip(batch.ids, batch.modality, answers, strict=True)
         return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimizer over the tuning's named groups, and a schedule by step."""
+        """Builds one optimizer over the tuning's named groups, and a schedule by step."""
         made = build_optimizer(
             self.optimizer_factory,
             self.tuning.parameter_groups(self.llm, self.encoder, self.adaptor),

@@ -15,7 +15,7 @@ from ..precision import default_dtype, own_types_kept
 from ..tuning import Tuning
 from .checkpoints import find_checkpoint, weights_dtype
 from .export_folder import is_export, load_export
-from .frozen_state import check_frozen, check_types, drop_frozen
+from .frozen_state import check_frozen, check_types, drop_frozen, frozen_hash, frozen_names
 from .step_boundary import end_at_last_step
 from .structure import check_shapes, check_structure, other_weights
 
@@ -40,6 +40,11 @@ class TrainedParts(LightningModule):
         """Moves and converts, as torch does; tensors with a type of their own keep it."""
         with own_types_kept(self):
             return super()._apply(fn, recurse)
+
+    def note_frozen(self) -> None:
+        """Takes the hash of the frozen weights as they are, for what would change their form without their values."""
+        names = frozen_names(self, self.tuning.frozen_to_save(self.llm))
+        self._frozen_hash = frozen_hash(self.state_dict(), names)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""

@@ -1,0 +1,140 @@
+"""What a speech LLM does with a batch, in training and in use: it hears, reads, predicts and answers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..foundation.assets import resolve
+from .contract import Batch
+from .ears.adaptors import Adaptor
+from .ears.encoders import SpeechEncoder
+from .llm.generation import Written, greedily, greedy_tokens, stop_ids
+from .llm.reference import ReferenceLLM
+from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, splice, zero_through
+from .losses.item_divergences import ItemDivergences, item_divergences
+from .losses.shared_logits import SharedLogits
+from .saving.trained_parts import TrainedParts
+
+
+class Listening(TrainedParts):
+    """Encoder, adaptor and LLM at work; what trains them is :class:`SpeechLLM`'s.
+
+    Attributes:
+        llm_source: Hub id, folder or ``asset:`` name that the LLM came from.
+        tokenizer: The LLM's.
+        encoder: The speech encoder.
+        adaptor: What maps its frames to LLM positions.
+        max_new_tokens: Longest answer that is written without another setting.
+    """
+
+    llm_source: str
+    tokenizer: PreTrainedTokenizerBase
+    encoder: SpeechEncoder
+    adaptor: Adaptor
+    max_new_tokens: int
+    _reference: ReferenceLLM
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared = SharedLogits()
+
+    @property
+    def reference(self) -> ReferenceLLM:
+        """The LLM as it was before tuning; available once the weights are loaded."""
+        return self._reference
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
+        super().train(mode)
+        for part in (self.encoder, self.adaptor, self.llm):
+            if part is not None and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
+    # ------------------------------------------------------------------ hearing and reading
+
+    def encode_speech(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns features (N, C, F) into encoder frames (N, T, D) and lengths; a frozen encoder leaves no graph."""
+        trainable = any(p.requires_grad for p in self.encoder.parameters())
+        device = next(self.encoder.parameters()).device  # clips for the feature cache come from the CPU
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
+            return self.encoder(features.to(device), lengths.to(device))
+
+    def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        if batch.encoded:
+            cached = batch.features.to(next(self.adaptor.parameters()).dtype)  # float32 on disk
+            frames, lengths = cached.transpose(1, 2), batch.feature_lengths
+        else:
+            frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
+        return self.adaptor(frames, lengths)
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        """Gives what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
+        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        if batch.features.shape[0]:
+            speech, lengths = self.speech_embeddings(batch)
+            embeds = splice(embeds, speech, lengths, batch.audio_mask)
+        elif torch.is_grad_enabled():
+            embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
+        return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+    # ------------------------------------------------------------------ predicting
+
+    def answer_logits(self, batch: Batch) -> AnswerLogits:
+        """Predicts the answers of a batch, under whatever the tuning puts in place for it."""
+        return self._shared.of(batch, self._predict)
+
+    def _predict(self, batch: Batch) -> AnswerLogits:
+        with self.tuning.reading(batch.audio_mask):
+            return predict_answers(self.llm, **self.embed(batch))
+
+    def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        return cross_entropies(self.answer_logits(batch))
+
+    def divergences(self, batch: Batch) -> ItemDivergences:
+        """Gives forgetting and misalignment of each row of a batch with text twins."""
+        return item_divergences(self, batch)
+
+    # ------------------------------------------------------------------ answering
+
+    @torch.no_grad()
+    def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
+        """Writes greedy answers, one a row, spoken and written questions mixed, and tells which of them ended.
+
+        Args:
+            batch: A left-padded prompt batch.
+            max_new_tokens: Longest answer; default the module's own setting.
+        """
+        inputs = self.embed(batch)
+        embeds, mask = inputs["inputs_embeds"], inputs["attention_mask"]
+        length = max_new_tokens or self.max_new_tokens
+        with self.tuning.reading(batch.audio_mask):
+            return greedy_tokens(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
+
+    def generate(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
+        """Gives the texts of :meth:`write`."""
+        return self.write(batch, max_new_tokens).texts
+
+    @torch.no_grad()
+    def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
+        """Gives greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
+        with self.reference.active() as llm:
+            embeds = llm.get_input_embeddings()(batch.input_ids)
+            length = max_new_tokens or self.max_new_tokens
+            return greedy_tokens(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id).texts
+
+    def writing_greedily(self, end_id: int | None = None) -> AbstractContextManager[None]:
+        """Lets whoever calls the LLM's own ``generate`` meanwhile get greedy answers, which may end with ``end_id``."""
+        return greedily(self.llm, self.tokenizer, stop_ids(self.llm, self.tokenizer, end_id))
+
+    @staticmethod
+    def find_pretrained(source: str) -> str:
+        """Gives a hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load another model."""
+        return resolve(source)
