@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..foundation.decoder import clean_name
+from ..foundation.run_names import layer_label
 from .edits import on_the_line, weights_at
 from .evaluate import answer_losses, mean_interval
 from .losses import AnswerLoss
@@ -210,8 +211,7 @@ def _taking(sums: dict[str, float], name: str, start: Tensor, end: Tensor) -> Ca
 
 def _layer_labels(model: nn.Module) -> list[str]:
     count = find_sites(model).layers
-    width = max(2, len(str(count - 1)))
-    return [f"layer_{i:0{width}d}" for i in range(count)]
+    return [layer_label(i, count) for i in range(count)]
 
 
 def _layer_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..foundation.run_names import layer_label
 from .estimators import ESTIMATORS
 from .masks import unpack
 
@@ -150,16 +151,15 @@ class Snapshot:
         if group not in GROUPS:
             raise ValueError(f"importance: group={group!r} is unknown; allowed: {', '.join(GROUPS)}")
         signed = ESTIMATORS[estimator].signed
-        width = max(2, len(str(self.layers - 1)))
         name_of = {
-            "layer": lambda m: f"layer_{m.layer:0{width}d}",
+            "layer": lambda m: layer_label(m.layer, self.layers),
             "kind": lambda m: m.kind,
             "matrix": lambda m: m.name,
         }[group]
         counted = [(i, m) for i, m in enumerate(self.table) if m.layer is not None and not (signed and m.equal_to)]
         labels = list(dict.fromkeys(name_of(m) for _, m in counted))
         if group == "layer":
-            labels = [f"layer_{i:0{width}d}" for i in range(self.layers)]
+            labels = [layer_label(i, self.layers) for i in range(self.layers)]
         member = np.zeros((len(self.table), len(labels)))
         for i, matrix in counted:
             member[i, labels.index(name_of(matrix))] = 1.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..foundation.files import replacing
+from ..foundation.run_names import importance_key, probe_key
 from .coverage import by_reason, scored_part
 from .shift import Shift
 from .snapshot import Snapshot
@@ -38,15 +39,15 @@ def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dic
 
 def metric_values(line: dict[str, Any]) -> dict[str, float]:
     """The line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, and the loss."""
-    prefix = f"importance/{line['probe']}"
-    values = {f"{prefix}/loss": line["loss"], f"{prefix}/{line['estimator']}/total": line["total"]}
-    values |= {f"{prefix}/{line['estimator']}/{label}": share for label, share in line["shares"].items()}
+    figures = {"total": line["total"], **line["shares"]}
     if line["shift"]:
         metrics = line["shift"]["metrics"]
-        values |= {f"{prefix}/{line['estimator']}/{name}": m["value"] for name, m in metrics.items()}
+        figures |= {name: metric["value"] for name, metric in metrics.items()}
         if metrics["js"]["null_p95"] is not None:
-            values[f"{prefix}/{line['estimator']}/js_null"] = metrics["js"]["null_p95"]
-    return values
+            figures["js_null"] = metrics["js"]["null_p95"]
+    probe, estimator = line["probe"], line["estimator"]
+    values = {importance_key(probe, estimator, name): value for name, value in figures.items()}
+    return {probe_key(probe, "loss"): line["loss"], **values}
 
 
 class SummaryFile:

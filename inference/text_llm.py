@@ -70,7 +70,7 @@ class TextLLM:
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
-        from ..lightning_modules.losses.answer_loss import predict_answers, cross_entropies
+        from ..lightning_modules.losses.answer_loss import cross_entropies, predict_answers
 
         embeds = self.llm.get_input_embeddings()(batch.input_ids)
         return cross_entropies(predict_answers(self.llm, embeds, batch.attention_mask, batch.labels))

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..foundation.run_names import layer_group
 from .schedule import Schedule
 from .tuning.tuning import ParameterGroup
 
@@ -62,7 +63,7 @@ def scale_layers(optimizer: torch.optim.Optimizer, schedule: LambdaLR, multiplie
         schedule: Its schedule.
         multipliers: One a decoder layer; layers without a group are frozen.
     """
-    by_name = {f"llm.{layer:02d}": factor for layer, factor in enumerate(multipliers)}
+    by_name = {layer_group(layer): factor for layer, factor in enumerate(multipliers)}
     for index, group in enumerate(optimizer.param_groups):
         if group["name"] in by_name:
             base = group["unscaled_lr"] * by_name[group["name"]]

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from ..foundation.assets import resolve
 from ..foundation.ranks import share_rank_zero
+from ..foundation.run_names import TRAIN_LOSS, cross_entropy, stage_key
 from .combination import check_combination, check_measured
 from .contract import Batch
 from .ears.adaptor_start import begin_adaptor
@@ -149,8 +150,10 @@ class SpeechLLM(Listening):
         with self._shared.step():
             total = self.objectives.total(self, batch)
         if len(total.values) > 1:
-            self.log_dict({f"train/{name}": value for name, value in total.values.items()}, batch_size=len(batch))
-        self.log("train/loss", total.mean, prog_bar=True, batch_size=len(batch))
+            self.log_dict(
+                {stage_key("train", name): value for name, value in total.values.items()}, batch_size=len(batch)
+            )
+        self.log(TRAIN_LOSS, total.mean, prog_bar=True, batch_size=len(batch))
         return self._normalizer.scaled(total.loss, total.tokens, self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -177,7 +180,7 @@ class SpeechLLM(Listening):
 
     def _log_means(self, stage: str) -> None:
         for modality, value in self._eval_losses.compute().items():
-            self.log(f"{stage}/{modality}_ce", value, prog_bar=stage == "val", sync_dist=True)
+            self.log(stage_key(stage, cross_entropy(modality)), value, prog_bar=stage == "val", sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
         """Gives one record a row: id, modality and the greedy answer."""

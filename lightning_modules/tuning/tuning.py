@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
+from ...foundation.run_names import OTHER_GROUP, layer_group
 from ..contract import Need, SpeechModel
 from .importance_user import ImportanceUser
 from .rates import LayerRates
@@ -189,9 +190,9 @@ def llm_groups(llm: nn.Module, multipliers: Sequence[float] | None = None) -> li
     layers = decoder_layers(llm)
     factors = multipliers or [1.0] * len(layers)
     groups = [
-        ParameterGroup(f"llm.{i:02d}", trainable(layer), multiplier=factor)
+        ParameterGroup(layer_group(i), trainable(layer), multiplier=factor)
         for i, (layer, factor) in enumerate(zip(layers, factors, strict=True))
     ]
     in_layers = {id(parameter) for group in groups for parameter in group.parameters}
     rest = [parameter for parameter in trainable(llm) if id(parameter) not in in_layers]
-    return [group for group in [*groups, ParameterGroup("llm.other", rest)] if group.parameters]
+    return [group for group in [*groups, ParameterGroup(OTHER_GROUP, rest)] if group.parameters]
