@@ -98,13 +98,11 @@ def tests(citation: Citation) -> list[Path]:
 def _imports(path: Path, citation: Citation) -> bool:
     parts = ["textkeep", *Path(citation.path).with_suffix("").parts]
     package, module = ".".join(parts[:-1]), ".".join(parts)
-    for node in ast.walk(ast.parse(_text(path))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = {alias.name for alias in node.names}
-            if citation.name in names and node.module.startswith(".".join(parts[:2])):
-                return True
-            if not citation.name and (node.module == module or (node.module == package and parts[-1] in names)):
-                return True
+    for origin, name in _imported(path):
+        if name == citation.name and origin.startswith(".".join(parts[:2])):
+            return True
+        if not citation.name and (origin == module or (origin == package and name == parts[-1])):
+            return True
     return False
 
 
@@ -139,6 +137,13 @@ def _links(paths: list[Path]) -> str:
 @cache
 def _files(folder: str, pattern: str) -> list[Path]:
     return sorted((ROOT / folder).rglob(pattern))
+
+
+@cache
+def _imported(path: Path) -> set[tuple[str, str]]:
+    """(Module, name) of what a file imports from others."""
+    froms = [node for node in ast.walk(ast.parse(_text(path))) if isinstance(node, ast.ImportFrom)]
+    return {(node.module or "", alias.name) for node in froms for alias in node.names}
 
 
 @cache
