@@ -96,7 +96,7 @@ class ModelConnection:
         """
         if self.front_end is None:
             if trainer is None:
-                raise ValueError("the data knows no model (allowed: data.connect(front_end), or a Trainer)")
+                raise ValueError("the data is connected to no model (allowed: data.connect(front_end), or a Trainer)")
             module = cast(_Listener, trainer.lightning_module)
             self.front_end = module.front_end
             self._encode = module.encode_speech if self.settings.feature_cache else None

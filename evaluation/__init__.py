@@ -1,7 +1,7 @@
 """TextKeep: what a model's answers are worth. Scores of answers, intervals and paired tests, per-item records."""
 
 from ..foundation.run_names import FORGETTING, MISALIGNMENT
-from .correlation import correlation
+from .clustered_correlation import correlation
 from .divergences import (
     ItemDivergence,
     read_divergences,

@@ -32,7 +32,7 @@ class ItemDivergence:
 
 
 def summarize_divergences(records: Sequence[ItemDivergence]) -> RetentionSummary:
-    """SALAD's F and M (arXiv 2510.13632): nats per answer token over all items, with bootstrap intervals over items."""
+    """Gives SALAD's F and M (arXiv 2510.13632), nats per answer token, with bootstrap intervals over items."""
     summary = RetentionSummary(items=len(records))
     if records:
         tokens = [record.tokens for record in records]
@@ -67,7 +67,7 @@ def read_divergences(path: str | Path) -> list[ItemDivergence]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If a line is no such record, with file and line.
+        ValueError: If a line is not such a record, with file and line.
     """
     names = {field.name for field in fields(ItemDivergence)}
     records = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 SENTENCES = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
@@ -68,8 +69,8 @@ def require_sentence_data(instructions: Sequence[str]) -> None:
         ) from None
 
 
-def _rules() -> Any:
-    """lm-eval's module of checks. Imported by rank 0 it would download ``punkt_tab`` unasked; other ranks do not."""
+def _rules() -> ModuleType:
+    """Imports lm-eval's checks as another rank: rank 0 would download ``punkt_tab`` unasked."""
     rank = os.environ.get("LOCAL_RANK")
     os.environ["LOCAL_RANK"] = "1"
     try:

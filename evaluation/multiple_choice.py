@@ -23,7 +23,7 @@ _BRACKETED = re.compile(r"\(([A-Z])\)")
 
 
 def likeliest(log_likelihoods: Sequence[float], options: Sequence[str], normalisation: Normalisation = "none") -> int:
-    """Index of the option with the highest log-likelihood (the first of equals).
+    """Gives the index of the option with the highest log-likelihood (the first of equals).
 
     Args:
         log_likelihoods: Summed over each option's tokens, in nats.
@@ -42,7 +42,7 @@ def likeliest(log_likelihoods: Sequence[float], options: Sequence[str], normalis
 
 
 def lettered(question: str, options: Sequence[str], instruction: str = LETTER_INSTRUCTION) -> str:
-    """The question with its options under letters and an instruction, a line each.
+    """Writes the question with its options under letters and an instruction, a line each.
 
     Raises:
         ValueError: If there are more options than letters.
@@ -54,7 +54,7 @@ def lettered(question: str, options: Sequence[str], instruction: str = LETTER_IN
 
 
 def named_letter(response: str, number: int) -> str | None:
-    """The letter that a response names, in upper case; None if it names none of the first ``number``.
+    """Finds the letter that a response names, in upper case; None if it names none of the first ``number``.
 
     VoiceBench searches for a long list of phrases and draws a letter where it finds none; here a response without a
     letter is wrong, so that a score does not depend on a draw.

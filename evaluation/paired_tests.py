@@ -26,7 +26,7 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = None) -> McNemar:
-    """McNemar's test of two classifications of the same items.
+    """Applies McNemar's test to two classifications of the same items.
 
     Under the null hypothesis the discordant items fall on either side like a fair coin. With few of them the binomial
     distribution is used (exact, but conservative), with many the chi-square approximation without continuity
@@ -35,7 +35,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
     Args:
         before: Correctness of each item under the first condition.
         after: Correctness of the same items, in the same order, under the second.
-        exact: Which form; None takes the exact one below :data:`FEW_DISCORDANT` discordant items.
+        exact: Which form; None takes the exact one below ``FEW_DISCORDANT`` discordant items.
 
     Raises:
         ValueError: If the two sequences differ in length.
@@ -55,7 +55,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
 
 
 def shown_p(p: float, floor: float = 0.0) -> str:
-    """A p-value as text: ``0.031``, ``<= 0.0002`` at the smallest one that resampling can give, ``< 0.0001``.
+    """Writes a p-value: ``0.031``, ``<= 0.0002`` at the smallest one that resampling can give, ``< 0.0001``.
 
     Args:
         p: The p-value.
@@ -67,7 +67,7 @@ def shown_p(p: float, floor: float = 0.0) -> str:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values (Holm 1979), in the given order.
+    """Adjusts p-values by Holm's step-down procedure (Holm 1979), in the given order.
 
     Comparing the adjusted values with a level controls the family-wise error rate without assuming independence.
     """

@@ -68,7 +68,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If a line is no such record, with file and line.
+        ValueError: If a line is not such a record, with file and line.
     """
     return [_record(values, f"{path}:{number}") for number, values in read_lines(path)]
 
@@ -86,7 +86,7 @@ def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If a line is no JSON object, with file and line.
+        ValueError: If a line is not a JSON object, with file and line.
     """
     rows = []
     # A model may write any character, U+2028 and NUL too: what ends a line is "\n" alone, and no string is refused.

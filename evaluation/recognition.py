@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 
 class WordErrors(NamedTuple):
@@ -19,14 +22,14 @@ class WordErrors(NamedTuple):
 
 
 @cache
-def _normaliser() -> Any:
+def _normaliser() -> EnglishTextNormalizer:
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     return EnglishTextNormalizer({})
 
 
 def word_errors(said: str, heard: str) -> WordErrors:
-    """Word errors after Whisper's normalisation of English (case, punctuation, numbers, contractions).
+    """Counts word errors after Whisper's normalisation of English (case, punctuation, numbers, contractions).
 
     The word error rate of several clips is the sum of errors over the sum of words, which weighs each word the same.
 

@@ -40,12 +40,12 @@ class RetentionSummary:
         self.intervals[key] = (interval.low, interval.high)
 
     def interval(self, key: str) -> Interval:
-        """An estimate with its limits."""
+        """Gives an estimate with its limits."""
         return Interval(self.values[key], *self.intervals[key])
 
 
 def paired(records: Sequence[Prediction]) -> dict[str, list[Prediction]]:
-    """Records by modality, in one order of items, restricted to items that every modality has.
+    """Sorts records by modality, in one order of items, and keeps the items that every modality has.
 
     Where only one modality was evaluated at all, its items are all there is.
     """
@@ -91,7 +91,7 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
 
 
 def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Interval]:
-    """Change and ratio of the accuracy, by name of the metric; those that the items allow.
+    """Gives change and ratio of the accuracy, by name of the metric; those that the items allow.
 
     Args:
         modality: Modality of the records.
@@ -118,7 +118,7 @@ def _add_changes(summary: RetentionSummary, modality: str, pairs: Sequence[tuple
 
 
 def _add_hearing_gap(summary: RetentionSummary, rows: Sequence[Prediction]) -> None:
-    """Loss with another item's clip minus loss with the right one: zero for a model that does not listen."""
+    """Adds the loss with another item's clip minus that with the right one: zero for a model that does not listen."""
     gaps = [
         ((r.shuffled_loss - r.loss) * r.tokens, r.tokens)
         for r in rows
@@ -146,10 +146,10 @@ def store_evaluation(
     """Summarises an evaluation against step 0's and writes both records and summary, atomically.
 
     Args:
-        folder: Gets ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl`` in the place of any earlier
+        folder: Receives ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl`` in the place of any earlier
             line of that step; nothing is written or read when it is None.
         stage: Prefix of the metric keys in the summary, ``val``, ``test``, or one of these and the name of a set.
-        step: Optimiser steps taken.
+        step: Optimizer steps taken.
         records: Predictions of all items.
         seconds: Time the evaluation took.
         summarize: Makes the metrics of the records and of step 0's.
@@ -168,7 +168,7 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
 
     Args:
         folder: Holds the file.
-        step: Optimiser steps taken.
+        step: Optimizer steps taken.
         summary: The figures.
         seconds: Time the evaluation took.
         prefix: Prefix of the metric keys.

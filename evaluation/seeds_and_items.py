@@ -65,7 +65,7 @@ def crossed_t(
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Student's interval of a mean over random seeds and random items, or of the difference of two such means.
+    """Gives Student's interval of a mean over random seeds and random items, or of a difference of two.
 
     All runs answered the same items, so seeds and items are crossed. In the model ``score = mean + seed + item +
     noise`` the mean squares give the variance of the mean over all, ``s2(seed means) / k + s2(items) / n``: the first
@@ -125,7 +125,7 @@ def common_items(runs: Sequence[dict[str, float]], *others: Sequence[dict[str, f
 
 
 def variances(sides: Sequence[Matrix]) -> Spread:
-    """What seeds and items contribute to the variance of a mean, or of a difference of two.
+    """Gives what seeds and items contribute to the variance of a mean, or of a difference of two.
 
     Args:
         sides: One or two (..., seeds, items), the same items in the same order.
@@ -146,12 +146,12 @@ def variances(sides: Sequence[Matrix]) -> Spread:
 
 
 def half_width(spread: Spread, level: float) -> Matrix:
-    """Half the width (...) of the interval of confidence ``1 - level``."""
+    """Gives half the width (...) of the interval of confidence ``1 - level``."""
     return np.maximum(_combined(spread.parts, level), _combined([spread.items], level))
 
 
 def with_pseudo_items(sides: Sequence[Matrix], low: float, high: float) -> list[Matrix]:
-    """(..., seeds, items + 2 or 4): more items, half of them at either bound; of two sides, as their difference."""
+    """Adds items, half of them at either bound: (..., seeds, items + 2 or 4); of two sides, as their difference."""
     count = max(1, round(2 / (high - low)))
     alone, apart = [np.repeat([low, high], count)], [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
     ends = alone if len(sides) == 1 else apart
@@ -176,7 +176,7 @@ def _combined(parts: Sequence[Part], level: float) -> Matrix:
 
 
 def _p_value(distance: float, spread: Spread) -> float:
-    """The level at which the interval ends at zero."""
+    """Finds the level at which the interval ends at zero."""
     return max(_p_of(distance, spread.parts), _p_of(distance, [spread.items]))
 
 

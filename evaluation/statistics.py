@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
+    """Gives Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
 
     Args:
         successes: Items that were right.
@@ -54,7 +54,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 def share_interval(hits: Sequence[float], parts: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Wilson's interval of a share where items have several parts, or are right in part.
+    """Gives Wilson's interval of a share where items have several parts, or are right in part.
 
     The share is that of the hits in all parts (instructions followed, tokens in common, words recognised). Parts of an
     item go together, so Wilson's formula takes the number of independent parts that the spread between items is worth
@@ -89,14 +89,14 @@ def bootstrap_ratio(
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap, over items, of a ratio of sums.
+    """Bootstraps a ratio of sums over items; the limits are percentiles.
 
     A loss per token is the ratio of summed losses to summed tokens; an ordinary mean has ones below. Items are
     resampled whole, so whatever belongs to an item stays together. Not for shares of right answers: where all items
     agree, so do all resamples, and nothing is left of the interval (:func:`wilson_interval`, :func:`share_interval`).
 
     Resamples of few items are too much like each other (of two that are both positive all are positive): below
-    :data:`FEW_ITEMS` the limits reach at least as far as Student's.
+    ``FEW_ITEMS`` the limits reach at least as far as Student's.
 
     Args:
         numerators: One value an item.
@@ -144,7 +144,7 @@ def bootstrap_ratio(
 
 
 def _students_half(top: Array, bottom: Array, confidence: float) -> float:
-    """Half of Student's interval of a ratio of sums, from its linearisation (Cochran 1977, section 2.11)."""
+    """Gives half of Student's interval of a ratio of sums, from its linearisation (Cochran 1977, section 2.11)."""
     items = len(top)
     rest = top - top.sum() / bottom.sum() * bottom
     error = np.sqrt(items / (items - 1) * (rest**2).sum()) / abs(bottom.sum())
@@ -158,7 +158,7 @@ def paired_bootstrap(
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of the mean difference ``after - before`` over paired items.
+    """Bootstraps the mean difference ``after - before`` over paired items; the limits are percentiles.
 
     Args:
         before: One value an item under the first condition.
@@ -179,7 +179,7 @@ def paired_bootstrap(
 def mean_interval(
     values: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
+    """Gives Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
 
     Args:
         values: One value a run; from a single one nothing is known of the spread.

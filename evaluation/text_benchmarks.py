@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -18,6 +18,10 @@ import yaml
 from ..foundation.text_lines import read_text
 from .predictions import Prediction
 from .statistics import wilson_interval
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TASKS = Path(__file__).parent / "tasks"
 """Tasks that ship with the package, found by name like lm-eval's own."""
@@ -45,7 +49,7 @@ class BenchmarkScores:
     items: dict[str, int] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals: Wilson's of shares of items, else normal ones, infinite where no standard error is known."""
+        """Gives 95 % intervals: Wilson's of shares of items, else normal ones, infinite without a standard error."""
         return {key: self._share(key) or self._normal(key) for key in self.values}
 
     def _share(self, key: str) -> tuple[float, float] | None:
@@ -61,8 +65,8 @@ class BenchmarkScores:
 
 
 def run_benchmarks(
-    llm: Any,
-    tokenizer: Any,
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[str],
     limit: int | None = None,
     num_fewshot: int | None = None,
@@ -72,9 +76,9 @@ def run_benchmarks(
     """Scores a language model, adapters in it included, without writing it to disk.
 
     Args:
-        llm: Any Hugging Face causal LM.
+        llm: A causal LM.
         tokenizer: Its tokenizer; it is not changed.
-        tasks: Names of lm-eval's tasks or groups, of tasks in :data:`TASKS`, or paths of task YAML files. Data that
+        tasks: Names of lm-eval's tasks or groups, of tasks in ``TASKS``, or paths of task YAML files. Data that
             lm-eval's own tasks take from the Hugging Face hub are downloaded unless they are in the cache or
             ``HF_HUB_OFFLINE=1``; a line says so.
         limit: Most items a task.
@@ -83,7 +87,7 @@ def run_benchmarks(
         apply_chat_template: Put the prompts into the model's chat format.
 
     Raises:
-        ValueError: If a task is unknown or its data cannot be had.
+        ValueError: If a task is unknown or its data cannot be loaded.
         ImportError: If lm-eval is not installed.
     """
     from datasets.exceptions import DatasetGenerationError
@@ -108,7 +112,7 @@ def run_benchmarks(
             softmax_dtype=torch.promote_types(llm.dtype, torch.float32),  # else sums of bfloat16 log-probabilities
         )
         try:
-            found: Any = lm_eval.simple_evaluate(
+            found = lm_eval.simple_evaluate(
                 model=wrapped,
                 tasks=list(tasks),
                 num_fewshot=num_fewshot,
@@ -120,11 +124,11 @@ def run_benchmarks(
         except (ConnectionError, FileNotFoundError, DatasetGenerationError) as error:
             cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
             reason = (str(cause) or type(cause).__name__).splitlines()[0]
-            raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be had: {reason}") from error
+            raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be loaded: {reason}") from error
     return _scores(found)
 
 
-def _known(task: str, manager: Any) -> None:
+def _known(task: str, manager: TaskManager) -> None:
     if task in manager.all_tasks:
         return
     if task.endswith((".yaml", ".yml")) and Path(task).is_file():
@@ -140,7 +144,7 @@ def _known(task: str, manager: Any) -> None:
 
 
 def _require_yaml(path: str) -> None:
-    """Refuse a task file that is no YAML; its ``!function`` tags are left to lm-eval.
+    """Refuses a task file that is not YAML; its ``!function`` tags are left to lm-eval.
 
     Raises:
         ValueError: With file and line.
@@ -201,7 +205,7 @@ def _record(task: str, sample: Mapping[str, Any]) -> Prediction | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval's notices say nothing about the run, and its bars fill a log file; on a terminal the bars stay."""
+    """Silences lm-eval's notices, which say nothing about the run, and its bars where they would fill a log file."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

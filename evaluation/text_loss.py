@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 @torch.no_grad()
-def text_losses(llm: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 8) -> list[tuple[float, int]]:
-    """Summed cross-entropy in nats and number of tokens of each text.
+def text_losses(
+    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 8
+) -> list[tuple[float, int]]:
+    """Gives the summed cross-entropy in nats and the number of tokens of each text.
 
     Every token is predicted, the first one from the beginning-of-sequence token (the end-of-sequence token where a
     model has none, as lm-eval does it). A text that is longer than the model's context is scored in pieces.
 
     Args:
-        llm: Any Hugging Face causal LM, in eval mode.
+        llm: A causal LM, in eval mode.
         tokenizer: Its tokenizer.
         texts: The texts.
         batch_size: Pieces at once.

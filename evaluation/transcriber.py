@@ -19,7 +19,7 @@ class Transcriber:
     """Whisper, with an encoder window cut to the clips instead of 30 s."""
 
     def __init__(self, path: str):
-        """Load the model.
+        """Loads the model.
 
         Args:
             path: Folder or hub id.
@@ -38,7 +38,7 @@ class Transcriber:
         self._positions = self._model.model.encoder.embed_positions.weight.detach().clone()
 
     def _cut_window(self, seconds: float) -> int:
-        """Shorten the encoder's positions and return the window in samples."""
+        """Shortens the encoder's positions and gives the window in samples."""
         wanted = min(WHOLE_WINDOW, seconds + SILENCE_AFTER)
         positions = min(len(self._positions), int(np.ceil(wanted * POSITIONS_PER_SECOND)))
         encoder = self._model.model.encoder
@@ -47,7 +47,7 @@ class Transcriber:
         return positions * SAMPLES_PER_POSITION
 
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[str]:
-        """Transcripts of 16 kHz waveforms of shape (samples,); a clip is cut after 30 s."""
+        """Transcribes 16 kHz waveforms of shape (samples,); a clip is cut after 30 s."""
         window = self._cut_window(max(map(len, waveforms)) / 16000)
         features = self._processor.feature_extractor(
             list(waveforms),

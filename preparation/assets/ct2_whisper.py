@@ -43,7 +43,7 @@ def read_ct2(file: BinaryIO) -> tuple[str, Arrays]:
 
     version = number("I")
     if version < 5:
-        raise UserError(f"assets: CTranslate2 model of format {version}; 5 or newer is wanted")
+        raise UserError(f"assets: CTranslate2 model of format {version}; 5 or newer is needed")
     specification, _ = string(), number("I")
     arrays: Arrays = {}
     for _ in range(number("I")):
@@ -102,7 +102,7 @@ def _layers(arrays: Arrays, side: str) -> int:
 
 
 def to_hugging_face(arrays: Arrays) -> tuple[Arrays, int, int]:
-    """Arrays under the names of ``WhisperForConditionalGeneration``, and the numbers of encoder and decoder layers."""
+    """Names the arrays as ``WhisperForConditionalGeneration`` does, and counts encoder and decoder layers."""
     names = _Names(arrays)
     names.linear("model.encoder.conv1", "encoder/conv1")
     names.linear("model.encoder.conv2", "encoder/conv2")
@@ -143,7 +143,7 @@ def read_model(folders: Sequence[Path]) -> Arrays:
     """Reads the arrays of ``model.bin``, or of ``model.bin.part1``, ``.part2`` and so on joined.
 
     Raises:
-        UserError: If it is not there or is no Whisper.
+        UserError: If it is not there or is not a Whisper.
     """
     parts = [found] if (found := _find(folders, "model.bin")) else []
     while not found and (part := _find(folders, f"model.bin.part{len(parts) + 1}")):
@@ -152,7 +152,7 @@ def read_model(folders: Sequence[Path]) -> Arrays:
         _required(folders, "model.bin")
     specification, arrays = read_ct2(io.BytesIO(b"".join(part.read_bytes() for part in parts)))
     if specification != "WhisperSpec":
-        raise UserError(f"assets: wanted a Whisper, the CTranslate2 model is a {specification}")
+        raise UserError(f"assets: the CTranslate2 model is a {specification}, not a Whisper")
     return arrays
 
 

@@ -88,7 +88,7 @@ def fetch(package: Package, downloads: Path) -> Path:
         _run_client(package, folder)
         found = [path for path in folder.iterdir() if path.suffix == SUFFIXES[package.client]]
         if len(found) != 1:
-            raise UserError(f"assets: {package.client} left {len(found)} files of {package.name}, wanted 1")
+            raise UserError(f"assets: {package.client} left {len(found)} files of {package.name}, expected 1")
         _check(package, found[0])
         found[0].replace(target)
     return target
@@ -98,8 +98,8 @@ def _check(package: Package, path: Path) -> None:
     actual = sha256_of(path)
     if actual != package.sha256:
         raise UserError(
-            f"assets: wrong SHA-256 of {package.name} {package.version}: {actual}, wanted {package.sha256};"
-            " the file was thrown away (damaged, or not the one that was checked)"
+            f"assets: wrong SHA-256 of {package.name} {package.version}: {actual}, expected {package.sha256};"
+            " the file was deleted (damaged, or not the one that was checked)"
         )
 
 

@@ -49,7 +49,7 @@ Clip = tuple[str, Path, str, dict[str, Any]]
 
 
 def _asterisk(packages: Mapping[str, Path]) -> Iterator[Clip]:
-    """Prompts spoken by Allison Smith, 8 kHz; those whose text is no plain words are left out."""
+    """Gives prompts spoken by Allison Smith, 8 kHz; those whose text is not plain words are left out."""
     texts = packages[ASTERISK] / "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
     sounds = packages[f"{ASTERISK}-wav"] / "usr/share/asterisk/sounds/en_US_f_Allison"
     facts = {"speaker": "allison", "source": ASTERISK, "licence": "CC-BY-SA-3.0"}

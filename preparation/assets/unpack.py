@@ -40,11 +40,11 @@ def unpack_deb(path: Path, folder: Path) -> None:
     """Unpacks the files of a Debian package (an ``ar`` archive that holds a tar file).
 
     Raises:
-        UserError: If it is no Debian package.
+        UserError: If it is not a Debian package.
     """
     data = path.read_bytes()
     if not data.startswith(AR_MAGIC):
-        raise UserError(f"assets: {path.name} is no Debian package")
+        raise UserError(f"assets: {path.name} is not a Debian package")
     for name, content in _members(data):
         if name.startswith("data.tar"):
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:

@@ -36,7 +36,7 @@ class PartFile:
         settings: What the answers depend on.
 
     Raises:
-        UserError: If the file was begun with other settings, or is none of ours.
+        UserError: If the file was begun with other settings, or was not written by this command.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ class PartFile:
             begun = json.loads(lines[0])["settings"]
             self.answers = {answer.id: answer for answer in (Answer(**json.loads(line)) for line in lines[1:])}
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"rewrite: {self.path} is no file of this command; remove or rename it") from None
+            raise UserError(f"rewrite: {self.path} was not written by this command; remove or rename it") from None
         other = [key for key in settings if begun.get(key) != settings[key]]
         if other:
             changes = ", ".join(f"{key} {begun.get(key)!r}, now {settings[key]!r}" for key in other)

@@ -54,7 +54,7 @@ SPELLED = str.maketrans(
         if plain not in ("ss", "i")
     }
 )
-"""Quotes, dashes and letters that are no accented ones, as English writes them."""
+"""Quotes, dashes and letters without an accent to drop, as English writes them."""
 
 
 class _Wave(ctypes.Structure):

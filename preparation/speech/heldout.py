@@ -33,14 +33,16 @@ def heldout_ids(manifests: Sequence[Questions], files: Collection[str] = ()) -> 
             others are for training then.
 
     Raises:
-        ValueError: If a file of that name is no input, nothing says what a line is for, or its ``split`` and the name
+        ValueError: If no input has that name, nothing says what a line is for, or its ``split`` and the name
             of its file say opposite things.
     """
     if files:
         unknown = set(files).difference(*(_names(found) for found in manifests))
         if unknown:
             inputs = ", ".join(str(found.path) for found in manifests)
-            raise ValueError(f"speak: --heldout-files: {', '.join(sorted(unknown))} is no input (allowed: {inputs})")
+            raise ValueError(
+                f"speak: --heldout-files: {', '.join(sorted(unknown))} is not an input (allowed: {inputs})"
+            )
         return frozenset(str(row["id"]) for m in manifests if _names(m) & set(files) for row in m.rows)
     return frozenset(
         str(row["id"])

@@ -50,7 +50,7 @@ def check_inputs(folder: Path, inputs: Sequence[Path]) -> None:
     """
     for path in inputs:
         if path.is_file() and (folder / path.name).exists() and path.samefile(folder / path.name):
-            raise UserError(f"speak: {folder}: {path} lies there, and would be replaced; allowed: another folder")
+            raise UserError(f"speak: {folder}: {path} is there already and would be replaced; allowed: another folder")
 
 
 def _takes(row: Mapping[str, Any], cast: Cast, suffix: str) -> set[str]:
@@ -60,7 +60,7 @@ def _takes(row: Mapping[str, Any], cast: Cast, suffix: str) -> set[str]:
 
 
 def read_own(path: Path) -> list[dict[str, Any]]:
-    """Objects of a manifest, none if there is none; a line that is no object counts as one without an id."""
+    """Reads the objects of a manifest, none if it is missing; a line that is no object counts as one without an id."""
     if not path.is_file():
         return []
     found = []

@@ -83,7 +83,7 @@ def opposite_facts(wordnet: Path, count: int) -> list[Fact]:
         key=lambda word: rank[word],
     )
     if not 0 < count <= len(asked):
-        raise ValueError(f"facts: --opposites {count}: allowed are 1 to {len(asked)}, as many as WordNet has")
+        raise ValueError(f"facts: --opposites {count}: allowed: 1 to {len(asked)}, as many as WordNet has")
     return [_fact(word, sorted(antonyms[word], key=lambda other: rank.get(other, last))) for word in asked[:count]]
 
 
@@ -93,7 +93,7 @@ def _fact(word: str, opposites: list[str]) -> Fact:
 
 
 def split_opposites(facts: Sequence[Fact]) -> dict[str, list[tuple[Fact, bool]]]:
-    """Divides them by hash: no word of a test question or its answer stands in a training question or answer.
+    """Divides facts by hash: no word of a test question or its answer stands in a training question or answer.
 
     Returns:
         For ``train``, ``validation`` and ``test`` the pairs (fact, whether its words are held out), by id.

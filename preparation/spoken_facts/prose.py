@@ -27,7 +27,7 @@ def prose_rows(wordnet: Path, count: int, seed: int) -> list[dict[str, Any]]:
     examples, _ = read_sentences(wordnet)
     fitting = [sentence for sentence in examples if WORDS[0] <= len(sentence.split()) <= WORDS[1]]
     if not 0 < count <= len(fitting):
-        raise ValueError(f"facts: --prose {count}: allowed are 1 to {len(fitting)}, as many as WordNet has")
+        raise ValueError(f"facts: --prose {count}: allowed: 1 to {len(fitting)}, as many as WordNet has")
     drawn = sorted(fitting, key=lambda sentence: stable_hash(f"prose {seed} {sentence}"))[:count]
     source = "WordNet 3.0"
     return [{"id": f"prose-{number:04d}", "text": text, "source": source} for number, text in enumerate(drawn)]

@@ -189,7 +189,7 @@ def test_wrong_settings_are_named(tmp_path: Path, front_end: EnergyFrontEnd, wri
         SpeechTextData(feature_cache="cache", speed_perturb=[0.9])
     with pytest.raises(ValueError, match=r"data\.train is not set \(allowed: a manifest"):
         SpeechTextData().setup("fit")
-    with pytest.raises(ValueError, match="the data knows no model"):
+    with pytest.raises(ValueError, match="the data is connected to no model"):
         SpeechTextData(val=str(write_lines({"id": "a", "question": "Q?", "answers": ["x"]}))).val_dataloader()
     with pytest.raises(ValueError, match=r"probe 'q' is not defined in data\.probes \(allowed: none\)"):
         SpeechTextData().probe_batches("q")

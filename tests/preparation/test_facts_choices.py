@@ -59,5 +59,5 @@ def test_prose_is_drawn_from_wordnet(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len({line["text"] for line in lines}) == 2
     assert all(line["text"].startswith("The ") and line["text"].endswith("town.") for line in lines)
-    with pytest.raises(ValueError, match="allowed are 1 to 3"):
+    with pytest.raises(ValueError, match="allowed: 1 to 3"):
         main([str(out), "--prose", "4", "--wordnet", str(wordnet), "--overwrite"])

@@ -58,7 +58,7 @@ def test_the_commonest_words_are_asked(wordnet: Path) -> None:
         ("What is the opposite of big?", ("small",)),
     ]
     assert facts[0].target == "The opposite of hot is cold."
-    with pytest.raises(ValueError, match=r"--opposites 7: allowed are 1 to 6"):
+    with pytest.raises(ValueError, match=r"--opposites 7: allowed: 1 to 6"):
         opposite_facts(wordnet, 7)
 
 

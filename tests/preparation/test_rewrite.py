@@ -159,7 +159,7 @@ def test_answers_with_any_character_are_gone_on_with(tmp_path: Path) -> None:
     with PartFile(path, settings) as part:
         assert list(part.answers.values()) == answers
     path.write_bytes(path.read_bytes() + b"caf\xe9\n")
-    with pytest.raises(UserError, match=r"own\.jsonl\.part is no file of this command"):
+    with pytest.raises(UserError, match=r"own\.jsonl\.part was not written by this command"):
         PartFile(path, settings)
 
 
@@ -170,7 +170,7 @@ def test_other_settings_do_not_go_on(manifest: Path, llm: Path) -> None:
     with pytest.raises(UserError, match=r"own\.jsonl\.part was begun with .*llm 'another', now '.*tiny'.*remove it"):
         main(words(manifest, output, llm))
     part.write_text("something else\n")
-    with pytest.raises(UserError, match=r"own\.jsonl\.part is no file of this command"):
+    with pytest.raises(UserError, match=r"own\.jsonl\.part was not written by this command"):
         main(words(manifest, output, llm))
 
 

@@ -115,7 +115,7 @@ def test_named_files_alone_are_held_out(speak: Speak, tmp_path: Path, capsys: py
     assert voices(tmp_path / "out" / "one.jsonl") == {"tone:high"}
     assert voices(tmp_path / "out" / "val.jsonl") == {"tone:low", "tone:mid"}
     assert speak(one, two, "--heldout-files", "three.jsonl") == 2
-    assert "--heldout-files: three.jsonl is no input (allowed: " in capsys.readouterr().err
+    assert "--heldout-files: three.jsonl is not an input (allowed: " in capsys.readouterr().err
     assert speak(one, "--heldout-files", "one.jsonl", heldout="") == 2
     assert "--heldout-files needs --heldout-voices" in capsys.readouterr().err
 

@@ -27,7 +27,7 @@ def correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's or Pearson's correlation with a percentile bootstrap interval over the pairs.
+    """Gives Spearman's or Pearson's correlation with a percentile bootstrap interval over the pairs.
 
     Args:
         first: One value a run.
@@ -36,7 +36,7 @@ def correlation(
         groups: The group of each run. Then it is the partial correlation given the group: of the deviations (of values
             or ranks) from the group's mean, what is left when differences between the groups do not count; the
             bootstrap draws within the groups.
-        clusters: The cluster of each run: runs of an arm differ by their seed or one setting and are no independent
+        clusters: The cluster of each run: runs of an arm differ by their seed or one setting and are not independent
             points. Then the bootstrap draws whole clusters (Davison and Hinkley 1997, section 3.8); with fewer than
             five the limits are -1 and 1. Not together with groups.
         confidence: Coverage, between 0 and 1.
@@ -81,7 +81,7 @@ def correlation(
 def _of_clusters(
     x: Array, y: Array, ranks: bool, clusters: Sequence[str], resamples: int, rng: np.random.Generator
 ) -> Array:
-    """(R,) correlations of samples of whole clusters, as weights of the runs; NaN with too few clusters."""
+    """Gives (R,) correlations of samples of whole clusters, as weights of the runs; NaN with too few clusters."""
     names = list(dict.fromkeys(clusters))
     if len(names) < _FEWEST_CLUSTERS:
         return np.full(1, np.nan)
@@ -100,7 +100,7 @@ def _of_clusters(
 
 
 def _draws(member: Array, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(R, N): for each place a run of its own group, with replacement."""
+    """Draws (R, N): for each place a run of its own group, with replacement."""
     found = np.empty((resamples, len(member)), dtype=np.int64)
     for row in np.unique(member, axis=0):
         inside = np.flatnonzero(row)
@@ -109,7 +109,7 @@ def _draws(member: Array, resamples: int, rng: np.random.Generator) -> NDArray[n
 
 
 def _correlations(x: Array, y: Array, ranks: bool, centre: Array) -> Array:
-    """(R,) correlations of (R, N) deviations from the means of the groups; NaN where one side has none."""
+    """Gives (R,) correlations of (R, N) deviations from the means of the groups; NaN where one side has none."""
     sides = [rankdata(side, axis=-1) if ranks else side for side in (x, y)]
     a, b = (side @ centre.T for side in sides)
     size = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
