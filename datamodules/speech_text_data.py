@@ -33,7 +33,7 @@ class SpeechTextData(L.LightningDataModule):
 
     A source is the path of a JSONL manifest, ``spoken-facts/train`` (the embedded set; also ``validation``, ``test``,
     ``general``), a ``Source`` (``class_path: HFDataset``), or a list of these. Batches hold as many rows as the token
-    budget allows, all of similar length; the ranks of a distributed run get different batches. A run continues in
+    budget allows, all of similar length; the ranks of a distributed run receive different ones. A run continues in
     mid-epoch with the next batch.
 
     Example::

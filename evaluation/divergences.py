@@ -1,4 +1,4 @@
-"""Forgetting and misalignment of paired items: how far the model's words are from the untouched LLM's."""
+"""Forgetting and misalignment of paired items: how far the model's words are from the base LLM's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ItemDivergence:
     Attributes:
         id: The item.
         tokens: Tokens of the target.
-        forgetting: KL(untouched LLM on text || model on text).
+        forgetting: KL(base LLM on text || model on text).
         misalignment: KL(model on text || model on speech); None where the item was not spoken.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 FEW_DISCORDANT = 25
-"""Below so many discordant items the chi-square approximation of McNemar's test is not to be trusted."""
+"""Below this many discordant items the chi-square approximation of McNemar's test is not to be trusted."""
 
 
 class McNemar(NamedTuple):

@@ -62,7 +62,7 @@ def summarize(records: Sequence[Prediction], baseline: Sequence[Prediction] = ()
 
     Args:
         records: Predictions of all items in both modalities.
-        baseline: The untouched model's predictions; only items that occur in both are compared.
+        baseline: The base model's predictions; only items that occur in both are compared.
     """
     summary = RetentionSummary()
     before = {(r.id, r.modality): r for r in baseline}

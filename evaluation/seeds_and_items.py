@@ -81,7 +81,7 @@ def crossed_t(
     Args:
         after: (seeds, items) or (items,), a score for each run and item.
         before: (seeds, items) or (items,) of independent runs on the same items in the same order. A side of one run,
-            such as the untouched model, has no spread over seeds.
+            such as the base model, has no spread over seeds.
         bounds: Lowest and highest value of shares of right answers (0, 1) or of their differences (-1, 1). Then the
             spread is that with two pseudo-items more at each end of (0, 1), or one at each end of (-1, 1), so that an
             interval cannot collapse where all answers agree (Agresti and Coull 1998; Bonett and Price 2012), and the

@@ -14,7 +14,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 FEW_ITEMS = 30
-"""Below so many items a percentile bootstrap covers less than 94 % where it says 95, of four about 80 %."""
+"""Below this many items a percentile bootstrap covers less than 94 % where it says 95, of four about 80 %."""
 
 _RESAMPLES = 9999
 _BATCH_ELEMENTS = 4_000_000  # resampled indices held at once: bounds the memory of a bootstrap to about 100 MB

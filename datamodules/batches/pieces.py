@@ -18,7 +18,7 @@ class PieceTokenizer:
 
     A special token separates what stands before and after it: nothing merges across it. A conversation is therefore
     tokenized in pieces that begin with one, and the pieces that all conversations share come from memory. A tokenizer
-    for which this does not hold gets its texts whole; so it does with tokens that take white space from before them.
+    for which this does not hold receives its texts whole; so does one whose tokens take white space from before them.
 
     Args:
         tokenizer: Adds no special tokens of its own here: templates print the beginning of a sequence themselves.

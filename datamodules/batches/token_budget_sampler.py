@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 _WIDTH = 1.1
 """A bucket holds lengths up to this ratio: at most 10 % padding where there are enough examples."""
 _MIN_BATCHES = 2
-"""... and at least so many batches, so that their members change from epoch to epoch."""
+"""... and at least this many batches, so that their members change from epoch to epoch."""
 
 
 class TokenBudgetSampler(Sampler[list[int]]):
@@ -19,7 +19,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
     Where rows have several parts (a question and its text twin), the longest of each part count together.
 
     The examples are sorted by length and cut into buckets; in each epoch the members of a bucket are drawn anew into
-    its batches, and the batches are shuffled. The number of batches is the same in every epoch. Ranks get different
+    its batches, and the batches are shuffled. The number of batches is the same in every epoch. Ranks receive different
     batches of similar length and of the same kind at each step. To give every rank the same number, batches are
     halved: nothing is lost. Only where batches of one example cannot be halved, ``repeat`` decides: with it (training)
     some batches are repeated, at most ``world_size - 1`` of a kind in an epoch; without it (evaluation) nothing is
@@ -88,7 +88,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         steps = [step for kind in np.unique(self._kinds) for step in self._steps(kind, rng)]
         order = rng.permutation(len(steps)) if rng is not None else range(len(steps))
         chosen = [steps[i] for i in order]
-        # Every step turns by one, so that no rank always gets the longest batch.
+        # Every step turns by one, so that no rank always receives the longest batch.
         turned = [(step, (self.rank + turn) % self.world_size) for turn, step in enumerate(chosen)]
         return [step[i].tolist() for step, i in turned if i < len(step)]
 

@@ -24,7 +24,7 @@ class PlainText(Source):
 
     Args:
         path: A .txt or .jsonl file in UTF-8, plain or compressed with gzip (.txt.gz, .jsonl.gz).
-        max_words: Longer passages are cut into pieces of so many words; a piece must fit into ``tokens_per_batch``.
+        max_words: Longer passages are cut into pieces of that many words; a piece must fit into ``tokens_per_batch``.
     """
 
     def __init__(self, path: str, max_words: int = 100) -> None:
