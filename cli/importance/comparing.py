@@ -64,7 +64,7 @@ def _print(shift: Shift) -> None:
     for name, estimate in shift.metrics.items():
         interval = f"[{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.low is not None else "-"
         null = f"{estimate.null:.3g} (95 %: {estimate.null_p95:.3g})" if estimate.null is not None else "-"
-        p = shown_p(estimate.p, shift.p_floor) if estimate.p is not None else "-"
+        p = shown_p(estimate.p, shift.p_floor or 0.0) if estimate.p is not None else "-"
         rows.append([name, f"{estimate.value:.4g}", interval, p, null])
     if shift.top_overlap is not None:
         rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", "-", f"{shift.top_chance:.3g} by chance"])

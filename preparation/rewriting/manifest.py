@@ -108,12 +108,9 @@ class Rewriting:
 
     def _row(self, example: Example, answer: Answer) -> dict[str, Any] | None:
         correct = qa_match(answer.text, example.answers)
-        if not answer.ended:
-            return self._left_out(f"not ended within {self.longest} tokens")
-        if not answer.text:
-            return self._left_out("empty")
-        if not correct and self.keep == "correct":
-            return self._left_out("without an accepted answer")
+        if (reason := self._reason(answer, correct)) is not None:
+            self.outcome[f"{reason}, left out"] += 1
+            return None
         self.outcome["with an accepted answer" if correct else "without an accepted answer"] += 1
         row = {"id": example.id, "question": example.question, "answers": list(example.answers), "target": answer.text}
         if example.id in self.clips:
@@ -122,8 +119,13 @@ class Rewriting:
             row["system"] = example.system
         return {**row, "source": example.source, **example.metadata, "target_by": self.llm}
 
-    def _left_out(self, why: str) -> None:
-        self.outcome[f"{why}, left out"] += 1
+    def _reason(self, answer: Answer, correct: bool) -> str | None:
+        """Why an answer is left out; None if it is kept."""
+        if not answer.ended:
+            return f"not ended within {self.longest} tokens"
+        if not answer.text:
+            return "empty"
+        return "without an accepted answer" if self.keep == "correct" and not correct else None
 
     def told(self) -> str:
         """Gives the outcome in words, the most frequent first."""
