@@ -45,7 +45,7 @@ quickstart: $(INSTALLED)  ## teach a small LLM to listen, and show what it kept 
 	@set -e; ready=$$(date +%s); \
 	$(BIN)/textkeep assets; fetched=$$(date +%s); \
 	$(BIN)/textkeep fit --config configs/quickstart.yaml; trained=$$(date +%s); \
-	run=$$(ls -td runs/quickstart*/ | head -n 1); run=$${run%/}; \
+	run=$$(ls -td outputs/quickstart*/ | head -n 1); run=$${run%/}; \
 	$(BIN)/textkeep test --config $$run/config.yaml --ckpt_path last --data.eval_limit 80; tested=$$(date +%s); \
 	$(BIN)/textkeep report $$run; reported=$$(date +%s); \
 	echo; echo "run:     $$run"; \
@@ -68,6 +68,6 @@ assets: $(DEVELOP)  ## the small models, voices and texts that the tests use
 slow: assets  ## the tests that take more than five seconds
 	$(PYTEST) --dist worksteal -m "slow and not gpu"
 
-clean:  ## caches and build outputs; leaves .venv and runs
+clean:  ## caches and build outputs; leaves .venv and outputs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ CSV_LOGGER = "textkeep.callbacks.RunCSVLogger"
 WANDB_LOGGER = "textkeep.callbacks.ResilientWandbLogger"
 
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "default_root_dir": "runs/run",
+    "default_root_dir": "outputs/run",
     "use_distributed_sampler": False,  # the data module's batch samplers shard by rank themselves
     "log_every_n_steps": 10,
     "logger": [{"class_path": CSV_LOGGER}, {"class_path": WANDB_LOGGER}],

@@ -1,7 +1,7 @@
 """A trained model in use, from Python: load a run, ask it, score it.
 
 Example:
-    ``load("runs/quickstart").ask(audio="question.wav")``
+    ``load("outputs/quickstart").ask(audio="question.wav")``
 """
 
 from __future__ import annotations

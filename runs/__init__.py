@@ -1,7 +1,7 @@
 """Run directories, read and written without a model: the directory, its one reader, pages, studies.
 
 Example:
-    ``Run.open("runs/quickstart").metrics["train/loss"]``
+    ``Run.open("outputs/quickstart").metrics["train/loss"]``
 """
 
 from __future__ import annotations

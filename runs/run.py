@@ -48,7 +48,7 @@ class Run:
 
             from textkeep.runs import Run
 
-            run = Run.open("runs/quickstart")
+            run = Run.open("outputs/quickstart")
             run.config["trainer"]["max_steps"]
             run.metrics["train/loss"][-1]  # (step, value)
             run.importance.of("heldout_text", "taylor")[-1]["shift"]
@@ -80,7 +80,7 @@ class Run:
         path = Path(folder)
         if not path.is_dir():
             kind = "is a file, not a run directory" if path.exists() else "does not exist"
-            raise UserError(f"{path} {kind}; allowed: the directory of a run (runs/<name>)")
+            raise UserError(f"{path} {kind}; allowed: the directory of a run (outputs/<name>)")
         if not holds_part(path):
             raise UserError(f"{path} is not a run directory: it holds none of {', '.join(PARTS)}")
         return cls(path)
