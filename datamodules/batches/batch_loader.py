@@ -42,7 +42,7 @@ class BatchLoader:
     """Gives batches, and continues in mid-epoch: its state is (epoch, batches given).
 
     What is given is not yet trained on: a checkpoint that is written in the middle of an optimizer step counts only the
-    batches of finished steps (``lightning_modules.step_boundary``).
+    batches of finished steps (``lightning_modules.saving.step_boundary``).
 
     Lightning stores ``state_dict()`` of the training loader in its checkpoints. As a batch is a function of seed,
     epoch and position, the state holds on every rank and for any number of workers. It wraps a ``DataLoader`` instead

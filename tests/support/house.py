@@ -28,12 +28,14 @@ class Use:
         line: In its file.
         target: The module that it needs; as it is written if there is none.
         exists: Whether there is one.
+        imported: Whether this module, or a registry that reads the line, imports it; a class path in a config does not.
     """
 
     module: str
     line: int
     target: str
     exists: bool = True
+    imported: bool = True
 
 
 class House:
@@ -99,10 +101,10 @@ class House:
     def _use(self, module: str, line: int, target: str) -> Use:
         return Use(module, line, target, target in self.files or (not target and (self.root / "cli").is_dir()))
 
-    def _named(self, module: str, text: str, lazy: bool) -> tuple[str, bool] | None:
-        """The module that a string names, and whether it exists."""
+    def _named(self, module: str, text: str, lazy: bool) -> tuple[str, bool, bool] | None:
+        """The module that a string names, whether it exists, and whether that is an import."""
         if DOTTED.fullmatch(text) and text.split(".")[1] in self.rooms:
-            return self.nearest(text.removeprefix("textkeep."))
+            return *self.nearest(text.removeprefix("textkeep.")), False
         matched = WITH_FUNCTION.fullmatch(text)
         relative = matched[1] if matched else text if lazy and RELATIVE.fullmatch(text) else None
         if relative is None:
@@ -111,8 +113,8 @@ class House:
         base = self.above(module, len(relative) - len(rest))
         target = f"{base}.{rest}" if base else rest
         if target in self.files:
-            return target, True
-        return (target, False) if matched else None  # ".jsonl" in such a file is no module
+            return target, True, True
+        return (target, False, True) if matched else None  # ".jsonl" in such a file is no module
 
     def nearest(self, dotted: str) -> tuple[str, bool]:
         """Gives the module of ``room.module.Class`` or ``room.Class``; the class itself is not looked for."""
