@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..foundation.lazy_exports import from_folders, from_modules
+from ..foundation.lazy_exports import from_modules
 from . import batches, sources
+from .batches import *  # noqa: F403
+from .sources import *  # noqa: F403
 
-_PUBLIC = {"Probe": "probes", "Replay": "replay", "SpeechTextData": "speech_text_data"}
+if TYPE_CHECKING:
+    from .probes import Probe as Probe
+    from .replay import Replay as Replay
+    from .speech_text_data import SpeechTextData as SpeechTextData
 
-__all__ = sorted([*_PUBLIC, *batches.__all__, *sources.__all__])
+_WITH_LIGHTNING = {"Probe": "probes", "Replay": "replay", "SpeechTextData": "speech_text_data"}
+"""Imported at their first use: what reads a manifest need not wait for Lightning."""
 
-
-def __getattr__(name: str) -> Any:
-    own = name in _PUBLIC
-    return (from_modules(__name__, _PUBLIC) if own else from_folders(__name__, batches, sources))(name)
+__all__ = sorted([*_WITH_LIGHTNING, *batches.__all__, *sources.__all__])
+__getattr__ = from_modules(__name__, _WITH_LIGHTNING)

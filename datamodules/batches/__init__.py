@@ -1,18 +1,10 @@
 """From examples to batches: prompts, features, collation, sampling, loading."""
 
-from __future__ import annotations
+from .batch import Batch
+from .collator import Collator
+from .front_end import SpeechFrontEnd
+from .prompts import ChatPrompt
+from .rows import RowReader, View
+from .token_budget_sampler import TokenBudgetSampler
 
-from ...foundation.lazy_exports import from_modules
-
-_PUBLIC = {
-    "Batch": "batch",
-    "ChatPrompt": "prompts",
-    "Collator": "collator",
-    "RowReader": "rows",
-    "SpeechFrontEnd": "front_end",
-    "TokenBudgetSampler": "token_budget_sampler",
-    "View": "rows",
-}
-
-__all__ = sorted(_PUBLIC)
-__getattr__ = from_modules(__name__, _PUBLIC)
+__all__ = ["Batch", "ChatPrompt", "Collator", "RowReader", "SpeechFrontEnd", "TokenBudgetSampler", "View"]

@@ -1,19 +1,20 @@
 """What is read: one line of a manifest, one Example."""
 
-from __future__ import annotations
+from .bad_examples import BadExampleError
+from .example import AudioArray, Example
+from .hf_dataset import HFDataset
+from .llama_omni import LlamaOmniJSON
+from .manifest import Manifest
+from .plain_text import PlainText
+from .source import Source
 
-from ...foundation.lazy_exports import from_modules
-
-_PUBLIC = {
-    "AudioArray": "example",
-    "BadExampleError": "bad_examples",
-    "Example": "example",
-    "HFDataset": "hf_dataset",
-    "LlamaOmniJSON": "llama_omni",
-    "Manifest": "manifest",
-    "PlainText": "plain_text",
-    "Source": "source",
-}
-
-__all__ = sorted(_PUBLIC)
-__getattr__ = from_modules(__name__, _PUBLIC)
+__all__ = [
+    "AudioArray",
+    "BadExampleError",
+    "Example",
+    "HFDataset",
+    "LlamaOmniJSON",
+    "Manifest",
+    "PlainText",
+    "Source",
+]
