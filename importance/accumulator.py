@@ -20,8 +20,8 @@ from .kernels import (
     score_signed_entries,
     vector_gradients,
 )
-from .sites import Site
-from .weights import bias_of
+from .signed_lines import SignedLines, wide
+from .site_table import Site
 
 
 class Accumulator:
@@ -50,24 +50,21 @@ class Accumulator:
     ) -> None:
         self.sites = sites
         self.estimators = tuple(estimators)
+        self.signed = next((n for n in self.estimators if ESTIMATORS[n].signed), None)
         self.examples: dict[str, list[Tensor]] = {n: [] for n in self.estimators if ESTIMATORS[n].per_example}
         self.check: Tensor | None = None  # signed scores (B, M) of the first batch
         self._testing = self_test
-        self.heads: dict[int, Tensor] = {}
         self.coarsest = torch.float64  # type seen in the passes, which FSDP's mixed precision makes another than stored
         self._vectors = vectors
         self._workspace = Workspace()
-        maps = {n for n in {*maps, "taylor_batch"} if n in self.estimators}
+        kept = {n: n in maps or ESTIMATORS[n].batch is not None for n in self.estimators if ESTIMATORS[n].gradients}
         self.tallies: list[dict[str, Tally]] = [
-            {
-                n: _new_tally(site, n, vectors, n in maps, maps_on_cpu)
-                for n in (*self.examples, *(maps - {*self.examples}))
-            }
-            for site in sites
+            {n: _new_tally(site, n, vectors, keep_map, maps_on_cpu) for n, keep_map in kept.items()} for site in sites
         ]
         self._several = {index for index, count in enumerate(calls or ()) if count > 1}
         self._uses: dict[int, list[DenseFactors | VectorFactors]] = {}
-        self._sums: dict[tuple[int, str], Tensor] = {}  # signed row and column sums (B, n) of sites with several uses
+        signed_tallies = [tallies[self.signed] for tallies in self.tallies] if self.signed else []
+        self.signed_lines = SignedLines(sites, signed_tallies, self._several)
         self._tied: dict[int, DenseFactors] = {}
         self._active: tuple[str, ...] = ()
         self._scale = 1.0
@@ -99,8 +96,8 @@ class Accumulator:
             mapped = any(tally.map is not None for tally in tallies.values())
             weight = site.weight() if mapped else None
             for name, tally in tallies.items():
-                tally.complete(weight, ESTIMATORS[name].block or ESTIMATORS[name].batch, count)
-        self.heads = {index: sums / count for index, sums in self.heads.items()}
+                tally.complete(weight, ESTIMATORS[name].finish, count)
+        self.signed_lines.complete(count)
 
     def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`."""
@@ -110,8 +107,8 @@ class Accumulator:
             self._use(index, vectors)
             return
         a, b = self._by_example(site, a), self._by_example(site, b)
-        if y is not None and site.tied is None and "signed_taylor" in self._active:
-            self._signed_rows(index, self._by_example(site, y), b)
+        if y is not None and site.tied is None and self.signed in self._active:
+            self.signed_lines.add_output(index, self._by_example(site, y), b)
         factors = DenseFactors(a.to(b.dtype), b, self._spans if self._inside_spans(b) else None)
         if site.tied is not None:
             self._tied[index] = factors
@@ -120,21 +117,20 @@ class Accumulator:
 
     def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
-        signed = "signed_taylor" in self._active
+        signed = self.signed if self.signed in self._active else None
         if not (signed or self._testing):
             return
         site = self.sites[index]
         if torch.finfo(dx.dtype).eps > torch.finfo(self.coarsest).eps:
             self.coarsest = dx.dtype
         if self._testing and self.check is not None:
-            left, right = (_wide(tensor).reshape(self._rows, 1, -1) for tensor in (a, dx))
+            left, right = (wide(tensor).reshape(self._rows, 1, -1) for tensor in (a, dx))
             self.check[:, index] += torch.bmm(left, right.transpose(1, 2)).flatten()
         if not signed:
             return
-        product = self._by_example(site, _wide(a) * _wide(dx))
-        columns = product.sum(1)
-        self.examples["signed_taylor"][-1][:, index] += columns.sum(1, dtype=torch.float64) * self._scale
-        self._add_signed(index, "columns", columns)
+        columns = self._by_example(site, wide(a) * wide(dx)).sum(1)
+        self.examples[signed][-1][:, index] += columns.sum(1, dtype=torch.float64)
+        self.signed_lines.add(index, "columns", columns)
 
     def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
         """See :class:`~textkeep.importance.taps.Sink`."""
@@ -151,17 +147,15 @@ class Accumulator:
         """Signed scores (M,) of the first example of the open batch, if there are any."""
         if self.check is not None:
             return self.check[0]
-        parts = self.examples.get("signed_taylor")
-        return parts[-1][0] if parts else None
+        return self.examples[self.signed][-1][0] if self.signed else None
 
     @torch.no_grad()
     def flush(self) -> None:
         """Scores the sites with several uses, now that the gradients of all are there."""
         for index, parts in self._uses.items():
             self._score(index, together(parts), cheap_signed=self.sites[index].parameter is None)
-        for (index, side), sums in self._sums.items():
-            self._tally_signed(index, side, sums)
-        self._uses, self._sums = {}, {}
+        self._uses = {}
+        self.signed_lines.flush()
 
     def _use(self, index: int, factors: DenseFactors | VectorFactors) -> None:
         if index in self._several:
@@ -171,54 +165,29 @@ class Accumulator:
 
     def _score(self, index: int, factors: Factors, cheap_signed: bool = False) -> None:
         site, tallies = self.sites[index], self.tallies[index]
-        names = [n for n in self._active if ESTIMATORS[n].block is not None]
-        if "signed_taylor" in self._active and not cheap_signed:
-            tally = tallies["signed_taylor"]
-            values = score_signed_entries(factors, site.weight(), tally, self._workspace, self._scale)
-            self.examples["signed_taylor"][-1][:, index] += values
-        if "taylor_batch" in self._active:
-            running = tallies["taylor_batch"].map
-            assert running is not None
-            factors.total(running)
-        only_norms = names in (["fisher"], ["fisher_sampled"])
-        if only_norms and tallies[names[0]].map is None and gram_is_cheaper(factors, site.shape, self._vectors):
-            scores = {names[0]: score_norms(factors, tallies[names[0]], self._scale)}
-        elif names:
-            blocks = {n: block for n in names if (block := ESTIMATORS[n].block) is not None}
-            scores = score_entries(factors, site.weight(), blocks, tallies, self._workspace, self._scale)
-        else:
+        if self.signed in self._active and not cheap_signed:
+            values = score_signed_entries(factors, site.weight(), tallies[self.signed], self._workspace)
+            self.examples[self.signed][-1][:, index] += values
+        for name in self._active:
+            if ESTIMATORS[name].batch is not None and (running := tallies[name].map) is not None:
+                factors.total(running)
+        blocks = {n: block for n in self._active if (block := ESTIMATORS[n].block) is not None}
+        if not blocks:
             return
+        if self._by_norms(index, factors, [*blocks]):
+            scores = {n: score_norms(factors, tallies[n], self._scale) for n in blocks}
+        else:
+            scores = score_entries(factors, site.weight(), blocks, tallies, self._workspace, self._scale)
         for name, values in scores.items():
             self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
 
+    def _by_norms(self, index: int, factors: Factors, names: Sequence[str]) -> bool:
+        """Whether the one score that is wanted is cheaper without the entries of the gradients."""
+        alone = len(names) == 1 and ESTIMATORS[names[0]].squared_norm and self.tallies[index][names[0]].map is None
+        return alone and gram_is_cheaper(factors, self.sites[index].shape, self._vectors)
+
     def _zeros(self, batch: int) -> Tensor:
         return torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device)
-
-    def _signed_rows(self, index: int, y: Tensor, b: Tensor) -> None:
-        """Row sums of ``W * G_i``: ``sum_t b_t (y_t - bias)``."""
-        bias = bias_of(self.sites[index].module)
-        self._add_signed(index, "rows", (_wide(b) * (_wide(y) - bias if bias is not None else _wide(y))).sum(1))
-
-    def _add_signed(self, index: int, side: str, sums: Tensor) -> None:
-        """Takes signed row or column sums (B, n) of the examples; those of several uses are added up first."""
-        if index in self._several:
-            known = self._sums.get((index, side))
-            self._sums[(index, side)] = sums if known is None else known + sums
-        else:
-            self._tally_signed(index, side, sums)
-
-    def _tally_signed(self, index: int, side: str, sums: Tensor) -> None:
-        site, tally = self.sites[index], self.tallies[index]["signed_taylor"]
-        total = tally.rows if side == "rows" else tally.columns
-        if total is None:
-            return
-        total += sums.abs().sum(0, dtype=torch.float64) * self._scale
-        if site.head_dim and site.kind in (("q", "k", "v") if side == "rows" else ("o",)):
-            self._add_heads(index, sums, site.head_dim)
-
-    def _add_heads(self, index: int, sums: Tensor, head_dim: int) -> None:
-        per_head = sums.unflatten(1, (-1, head_dim)).sum(2, dtype=torch.float64).abs().sum(0) * self._scale
-        self.heads[index] = self.heads[index] + per_head if index in self.heads else per_head
 
     def _inside_spans(self, b: Tensor) -> bool:
         """Whether there is no gradient outside the spans: not so where positions see later ones."""
@@ -248,7 +217,3 @@ def _new_tally(site: Site, name: str, vectors: bool, keep_map: bool, on_cpu: boo
     dtype = torch.promote_types(weight.dtype, torch.float32)
     entries = torch.zeros(height, width, dtype=dtype, device=device) if keep_map else None
     return Tally(rows, columns, entries)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

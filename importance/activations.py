@@ -1,4 +1,4 @@
-"""Input norms of the dense layers for the Wanda score, from forward passes alone."""
+"""Input norms of the dense layers, from forward passes alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .sites import Site
+from .site_table import Site
 
 
 class InputNorms:
@@ -26,6 +26,10 @@ class InputNorms:
         self._sites = sites
         self.squares = [torch.zeros(s.shape[1], dtype=torch.float64, device=s.stored.device) for s in sites]
         self._mask: Tensor | None = None
+
+    def mean(self, index: int, count: int) -> Tensor:
+        """Gives ``(E_i |a_i|^2)^1/2`` of each input feature (I,) of a site, over ``count`` examples of all ranks."""
+        return (self.squares[index] / count).sqrt()
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .sites import Site, find_sites
+from .site_table import Site
+from .sites import find_sites
 from .state import unwrap
 from .weights import adapter_part, base_module, effective_weight, is_lora, is_transposed
 

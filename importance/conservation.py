@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .sites import Site
+from .site_table import Site
 from .weights import bias_of
 
 PAIRS = {("up", "down"): ("gate",), ("v", "o"): ("q", "k"), ("q", "k"): ("v", "o")}  # and what must stand beside them

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .sites import Site
+from .site_table import Site
 from .weights import base_module, is_transposed
 
 

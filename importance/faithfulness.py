@@ -17,8 +17,8 @@ from torch import nn
 
 from .edits import shrunk
 from .groups import GRANULARITIES, Place, distinct, scored_groups, stratified
+from .measurement import probe
 from .metrics import spearman
-from .probe import probe
 from .progress import Progress, counted, silent
 from .resume import ResumedLosses
 from .sites import sites_named

@@ -17,13 +17,15 @@ from .accumulator import Accumulator
 from .activations import InputNorms
 from .coverage import MOSTLY, by_reason
 from .estimators import ESTIMATORS
-from .finite import require_finite
+from .finite import require_finite, require_not_negative
 from .masks import Selection, scope_groups
 from .options import ProbeOptions
 from .record import Record
 from .self_test import SelfTest
-from .sites import SiteTable
-from .snapshot import Matrix, Snapshot
+from .signed_lines import wide
+from .site_table import SiteTable
+from .snapshot import Snapshot
+from .snapshot_data import Matrix
 from .storage import versions
 
 MASKING = "loss on labels != -100 only; padded positions excluded"
@@ -57,9 +59,10 @@ def build_snapshot(
     accumulator.complete(count)
     errors: dict[str, float] = {}
     pairs: list[tuple[int, int]] = []
-    signed = examples.pop(CHECK, examples.get("signed_taylor"))
+    signed = examples.pop(CHECK, examples.get(accumulator.signed or ""))
     if signed is not None and options.self_test:
         errors, pairs = test.run(signed, options.autocast or accumulator.coarsest, ranks)
+    heads = accumulator.signed_lines.heads
     twins = {second: table.sites[first].name for first, second in pairs}
     snapshot = Snapshot(
         table=[
@@ -72,13 +75,15 @@ def build_snapshot(
         totals={},
         rows={},
         columns={},
-        heads=[_host(accumulator.heads[i]) if i in accumulator.heads else np.zeros(0) for i in range(len(table.sites))],
+        heads=[_host(heads[i]) if i in heads else np.zeros(0) for i in range(len(table.sites))],
         losses=np.array(record.losses),
         tokens=np.array(record.tokens, dtype=np.int64),
         meta={},
     )
     _fill(snapshot, table, accumulator, norms, options, ranks, is_sharded(model))
     require_finite(header["name"], record, snapshot.totals, matrices)
+    unsigned = {n: values for n, values in (examples | snapshot.totals).items() if not ESTIMATORS[n].signed}
+    require_not_negative(unsigned, matrices)
     snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
     return snapshot
 
@@ -116,16 +121,13 @@ def _gathered(accumulator: Accumulator, record: Record, ranks: Ranks) -> tuple[d
 def _sum_over_ranks(accumulator: Accumulator, norms: InputNorms, ranks: Ranks) -> None:
     if ranks.size == 1:
         return
-    for index, (site, tallies) in enumerate(zip(accumulator.sites, accumulator.tallies, strict=True)):
+    for index, tallies in enumerate(accumulator.tallies):
         for tally in tallies.values():
             for tensor in (tally.rows, tally.columns) if tally.map is None else (tally.map,):
                 if tensor is not None:
                     ranks.sum(tensor)
-        if site.head_dim and "signed_taylor" in tallies and tallies["signed_taylor"].rows is not None:
-            size = site.shape[1 if site.kind == "o" else 0] // site.head_dim  # a rank without examples has no sums yet
-            empty = torch.zeros(size, dtype=torch.float64, device=site.stored.device)
-            accumulator.heads.setdefault(index, empty)
-            ranks.sum(accumulator.heads[index])
+        if accumulator.signed and (sums := accumulator.signed_lines.head_sums(index)) is not None:
+            ranks.sum(sums)
     for squares in norms.squares:
         ranks.sum(squares)
 
@@ -133,27 +135,22 @@ def _sum_over_ranks(accumulator: Accumulator, norms: InputNorms, ranks: Ranks) -
 def entry_scores(
     estimator: str, table: SiteTable, accumulator: Accumulator, norms: InputNorms, count: int
 ) -> Callable[[int], Tensor] | None:
-    """A function that gives the score of every weight of matrix ``i``, or ``None`` if only sums were kept."""
+    """Gives a function from ``i`` to the score of every weight of matrix ``i``; ``None`` if only sums were kept."""
+    spec = ESTIMATORS[estimator]
 
     def mapped(index: int) -> Tensor:
         entries = accumulator.tallies[index][estimator].map
         assert entries is not None
         return entries
 
-    def magnitude(index: int) -> Tensor:
-        weight = table.sites[index].weight()
-        return weight.to(torch.promote_types(weight.dtype, torch.float32)).abs()
+    def forward(index: int) -> Tensor:
+        assert spec.forward is not None
+        weight = wide(table.sites[index].weight())
+        return spec.forward.entries(weight, norms.mean(index, count).to(weight) if spec.input_norms else None)
 
-    def wanda(index: int) -> Tensor:
-        norm = (norms.squares[index] / count).sqrt()
-        absolute = magnitude(index)
-        return absolute * norm.to(absolute)
-
-    special = {"magnitude": magnitude, "wanda": wanda}
-    if estimator in special:
-        return special[estimator]
-    tally = accumulator.tallies[0].get(estimator)
-    return mapped if tally is not None and tally.map is not None else None
+    if spec.forward is not None:
+        return forward
+    return mapped if accumulator.tallies[0][estimator].map is not None else None
 
 
 def _fill(
@@ -214,6 +211,7 @@ def _meta(
             "dtype": str(table.sites[0].stored.dtype),
         },
         "estimators": list(snapshot.estimators),
+        "specs": {name: ESTIMATORS[name].facts() for name in snapshot.estimators},
         "options": options.recorded(),
         "probe": {
             "fingerprint": fingerprint,

@@ -39,3 +39,23 @@ def require_finite(name: str, record: Record, scores: Mapping[str, np.ndarray], 
                 f"importance: probe {name!r}: {estimator} of {matrices[wrong[0][-1]]}{example} is "
                 f"{values[tuple(wrong[0])]}, as of {len(wrong)} of {values.size} scores: the compute type overflows"
             )
+
+
+def require_not_negative(scores: Mapping[str, np.ndarray], matrices: Sequence[str]) -> None:
+    """Refuses negative scores: shares of a total and the largest of them would mean nothing.
+
+    Args:
+        scores: Estimator -> (N, M) of N examples, or (M,) of all together.
+        matrices: Names of the M matrices.
+
+    Raises:
+        ValueError: Naming the first.
+    """
+    for estimator, values in scores.items():
+        wrong = np.argwhere(values < 0)
+        if len(wrong):
+            value = values[tuple(wrong[0])]
+            raise ValueError(
+                f"importance: {estimator} of {matrices[wrong[0][-1]]} is {value}: the scores of single weights must "
+                "not be negative"
+            )

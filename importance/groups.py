@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sites import Site
+from .site_table import Site
 from .snapshot import Snapshot
 
 GRANULARITIES = ("matrix", "head")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .estimators import BlockEstimator, Finish
+from .estimators import BlockScore, Finish
 from .factors import Factors
 
 CPU_BLOCK = 1 << 19  # entries, 2 MiB a buffer: smaller ones stay in cache but make slower products (measured)
@@ -71,7 +71,7 @@ class Tally:
         """
         if self.map is not None and weight is not None and finish is not None:
             entries = self.map.to(weight.device)
-            finish.finish(entries, weight.to(entries.dtype).abs()).div_(count)
+            entries = finish.finish(entries, weight.to(entries.dtype).abs()).div_(count)
             if self.rows is not None:
                 self.rows, self.columns = entries.sum(1, dtype=torch.float64), entries.sum(0, dtype=torch.float64)
             if entries is not self.map:
@@ -80,7 +80,7 @@ class Tally:
             self.rows /= count
             self.columns /= count
 
-    def add_vectors(self, rows: Tensor, columns: Tensor, scale: float) -> None:
+    def add_vectors(self, rows: Tensor, columns: Tensor, scale: float = 1.0) -> None:
         """Adds row sums (O,) and column sums (I,)."""
         if self.rows is not None and self.columns is not None:
             self.rows += rows.double() * scale
@@ -104,7 +104,7 @@ def _slices(total: int, size: int) -> Iterator[slice]:
 def score_entries(
     factors: Factors,
     weight: Tensor,
-    estimators: Mapping[str, BlockEstimator],
+    estimators: Mapping[str, BlockScore],
     tallies: Mapping[str, Tally],
     workspace: Workspace,
     scale: float = 1.0,
@@ -146,9 +146,7 @@ def score_entries(
     }
 
 
-def score_signed_entries(
-    factors: Factors, weight: Tensor, tally: Tally, workspace: Workspace, scale: float = 1.0
-) -> Tensor:
+def score_signed_entries(factors: Factors, weight: Tensor, tally: Tally, workspace: Workspace) -> Tensor:
     """Signed scores ``<W, G_i>`` (B,) where the cheap way of dense layers is closed: embeddings, vectors, ties."""
     dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
     count, (height, width) = factors.examples, weight.shape
@@ -162,8 +160,8 @@ def score_signed_entries(
             row_sums.append(values.sum(1))
             column_sums += values.sum(0)
         signed = torch.cat(row_sums)
-        scores[i] = signed.sum(dtype=torch.float64) * scale
-        tally.add_vectors(signed.abs(), column_sums.abs(), scale)
+        scores[i] = signed.sum(dtype=torch.float64)
+        tally.add_vectors(signed.abs(), column_sums.abs())
     return scores
 
 

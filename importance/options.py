@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .estimators import checked
+from .estimators import Spec, checked
 from .masks import SCOPES
 
 
@@ -19,14 +19,14 @@ class ProbeOptions:
     Attributes:
         include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
         vectors: Keep row and column sums.
-        draws: Label draws of ``fisher_sampled``.
+        draws: Label draws of estimators with sampled labels (``fisher_sampled``).
         seed: Of those draws; each example has its own stream.
         autocast: Compute type of the forward pass, ``None`` for the weights' own.
         top_fraction: Keep a mask of the top fraction of single weights.
         top_scope: What competes: ``matrix``, ``layer`` or ``global``.
         keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
         maps_on_cpu: Keep those on the CPU.
-        self_test: Check the conservation identities: on all examples with ``signed_taylor``, else on the first batch,
+        self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
             where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.
         distributed: Share the examples with the other ranks of the process group, if there is one.
@@ -51,7 +51,8 @@ class ProbeOptions:
             raise ValueError(f"importance: top_fraction={self.top_fraction} must lie in (0, 1]")
         if self.top_scope not in SCOPES:
             raise ValueError(f"importance: top_scope={self.top_scope!r} is unknown; allowed: {', '.join(SCOPES)}")
-        checked([*self.keep_maps, "magnitude"])
+        if self.keep_maps:
+            object.__setattr__(self, "keep_maps", checked(self.keep_maps, "importance: keep_maps"))
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ProbeOptions:
@@ -66,6 +67,22 @@ class ProbeOptions:
             raise ValueError(f"importance: unknown option {', '.join(unknown)}; allowed: {', '.join(names)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | set) else v for k, v in given.items()}
         return cls(**values)
+
+    def check(self, specs: Mapping[str, Spec]) -> None:
+        """Refuses estimators that these options, or one another, make impossible to measure.
+
+        Args:
+            specs: By name.
+
+        Raises:
+            ValueError: Naming them.
+        """
+        signed = [name for name, spec in specs.items() if spec.signed]
+        if len(signed) > 1:
+            raise ValueError(f"importance: {' and '.join(signed)} both score signs; measure them one after the other")
+        inputs = [name for name, spec in specs.items() if spec.input_norms]
+        if inputs and self.include:
+            raise ValueError(f"importance: {inputs[0]} scores the inputs of Linear layers; leave include empty")
 
     def recorded(self) -> dict[str, Any]:
         """The options that change the numbers, as JSON."""

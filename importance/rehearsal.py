@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .losses import AnswerLoss
-from .sites import Site, SiteTable
+from .site_table import Site, SiteTable
 from .weights import is_lora, is_transposed
 
 ROWS = 2

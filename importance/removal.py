@@ -17,7 +17,7 @@ from .edits import zeroed
 from .estimators import ESTIMATORS, checked
 from .evaluate import answer_losses, mean_interval, perplexity
 from .masks import Selection, scope_groups, unpack
-from .probe import probe
+from .measurement import probe
 from .progress import Progress, counted, silent
 from .sites import sites_named
 from .snapshot import Snapshot
@@ -103,7 +103,8 @@ def removal_test(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"importance: fraction={fraction} must lie in (0, 1)")
-    if not ESTIMATORS[checked(estimator)[0]].maps:
+    (estimator,) = checked(estimator)
+    if not ESTIMATORS[estimator].maps:
         allowed = ", ".join(name for name, spec in ESTIMATORS.items() if spec.maps)
         raise ValueError(f"importance: {estimator!r} does not score single weights; allowed: {allowed}")
     model = unwrap(model)

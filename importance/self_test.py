@@ -19,7 +19,7 @@ from ..foundation.decoder import eval_mode
 from ..foundation.ranks import Ranks, is_sharded
 from .conservation import allowed_error, broken_identities, conservation_errors, equal_pairs
 from .losses import AnswerLoss
-from .sites import Site, SiteTable
+from .site_table import Site, SiteTable
 from .state import differentiable_embeddings, undisturbed
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .comparable import check_comparable, untestable
 from .masks import overlap
 from .metrics import METRICS, NO_CHANGE, Profile
 from .permutation import DRAWS, Permutation, paired_permutation
@@ -139,45 +140,6 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
         raise ValueError(f"importance: {untested}")
     _, member = before.membership(estimator)
     return paired_permutation(before.per_example(estimator) @ member, _paired(before, after, estimator) @ member)
-
-
-def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
-    """Why two comparable snapshots allow no paired test, in one line; empty where they do."""
-    without = [str(s.step) for s in (before, after) if estimator not in s.examples]
-    steps = " and ".join(dict.fromkeys(without))
-    return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""
-
-
-def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
-    """Two snapshots can be compared if probe, masking, settings and matrices agree.
-
-    Raises:
-        ValueError: Naming what differs.
-    """
-    for snapshot in (before, after):
-        if estimator not in snapshot.estimators:
-            have = ", ".join(snapshot.estimators)
-            raise ValueError(f"importance: step {snapshot.step} has no {estimator!r}; it has {have}")
-        if not np.isfinite(snapshot.scores(estimator)).all():
-            raise ValueError(f"importance: step {snapshot.step} has scores of {estimator!r} that are not finite")
-    pairs: dict[str, tuple[Any, Any]] = {
-        "probe (other examples, answers or tokens)": tuple(s.meta["probe"]["fingerprint"] for s in (before, after)),
-        "masking": (before.meta["masking"], after.meta["masking"]),
-        "normalisation": (before.meta["normalisation"], after.meta["normalisation"]),
-        "matrices": ([(m.name, m.shape) for m in before.table], [(m.name, m.shape) for m in after.table]),
-    }
-    settings = ["include", "autocast", *(["draws", "seed"] if estimator == "fisher_sampled" else [])]
-    for key in settings:
-        pairs[f"option {key}"] = tuple(_plain(s.meta["options"].get(key)) for s in (before, after))
-    for what, (left, right) in pairs.items():
-        if left != right:
-            shown = f": {left!r} and {right!r}" if what.startswith("option") else ""
-            unpaired = "; no paired test is possible" if what.startswith("probe") else ""
-            raise ValueError(f"importance: snapshots cannot be compared, they differ in {what}{shown}{unpaired}")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +12,14 @@ from torch import Tensor
 from ..foundation.run_names import layer_label
 from .estimators import ESTIMATORS
 from .masks import unpack
+from .snapshot_data import SnapshotData
+from .storage import load_snapshot, save_snapshot
 
 GROUPS = ("layer", "kind", "matrix")
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """One scored weight.
-
-    Attributes:
-        name: Parameter name.
-        shape: (out, in).
-        layer: Decoder block, ``None`` outside.
-        kind: ``q k v o gate up down`` or the path inside the block.
-        head_dim: Size of an attention head, if it has heads.
-        tied_to: Name of the module that shares the weight.
-        equal_to: Name of the matrix whose signed score is equal by conservation: not separate evidence.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    layer: int | None
-    kind: str
-    head_dim: int | None = None
-    tied_to: str | None = None
-    equal_to: str | None = None
-
-
-@dataclass
-class Snapshot:
-    """Importance of a model's weights on a probe.
-
-    Attributes:
-        table: The scored matrices, by depth.
-        examples: Estimator -> scores (N, M) of N examples and M matrices; signed where the estimator is.
-        totals: Estimator -> (M,), for estimators without per-example scores.
-        rows: Estimator -> one array (O,) a matrix: mean over examples of row sums (of absolute row sums if signed).
-        columns: Estimator -> one array (I,) a matrix.
-        heads: One array a matrix with the signed score's E|s| of each attention head, empty where there are none.
-        losses: (N,) mean answer-token loss of each example, nats.
-        tokens: (N,) answer tokens.
-        meta: Step, probe, options, versions (see ``storage``).
-        masks: Estimator -> packed top-k bits, one array a matrix.
-        maps: Estimator -> mean score of every weight (O, I), one tensor a matrix.
-    """
-
-    table: list[Matrix]
-    examples: dict[str, np.ndarray]
-    totals: dict[str, np.ndarray]
-    rows: dict[str, list[np.ndarray]]
-    columns: dict[str, list[np.ndarray]]
-    heads: list[np.ndarray]
-    losses: np.ndarray
-    tokens: np.ndarray
-    meta: dict[str, Any]
-    masks: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    maps: dict[str, list[Tensor]] = field(default_factory=dict)
+class Snapshot(SnapshotData):
+    """Importance of a model's weights on a probe: views of what was measured, on disk and in memory."""
 
     @classmethod
     def load(cls, folder: str | Path) -> Snapshot:
@@ -78,14 +29,10 @@ class Snapshot:
             FileNotFoundError: If there is no snapshot.
             ValueError: If its format is newer than this version.
         """
-        from .storage import load_snapshot
-
-        return load_snapshot(Path(folder))
+        return load_snapshot(Path(folder), cls)
 
     def save(self, folder: str | Path) -> Path:
         """Writes a snapshot folder under a temporary name and renames it; an existing one is replaced."""
-        from .storage import save_snapshot
-
         return save_snapshot(self, Path(folder))
 
     @property
@@ -107,6 +54,11 @@ class Snapshot:
     def estimators(self) -> tuple[str, ...]:
         """Names of the estimators measured."""
         return (*self.examples, *self.totals)
+
+    def facts(self, estimator: str) -> Mapping[str, Any]:
+        """Gives what a reader must know of an estimator, which need not be registered where a snapshot is read."""
+        recorded = self.meta.get("specs", {})  # snapshots of earlier versions have none, and our estimators alone
+        return recorded[estimator] if estimator in recorded else ESTIMATORS[estimator].facts()
 
     @property
     def layers(self) -> int:
@@ -133,7 +85,7 @@ class Snapshot:
             known = ", ".join(self.examples)
             raise ValueError(f"importance: no per-example scores of {estimator!r} in this snapshot; it has {known}")
         values = self.examples[estimator]
-        return np.abs(values) if ESTIMATORS[estimator].signed else values
+        return np.abs(values) if self.facts(estimator)["signed"] else values
 
     def matrices(self, estimator: str) -> dict[str, float]:
         """Parameter name -> mean over the examples of the matrix total."""
@@ -150,7 +102,7 @@ class Snapshot:
         """
         if group not in GROUPS:
             raise ValueError(f"importance: group={group!r} is unknown; allowed: {', '.join(GROUPS)}")
-        signed = ESTIMATORS[estimator].signed
+        signed = self.facts(estimator)["signed"]
         name_of = {
             "layer": lambda m: layer_label(m.layer, self.layers),
             "kind": lambda m: m.kind,
@@ -222,7 +174,7 @@ class Snapshot:
             ValueError: If row and column sums were not kept.
         """
         rows, columns = self.lines(estimator)
-        if ESTIMATORS[estimator].signed:
+        if self.facts(estimator)["signed"]:
             return {m.name: h for m, h in zip(self.table, self.heads, strict=True) if h.size}
         sides: Mapping[bool, list[np.ndarray]] = {True: columns, False: rows}
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,20 +16,21 @@ from safetensors.torch import save_file as save_torch
 
 from ..foundation.files import follow_umask, replacing_folder
 from .masks import from_gaps, to_gaps
-from .snapshot import Matrix, Snapshot
+from .snapshot_data import Matrix, SnapshotData
 
 FORMAT = 2  # 1 had no delta-coded masks
 GAPS = "gaps:"  # before the key of a mask that is stored as gaps
+Kind = TypeVar("Kind", bound=SnapshotData)
 
 
-def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
-    """See :meth:`Snapshot.save`."""
+def save_snapshot(snapshot: SnapshotData, folder: Path) -> Path:
+    """Writes a snapshot folder under a temporary name and renames it; an existing one is replaced."""
     with replacing_folder(folder) as temporary:
         _write(snapshot, temporary)
     return folder
 
 
-def _write(snapshot: Snapshot, temporary: Path) -> None:
+def _write(snapshot: SnapshotData, temporary: Path) -> None:
     save_file(_stats(snapshot), temporary / "stats.safetensors")
     if snapshot.masks:
         save_file(_coded_masks(snapshot), temporary / "masks.safetensors")
@@ -45,8 +46,17 @@ def _write(snapshot: Snapshot, temporary: Path) -> None:
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
 
-def load_snapshot(folder: Path) -> Snapshot:
-    """See :meth:`Snapshot.load`."""
+def load_snapshot(folder: Path, kind: type[Kind]) -> Kind:
+    """Reads a snapshot folder; nothing is unpickled.
+
+    Args:
+        folder: Written by :func:`save_snapshot`.
+        kind: The class that holds what is read.
+
+    Raises:
+        FileNotFoundError: If there is no snapshot.
+        ValueError: If it is damaged, or its format is newer than this version.
+    """
     meta = read_meta(folder)
     table = [Matrix(**{**entry, "shape": tuple(entry["shape"])}) for entry in meta.pop("matrices")]
     try:
@@ -54,7 +64,7 @@ def load_snapshot(folder: Path) -> Snapshot:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"importance: {folder / 'stats.safetensors'} cannot be read: {error}") from error
     heights, widths = [m.shape[0] for m in table], [m.shape[1] for m in table]
-    return Snapshot(
+    return kind(
         table=table,
         examples=_part(stats, "examples/"),
         totals=_part(stats, "totals/"),
@@ -93,7 +103,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _stats(snapshot: Snapshot) -> dict[str, np.ndarray]:
+def _stats(snapshot: SnapshotData) -> dict[str, np.ndarray]:
     """Flat arrays: rows and columns of all matrices one after the other, in the order of the table."""
     stats = {
         "losses": snapshot.losses,
@@ -108,7 +118,7 @@ def _stats(snapshot: Snapshot) -> dict[str, np.ndarray]:
     return {key: np.ascontiguousarray(value) for key, value in stats.items()}
 
 
-def _coded_masks(snapshot: Snapshot) -> dict[str, np.ndarray]:
+def _coded_masks(snapshot: SnapshotData) -> dict[str, np.ndarray]:
     """Each mask in the shorter form: one bit a weight, or the gaps between the weights chosen (10 % and less)."""
     coded = {}
     for estimator, masks in snapshot.masks.items():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .rehearsal import Use
-from .sites import Site
+from .site_table import Site
 
 
 class Sink(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,6 +41,19 @@ def refusal(module: nn.Module) -> str | None:
     return None
 
 
+def outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Dense layers and LoRA wrappers, but not the parts inside a wrapper."""
+    wrapped: list[str] = []
+    for path, module in block.named_modules():
+        if any(path.startswith(f"{outer}.") for outer in wrapped):
+            continue
+        if is_lora(module):
+            wrapped.append(path)
+            yield path, module
+        elif is_dense(module):
+            yield path, module
+
+
 @torch.no_grad()
 def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tensor:
     """The weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` under LoRA.
@@ -70,6 +84,13 @@ def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tenso
             lengths = _magnitude(adapter)
     weight = weight.T if is_transposed(base) else weight
     return weight if lengths is None else weight * (lengths / weight.norm(dim=1))[:, None]
+
+
+def effective_shape(module: nn.Module) -> tuple[int, int]:
+    """(out, in) of a dense layer, without forming a merged weight."""
+    base = base_module(module)
+    rows, columns = base.weight.shape  # type: ignore[misc]
+    return (int(rows), int(columns)) if isinstance(base, nn.Linear) else (int(columns), int(rows))
 
 
 @torch.no_grad()

@@ -71,7 +71,9 @@ def test_what_the_code_names_exists() -> None:
 
 def test_a_name_that_is_gone_is_seen() -> None:
     text = "see cli/gone.py, lightning_modules/saving/, importance/probe.py, importance/gone.py, importance/before,"
-    text += " outputs/quickstart, configs/tuning/*.yaml, configs/gone/*.yaml, `textkeep.importance.probe`, textkeep.json,"
+    text += (
+        " outputs/quickstart, configs/tuning/*.yaml, configs/gone/*.yaml, `textkeep.importance.probe`, textkeep.json,"
+    )
     text += " lightning_modules.step_boundary, textkeep.callbacks.LoRA, docs/data.md. tests/nothing"
     gone = ["cli/gone.py", "importance/gone.py", "configs/gone/*.yaml", "tests/nothing"]
     assert missing(text) == [*gone, "lightning_modules.step_boundary", "textkeep.callbacks.LoRA"]

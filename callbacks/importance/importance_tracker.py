@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from ...evaluation import shown_p
 from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
-from ...importance import DEFAULT_ESTIMATORS, ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
+from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
+from ...importance.estimators import checked
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
 from .heat_maps import HeatMaps
@@ -28,8 +29,8 @@ class ImportanceTracker(Callback):
 
     Args:
         probes: Names of probes of the data module; default all that it defines.
-        estimators: What to measure, from one pass: some of ``taylor``, ``fisher``, ``signed_taylor``,
-            ``taylor_batch``, ``fisher_sampled``, ``wanda``, ``magnitude``.
+        estimators: What to measure, from one pass: names in :data:`textkeep.importance.ESTIMATORS`. One of your own is
+            ``my_scores:cubic``: the module ``my_scores`` is imported and registers ``cubic``.
         every_n_steps: Optimizer steps between two measurements beside those at checkpoints; 0 for none.
         at_checkpoints: Measure the weights of every checkpoint.
         at_start: Measure the untouched model: the reference of the shift.
@@ -63,15 +64,10 @@ class ImportanceTracker(Callback):
         vectors: bool = True,
         self_test: bool = True,
     ) -> None:
-        unknown = [name for name in estimators if name not in ESTIMATORS]
-        if unknown or not estimators:
-            raise ValueError(
-                f"ImportanceTracker.estimators: some of {', '.join(ESTIMATORS)} are allowed, got {unknown}"
-            )
         if min(every_n_steps, replicates, max_heat_maps) < 0:
             raise ValueError("ImportanceTracker: every_n_steps, replicates and max_heat_maps must be 0 or more")
         self.probes = None if probes is None else tuple(probes)
-        self.estimators = tuple(estimators)
+        self.estimators = checked(estimators, "ImportanceTracker.estimators")
         self.every_n_steps = every_n_steps
         self.at_checkpoints = at_checkpoints
         self.at_start = at_start

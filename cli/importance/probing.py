@@ -30,10 +30,10 @@ def main(argv: list[str]) -> int:
     if arguments.output.is_dir() and not is_snapshot(arguments.output):
         raise UserError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
     check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
-    from ...importance.estimators import checked
+    from ...importance.estimators import DEFAULT_ESTIMATORS, checked
     from ...runs.pictures.measurements import plot_snapshot
 
-    estimators = checked(arguments.estimators.split(","))
+    estimators = checked(arguments.estimators.split(",") if arguments.estimators else DEFAULT_ESTIMATORS)
     model = loaded(arguments.model, arguments.device, arguments.dtype)
     with progress_bars() as progress, speaking_as("importance"):
         snapshot = model.probe(
@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add_data_options(parser, examples=32)
     parser.add_argument("-o", "--output", type=Path, required=True, help="snapshot folder to write")
     parser.add_argument(
-        "--estimators", default="taylor,fisher,signed_taylor", help="comma separated (default: %(default)s)"
+        "--estimators",
+        help="comma separated; MODULE:NAME for one of your own (default: the three that ImportanceTracker measures)",
     )
     parser.add_argument("--include", nargs="*", choices=("embeddings", "norms"), default=[], help="beside the matrices")
     parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")

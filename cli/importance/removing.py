@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser, many=True)
-    parser.add_argument("--estimator", default="taylor", help="whose scores choose (default: taylor)")
+    parser.add_argument("--estimator", default="taylor", help="whose scores choose, also MODULE:NAME (default: taylor)")
     parser.add_argument("--fraction", type=float, default=0.03, help="of the weights (default: 0.03, as in the paper)")
     parser.add_argument("--scope", choices=("matrix", "layer", "global"), default="matrix", help="what competes")
     parser.add_argument("--maps-on-cpu", action="store_true", help="keep the scores of all weights off the GPU")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from textkeep.cli.main import main as textkeep_main
 from textkeep.cli.reverting import read_culprits
 from textkeep.foundation.errors import UserError
 from textkeep.importance import Snapshot
+from textkeep.importance.estimators import registry
 from textkeep.importance.reverts import blamed
 
 Run = Callable[[list[str]], str]
@@ -71,6 +74,29 @@ def test_probe_without_vectors_and_self_test(tiny_llm_dir: Path, manifest: Path,
     assert "layer_01" in run_main(["show", str(folder)])
     with pytest.raises(ValueError, match="no row and column sums of 'taylor'"):
         main(["show", str(folder), "--structure"])
+
+
+def test_a_score_from_a_file_of_ones_own(
+    tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "steep_scores.py").write_text(
+        "from textkeep.importance import Spec, register\n"
+        "class Steep:\n"
+        "    def totals(self, gradient, magnitude): return gradient.abs().flatten(1).sum(1)\n"
+        "    def add(self, gradient, sums): sums += gradient.abs().sum(0)\n"
+        "    def finish(self, sums, magnitude): return sums\n"
+        "register('steep', Spec('E_i |g_i|', block=Steep()))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folders = [str(tmp_path / "before"), str(tmp_path / "after")]
+    with mock.patch.dict(registry._registered), mock.patch.dict(sys.modules):
+        for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):
+            argv = ["probe", str(model), *data(manifest), "-o", folder, "--estimators", "taylor,steep_scores:steep"]
+            run_main([*argv, "--maps"])
+    assert set(Snapshot.load(folders[0]).maps) == {"taylor", "steep"}  # and nothing below knows of the file
+    shift = json.loads(run_main(["compare", *folders, "--estimator", "steep", "--json"]))[0]
+    assert shift["metrics"]["js"]["value"] > 0
+    assert json.loads(run_main(["show", folders[1], "--estimator", "steep", "--json"]))["estimator"] == "steep"
 
 
 def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from textkeep.importance import probe
-from textkeep.importance.accumulator import Accumulator
+from textkeep.importance.signed_lines import SignedLines
 
 from .oracle import make_batch, tiny_llama
 
@@ -76,7 +76,7 @@ def test_put_back_after_an_error_inside_the_backward_pass(mixed_model: nn.Module
     mixed_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     mixed_model.train()
     before = picture(mixed_model)
-    breaking = mock.patch.object(Accumulator, "_signed_rows", side_effect=[None] * 9 + [KeyboardInterrupt])
+    breaking = mock.patch.object(SignedLines, "add_output", side_effect=[None] * 9 + [KeyboardInterrupt])
     with breaking as tap, pytest.raises(KeyboardInterrupt):
         probe(mixed_model, [make_batch()], EVERYTHING)
     assert tap.call_count == 10

@@ -15,7 +15,7 @@ from textkeep.importance import probe
 from textkeep.importance.accumulator import Accumulator
 from textkeep.importance.faithfulness import verify
 from textkeep.importance.removal import removal_test
-from textkeep.importance.sites import Site
+from textkeep.importance.site_table import Site
 
 from .oracle import error, make_batch, tiny_llama, truth
 

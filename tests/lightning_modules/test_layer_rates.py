@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from textkeep.importance import Snapshot
-from textkeep.importance.snapshot import Matrix
+from textkeep.importance import Matrix, Snapshot
 from textkeep.lightning_modules import (
     ConcatMLP,
     ExponentialDepthRates,

@@ -1,4 +1,4 @@
-"""``probe``: one measurement of a model's importance on a fixed set of examples."""
+"""One measurement of a model's importance on a fixed set of examples, a *probe*."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .options import ProbeOptions
 from .record import Record, identities
 from .rehearsal import Use, rehearse, usable
 from .self_test import SelfTest
-from .sites import SiteTable, find_sites
+from .site_table import SiteTable
+from .sites import find_sites
 from .snapshot import Snapshot
 from .state import differentiable_embeddings, frozen, undisturbed, unwrap
 from .taps import Taps
@@ -60,9 +61,9 @@ def probe(
         NotFiniteError: If a loss or a score is infinite or not a number.
         RuntimeError: If a tap fired more often than its module was called, or the self-test failed.
     """
-    settings = ProbeOptions.of(options)
+    names, settings = checked(estimators), ProbeOptions.of(options)  # in this order: the first imports estimators
     with torch.inference_mode(False):  # sums made in inference mode could not be added to in the backward pass
-        run = _Measurement(unwrap(model), name, checked(estimators), settings)
+        run = Measurement(unwrap(model), name, names, settings)
         started = time.perf_counter()
         run.measure(batches)
         header = {"step": step, "name": name, "seconds": time.perf_counter() - started}
@@ -80,7 +81,7 @@ def probe(
             )
 
 
-class _Measurement:
+class Measurement:
     """One pass over the batches of a rank."""
 
     accumulator: Accumulator  # made, as the three after it, when the first batch has shown what is scored
@@ -91,37 +92,37 @@ class _Measurement:
     def __init__(self, model: nn.Module, name: str, estimators: tuple[str, ...], options: ProbeOptions) -> None:
         self.model, self.name, self.options, self.estimators = model, name, options, estimators
         self.ranks = Ranks(options.distributed)
+        self.specs = {estimator: ESTIMATORS[estimator] for estimator in estimators}
+        options.check(self.specs)
         self.table: SiteTable = find_sites(model, options.include)
-        if options.include and "wanda" in estimators:
-            raise ValueError("importance: wanda scores the inputs of Linear layers; leave include empty")
         self.record = Record()
         self._loss = AnswerLoss(model, options.autocast)
-        self._data_pass = tuple(n for n in estimators if ESTIMATORS[n].backward)
+        self._on_data = tuple(n for n, spec in self.specs.items() if spec.gradients and not spec.sampled)
+        self._on_draws = tuple(n for n, spec in self.specs.items() if spec.sampled)
         self._device = next(model.parameters()).device
 
     def _prepare(self, uses: Sequence[Use]) -> None:
         """Makes everything that needs to know what is scored, and how a forward pass uses it."""
-        options, estimators = self.options, self.estimators
-        maps = {*options.keep_maps, *(estimators if options.top_fraction else ())}
-        maps = {n for n in maps if ESTIMATORS[n].maps and ESTIMATORS[n].per_example}
-        signed = "signed_taylor" in estimators
+        options, specs = self.options, self.specs
+        signed = any(spec.signed for spec in specs.values())
         tested = options.self_test and not signed
+        mapped = self.estimators if options.top_fraction else options.keep_maps
         self.accumulator = Accumulator(
             self.table.sites,
-            estimators,
+            self.estimators,
             options.vectors,
-            maps,
+            {name for name in mapped if name in specs and specs[name].block is not None},
             options.maps_on_cpu,
             self_test=tested,
             calls=[use.calls for use in uses],
         )
-        self.norms = InputNorms(self.table.sites if "wanda" in estimators else [])
+        self.norms = InputNorms(self.table.sites if any(spec.input_norms for spec in specs.values()) else [])
         self.self_test = SelfTest(self.model, self._loss, self.table)
-        outputs = any(ESTIMATORS[n].block is not None or n == "taylor_batch" for n in estimators)
+        entries = any(spec.finish is not None for spec in specs.values())
         self._taps = Taps(
             self.table.sites,
             self.accumulator,
-            outputs=outputs or (signed and options.vectors),
+            outputs=entries or (signed and options.vectors),
             inputs=signed or tested,
             keep_outputs=signed and options.vectors,
             uses=uses,
@@ -129,7 +130,7 @@ class _Measurement:
 
     def measure(self, batches: Iterable[Mapping[str, Any]]) -> None:
         """Runs all batches; under FSDP, as many as the rank with the most."""
-        gradients = bool(self._data_pass) or "fisher_sampled" in self.estimators
+        gradients = bool(self._on_data or self._on_draws)
         last: Mapping[str, Any] | None = None
         with ExitStack() as stack:
             stack.enter_context(undisturbed(self.model))
@@ -204,12 +205,12 @@ class _Measurement:
             self.accumulator.drop_batch()
 
     def _backward(self, logits: Tensor, targets: Tensor, losses: Tensor, ids: list[str], counted: bool) -> None:
-        draws = self.options.draws if "fisher_sampled" in self.estimators else 0
-        if self._data_pass:
-            self.accumulator.expect(self._data_pass if counted else ())
+        draws = self.options.draws if self._on_draws else 0
+        if self._on_data:
+            self.accumulator.expect(self._on_data if counted else ())
             losses.sum().backward(retain_graph=draws > 0)
             self._after_backward()
-        self.accumulator.expect(("fisher_sampled",) if counted else (), scale=1.0 / max(draws, 1))
+        self.accumulator.expect(self._on_draws if counted else (), scale=1.0 / max(draws, 1))
         for draw in range(draws):
             seeds = [_seed(self.options.seed, draw, key) for key in ids]
             sampled = self._loss.sampled_targets(logits, targets, seeds)

@@ -1,0 +1,48 @@
+"""Whether two snapshots can be compared, and whether their examples allow a paired test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .snapshot import Snapshot
+
+
+def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
+    """Two snapshots can be compared if probe, masking, settings and matrices agree.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    for snapshot in (before, after):
+        if estimator not in snapshot.estimators:
+            have = ", ".join(snapshot.estimators)
+            raise ValueError(f"importance: step {snapshot.step} has no {estimator!r}; it has {have}")
+        if not np.isfinite(snapshot.scores(estimator)).all():
+            raise ValueError(f"importance: step {snapshot.step} has scores of {estimator!r} that are not finite")
+    pairs: dict[str, tuple[Any, Any]] = {
+        "probe (other examples, answers or tokens)": tuple(s.meta["probe"]["fingerprint"] for s in (before, after)),
+        "masking": (before.meta["masking"], after.meta["masking"]),
+        "normalisation": (before.meta["normalisation"], after.meta["normalisation"]),
+        "matrices": ([(m.name, m.shape) for m in before.table], [(m.name, m.shape) for m in after.table]),
+    }
+    settings = ["include", "autocast", *before.facts(estimator)["options"]]
+    for key in settings:
+        pairs[f"option {key}"] = tuple(_plain(s.meta["options"].get(key)) for s in (before, after))
+    for what, (left, right) in pairs.items():
+        if left != right:
+            shown = f": {left!r} and {right!r}" if what.startswith("option") else ""
+            unpaired = "; no paired test is possible" if what.startswith("probe") else ""
+            raise ValueError(f"importance: snapshots cannot be compared, they differ in {what}{shown}{unpaired}")
+
+
+def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
+    """Why two comparable snapshots allow no paired test, in one line; empty where they do."""
+    without = [str(s.step) for s in (before, after) if estimator not in s.examples]
+    steps = " and ".join(dict.fromkeys(without))
+    return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

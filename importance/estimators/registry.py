@@ -1,0 +1,76 @@
+"""Which estimators there are: our own, and those that others add."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+
+from .spec import Spec
+
+_registered: dict[str, Spec] = {}
+ESTIMATORS: Mapping[str, Spec] = MappingProxyType(_registered)
+"""Name -> estimator, in the order in which they were registered; :func:`register` adds one."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def register(name: str, spec: Spec) -> None:
+    """Adds an estimator, under a name that every place which takes estimators then knows.
+
+    Registering it again does nothing new: a module may be reloaded, and what it registers last counts.
+
+    Args:
+        name: Part of file names and metric keys.
+        spec: How it scores and what it needs.
+
+    Raises:
+        ValueError: For a name that cannot be part of a file name or key, or that another estimator has.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"importance: estimator {name!r} cannot be part of a file name or metric key; allowed: up to 64 lower-case "
+            "letters, digits and _, a letter first"
+        )
+    known = _registered.get(name)
+    if known is not None and _origin(known) != _origin(spec):
+        raise ValueError(f"importance: there is another estimator {name} already: {known.formula}; choose another name")
+    _registered[name] = spec
+
+
+def _origin(spec: Spec) -> tuple[object, ...]:
+    """What two registrations of one estimator have in common, also after its module was loaded again."""
+    scores = [type(score) for score in (spec.block, spec.batch, spec.forward)]
+    return (spec.formula, spec.labels, spec.signed, *((kind.__module__, kind.__qualname__) for kind in scores))
+
+
+def checked(estimators: Sequence[str] | str, where: str = "importance") -> tuple[str, ...]:
+    """Gives the estimators' names, each once, in the order given.
+
+    Args:
+        estimators: Names; ``module:name`` imports a module that registers the estimator.
+        where: For the error message.
+
+    Raises:
+        ValueError: For an unknown name, a module that cannot be imported, or an empty list.
+    """
+    given = (estimators,) if isinstance(estimators, str) else estimators
+    names = tuple(dict.fromkeys(_imported(name, where) for name in given))
+    unknown = [name for name in names if name not in ESTIMATORS]
+    if unknown or not names:
+        shown = ", ".join(unknown) or "nothing"
+        raise ValueError(f"{where}: unknown estimator {shown}; allowed: {', '.join(ESTIMATORS)}")
+    return names
+
+
+def _imported(name: str, where: str) -> str:
+    """The name without its module, which has been imported."""
+    module, colon, plain = name.rpartition(":")
+    if not colon:
+        return name
+    try:
+        import_module(module)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{where}: estimator {name}: {module!r} cannot be imported: {error}") from error
+    return plain

@@ -1,0 +1,139 @@
+"""What an estimator is: how it scores, and what it therefore needs of a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+
+class Finish(Protocol):
+    """The part of a score that is done once for all examples."""
+
+    def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
+        """Gives the scores (R, I) from what was summed over the examples; may work in place.
+
+        Args:
+            sums: (R, I).
+            magnitude: Absolute weights (R, I).
+        """
+        ...
+
+
+class BlockScore(Finish, Protocol):
+    """A score that needs the entries of each example's gradient, in blocks of whole rows.
+
+    It is split so that little is done per example: the entry's score is (what :meth:`add` sums) x (what :meth:`finish`
+    multiplies), and the multiplication is done once for all examples. It may depend on the absolute value of the
+    gradient alone: estimators that are measured together see the same block one after the other.
+    """
+
+    def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
+        """Gives the score (n,) of each example, summed over a block.
+
+        Args:
+            gradient: (n, R, I); may be replaced by its absolute value, and changed in no other way.
+            magnitude: Absolute weights (R, I).
+        """
+        ...
+
+    def add(self, gradient: Tensor, sums: Tensor) -> None:
+        """Adds the examples' contributions of a block (n, R, I) to ``sums`` (R, I); called after :meth:`totals`."""
+        ...
+
+
+class ForwardScore(Protocol):
+    """A score that needs no gradient: only the weights, and how large their inputs are."""
+
+    def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
+        """Gives the score of every weight (O, I), none of them negative.
+
+        Args:
+            weight: (O, I), at least float32; not to be changed.
+            norms: ``(E_i |a_i|^2)^1/2`` of each input (I,), the norm over the positions of example i, in the weight's
+                type; ``None`` unless the estimator asks for ``input_norms``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An estimator: how it scores, and what it therefore needs of a measurement.
+
+    Exactly one of ``block``, ``batch``, ``forward`` and ``signed`` says how it scores.
+
+    Attributes:
+        formula: For tables and error messages.
+        block: Scores the entries of each example's gradient.
+        batch: Scores the entries of the sum of all gradients; what it gives is divided by the number of examples.
+        forward: Scores the weights without any gradient.
+        signed: Scores whole matrices by ``<theta, g_i>``. The sign is kept per example, and a matrix is reported by the
+            mean absolute value.
+        labels: Whose loss is differentiated: that of the labels in the ``data``, or of labels ``sampled`` from the
+            model's prediction (``draws`` times, block scores alone).
+        squared_norm: A block score whose total is the gradient's squared norm (and ``finish`` does nothing): Gram
+            matrices may give it without the entries, where that is cheaper.
+        input_norms: A forward score that needs the norms of the inputs.
+        source: Where it comes from.
+
+    Raises:
+        ValueError: For facts that contradict each other.
+    """
+
+    formula: str
+    block: BlockScore | None = None
+    batch: Finish | None = None
+    forward: ForwardScore | None = None
+    signed: bool = False
+    labels: Literal["data", "sampled"] = "data"
+    squared_norm: bool = False
+    input_norms: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        ways = [self.block is not None, self.batch is not None, self.forward is not None, self.signed]
+        if sum(ways) != 1:
+            raise ValueError(
+                f"importance: {self.formula}: give one of block, batch, forward and signed, not {sum(ways)}"
+            )
+        if self.labels not in ("data", "sampled"):
+            raise ValueError(f"importance: {self.formula}: labels={self.labels!r}; allowed: data, sampled")
+        if self.block is None and (self.labels == "sampled" or self.squared_norm):
+            raise ValueError(f"importance: {self.formula}: sampled labels and squared_norm are for block scores")
+        if self.forward is None and self.input_norms:
+            raise ValueError(f"importance: {self.formula}: input_norms is for forward scores")
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it needs a backward pass."""
+        return self.forward is None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its backward passes are those of sampled labels."""
+        return self.labels == "sampled"
+
+    @property
+    def finish(self) -> Finish | None:
+        """How sums of gradient entries are finished; ``None`` if it needs no entries of gradients."""
+        return self.block or self.batch
+
+    @property
+    def per_example(self) -> bool:
+        """Whether it has a score for each example, so that bootstrap and permutation are possible."""
+        return self.block is not None or self.signed
+
+    @property
+    def maps(self) -> bool:
+        """Whether it has a value for every single weight."""
+        return not self.signed
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Settings of a probe that change its scores and not those of every estimator."""
+        return ("draws", "seed") if self.sampled else ()
+
+    def facts(self) -> dict[str, Any]:
+        """Gives what a reader of its scores needs to know, as JSON."""
+        return {"formula": self.formula, "signed": self.signed, "options": list(self.options)}
