@@ -25,7 +25,7 @@ from .site_table import Site
 
 
 class Accumulator:
-    """A sink for taps (see :class:`textkeep.importance.taps.Sink`).
+    """A :class:`~textkeep.importance.taps.Sink`: what the taps receive becomes scores.
 
     Args:
         sites: What is scored.
@@ -100,7 +100,7 @@ class Accumulator:
         self.signed_lines.complete(count)
 
     def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
-        """See :class:`~textkeep.importance.taps.Sink`."""
+        """Scores a site by the gradient ``b`` at its output, or keeps its factors until all uses are there."""
         site = self.sites[index]
         if site.parameter is not None:
             vectors = VectorFactors(vector_gradients(site.module, site.parameter, a, b, self._rows))
@@ -116,7 +116,7 @@ class Accumulator:
             self._use(index, factors)
 
     def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
-        """See :class:`~textkeep.importance.taps.Sink`: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
+        """Adds to the signed scores: ``<W, G_i> = sum_t a_t . dx_t`` needs no weight gradient."""
         signed = self.signed if self.signed in self._active else None
         if not (signed or self._testing):
             return
@@ -133,7 +133,7 @@ class Accumulator:
         self.signed_lines.add(index, "columns", columns)
 
     def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
-        """See :class:`~textkeep.importance.taps.Sink`."""
+        """Scores an embedding by what it looked up, together with the head that shares its weight."""
         site = self.sites[index]
         table: Any = site.tied if site.tied is not None else site.module
         if ids.shape[0] != self._rows:
@@ -144,7 +144,7 @@ class Accumulator:
         self._score(index, EmbeddingFactors(ids, e, site.shape[0], self._tied.pop(index, None)))
 
     def first_signed(self) -> Tensor | None:
-        """Signed scores (M,) of the first example of the open batch, if there are any."""
+        """Gives the signed scores (M,) of the first example of the open batch, if there are any."""
         if self.check is not None:
             return self.check[0]
         return self.examples[self.signed][-1][0] if self.signed else None
@@ -182,7 +182,7 @@ class Accumulator:
             self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
 
     def _by_norms(self, index: int, factors: Factors, names: Sequence[str]) -> bool:
-        """Whether the one score that is wanted is cheaper without the entries of the gradients."""
+        """Tells whether the one score that is wanted is cheaper without the entries of the gradients."""
         alone = len(names) == 1 and ESTIMATORS[names[0]].squared_norm and self.tallies[index][names[0]].map is None
         return alone and gram_is_cheaper(factors, self.sites[index].shape, self._vectors)
 
@@ -190,13 +190,13 @@ class Accumulator:
         return torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device)
 
     def _inside_spans(self, b: Tensor) -> bool:
-        """Whether there is no gradient outside the spans: not so where positions see later ones."""
+        """Tells whether there is no gradient outside the spans: not so where positions see later ones."""
         if self._spans is None or b.shape[1] != self._length:
             return False
         return not any(b[i, :start].any() or b[i, stop:].any() for i, (start, stop) in enumerate(self._spans))
 
     def _by_example(self, site: Site, tensor: Tensor) -> Tensor:
-        """(B, T, features) of what a module saw, which may have merged or split the middle dimensions."""
+        """Reshapes what a module saw to (B, T, features): it may have merged or split the middle dimensions."""
         if tensor.dim() == 2 and tensor.shape[0] % self._rows == 0:
             return tensor.unflatten(0, (self._rows, -1))
         if tensor.dim() < 3 or tensor.shape[0] != self._rows:

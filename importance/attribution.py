@@ -64,7 +64,7 @@ class Attribution:
     examples: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
@@ -131,7 +131,7 @@ def attribute(
 
 
 def _moved(tuned: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Base value of each parameter that is another one now, in its type and on its device."""
+    """Keeps the base value of each parameter that is another one now, in its type and on its device."""
     moved = {}
     for name, parameter in tuned.named_parameters():
         if name not in base or base[name].shape != parameter.shape:
@@ -151,7 +151,7 @@ def _integrate(
     nodes: int,
     progress: Progress,
 ) -> dict[str, float]:
-    """Sum over the nodes of weight x <gradient, change>."""
+    """Sums weight x <gradient, change> over the nodes."""
     positions, weights = np.polynomial.legendre.leggauss(nodes)
     totals = dict.fromkeys(start, 0.0)
     path = list(zip((positions + 1) / 2, weights / 2, strict=True))
@@ -165,7 +165,7 @@ def _integrate(
 def _slopes(
     model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor], batches: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
+    """Gives ``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
 
     A gradient is used and dropped as soon as the backward pass has made it, so they never stand beside each other.
     """
@@ -198,7 +198,7 @@ def _slopes(
 
 
 def _taking(sums: dict[str, float], name: str, start: Tensor, end: Tensor) -> Callable[[Tensor], None]:
-    """A hook that adds ``<gradient, end - start>`` of a parameter to its sum by pieces, and drops the gradient."""
+    """Makes a hook that adds ``<gradient, end - start>`` to a parameter's sum by pieces and drops the gradient."""
 
     def take(parameter: Tensor) -> None:
         if parameter.grad is not None:
@@ -215,7 +215,7 @@ def _layer_labels(model: nn.Module) -> list[str]:
 
 
 def _layer_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Label of the decoder block that each parameter lies in, by identity: biases and norms too."""
+    """Gives the label of the decoder block that each parameter lies in, by identity: biases and norms too."""
     blocks = find_sites(model).blocks
     inside = {
         id(p): label for label, block in zip(_layer_labels(model), blocks, strict=True) for p in block.parameters()

@@ -64,7 +64,7 @@ class Changes(Mapping[str, Tensor]):
             self._pairs[site.name] = before[site.name], site
 
     def __getitem__(self, name: str) -> Tensor:
-        """The change of one matrix."""
+        """Forms the change of one matrix."""
         before, after = self._pairs[name]
         if after.parameter is not None or isinstance(after.module, nn.Embedding):
             return _difference(after.weight(), before.weight())
@@ -75,20 +75,20 @@ class Changes(Mapping[str, Tensor]):
         return stored if adapter is None else stored + adapter.float().cpu()
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the matrices."""
+        """Goes through the names of the matrices."""
         return iter(self._pairs)
 
     def __len__(self) -> int:
-        """Number of matrices."""
+        """Counts the matrices."""
         return len(self._pairs)
 
     def ranks(self) -> dict[str, int]:
-        """Parameter name -> rank of its adapters, for the matrices that have one."""
+        """Maps the matrices that have adapters to the rank of these."""
         found = {name: _rank(after.module, self._switched_off_too) for name, (_, after) in self._pairs.items()}
         return {name: rank for name, rank in found.items() if rank}
 
     def norms(self) -> list[MatrixChange]:
-        """How far each matrix moved, one formed after the other."""
+        """Measures how far each matrix moved, one formed after the other."""
         ranks = self.ranks()
         found = []
         for name, (before, after) in self._pairs.items():
@@ -98,13 +98,13 @@ class Changes(Mapping[str, Tensor]):
 
 
 def _difference(after: Tensor, before: Tensor) -> Tensor:
-    """Formed in the type of the weights or in float32, whichever is wider; float32 on the CPU."""
+    """Forms a difference in the weights' type or in float32, whichever is wider; float32 on the CPU."""
     dtype = torch.promote_types(after.dtype, torch.float32)
     return (after.cpu().to(dtype) - before.cpu().to(dtype)).float()
 
 
 def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
-    """Names of the adapters that act."""
+    """Gives the names of the adapters that act."""
     adapter: Any = module
     if not is_lora(module) or (adapter.disable_adapters and not switched_off_too) or adapter.merged:
         return []
@@ -112,7 +112,7 @@ def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
 
 
 def _rescales(module: nn.Module) -> bool:
-    """Whether the adapters have learned the lengths of the weight's rows (DoRA)."""
+    """Tells whether the adapters have learned the lengths of the weight's rows (DoRA)."""
     adapter: Any = module
     return is_lora(module) and len(adapter.lora_magnitude_vector) > 0
 

@@ -10,7 +10,7 @@ from .snapshot import Snapshot
 
 
 def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
-    """Two snapshots can be compared if probe, masking, settings and matrices agree.
+    """Refuses snapshots that differ in probe, masking, settings or matrices.
 
     Raises:
         ValueError: Naming what differs.
@@ -38,7 +38,7 @@ def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
 
 
 def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
-    """Why two comparable snapshots allow no paired test, in one line; empty where they do."""
+    """Says why two comparable snapshots allow no paired test, in one line; empty where they do."""
     without = [str(s.step) for s in (before, after) if estimator not in s.examples]
     steps = " and ".join(dict.fromkeys(without))
     return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""

@@ -9,7 +9,7 @@ MOSTLY = 0.9
 
 
 def by_reason(untapped: Mapping[str, str]) -> dict[str, list[str]]:
-    """Why weights are not scored -> their names.
+    """Groups the names of weights that are not scored by the reason.
 
     Args:
         untapped: Parameter name -> reason, which may end with the shape.
@@ -21,7 +21,7 @@ def by_reason(untapped: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def scored_part(coverage: float, reasons: Collection[str]) -> str:
-    """``of the 21 % of the decoder's parameters that are scored (not: fused experts)``; empty where nearly all are.
+    """Says ``of the 21 % of the parameters that are scored (not: experts)``; empty if nearly all are.
 
     Args:
         coverage: Scored parameters over all of the decoder.

@@ -48,7 +48,7 @@ def shrunk(site: Site, mask: Tensor, amount: float) -> Iterator[None]:
 
 @torch.no_grad()
 def _selection(site: Site, mask: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The stored weight, the mask in its layout, and new values there that scale the effective weight by ``factor``."""
+    """Gives the stored weight, the mask in its layout, and new values there: the effective ones times ``factor``."""
     stored = site.stored.detach()
     effective = site.weight().reshape(site.shape)
     mask = mask.to(stored.device)
@@ -62,7 +62,7 @@ def _selection(site: Site, mask: Tensor, factor: float) -> tuple[Tensor, Tensor,
 
 @contextmanager
 def weights_at(model: nn.Module, names: list[str], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Other values for some parameters while the context lasts."""
+    """Puts other values in place of some parameters while the context lasts."""
     parameters = dict(model.named_parameters())
     kept = {name: parameters[name].detach().clone() for name in names}
     try:

@@ -19,7 +19,7 @@ Batches = Iterable[Mapping[str, Any]]
 def answer_losses(
     model: nn.Module, batches: Batches, autocast: torch.dtype | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean answer-token loss (N,) in nats and answer tokens (N,) of each example, in eval mode.
+    """Measures the mean loss (N,) in nats and counts the answer tokens (N,) of each example, in eval mode.
 
     Args:
         model: As for ``probe``.
@@ -40,12 +40,12 @@ def answer_losses(
 
 
 def perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
-    """Exponential of the mean loss of an answer token."""
+    """Gives the exponential of the mean loss of an answer token."""
     return float(np.exp((losses * tokens).sum() / tokens.sum()))
 
 
 def mean_interval(changes: np.ndarray, replicates: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap 90 % interval of the mean over examples."""
+    """Bootstraps a 90 % interval of the mean over examples."""
     drawn = np.random.default_rng(seed).integers(len(changes), size=(replicates, len(changes)))
     low, high = np.percentile(changes[drawn].mean(axis=1), [5.0, 95.0])
     return float(low), float(high)

@@ -32,7 +32,7 @@ def outer_norms(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
 
 
 def _output_head(model: nn.Module, dense: Sequence[nn.Module]) -> nn.Module | None:
-    """The dense layer that makes the logits, of those outside the blocks: the model's own, else the only one."""
+    """Finds the dense layer outside the blocks that makes the logits: the model's own, else the only one."""
     getter = getattr(model, "get_output_embeddings", None)
     named = getter() if getter is not None else None
     if named is not None:
@@ -41,7 +41,7 @@ def _output_head(model: nn.Module, dense: Sequence[nn.Module]) -> nn.Module | No
 
 
 def embedding_sites(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
-    """The matrices outside the blocks: input embeddings, output head, and what else is dense there, under its path.
+    """Finds the matrices outside the blocks: input embeddings, output head, and what else is dense there.
 
     A weight that embedding and head share is one site, tapped at both ends.
     """

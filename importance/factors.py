@@ -37,7 +37,7 @@ class Factors(Protocol):
         ...
 
     def norms(self, vectors: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Squared norms by Gram matrices: (B,) and, if asked, rows (O,) and columns (I,) summed over the examples."""
+        """Gives squared norms by Gram matrices: (B,) and, if asked, rows (O,) and columns (I,) over all examples."""
         ...
 
 
@@ -66,7 +66,7 @@ class DenseFactors:
         return self.a.shape[1]
 
     def block(self, example: slice, rows: slice, out: Tensor) -> Tensor:
-        """See :class:`Factors`."""
+        """Multiplies the factors, for one example without its padding."""
         b, a = self.b[example, :, rows].transpose(1, 2), self.a[example]
         if a.dtype != out.dtype and a.is_cuda:  # half-precision operands, float32 sum and result
             return torch.bmm(b, a, out_dtype=out.dtype)
@@ -77,7 +77,7 @@ class DenseFactors:
         return torch.bmm(b.to(out.dtype), a.to(out.dtype), out=out)
 
     def total(self, out: Tensor) -> None:
-        """See :class:`Factors`."""
+        """Adds the product over all positions of all examples."""
         b, a = self.b.flatten(0, 1).T, self.a.flatten(0, 1)
         if a.dtype != out.dtype and a.is_cuda and out.is_cuda:
             out += torch.mm(b, a, out_dtype=out.dtype)
@@ -85,7 +85,7 @@ class DenseFactors:
             out.addmm_(b.to(out), a.to(out))
 
     def norms(self, vectors: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """See :class:`Factors`; ``|G|^2 = sum_ts (a_t.a_s)(b_t.b_s)``, "ghost norm" of Li et al. 2021 (2110.05679)."""
+        """Computes ``|G|^2 = sum_ts (a_t.a_s)(b_t.b_s)``, the "ghost norm" of Li et al. 2021 (2110.05679)."""
         dtype = torch.promote_types(self.a.dtype, torch.float32)
         a, b = self.a.to(dtype), self.b.to(dtype)
         gram_a = a @ a.transpose(1, 2)
@@ -125,7 +125,7 @@ class EmbeddingFactors:
         return self.ids.shape[1] + (self.head.length if self.head else 0)
 
     def block(self, example: slice, rows: slice, out: Tensor) -> Tensor:
-        """See :class:`Factors`."""
+        """Adds the looked-up rows inside ``rows`` to the head's part, or to zeros."""
         out = self.head.block(example, rows, out) if self.head else out.zero_()
         for index, i in enumerate(range(*example.indices(self.examples))):
             inside = (self.ids[i] >= rows.start) & (self.ids[i] < rows.stop)
@@ -133,13 +133,13 @@ class EmbeddingFactors:
         return out
 
     def total(self, out: Tensor) -> None:
-        """See :class:`Factors`."""
+        """Adds the looked-up rows of all examples, and the head's part."""
         if self.head:
             self.head.total(out)
         out.index_add_(0, self.ids.flatten().to(out.device), self.e.flatten(0, 1).to(out))
 
     def norms(self, vectors: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """See :class:`Factors`: the Gram matrices of the stacked factors, one-hot rows never formed."""
+        """Computes the Gram matrices of the stacked factors; one-hot rows are never formed."""
         dtype = torch.promote_types(self.e.dtype, torch.float32)
         a, e = self.e.to(dtype), self.e.to(dtype)
         gram_b = (self.ids[:, :, None] == self.ids[:, None, :]).to(dtype)
@@ -156,7 +156,7 @@ class EmbeddingFactors:
         return totals, self._row_norms(gram_a, dtype), ((gram_b @ a) * a).sum((0, 1))
 
     def _row_norms(self, gram_a: Tensor, dtype: torch.dtype) -> Tensor:
-        """Rows of the squared gradient: ``sum_ts K_a[t,s] b~_t b~_s`` with one-hot rows where they are."""
+        """Sums rows of the squared gradient: ``sum_ts K_a[t,s] b~_t b~_s`` with one-hot rows where they are."""
         split = self.head.length if self.head else 0
         rows = torch.zeros(self.rows, dtype=dtype, device=self.e.device)
         same = self.ids[:, :, None] == self.ids[:, None, :]
@@ -190,21 +190,21 @@ class VectorFactors:
         return 1
 
     def block(self, example: slice, rows: slice, out: Tensor) -> Tensor:
-        """See :class:`Factors`."""
+        """Copies the gradients."""
         return out.copy_(self.g[example].unsqueeze(1))
 
     def total(self, out: Tensor) -> None:
-        """See :class:`Factors`."""
+        """Adds the gradients of all examples."""
         out += self.g.sum(0, keepdim=True).to(out)
 
     def norms(self, vectors: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """See :class:`Factors`."""
+        """Squares the gradients."""
         square = self.g.double().square()
         return square.sum(1), square.sum().reshape(1) if vectors else None, square.sum(0) if vectors else None
 
 
 def together(uses: Sequence[DenseFactors | VectorFactors]) -> Factors:
-    """The factors of a weight that is used several times: ``G_i = sum_k B_ik^T A_ik`` is one longer product."""
+    """Joins the factors of a weight that is used several times: ``sum_k B_ik^T A_ik`` is one longer product."""
     dense = [use for use in uses if isinstance(use, DenseFactors)]
     if dense:
         return DenseFactors(torch.cat([use.a for use in dense], dim=1), torch.cat([use.b for use in dense], dim=1))

@@ -89,7 +89,7 @@ class Verification:
     evaluated: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
@@ -112,7 +112,7 @@ def verify(
         batches: What importance is measured on.
         evaluation: Other examples, on which the loss is measured.
         granularity: ``matrix`` or ``head``.
-        groups: At most so many groups, 8 of them drawn without regard to the score.
+        groups: The largest number of groups, 8 of them drawn without regard to the score.
         shrinks: Amounts in (0, 1], 1 removes a group.
         seed: Of the choice of groups and of the resampling.
         progress: Told what is being done.
@@ -165,7 +165,7 @@ def _measure(
     progress: Progress,
     options: Mapping[str, Any],
 ) -> tuple[np.ndarray, dict[float, np.ndarray]]:
-    """Losses (N,) of the untouched model, and for each amount the changes (G, N) when each group is shrunk."""
+    """Measures the losses (N,) of the untouched model and the changes (G, N) as each group is shrunk."""
     sites = sites_named(model, names, options.get("include", ()))
     losses = ResumedLosses(model, evaluation, options.get("autocast"))
     changes = {}
@@ -191,7 +191,7 @@ def _judge(
 
 
 def _chance(shrink: float, effects: np.ndarray, generator: np.random.Generator) -> Faithfulness:
-    """The same figures of scores that know nothing, averaged."""
+    """Averages the same figures over scores that know nothing."""
     drawn = generator.random((DRAWS, len(effects)))
     found = spearman(drawn, np.broadcast_to(effects, drawn.shape))
     low, high = np.percentile(found, [5.0, 95.0])
@@ -209,7 +209,7 @@ def _chance(shrink: float, effects: np.ndarray, generator: np.random.Generator) 
 
 
 def _hits(scores: np.ndarray, effects: np.ndarray) -> tuple[float, float]:
-    """Share of the top quarter by score in the top quarter by effect; largest effect in the bottom half by score."""
+    """Gives the share of the top quarter that is right, and the largest effect in the bottom half by score."""
     count = len(scores)
     top = max(1, count // 4)
     by_score, by_effect = np.argsort(-scores, kind="stable"), np.argsort(-effects, kind="stable")
@@ -218,7 +218,7 @@ def _hits(scores: np.ndarray, effects: np.ndarray) -> tuple[float, float]:
 
 
 def _half_reliability(values: np.ndarray, generator: np.random.Generator, absolute: bool = False) -> float | None:
-    """Median rank correlation of the means of ``values`` (N, M) over random halves of the N examples."""
+    """Correlates the means of ``values`` (N, M) over random halves of the N examples by rank; the median."""
     if len(values) < 4:
         return None
     found = []

@@ -162,7 +162,7 @@ def _fill(
     ranks: Ranks,
     gathered: bool,
 ) -> None:
-    """Row and column sums, totals of estimators without examples, masks and maps."""
+    """Adds row and column sums, totals of estimators without examples, masks and maps."""
     indices, count = range(len(table.sites)), len(snapshot.losses)
     for name in accumulator.estimators:
         entries = entry_scores(name, table, accumulator, norms, count)

@@ -35,7 +35,7 @@ class Place:
     columns: bool = False
 
     def mask(self, site: Site) -> Tensor:
-        """Boolean (O, I): true inside the group."""
+        """Makes a boolean mask (O, I) that is true inside the group."""
         chosen = torch.zeros(site.shape, dtype=torch.bool)
         inside = slice(self.start, self.stop)
         chosen[(slice(None), inside) if self.columns else inside] = True
@@ -45,7 +45,7 @@ class Place:
 def scored_groups(
     snapshot: Snapshot, granularity: str, estimators: Sequence[str]
 ) -> list[tuple[Place, dict[str, float]]]:
-    """All groups with their scores; heads are those of the output projections (columns) and queries (rows).
+    """Lists all groups with their scores; heads are those of output projections (columns) and queries (rows).
 
     Args:
         snapshot: With row and column sums, if heads are asked for.
@@ -72,7 +72,7 @@ def scored_groups(
 def distinct(
     groups: list[tuple[Place, dict[str, float]]], snapshot: Snapshot, generator: np.random.Generator
 ) -> list[tuple[Place, dict[str, float]]]:
-    """The groups without one, at random, of each pair of matrices that conservation makes equal."""
+    """Drops one, at random, of each pair of matrices that conservation makes equal."""
     index = {matrix.name: i for i, matrix in enumerate(snapshot.table)}
     dropped = {
         (i, index[matrix.equal_to])[int(generator.integers(2))]
@@ -83,7 +83,7 @@ def distinct(
 
 
 def stratified(scores: Sequence[float], count: int, generator: np.random.Generator) -> list[int]:
-    """Indices of at most ``count`` groups: equally many from each decile of the score, and a few at random."""
+    """Draws at most ``count`` groups: equally many from each decile of the score, and a few at random."""
     if len(scores) <= count:
         return list(range(len(scores)))
     free = min(UNBIASED, count // 4)

@@ -23,7 +23,7 @@ class Workspace:
         self._flat: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A tensor of ``shape`` with undefined contents; valid until the next call with the same name."""
+        """Lends a tensor of ``shape`` with undefined contents, valid until the next call with the same name."""
         size = math.prod(shape)
         flat = self._flat.get((name, dtype, device))
         if flat is None or flat.numel() < size:
@@ -47,7 +47,7 @@ class Tally:
     map: Tensor | None = None
 
     def scratch(self, dtype: torch.dtype, device: torch.device, scale: float) -> bool:
-        """Whether a block's sums are made in scratch memory, not straight in the map or not at all."""
+        """Tells whether a block's sums are made in scratch memory, not straight in the map or not at all."""
         if self.map is None:
             return self.rows is not None
         return scale != 1 or self.map.device != device or self.map.dtype != dtype
@@ -90,7 +90,7 @@ class Tally:
 def block_plan(
     examples: int, rows: int, columns: int, device: torch.device, budget: int | None = None
 ) -> tuple[int, int]:
-    """Examples and rows of a block: one example on the CPU, as many as fit on an accelerator."""
+    """Chooses examples and rows of a block: one example on the CPU, as many as fit on an accelerator."""
     limit = budget or (CPU_BLOCK if device.type == "cpu" else CUDA_BLOCK)
     together = 1 if device.type == "cpu" else max(1, min(examples, limit // (rows * columns)))
     return together, max(1, min(rows, limit // (together * columns)))
@@ -147,7 +147,7 @@ def score_entries(
 
 
 def score_signed_entries(factors: Factors, weight: Tensor, tally: Tally, workspace: Workspace) -> Tensor:
-    """Signed scores ``<W, G_i>`` (B,) where the cheap way of dense layers is closed: embeddings, vectors, ties."""
+    """Scores ``<W, G_i>`` (B,) where the cheap way of dense layers is closed: embeddings, vectors, ties."""
     dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
     count, (height, width) = factors.examples, weight.shape
     _, rows_at_once = block_plan(1, height, width, device)
@@ -166,7 +166,7 @@ def score_signed_entries(factors: Factors, weight: Tensor, tally: Tally, workspa
 
 
 def score_norms(factors: Factors, tally: Tally, scale: float = 1.0) -> Tensor:
-    """Squared gradient norms (B,) by Gram matrices, with row and column sums if the tally wants them."""
+    """Gives squared gradient norms (B,) by Gram matrices, and tallies row and column sums if they are kept."""
     totals, rows, columns = factors.norms(vectors=tally.rows is not None)
     if rows is not None and columns is not None:
         tally.add_vectors(rows, columns, scale)
@@ -174,7 +174,7 @@ def score_norms(factors: Factors, tally: Tally, scale: float = 1.0) -> Tensor:
 
 
 def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> bool:
-    """Whether T(I+O) < IO: then Gram matrices need fewer operations than forming the gradients (twice with vectors).
+    """Tells whether T(I+O) < IO (twice T with vectors): then Gram matrices need fewer operations.
 
     Counted in operations; the rule 2T^2 < IO of mixed ghost clipping (Bu et al. 2022, arXiv 2210.00038) counts memory.
     """
@@ -183,7 +183,7 @@ def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> 
 
 
 def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, examples: int) -> Tensor:
-    """Per-example gradients (B, n) of a small parameter, by running its module again for each example.
+    """Computes the gradients (B, n) of a small parameter by running its module again for each example.
 
     Works for any formula of a norm. The module's ``forward`` is called directly, so no tap fires again.
 
@@ -210,7 +210,7 @@ def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, ex
 
 
 def row_gradients(table: nn.Embedding, ids: Tensor, e: Tensor) -> Tensor:
-    """Gradients (B, T, I) of the looked-up rows from those at the embedding's output: more than a copy in a subclass.
+    """Gives the gradients (B, T, I) of looked-up rows from those at the output: no mere copy in a subclass.
 
     Some families scale what they look up. The module's own ``forward`` is run again on the rows alone, so any formula
     that treats the positions apart is exact.

@@ -30,7 +30,7 @@ class AnswerLoss:
         self._known = _forward_parameters(model)
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Logits (B, K, V) at the K positions where any example has an answer token, and their targets (B, K).
+        """Computes logits (B, K, V) at the K positions where any example has an answer token, and targets (B, K).
 
         Raises:
             ValueError: If an example has no answer token.
@@ -61,7 +61,7 @@ class AnswerLoss:
 
     @staticmethod
     def per_example(logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy over the answer tokens of each example, (B,), at least in float32."""
+        """Computes the mean cross-entropy over the answer tokens of each example, (B,), at least in float32."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         tokens = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
         counts = (targets != IGNORED).sum(dim=1)
@@ -70,7 +70,7 @@ class AnswerLoss:
     @staticmethod
     @torch.no_grad()
     def sampled_targets(logits: Tensor, targets: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Targets drawn from the model's own prediction at the answer positions: ``E_y~p g(y)^2`` is the true Fisher.
+        """Draws targets from the model's prediction at the answer positions: ``E_y~p g(y)^2`` is the true Fisher.
 
         Kunstner et al. 2019 (arXiv 1905.12558).
 
@@ -91,7 +91,7 @@ class AnswerLoss:
 
 
 def _forward_parameters(model: nn.Module) -> set[str]:
-    """Names that the forward of the model, or of the model inside a peft wrapper, takes."""
+    """Lists the names that the forward of the model, or of the model inside a peft wrapper, takes."""
     inner = model
     for _ in range(2):  # PeftModel.base_model (LoraModel).model
         inner = getattr(inner, "base_model", inner) if hasattr(inner, "peft_config") else inner

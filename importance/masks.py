@@ -44,7 +44,7 @@ class Selection:
         self._gathered = gathered
 
     def thresholds(self, counts: Sequence[int]) -> list[tuple[float, int]]:
-        """The ``counts[g]``-th largest entry of each group, and how many of the entries equal to it are in the top."""
+        """Finds the ``counts[g]``-th largest entry of each group, and how many entries equal to it are in the top."""
         upper = torch.zeros(len(self._groups), BINS, dtype=torch.int64)
         for group, _, values in self._own():
             for bits in _bit_chunks(values):
@@ -65,7 +65,7 @@ class Selection:
         return results
 
     def masks(self, fraction: float) -> dict[int, np.ndarray]:
-        """Packed masks of the top ``fraction`` of each group; ties go to the first entry, in the order of the matrices.
+        """Packs masks of the top ``fraction`` of each group; ties go to the first entry, in the matrices' order.
 
         Returns:
             Index -> bits packed along the flattened matrix (numpy ``packbits``, big-endian), of all matrices.
@@ -90,7 +90,7 @@ class Selection:
         return {index: bits for part in self._ranks.gather(above) for index, bits in part.items()}
 
     def _own(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Group, index and entries of the matrices of this rank."""
+        """Goes through the matrices of this rank: group, index and entries."""
         for group, members in enumerate(self._groups):
             for index in members:
                 own = index % self._ranks.size == self._ranks.rank
@@ -104,7 +104,7 @@ def _bit_chunks(tensor: Tensor) -> Sequence[Tensor]:
 
 
 def _bin_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
-    """The bin that holds the k-th largest, and how many entries lie in higher bins."""
+    """Finds the bin that holds the k-th largest, and counts the entries in higher bins."""
     from_top = histogram.flip(0).cumsum(0)
     position = int(torch.searchsorted(from_top, k))
     above = int(from_top[position - 1]) if position else 0
@@ -112,14 +112,14 @@ def _bin_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
 
 
 def _first_bits(packed: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` set bits of a packed mask, the others cleared."""
+    """Keeps the first ``count`` set bits of a packed mask and clears the others."""
     bits = np.unpackbits(packed)
     bits[np.flatnonzero(bits)[count:]] = 0
     return np.packbits(bits)
 
 
 def scope_groups(layers: Sequence[int | None], scope: str) -> list[list[int]]:
-    """Which matrices compete: each alone, those of a layer, or all.
+    """Groups the matrices that compete: each alone, those of a layer, or all.
 
     Args:
         layers: Layer of each matrix.
@@ -142,18 +142,18 @@ def scope_groups(layers: Sequence[int | None], scope: str) -> list[list[int]]:
 
 
 def unpack(packed: np.ndarray, shape: tuple[int, int]) -> Tensor:
-    """Boolean mask (O, I) of packed bits."""
+    """Unpacks bits to a boolean mask (O, I)."""
     count = shape[0] * shape[1]
     return torch.from_numpy(np.unpackbits(packed, count=count).astype(bool)).view(shape)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
-    """Size of the intersection and of the union of two packed masks."""
+    """Counts the intersection and the union of two packed masks."""
     return int(np.bitwise_count(first & second).sum()), int(np.bitwise_count(first | second).sum())
 
 
 def to_gaps(packed: np.ndarray) -> np.ndarray:
-    """A packed mask as the gaps between its set bits, seven bits a byte, low bits first (LEB128), for storage.
+    """Codes a packed mask as gaps between its set bits, seven bits a byte, low bits first (LEB128).
 
     At 1 % a weight costs about 0.1 bit instead of one.
     """
@@ -169,7 +169,7 @@ def to_gaps(packed: np.ndarray) -> np.ndarray:
 
 
 def from_gaps(coded: np.ndarray, count: int) -> np.ndarray:
-    """The packed mask of ``count`` weights that :func:`to_gaps` coded."""
+    """Restores the packed mask of ``count`` weights that :func:`to_gaps` coded."""
     ends = np.flatnonzero(coded < 128)
     starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
     gaps = np.zeros(ends.size, dtype=np.int64)

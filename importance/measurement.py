@@ -51,7 +51,7 @@ def probe(
         estimators: Names; see :data:`~textkeep.importance.estimators.ESTIMATORS`. All from one pass.
         step: Optimiser step, for the record.
         name: Of the probe, for the record.
-        **options: See :class:`ProbeOptions`.
+        **options: Fields of :class:`ProbeOptions`.
 
     Returns:
         The snapshot, the same on all ranks.
@@ -147,7 +147,7 @@ class Measurement:
                 self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
 
     def _rehearsed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The batches, after a look at how the model uses its weights on the first; every rank must call it."""
+        """Gives the batches, after a look at how the model uses its weights on the first; all ranks must call it."""
         source = iter(batches)
         first = next(source, None)
         present = self.ranks.gather(first is not None)
@@ -168,7 +168,7 @@ class Measurement:
         return itertools.chain([] if first is None else [first], source)
 
     def _in_step(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
-        """The batches; under FSDP followed by ``None`` until the rank with the most is through.
+        """Gives the batches; under FSDP followed by ``None`` until the rank with the most is through.
 
         The collectives of a forward pass need all ranks, so each says before each pass whether it has more.
         """
@@ -233,7 +233,7 @@ class Measurement:
 
 
 def _spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
-    """First and last + 1 position of each example that can have a gradient: content, before the last answer token."""
+    """Finds the positions of each example that can have a gradient: content, before the last answer token."""
     spans = []
     for content, supervised in zip(mask.bool(), labels != IGNORED, strict=True):
         places, answers = content.nonzero().flatten(), supervised.nonzero().flatten()

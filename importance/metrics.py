@@ -10,17 +10,17 @@ Profile = np.ndarray  # (..., L) non-negative totals of L layers, in order of de
 
 
 def shares(totals: Profile) -> Profile:
-    """Totals divided by their sum over layers."""
+    """Divides totals by their sum over layers."""
     return totals / np.maximum(totals.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
 
 
 def depth(layers: int) -> np.ndarray:
-    """Relative depth of each layer, from 0 to 1."""
+    """Gives the relative depth of each layer, from 0 to 1."""
     return np.linspace(0.0, 1.0, layers) if layers > 1 else np.zeros(1)
 
 
 def js_distance(before: Profile, after: Profile) -> np.ndarray:
-    """Jensen-Shannon distance of the layer shares (square root of the divergence, base 2), in [0, 1].
+    """Gives the Jensen-Shannon distance of layer shares (root of the divergence, base 2), in [0, 1].
 
     Lin 1991; that the root is a metric: Endres and Schindelin 2003.
     """
@@ -31,7 +31,7 @@ def js_distance(before: Profile, after: Profile) -> np.ndarray:
 
 
 def wasserstein(before: Profile, after: Profile) -> np.ndarray:
-    """1-Wasserstein distance of the layer shares over relative depth: how far importance travelled, in [0, 1].
+    """Gives the 1-Wasserstein distance of layer shares over relative depth: how far they travelled, in [0, 1].
 
     In one dimension the area between the cumulative distributions (Vallender 1974).
     """
@@ -41,23 +41,23 @@ def wasserstein(before: Profile, after: Profile) -> np.ndarray:
 
 
 def centre_move(before: Profile, after: Profile) -> np.ndarray:
-    """Move of the centre of mass over relative depth; positive is towards the output."""
+    """Gives the move of the centre of mass over relative depth; positive is towards the output."""
     return (shares(after) - shares(before)) @ depth(before.shape[-1])
 
 
 def peak_move(before: Profile, after: Profile) -> np.ndarray:
-    """Move of the layer with the largest total, in layers; positive is towards the output."""
+    """Gives the move of the layer with the largest total, in layers; positive is towards the output."""
     return np.argmax(after, axis=-1).astype(float) - np.argmax(before, axis=-1)
 
 
 def log_total_ratio(before: Profile, after: Profile) -> np.ndarray:
-    """Natural logarithm of total after over total before; negative is suppression."""
+    """Gives the natural logarithm of total after over total before; negative is suppression."""
     tiny = np.finfo(float).tiny
     return np.log(np.maximum(after.sum(axis=-1), tiny)) - np.log(np.maximum(before.sum(axis=-1), tiny))
 
 
 def spearman(before: Profile, after: Profile) -> np.ndarray:
-    """Rank correlation of the layer totals (Spearman 1904); 1 where all totals are equal in both."""
+    """Gives the rank correlation of the layer totals (Spearman 1904); 1 where all totals are equal in both."""
     from scipy.stats import rankdata
 
     first, second = rankdata(before, axis=-1), rankdata(after, axis=-1)

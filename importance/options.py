@@ -56,7 +56,7 @@ class ProbeOptions:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ProbeOptions:
-        """Options from keyword arguments; lists become tuples.
+        """Makes options from keyword arguments; lists become tuples.
 
         Raises:
             ValueError: For an unknown option or a value that is not allowed.
@@ -85,6 +85,6 @@ class ProbeOptions:
             raise ValueError(f"importance: {inputs[0]} scores the inputs of Linear layers; leave include empty")
 
     def recorded(self) -> dict[str, Any]:
-        """The options that change the numbers, as JSON."""
+        """Lists the options that change the numbers, as JSON."""
         values = {k: v for k, v in asdict(self).items() if k not in ("maps_on_cpu", "self_test", "distributed")}
         return {**values, "autocast": str(self.autocast) if self.autocast else None}

@@ -86,7 +86,7 @@ class OverlapTest:
     matrices: list[ChangeOverlap]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
@@ -101,7 +101,7 @@ def change_overlap(
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[ChangeOverlap]:
-    """Overlap of importance with the change of the weights, for every matrix that changed.
+    """Measures the overlap of importance with the change of the weights, for every matrix that changed.
 
     Args:
         snapshot: Of the model before the change.
@@ -153,7 +153,7 @@ def change_overlap(
 
 
 def top_entries(values: Tensor, fraction: float) -> Tensor:
-    """Boolean mask of the largest ``fraction`` of the entries."""
+    """Makes a boolean mask of the largest ``fraction`` of the entries."""
     chosen = torch.zeros(values.numel(), dtype=torch.bool)
     chosen[values.flatten().topk(max(1, round(fraction * values.numel()))).indices] = True
     return chosen.view(values.shape)
@@ -175,7 +175,7 @@ def _match(
 def _shuffled_correlations(
     first: np.ndarray, second: np.ndarray, shuffles: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Rank correlations with the second vector shuffled; ranks are taken once, a shuffle does not change them."""
+    """Correlates with the second vector shuffled; ranks are taken once, as shuffling keeps them."""
     a, b = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
     mixed = generator.permuted(np.broadcast_to(b, (shuffles, len(b))), axis=1)
     found: np.ndarray = mixed @ a / max(float(np.sqrt((a @ a) * (b @ b))), 1e-300)
@@ -185,7 +185,7 @@ def _shuffled_correlations(
 def _shared(
     mask: Tensor, delta: Tensor, adapters: list[Tensor], draws: int, generator: np.random.Generator
 ) -> tuple[float, float, float | None]:
-    """Share of the mask that is also among the most changed weights: actual, shuffled, random adapters."""
+    """Gives the share of the mask among the most changed weights: actual, shuffled, random adapters."""
     size = int(mask.sum())
     changed = top_entries(delta, size / mask.numel())
 
@@ -202,7 +202,7 @@ def _shared(
 
 
 def _random_change(shape: torch.Size, rank: int, generator: np.random.Generator) -> Tensor:
-    """Absolute entries of a product of random normal factors."""
+    """Draws the absolute entries of a product of random normal factors."""
     b = torch.from_numpy(generator.standard_normal((shape[0], rank)).astype(np.float32))
     a = torch.from_numpy(generator.standard_normal((rank, shape[1])).astype(np.float32))
     return (b @ a).abs()

@@ -30,7 +30,7 @@ class Permutation:
 
 
 def paired_permutation(before: Profile, after: Profile, draws: int = DRAWS, seed: int = 0) -> Permutation:
-    """Permutation test of a shift between two measurements of the same examples (Fisher 1935; Good 2005, chapter 3).
+    """Tests a shift between two measurements of the same examples (Fisher 1935; Good 2005, chapter 3).
 
     Where training moved nothing that the examples have in common, either of an example's two profiles could be the one
     before. Every metric is compared with its values after such exchanges, as a distance from its value without a shift.
@@ -69,13 +69,13 @@ def _distance(name: str, before: Profile, after: Profile) -> np.ndarray:
 
 
 def _all(count: int, size: int) -> Iterator[np.ndarray]:
-    """(R, N) of 0 and 1: every way to exchange examples, the last one left as it is."""
+    """Lists every way to exchange examples, (R, N) of 0 and 1, the last one left as it is."""
     for start in range(0, 2 ** (count - 1), size):
         numbers = np.arange(start, min(start + size, 2 ** (count - 1)))
         yield (numbers[:, None] >> np.arange(count) & 1).astype(float)
 
 
 def _drawn(count: int, draws: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """(R, N) of 0 and 1, each with an even chance."""
+    """Draws (R, N) of 0 and 1, each with an even chance."""
     for start in range(0, draws, size):
         yield generator.integers(2, size=(min(size, draws - start), count)).astype(float)

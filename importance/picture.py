@@ -15,7 +15,7 @@ INK = (70, 74, 82)
 
 
 def heat_map(shares: Mapping[str, Sequence[Sequence[float]]], steps: Sequence[int]) -> np.ndarray:
-    """A panel for each estimator: measurements from left to right, layers from the bottom (0) to the top.
+    """Draws a panel for each estimator: measurements from left to right, layers from the bottom (0) upwards.
 
     Args:
         shares: Estimator -> the layers' shares (S, L) of S measurements.
@@ -33,7 +33,7 @@ def heat_map(shares: Mapping[str, Sequence[Sequence[float]]], steps: Sequence[in
 
 
 def _panel(name: str, values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """One estimator; ``values`` (L, S)."""
+    """Draws one estimator; ``values`` (L, S)."""
     from PIL import Image, ImageDraw
 
     layers, columns = values.shape
@@ -59,7 +59,7 @@ def _panel(name: str, values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
 
 @cache
 def _colours() -> np.ndarray:
-    """(256, 3): Cividis, which colour-blind readers see as others do (Nuñez et al. 2018)."""
+    """Gives the colours of Cividis (256, 3), which colour-blind readers see as others do (Nuñez et al. 2018)."""
     from matplotlib import colormaps
 
     return (255 * colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)

@@ -16,7 +16,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def counted(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
-    """The items; after each one, ``progress`` is told how many are done."""
+    """Goes through the items, and tells ``progress`` after each one how many are done."""
     progress(what, 0, len(items))
     for number, item in enumerate(items, start=1):
         yield item

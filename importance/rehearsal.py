@@ -41,7 +41,7 @@ class Use:
 
 
 def usable(table: SiteTable, uses: Sequence[Use]) -> tuple[SiteTable, list[Use]]:
-    """The table without the sites that cannot be scored, and the uses of those that are left.
+    """Drops the sites that cannot be scored, and gives the uses of those that are left.
 
     Raises:
         RuntimeError: If a decoder block has matrices and none is left: its layer's share would be wrong.
@@ -94,7 +94,7 @@ class _Watch:
         self._flat: list[tuple[int, int]] = []  # site and number of rows of an input without a dimension for examples
 
     def call(self, index: int, lookup: bool = False) -> Any:
-        """The hook of a site's module, or of the embedding that shares its weight."""
+        """Makes the hook of a site's module, or of the embedding that shares its weight."""
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             use = self._uses[index]
@@ -107,7 +107,7 @@ class _Watch:
         return hook
 
     def uses(self, kept: int) -> list[Use]:
-        """The notes, once the pass is over.
+        """Gives the notes, once the pass is over.
 
         Args:
             kept: Positions whose logits were computed.
@@ -129,7 +129,7 @@ class _Watch:
     def _reason(
         self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> str | None:
-        """Why a call cannot be scored, as far as it can be told at once."""
+        """Says why a call cannot be scored, as far as it can be told at once."""
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return "takes or returns more than one tensor"
         a, rows = args[0], self._rows
@@ -145,7 +145,7 @@ class _Watch:
 
 
 def _own_formula(module: nn.Module, a: Tensor, output: Tensor) -> str | None:
-    """Whether a subclass or patch of ``nn.Linear`` computes something else than the product with its weight."""
+    """Says whether a subclass or patch of ``nn.Linear`` computes something else than the product."""
     plain = getattr(module.forward, "__func__", None) is nn.Linear.forward
     if plain or is_lora(module) or is_transposed(module):
         return None

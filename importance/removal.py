@@ -69,7 +69,7 @@ class RemovalTest:
     ordered: dict[str, bool]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
@@ -141,7 +141,7 @@ def _masks(
         return torch.rand(maps[index].shape, generator=generator)
 
     def reverse(index: int) -> Tensor:
-        """Non-negative floats are ordered like their bits: counting down from the largest reverses the order."""
+        """Reverses the order: non-negative floats are ordered like their bits, counted down from the largest."""
         return (_LARGEST - maps[index].float().contiguous().view(torch.int32)).view(torch.float32)
 
     entries = {"top": lambda i: maps[i], "bottom": reverse, "random": random}[mode]

@@ -47,7 +47,7 @@ class ResumedLosses:
             self.resumes = bool(np.abs(again - self.losses).max() < CLOSE)
 
     def after_change(self, layer: int | None) -> np.ndarray:
-        """Losses (N,) now that something in block ``layer`` (``None``: anywhere) is different."""
+        """Measures the losses (N,) now that something in block ``layer`` (``None``: anywhere) is different."""
         if layer is None or not self.resumes:
             return answer_losses(self._model, self._batches, self._autocast)[0]
         with self._skipping(layer):
@@ -75,7 +75,7 @@ class ResumedLosses:
 
     @contextmanager
     def _skipping(self, layer: int) -> Iterator[None]:
-        """Blocks before ``layer`` hand on what they get; ``layer`` gets what was kept for the batch."""
+        """Blocks before ``layer`` pass on what they receive; ``layer`` receives what was kept for the batch."""
         queue = iter(self._inputs)
 
         def resume(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -34,7 +34,7 @@ class Revert:
 
 
 def blamed(parts: Mapping[str, float], count: int | None = None) -> list[str]:
-    """The parameters (or layers) that are to blame: those whose move made the loss worse, the worst first.
+    """Picks the parameters (or layers) to blame: those whose move made the loss worse, the worst first.
 
     Blame has one meaning and one sign, whether the loss rose or fell as a whole: positive nats.
 
@@ -48,7 +48,7 @@ def blamed(parts: Mapping[str, float], count: int | None = None) -> list[str]:
 def revert_sets(
     parts: Mapping[str, float], layers: Mapping[str, str], sums: Mapping[str, float], count: int, seed: int
 ) -> list[tuple[str, list[str]]]:
-    """What is put back: each of the parameters most to blame, all of them, as many others, and the worst layer.
+    """Chooses what is put back: each parameter most to blame, all of them, as many others, the worst layer.
 
     Nothing where none is to blame.
     """

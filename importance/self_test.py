@@ -87,7 +87,7 @@ class SelfTest:
         )
 
     def _error(self, indices: Sequence[int]) -> float:
-        """Largest relative error of the first example's signed scores, against autograd; the weights' own gradients."""
+        """Measures the largest relative error of the first example's signed scores, against autograd."""
         assert self.batch is not None
         assert self.first is not None
         one = {k: v[:1] if isinstance(v, Tensor) else v for k, v in self.batch.items()}
@@ -110,7 +110,7 @@ class SelfTest:
 
 
 def _relative(site: Site, gradient: Tensor | None, found: float) -> float:
-    """``|found - <W, G>|`` over ``sum |W G|``."""
+    """Gives ``|found - <W, G>|`` over ``sum |W G|``."""
     if gradient is None:
         return 0.0 if found == 0 else float("inf")
     weight = site.weight()
@@ -125,7 +125,7 @@ def _label(sites: Sequence[Site], pair: tuple[int, int]) -> str:
 def _suspects(
     signed: np.ndarray, sites: Sequence[Site], pairs: Sequence[tuple[int, int]], broken: Mapping[str, float]
 ) -> list[int]:
-    """The two matrices of each broken identity that differ most."""
+    """Picks the two matrices of each broken identity that differ most."""
 
     def difference(pair: tuple[int, int]) -> float:
         return float(np.abs(signed[:, pair[0]] - signed[:, pair[1]]).mean())

@@ -77,14 +77,14 @@ class Shift:
     untested: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
 def compare(
     before: Snapshot, after: Snapshot, estimator: str, replicates: int = 1000, seed: int = 0, draws: int = DRAWS
 ) -> Shift:
-    """Shift of ``after`` against ``before``.
+    """Compares two snapshots: the shift of ``after`` against ``before``.
 
     Args:
         before: Reference.
@@ -130,7 +130,7 @@ def compare(
 
 
 def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutation:
-    """The paired permutation test of :func:`compare` alone.
+    """Runs the paired permutation test of :func:`compare` alone.
 
     Raises:
         ValueError: If the snapshots cannot be compared, or there are no per-example scores.
@@ -143,7 +143,7 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
 
 
 def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
-    """Scores of ``after`` in the order of ``before``'s examples."""
+    """Gives the scores of ``after`` in the order of ``before``'s examples."""
     scores = after.per_example(estimator)
     if before.ids == after.ids or len(set(after.ids)) < len(after.ids):
         return scores
@@ -152,12 +152,12 @@ def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
 
 
 def bootstrap_weights(examples: int, replicates: int, generator: np.random.Generator) -> np.ndarray:
-    """(R, N) weights of the examples in each bootstrap sample; rows sum to 1."""
+    """Draws the weights (R, N) of the examples in each bootstrap sample; rows sum to 1."""
     return generator.multinomial(examples, np.full(examples, 1.0 / examples), size=replicates) / examples
 
 
 def half_split_weights(examples: int, replicates: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two (R, N) weight matrices of random disjoint halves."""
+    """Draws two (R, N) weight matrices of random disjoint halves."""
     order = np.argsort(generator.random((replicates, examples)), axis=1)
     half = examples // 2
     first, second = np.zeros((replicates, examples)), np.zeros((replicates, examples))
@@ -196,7 +196,7 @@ def _with_uncertainty(
 
 
 def _null(values: np.ndarray, unchanged: float, direction: float) -> tuple[float, float]:
-    """Median and 95 % bound of how far other examples take a metric from its value without a change."""
+    """Gives the median and 95 % bound of how far other examples take a metric from its value without a change."""
     median, bound = np.percentile(np.abs(values - unchanged), [50.0, HIGH])
     return unchanged + direction * float(median), unchanged + direction * float(bound)
 

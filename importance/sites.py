@@ -50,7 +50,7 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
 
 
 def sites_named(model: nn.Module, names: Collection[str], include: Collection[str] = ()) -> list[Site]:
-    """The sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
+    """Gives the sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
 
     Args:
         model: The measured model.
@@ -108,7 +108,7 @@ def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norm
 
 
 def _what(owner: nn.Module, parameter: nn.Parameter) -> str:
-    """What a parameter is that is no matrix of a dense layer."""
+    """Says what a parameter is that is no matrix of a dense layer."""
     if isinstance(owner, CONVOLUTIONS):
         return "convolution"
     return "fused experts" if parameter.dim() == 3 and "expert" in f"{type(owner).__name__}".lower() else NOT_DENSE

@@ -66,7 +66,7 @@ class Snapshot(SnapshotData):
         return int(self.meta["layers"])
 
     def scores(self, estimator: str) -> np.ndarray:
-        """(M,) score of each matrix: mean over the examples, of absolute values if signed.
+        """Gives the score (M,) of each matrix: mean over the examples, of absolute values if signed.
 
         Raises:
             ValueError: If the estimator was not measured.
@@ -76,7 +76,7 @@ class Snapshot(SnapshotData):
         return self.per_example(estimator).mean(axis=0)
 
     def per_example(self, estimator: str) -> np.ndarray:
-        """(N, M) non-negative scores.
+        """Gives the non-negative scores (N, M).
 
         Raises:
             ValueError: If the estimator was not measured or has no per-example scores.
@@ -88,11 +88,11 @@ class Snapshot(SnapshotData):
         return np.abs(values) if self.facts(estimator)["signed"] else values
 
     def matrices(self, estimator: str) -> dict[str, float]:
-        """Parameter name -> mean over the examples of the matrix total."""
+        """Maps parameter names to the mean over the examples of the matrix total."""
         return {m.name: float(v) for m, v in zip(self.table, self.scores(estimator), strict=True)}
 
     def membership(self, estimator: str, group: str = "layer") -> tuple[list[str], np.ndarray]:
-        """Labels (G,) and a 0/1 matrix (M, G) saying which matrix counts in which group.
+        """Gives labels (G,) and a 0/1 matrix (M, G) saying which matrix counts in which group.
 
         Only matrices in decoder blocks count. For a signed score, one of each conserved pair counts: the other is
         equal.
@@ -118,18 +118,18 @@ class Snapshot(SnapshotData):
         return labels, member
 
     def shares(self, estimator: str, group: str = "layer") -> dict[str, float]:
-        """Label -> share of the decoder's total, summing to 1. Layers are labelled ``layer_07``."""
+        """Maps labels to shares of the decoder's total, which sum to 1; layers are labelled ``layer_07``."""
         labels, member = self.membership(estimator, group)
         sums = self.scores(estimator) @ member
         return dict(zip(labels, (sums / max(sums.sum(), np.finfo(float).tiny)).tolist(), strict=True))
 
     def total(self, estimator: str) -> float:
-        """Sum over the decoder's matrices (one of each conserved pair if signed)."""
+        """Sums over the decoder's matrices (one of each conserved pair if signed)."""
         _, member = self.membership(estimator)
         return float((self.scores(estimator) @ member).sum())
 
     def top(self, estimator: str, fraction: float | None = None) -> dict[str, Tensor]:
-        """Parameter name -> boolean mask (O, I) of the top fraction of single weights.
+        """Maps parameter names to boolean masks (O, I) of the top fraction of single weights.
 
         Args:
             estimator: One whose masks were measured (``top_fraction`` and ``masks`` of the probe).
@@ -145,7 +145,7 @@ class Snapshot(SnapshotData):
         return {m.name: unpack(bits, m.shape) for m, bits in zip(self.table, self.masks[estimator], strict=True)}
 
     def parameters(self, estimator: str) -> dict[str, Tensor]:
-        """Parameter name -> mean score of every weight (O, I), if ``keep_maps`` asked for it.
+        """Maps parameter names to the mean score of every weight (O, I), if ``keep_maps`` asked for it.
 
         Raises:
             ValueError: If the map was not kept.
@@ -155,7 +155,7 @@ class Snapshot(SnapshotData):
         return {m.name: entries for m, entries in zip(self.table, self.maps[estimator], strict=True)}
 
     def lines(self, estimator: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Row sums (O,) and column sums (I,) of each matrix.
+        """Gives the row sums (O,) and column sums (I,) of each matrix.
 
         Raises:
             ValueError: If they were not kept.
@@ -168,7 +168,7 @@ class Snapshot(SnapshotData):
         return self.rows[estimator], self.columns[estimator]
 
     def head_scores(self, estimator: str) -> dict[str, np.ndarray]:
-        """Parameter name -> score of each attention head (rows of q, k, v; columns of o).
+        """Maps parameter names to the score of each attention head (rows of q, k, v; columns of o).
 
         Raises:
             ValueError: If row and column sums were not kept.

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module under ``torch.compile`` and DDP. FSDP wrappers stay: they gather the weights."""
+    """Takes off ``torch.compile`` and DDP. FSDP wrappers stay: they gather the weights."""
     while True:
         inner = getattr(model, "_orig_mod", None)
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
@@ -23,7 +23,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def evaluation_flags(model: nn.Module) -> Iterator[None]:
-    """Eval mode everywhere, except on layers that checkpoint: they would stop doing so and memory would explode.
+    """Switches to eval mode, except layers that checkpoint: they would stop, and memory would explode.
 
     The exact map of training flags is restored (``model.train()`` would switch frozen parts on). A checkpointing layer
     that calls dropout itself (OPT, BART) keeps ``training`` set, so its own dropout rates are zeroed meanwhile.
@@ -50,7 +50,7 @@ def evaluation_flags(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter asks for a gradient: ``.grad``, reducers, scalers and optimisers see nothing of the backward."""
+    """Freezes every parameter: ``.grad``, reducers, scalers and optimisers see nothing of the backward pass."""
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
         for parameter in trained:
@@ -63,7 +63,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Everything a measurement needs around it: gradients on, inference mode off, eval flags, forked RNG."""
+    """Sets up all that a measurement needs: gradients on, inference mode off, eval flags, forked RNG."""
     cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -84,7 +84,7 @@ def load_snapshot(folder: Path, kind: type[Kind]) -> Kind:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The ``meta.json`` of a snapshot folder.
+    """Reads the ``meta.json`` of a snapshot folder.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -104,7 +104,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _stats(snapshot: SnapshotData) -> dict[str, np.ndarray]:
-    """Flat arrays: rows and columns of all matrices one after the other, in the order of the table."""
+    """Flattens arrays: rows and columns of all matrices one after the other, in the order of the table."""
     stats = {
         "losses": snapshot.losses,
         "tokens": snapshot.tokens,
@@ -119,7 +119,7 @@ def _stats(snapshot: SnapshotData) -> dict[str, np.ndarray]:
 
 
 def _coded_masks(snapshot: SnapshotData) -> dict[str, np.ndarray]:
-    """Each mask in the shorter form: one bit a weight, or the gaps between the weights chosen (10 % and less)."""
+    """Codes each mask in the shorter form: a bit a weight, or gaps between those chosen (10 % and less)."""
     coded = {}
     for estimator, masks in snapshot.masks.items():
         for matrix, bits in zip(snapshot.table, masks, strict=True):
@@ -152,5 +152,5 @@ def _by_matrix(stored: dict[str, Any], table: list[Matrix]) -> dict[str, list[An
 
 
 def versions() -> dict[str, str]:
-    """Versions that a number may depend on."""
+    """Lists the versions that a number may depend on."""
     return {"torch": torch.__version__, "numpy": np.__version__}

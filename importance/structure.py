@@ -15,7 +15,7 @@ TOP = 0.05
 
 
 def gini(values: np.ndarray) -> float:
-    """Gini coefficient of non-negative values: 0 all equal, towards 1 all in one."""
+    """Gives the Gini coefficient of non-negative values: 0 all equal, towards 1 all in one."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count, total = len(ordered), ordered.sum()
     if total <= 0:
@@ -24,14 +24,14 @@ def gini(values: np.ndarray) -> float:
 
 
 def entropy(values: np.ndarray) -> float:
-    """Shannon entropy of the shares over its maximum: 1 all equal, 0 all in one."""
+    """Gives the Shannon entropy of the shares over its maximum: 1 all equal, 0 all in one."""
     values = np.asarray(values, dtype=np.float64)
     shares = values[values > 0] / max(values.sum(), np.finfo(float).tiny)
     return float(-(shares * np.log(shares)).sum() / np.log(len(values))) if len(values) > 1 else 1.0
 
 
 def stable_rank(matrix: Tensor) -> float:
-    """``|M|_F^2 / |M|_2^2``: a lower bound of the rank that noise does not move; 0 of a matrix of zeros."""
+    """Gives ``|M|_F^2 / |M|_2^2``: a lower bound of the rank that noise does not move; 0 of zeros."""
     matrix = matrix.float()
     largest = matrix.abs().max()
     if not largest:
@@ -41,7 +41,7 @@ def stable_rank(matrix: Tensor) -> float:
 
 
 def line_share(mask: Tensor, fraction: float = TOP) -> float:
-    """Share of the chosen entries in the ``fraction`` of rows and ``fraction`` of columns that hold most of them.
+    """Gives the share of the chosen entries in the ``fraction`` of rows and columns that hold most of them.
 
     Args:
         mask: Boolean (O, I).
@@ -60,7 +60,7 @@ def _top_lines(counts: Tensor, fraction: float) -> Tensor:
 
 
 def permuted(mask: Tensor, seed: int = 0) -> Tensor:
-    """The same number of chosen entries, anywhere."""
+    """Puts the same number of chosen entries anywhere."""
     generator = torch.Generator().manual_seed(seed)
     return mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view(mask.shape)
 
@@ -90,12 +90,12 @@ class Structure:
     stable_rank: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         return asdict(self)
 
 
 def structure(snapshot: Snapshot, estimator: str = "taylor") -> list[Structure]:
-    """Structure of each matrix; masks and maps are used where the snapshot has them.
+    """Measures the structure of each matrix; masks and maps are used where the snapshot has them.
 
     Args:
         snapshot: With row and column sums.

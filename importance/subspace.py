@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def top_subspace(weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k left and right singular vectors of a matrix, exact to float32 (of a float64 matrix to float64).
+    """Finds the first k left and right singular vectors of a matrix, exact to float32 (float64 to float64).
 
     From the eigenvectors of the smaller Gram matrix in float64: singular values of language models lie so close that a
     randomised SVD misses part of the subspace.
@@ -40,7 +40,7 @@ def top_subspace(weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def interference(update: Tensor, left: Tensor) -> float:
-    r"""The part of an update that lies in a protected subspace: rho_k of OPLoRA (arXiv 2510.13003).
+    r"""Measures the part of an update in a protected subspace: rho_k of OPLoRA (arXiv 2510.13003).
 
     :math:`\rho_k = \|U_k U_k^T \Delta W\|_F^2 / \|\Delta W\|_F^2`, as a digest of the paper gives it:
     from 0 (none) to 1 (all); k / out for a random update.

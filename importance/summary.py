@@ -14,7 +14,7 @@ from .snapshot import Snapshot
 
 
 def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dict[str, Any]:
-    """A measurement in short.
+    """Puts a measurement in short.
 
     Args:
         snapshot: The measurement.
@@ -38,7 +38,7 @@ def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dic
 
 
 def metric_values(line: dict[str, Any]) -> dict[str, float]:
-    """The line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, and the loss."""
+    """Gives the line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, and the loss."""
     figures = {"total": line["total"], **line["shares"]}
     if line["shift"]:
         metrics = line["shift"]["metrics"]
@@ -61,7 +61,7 @@ class SummaryFile:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines; none if there is no file. A line cut off by a crash is left out."""
+        """Reads all lines; none if there is no file. A line cut off by a crash is left out."""
         if not self.path.exists():
             return []
         lines = []

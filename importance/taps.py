@@ -24,15 +24,15 @@ class Sink(Protocol):
     """Receives what the taps see. Called inside the backward pass, without gradients."""
 
     def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
-        """Site ``index`` had input ``a``, output ``y`` (if asked for) and gradient ``b`` at its output."""
+        """Receives that site ``index`` had input ``a``, output ``y`` (if asked for) and gradient ``b`` there."""
         ...
 
     def input_gradient(self, index: int, a: Tensor, dx: Tensor) -> None:
-        """Site ``index`` had input ``a`` and passed the gradient ``dx`` to it."""
+        """Receives that site ``index`` had input ``a`` and passed the gradient ``dx`` to it."""
         ...
 
     def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
-        """The embedding of site ``index`` looked up ``ids`` and received the gradient ``e``."""
+        """Receives that the embedding of site ``index`` looked up ``ids`` and got the gradient ``e``."""
         ...
 
 
@@ -116,7 +116,7 @@ class Taps:
     def check(self) -> None:
         """Compares what fired in one backward pass with what must have, and starts a new count.
 
-        A tap that is silent tells of a weight that no gradient reaches: its score is zero. But a whole decoder block
+        A silent tap means a weight that no gradient reaches: its score is zero. But a whole decoder block
         without one has lost its taps.
 
         Raises:

@@ -12,20 +12,20 @@ from ..foundation.decoder import is_dense, is_transposed
 
 
 def is_lora(module: nn.Module) -> bool:
-    """Whether ``module`` wraps a dense layer with low-rank adapters, as peft's ``LoraLayer`` does."""
+    """Tells whether ``module`` wraps a dense layer with low-rank adapters, as peft's ``LoraLayer`` does."""
     has_parts = all(hasattr(module, name) for name in ("base_layer", "lora_A", "lora_B", "get_delta_weight"))
     return has_parts and is_dense(module.base_layer)  # type: ignore[arg-type]
 
 
 def base_module(module: nn.Module) -> nn.Module:
-    """The dense layer itself, with a LoRA wrapper taken off."""
+    """Takes a LoRA wrapper off, and gives the dense layer itself."""
     base = module.base_layer if is_lora(module) else module
     assert isinstance(base, nn.Module)
     return base
 
 
 def refusal(module: nn.Module) -> str | None:
-    """Why the weight of a dense layer cannot be scored, or ``None`` if it can."""
+    """Says why the weight of a dense layer cannot be scored, or ``None`` if it can."""
     base = base_module(module)
     weight = base.weight
     assert isinstance(weight, Tensor)
@@ -42,7 +42,7 @@ def refusal(module: nn.Module) -> str | None:
 
 
 def outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Dense layers and LoRA wrappers, but not the parts inside a wrapper."""
+    """Finds dense layers and LoRA wrappers, but not the parts inside a wrapper."""
     wrapped: list[str] = []
     for path, module in block.named_modules():
         if any(path.startswith(f"{outer}.") for outer in wrapped):
@@ -56,7 +56,7 @@ def outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tensor:
-    """The weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` under LoRA.
+    """Forms the weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` in LoRA.
 
     Under DoRA (arXiv 2402.09353, equation 5) the rows of that sum have the learned lengths.
 
@@ -87,7 +87,7 @@ def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tenso
 
 
 def effective_shape(module: nn.Module) -> tuple[int, int]:
-    """(out, in) of a dense layer, without forming a merged weight."""
+    """Gives the shape (out, in) of a dense layer, without forming a merged weight."""
     base = base_module(module)
     rows, columns = base.weight.shape  # type: ignore[misc]
     return (int(rows), int(columns)) if isinstance(base, nn.Linear) else (int(columns), int(rows))
@@ -95,7 +95,7 @@ def effective_shape(module: nn.Module) -> tuple[int, int]:
 
 @torch.no_grad()
 def adapter_part(adapter: Any, name: str) -> Tensor:
-    """``s B A`` of one adapter of a LoRA layer, laid out as the layer's weight is stored, at least in float32.
+    """Forms ``s B A`` of one LoRA adapter, laid out as the layer's weight is stored, at least in float32.
 
     peft's ``get_delta_weight`` rounds it to the adapter's type.
     """
@@ -114,7 +114,7 @@ def _magnitude(adapter: Any) -> Tensor | None:
 
 
 def bias_of(module: nn.Module) -> Tensor | None:
-    """The bias that the layer adds to its output, or ``None``."""
+    """Gives the bias that the layer adds to its output, or ``None``."""
     bias = getattr(base_module(module), "bias", None)
     return whole(bias.detach()) if isinstance(bias, Tensor) else None
 

@@ -24,7 +24,7 @@ def measure_probe(
         pl_module: Offers ``llm`` and ``embed``; ends as it was, random states included.
         name: Of the probe.
         estimators: What to measure.
-        **options: See :class:`textkeep.importance.ProbeOptions`.
+        **options: Fields of :class:`textkeep.importance.ProbeOptions`.
 
     Returns:
         The snapshot, the same on all ranks.

@@ -40,7 +40,7 @@ def register(name: str, spec: Spec) -> None:
 
 
 def _origin(spec: Spec) -> tuple[object, ...]:
-    """What two registrations of one estimator have in common, also after its module was loaded again."""
+    """Gives what two registrations of one estimator share, also after its module was loaded again."""
     scores = [type(score) for score in (spec.block, spec.batch, spec.forward)]
     return (spec.formula, spec.labels, spec.signed, *((kind.__module__, kind.__qualname__) for kind in scores))
 
@@ -65,7 +65,7 @@ def checked(estimators: Sequence[str] | str, where: str = "importance") -> tuple
 
 
 def _imported(name: str, where: str) -> str:
-    """The name without its module, which has been imported."""
+    """Imports the module in front of a name, if there is one, and gives the name alone."""
     module, colon, plain = name.rpartition(":")
     if not colon:
         return name
