@@ -39,13 +39,13 @@ def main(argv: list[str]) -> int:
         parser.error("--figures: only of a study (allowed: its directory; a page about runs has buttons for figures)")
     if study:
         return _report_study(arguments)
-    from ..runs.report.page import Page
+    from ..runs.report.run_page import run_page
     from ..runs.run import open_runs
 
     runs = open_runs(arguments.runs)
     output = arguments.output or arguments.runs[0] / REPORT
     check_output("report: -o", output, arguments.overwrite or is_page_about(output, arguments.runs))
-    write_page(Page(runs).render(), output, arguments.runs)
+    write_page(run_page(runs), output, arguments.runs)
     for run in runs:
         for note in run.notes:
             print(f"{run.name}: {note}")

@@ -38,7 +38,7 @@ def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dic
 
 
 def metric_values(line: dict[str, Any]) -> dict[str, float]:
-    """Gives the line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, and the loss."""
+    """Gives the line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, loss."""
     figures = {"total": line["total"], **line["shares"]}
     if line["shift"]:
         metrics = line["shift"]["metrics"]

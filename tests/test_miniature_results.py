@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from textkeep.runs.report.estimates import adjusted, difference
 from textkeep.runs.report.study_data import StudyData, load_study
 from textkeep.runs.report.study_page import StudyReport
 from textkeep.runs.report.study_run import Measure
-from textkeep.runs.report.tables.study_tables import adjusted, difference
 from textkeep.runs.study.archive import unpack
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,54 +1,96 @@
-"""What a page is made of: sections with places for figures, and the selections that choose among them."""
+"""What a page is made of: sections with figures and tables, and the selections that choose among the figures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Generic, TypeVar
 
-from .figures.figure_style import Figure
+from .figures.figure import OWN, Figure
+from .tables.table import Table
+
+Data = TypeVar("Data")
+Part = Figure | Table
+Made = Part | Sequence[Part] | None
+"""What one file of ``figures`` or ``tables`` gives: one part or several, or nothing where the data have none."""
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A place for a figure.
-
-    Attributes:
-        id: Of the element.
-        title: Above it.
-        caption: Below it: how to read it.
-        controls: Names of the selections that choose among the figures.
-        figures: The figures, by the values of the selections joined with ``|``.
-        follows: What it does with the section's slider: ``mark`` the step, or draw the ``profile`` at it; or nothing.
-    """
-
-    id: str
-    title: str
-    caption: str
-    controls: tuple[str, ...] = ()
-    figures: dict[str, Figure] = field(default_factory=dict)
-    follows: str = ""
-
-
-@dataclass
 class Section:
-    """A heading with figures.
+    """A heading with figures and tables.
 
     Attributes:
         title: Heading.
         intro: Below it.
-        controls: Selection -> value -> text.
-        steps: Of the slider; none with fewer than two.
-        plots: Places.
-        missing: Why there are none.
+        parts: In the order of the page.
+        missing: Why there are no figures.
     """
 
     title: str
     intro: str
-    controls: dict[str, dict[str, str]] = field(default_factory=dict)
-    steps: list[int] = field(default_factory=list)
-    plots: list[Plot] = field(default_factory=list)
+    parts: list[Part]
     missing: str = ""
 
-    def add(self, plot: Plot) -> None:
-        """Keeps a plot that has figures."""
-        if plot.figures:
-            self.plots.append(plot)
+    @property
+    def figures(self) -> list[Figure]:
+        """Its figures."""
+        return [part for part in self.parts if isinstance(part, Figure)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Its tables."""
+        return [part for part in self.parts if isinstance(part, Table)]
+
+    @property
+    def groups(self) -> list[tuple[bool, list[Part]]]:
+        """Figures that follow each other, which stand side by side, and tables; true of figures."""
+        kinds = groupby(self.parts, lambda part: isinstance(part, Figure))
+        return [(figures, list(parts)) for figures, parts in kinds]
+
+    @property
+    def choices(self) -> dict[str, dict[str, str]]:
+        """Selection -> value -> text, of the selections that its figures share."""
+        found: dict[str, dict[str, str]] = {}
+        for figure in self.figures:
+            for name, values in figure.choices.items():
+                if name != OWN:
+                    found.setdefault(name, {}).update(values)
+        return found
+
+    @property
+    def steps(self) -> list[int]:
+        """Where its slider stops; no slider is shown for fewer than two."""
+        return sorted({step for figure in self.figures for step in figure.steps})
+
+
+@dataclass(frozen=True)
+class Chapter(Generic[Data]):
+    """A section to be: which figures and tables it holds. To add one, name its function here.
+
+    Attributes:
+        title: Heading.
+        parts: Functions of the page's data.
+        intro: Below the heading.
+        missing: What is said where no part has anything to show; a section that says nothing is left out.
+    """
+
+    title: str
+    parts: tuple[Callable[[Data], Made], ...]
+    intro: str = ""
+    missing: str | Callable[[Data], str] = ""
+
+    def of(self, data: Data) -> Section | None:
+        """Makes the section; None where there is nothing to show and nothing to say."""
+        parts: list[Part] = []
+        for part in self.parts:
+            made = part(data)
+            parts += [made] if isinstance(made, Figure | Table) else made or []
+        missing = self.missing if isinstance(self.missing, str) else self.missing(data)
+        words = "" if any(isinstance(part, Figure) for part in parts) else missing
+        return Section(self.title, self.intro, parts, words) if parts or words else None
+
+
+def sections_of(chapters: Sequence[Chapter[Data]], data: Data) -> list[Section]:
+    """Makes the sections that have something to show or to say."""
+    return [section for chapter in chapters if (section := chapter.of(data)) is not None]

@@ -81,6 +81,11 @@ class StudyData:
         return list(dict.fromkeys(pair for run in self.runs for pair in run.last))
 
     @property
+    def leading_pairs(self) -> list[Pair]:
+        """Those of the estimator that was named first in the plan's tracker: the one the study is about."""
+        return [pair for pair in self.pairs if pair[1] == self.pairs[0][1]]
+
+    @property
     def trained(self) -> list[ArmResult]:
         """The arms that have runs, without the untouched LLM."""
         return [arm for arm in self.arms if arm.name != UNTOUCHED and arm.runs]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 MAY_MOVE = {
     "preparation/assets/fetch.py": "the one file that a client left in a folder",
     "preparation/assets/install.py": "the finished part of a working folder",
-    "runs/report/figures/figure_files.py": "all figures, once the last is drawn",
+    "runs/report/figures/files.py": "all figures, once the last is drawn",
     "preparation/speech/clips.py": "clips that were heard, to their places",
     "runs/study/archive.py": "the one folder of an archive",
 }

@@ -13,8 +13,10 @@ from tests.support.report_run import write_run
 from textkeep.cli.main import main
 from textkeep.evaluation import Prediction, read_predictions, store_evaluation
 from textkeep.runs import Run, open_runs
-from textkeep.runs.report.figures.figure_style import rounded
-from textkeep.runs.report.tables.comparison import config_difference, flatten, flips, paired_table
+from textkeep.runs.report.figures.figure import rounded
+from textkeep.runs.report.flips import flips
+from textkeep.runs.report.tables.paired_differences import paired_table
+from textkeep.runs.report.tables.settings import config_difference, flatten
 from textkeep.runs.report.verdict import headline, verdict
 
 STEPS = (0, 10, 20)

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from textkeep.importance import Snapshot
 from textkeep.importance.summary import SummaryFile
 from textkeep.runs import Run
 from textkeep.runs.report.clips import Clips
-from textkeep.runs.report.figures.frontier import frontiers
-from textkeep.runs.report.figures.importance_figures import profiles
-from textkeep.runs.report.figures.structure_figures import concentration, kinds, removals
-from textkeep.runs.report.tables.comparison import flipped_questions, flips
+from textkeep.runs.report.figures.concentration import concentration
+from textkeep.runs.report.figures.figure import Drawing, Figure
+from textkeep.runs.report.figures.frontier import frontier
+from textkeep.runs.report.figures.kinds import kinds
+from textkeep.runs.report.figures.profile import profile
+from textkeep.runs.report.figures.removal import removal
+from textkeep.runs.report.flips import flipped_questions, flips
 
 PROBES = ("indomain_text", "heldout_text", "speech")
 
@@ -37,8 +41,13 @@ def run(folder: Path) -> Run:
     return Run.open(folder)
 
 
+def drawn(figure: Figure | None) -> Mapping[str, Drawing]:
+    assert figure is not None
+    return figure.drawn
+
+
 def test_the_frontier_goes_from_the_start_to_the_end_with_intervals(run: Run) -> None:
-    evaluation, found = run.evaluations["val"], frontiers([run])
+    evaluation, found = run.evaluations["val"], drawn(frontier([run]))
     path, end = found["val|accuracy"]["data"]
     assert path["x"] == pytest.approx([100 * value for _, value, _, _ in evaluation.series("text_accuracy")], rel=1e-4)
     assert path["y"] == pytest.approx(
@@ -54,12 +63,12 @@ def test_the_frontier_goes_from_the_start_to_the_end_with_intervals(run: Run) ->
 def test_divergences_have_a_frontier_where_they_were_logged(folder: Path, tmp_path: Path) -> None:
     logged = Path(shutil.copytree(folder, tmp_path / "kl"))
     (logged / "metrics.csv").write_text("step,forgetting/kl,misalignment/kl\n10,0.1,0.5\n20,0.2,0.3\n")
-    path = frontiers([Run.open(logged)])["val|kl"]["data"][0]
+    path = drawn(frontier([Run.open(logged)]))["val|kl"]["data"][0]
     assert (path["x"], path["y"]) == ([0.1, 0.2], [0.5, 0.3])
 
 
 def test_the_slider_has_every_measurement_of_the_profile(run: Run) -> None:
-    start, shown = profiles([run])["speech|taylor"]["data"]
+    start, shown = drawn(profile([run]))["speech|taylor"]["data"]
     assert shown["meta"]["steps"] == [0, 10, 20]
     for shares, line in zip(shown["meta"]["shares"], run.importance.of("speech", "taylor"), strict=True):
         assert shares == pytest.approx([100 * share for share in line["shares"].values()], rel=1e-4)
@@ -68,12 +77,12 @@ def test_the_slider_has_every_measurement_of_the_profile(run: Run) -> None:
 
 
 def test_structure_figures_show_kinds_and_concentration(run: Run) -> None:
-    before, after = kinds([run])["speech|taylor"]["data"]
+    before, after = drawn(kinds([run]))["speech|taylor"]["data"]
     shares = {kind: 100 * share for kind, share in run.importance.of("speech", "taylor")[-1]["kinds"].items()}
     assert dict(zip(after["x"], after["y"], strict=True)) == pytest.approx(shares, rel=1e-4)
     assert before["name"] == "step 0"
     snapshot = Snapshot.load(run.path / "importance/speech/step=000020")
-    traces = {trace["name"]: trace["y"] for trace in concentration([run])["speech|taylor"]["data"]}
+    traces = {trace["name"]: trace["y"] for trace in drawn(concentration([run]))["speech|taylor"]["data"]}
     for name, sums in (("rows (outputs), step 20", snapshot.rows), ("columns (inputs), step 20", snapshot.columns)):
         for layer in range(snapshot.layers):
             here = [v for v, m in zip(sums["taylor"], snapshot.table, strict=True) if m.layer == layer]
@@ -83,15 +92,15 @@ def test_structure_figures_show_kinds_and_concentration(run: Run) -> None:
 
 
 def test_a_removal_test_beside_the_snapshots_is_shown(folder: Path, run: Run, tmp_path: Path) -> None:
-    assert removals([run]) == {}
+    assert removal([run]) is None
     tested = Path(shutil.copytree(folder, tmp_path / "tested"))
     write_removal(tested)
-    found = removals([Run.open(tested)])
-    drawn = found["3 % of the weights off, by taylor, chosen per matrix"]["data"]
-    assert [(bar["name"], bar["y"]) for bar in drawn] == [("top", [3.0]), ("random", [0.5]), ("bottom", [0.01])]
-    assert drawn[0]["error_y"]["array"] == pytest.approx([0.2])
+    found = drawn(removal([Run.open(tested)]))
+    bars = found["3 % of the weights off, by taylor, chosen per matrix"]["data"]
+    assert [(bar["name"], bar["y"]) for bar in bars] == [("top", [3.0]), ("random", [0.5]), ("bottom", [0.01])]
+    assert bars[0]["error_y"]["array"] == pytest.approx([0.2])
     (tested / "importance/removal.json").write_text("{}")
-    assert "importance/removal.json could not be read" in Run.open(tested).notes[-1]
+    assert "importance/removal.json could not be read" in "\n".join(Run.open(tested).notes)
 
 
 @pytest.mark.slow

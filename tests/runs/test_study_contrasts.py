@@ -14,7 +14,7 @@ from textkeep.evaluation import mcnemar
 from textkeep.foundation.errors import UserError
 from textkeep.runs.report.study_data import ArmResult, StudyData, load_study
 from textkeep.runs.report.study_run import Measure, RunResult
-from textkeep.runs.report.tables.study_contrasts import contrast_table
+from textkeep.runs.report.tables.contrasts import contrast_table
 from textkeep.runs.study.spec import read_study
 
 LOSS = Measure("prose", "text", "loss")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,21 @@ from tests.support.study_runs import LAYERS, write_study
 from textkeep.cli.main import main
 from textkeep.evaluation import correlation
 from textkeep.importance import Snapshot
-from textkeep.runs.report.figures.figure_files import alternatives
-from textkeep.runs.report.figures.study_correlation import correlation_figure, correlation_table
-from textkeep.runs.report.figures.study_figures import frontier, profiles
-from textkeep.runs.report.figures.study_heat_maps import (
-    change_by_arm,
-    change_by_kind,
-    importance_by_arm,
-    importance_by_kind,
-)
-from textkeep.runs.report.figures.study_overlap import overlap_figure, overlap_table
-from textkeep.runs.report.figures.study_shift import shift_figure, shift_table
+from textkeep.runs.report.figures.figure import OWN, Drawing, Figure
+from textkeep.runs.report.figures.frontier_by_arm import frontier_by_arm
+from textkeep.runs.report.figures.importance_change import importance_by_arm, importance_by_kind
+from textkeep.runs.report.figures.overlap import overlap
+from textkeep.runs.report.figures.profile_by_arm import profile_by_arm
+from textkeep.runs.report.figures.shift_and_loss import shift_and_loss
+from textkeep.runs.report.figures.shift_by_arm import shift_by_arm
+from textkeep.runs.report.figures.weight_change import change_by_arm, change_by_kind
 from textkeep.runs.report.study_data import StudyData, load_study
-from textkeep.runs.report.tables.study_grid import grid_table, missing_table
-from textkeep.runs.report.tables.study_removal import removal_table
+from textkeep.runs.report.tables.grid import grid_table
+from textkeep.runs.report.tables.missing import missing_table
+from textkeep.runs.report.tables.overlap import overlap_table
+from textkeep.runs.report.tables.removal import removal_table
+from textkeep.runs.report.tables.shift import shift_table
+from textkeep.runs.report.tables.shift_and_loss import correlation_table
 
 RUNS = ["full/seed=0", "full/seed=1", "lora,lr=1/seed=0", "lora,lr=2/seed=0"]
 
@@ -49,6 +51,13 @@ def shift(run: Path, probe: str = "heldout_text") -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "importance/summary.jsonl").read_text().splitlines()]
     found = next(x for x in lines if (x["step"], x["probe"], x["estimator"]) == (30, probe, "taylor"))
     return found["shift"]
+
+
+def drawn(figure: Figure | None) -> Mapping[str, Drawing]:
+    """The drawings of a figure, by what its selection offers."""
+    assert figure is not None
+    assert list(figure.choices.get(OWN, {"": ""})) == list(figure.drawn)
+    return figure.drawn
 
 
 def change(run: Path) -> dict[str, Any]:
@@ -72,9 +81,12 @@ def test_the_shift_has_students_interval_over_seeds(data: StudyData, folder: Pat
     assert row[8].startswith(f"{np.mean(ratios):+.3g} [")
     single = next(row for row in table.rows if row[:3] == ["lora", "heldout_text", "taylor"])
     assert "[" not in single[3]  # one seed has no interval over seeds
-    drawn = shift_figure(data)
-    assert drawn is not None
-    assert [b["label"] for b in drawn.layout.updatemenus[0].buttons] == [", ".join(pair) for pair in data.pairs]
+    found = drawn(shift_by_arm(data))
+    assert list(found) == [", ".join(pair) for pair in data.pairs]
+    mean, runs = found["heldout_text, taylor"]["data"][:2]
+    assert mean["y"] == pytest.approx([np.mean(js)], rel=1e-4)
+    assert mean["error_y"]["arrayminus"] == pytest.approx([np.mean(js) - max(0.0, limits.low)], rel=1e-3)
+    assert runs["y"] == pytest.approx(js, rel=1e-4)
 
 
 def test_runs_of_earlier_versions_are_tested_from_their_snapshots(folder: Path, tmp_path: Path) -> None:
@@ -129,14 +141,19 @@ def test_correlations_are_over_all_runs_those_not_chosen_too(data: StudyData, fo
     assert row[5].startswith(f"{correlation(x, y, groups=['full', 'full', 'lora', 'lora']).estimate:+.3g} [")
     assert next(r[2] for r in table.rows if r[1].startswith("T2T")) == "3"  # validation questions are others
     assert {r[1].split(" lost")[0] for r in table.rows if "gained" not in r[1]} == {"T2T", "prose loss"}
-    drawn = correlation_figure(data)
-    assert drawn is not None
-    assert len(drawn.layout.updatemenus[0].buttons) == len(table.rows)
-    shown = [trace for trace in drawn.data if trace.visible]
-    assert [(trace.name, len(trace.x)) for trace in shown] == [("full", 2), ("lora", 1)]
-    part = dict(alternatives(drawn))["prose loss lost, nats per token against JS distance, heldout_text"]
-    assert {trace.name: trace.x for trace in part.data} == {"full": pytest.approx(x[:2]), "lora": pytest.approx(x[2:])}
-    assert {trace.name: trace.y for trace in part.data} == {"full": pytest.approx(y[:2]), "lora": pytest.approx(y[2:])}
+    found = drawn(shift_and_loss(data))
+    assert len(found) == len(table.rows)
+    first = next(iter(found.values()))["data"]
+    assert [(trace["name"], len(trace["x"])) for trace in first] == [("full", 2), ("lora", 1)]
+    part = found["prose loss lost, nats per token against JS distance, heldout_text"]["data"]
+    assert {t["name"]: list(t["x"]) for t in part} == {
+        "full": pytest.approx(x[:2], rel=1e-3),
+        "lora": pytest.approx(x[2:], rel=1e-3),
+    }
+    assert {t["name"]: list(t["y"]) for t in part} == {
+        "full": pytest.approx(y[:2], rel=1e-3),
+        "lora": pytest.approx(y[2:], rel=1e-3),
+    }
 
 
 def test_every_point_of_a_grid_is_listed_and_every_missing_run_is_named(data: StudyData) -> None:
@@ -154,10 +171,11 @@ def test_every_point_of_a_grid_is_listed_and_every_missing_run_is_named(data: St
 
 def test_an_arm_that_is_not_tested_yet_does_not_change_the_colours_of_the_others(data: StudyData) -> None:
     early = replace(data.runs[0], arm="early", variant="early")
-    whole, part = correlation_figure(data), correlation_figure(replace(data, runs=[early, *data.runs]))
-    assert whole is not None
-    assert part is not None
-    before, after = ({trace.name: trace.marker.color for trace in drawn.data} for drawn in (whole, part))
+    both = (shift_and_loss(data), shift_and_loss(replace(data, runs=[early, *data.runs])))
+    before, after = (
+        {trace["name"]: trace["marker"]["color"] for one in drawn(figure).values() for trace in one["data"]}
+        for figure in both
+    )
     assert before == {name: after[name] for name in before}
     assert after["early"] not in before.values()
 
@@ -169,76 +187,62 @@ def heard(run: Path) -> float:
 
 
 def test_the_frontier_offers_all_text_measures_with_better_to_the_right(data: StudyData, folder: Path) -> None:
-    drawn = frontier(data)
-    assert drawn is not None
-    buttons = drawn.layout.updatemenus[0].buttons
-    assert [button["label"] for button in buttons] == ["T2T", "prose loss"]
-    assert [button["args"][1]["xaxis.autorange"] for button in buttons] == [True, "reversed"]
-    prose = {
-        trace.name: trace for trace, shown in zip(drawn.data, buttons[1]["args"][0]["visible"], strict=True) if shown
-    }
+    found = drawn(frontier_by_arm(data))
+    assert list(found) == ["T2T", "prose loss"]
+    assert [one["layout"]["xaxis"]["autorange"] for one in found.values()] == [True, "reversed"]
+    prose = {trace["name"]: trace for trace in found["prose loss"]["data"]}
     full, lora = prose["full"], prose["lora"]
-    assert full.x[0] == pytest.approx(1.03)
-    assert lora.x[0] == pytest.approx(0.18)
+    assert full["x"][0] == pytest.approx(1.03)
+    assert lora["x"][0] == pytest.approx(0.18)
     spread = stats.t.ppf(0.975, 1) * np.std([1.02, 1.04], ddof=1) / 2**0.5  # every item lost the same
-    assert full.error_x.array[0] == full.error_x.arrayminus[0] == pytest.approx(spread)
-    assert lora.error_x.array[0] == lora.error_x.arrayminus[0] == pytest.approx(0, abs=1e-9)
-    assert full.y[0] == pytest.approx(np.mean([heard(folder / "runs" / place) for place in RUNS[:2]]))
-    assert lora.y[0] == pytest.approx(heard(folder / "runs" / RUNS[3]))
-    assert full.error_y.array[0] > lora.error_y.array[0] > 0  # seeds differ too
+    assert full["error_x"]["array"][0] == full["error_x"]["arrayminus"][0] == pytest.approx(spread, rel=1e-3)
+    assert lora["error_x"]["array"][0] == lora["error_x"]["arrayminus"][0] == pytest.approx(0, abs=1e-9)
+    assert full["y"][0] == pytest.approx(np.mean([heard(folder / "runs" / place) for place in RUNS[:2]]), rel=1e-3)
+    assert lora["y"][0] == pytest.approx(heard(folder / "runs" / RUNS[3]), rel=1e-3)
+    assert full["error_y"]["array"][0] > lora["error_y"]["array"][0] > 0  # seeds differ too
 
 
 def test_profiles_are_the_shares_at_the_end(data: StudyData, folder: Path) -> None:
-    drawn = dict(alternatives(profiles(data)))["heldout_text, taylor"]
-    lines = {trace.name: trace.y for trace in drawn.data}
+    lines = {trace["name"]: list(trace["y"]) for trace in drawn(profile_by_arm(data))["heldout_text, taylor"]["data"]}
     assert list(lines) == ["untouched", "full", "lora"]
 
     def ends(step: int, places: list[str]) -> list[float]:
         found = [Snapshot.load(folder / "runs" / p / f"importance/heldout_text/step={step:06d}") for p in places]
         return list(np.mean([list(snapshot.shares("taylor").values()) for snapshot in found], axis=0))
 
-    assert lines["untouched"] == pytest.approx(ends(0, RUNS[:1]))
-    assert lines["full"] == pytest.approx(ends(30, RUNS[:2]))
-    assert lines["lora"] == pytest.approx(ends(30, RUNS[3:]))
+    assert lines["untouched"] == pytest.approx(ends(0, RUNS[:1]), rel=1e-3)
+    assert lines["full"] == pytest.approx(ends(30, RUNS[:2]), rel=1e-3)
+    assert lines["lora"] == pytest.approx(ends(30, RUNS[3:]), rel=1e-3)
 
 
 def test_the_heat_map_of_importance_is_the_difference_of_the_shares(data: StudyData, folder: Path) -> None:
-    drawn = importance_by_arm(data)
-    assert drawn is not None
-    heat = next(t for t, pair in zip(drawn.data, data.pairs, strict=True) if pair == ("heldout_text", "taylor"))
-    assert list(heat.x) == ["full", "lora"]
+    (heat,) = drawn(importance_by_arm(data))["heldout_text, taylor"]["data"]
+    assert heat["x"] == ["full", "lora"]
     places = [folder / "runs" / place / "importance/heldout_text" for place in RUNS[:2]]
     ends = [[Snapshot.load(place / f"step={step:06d}") for step in (0, 30)] for place in places]
     for layer in range(LAYERS):
         name = f"layer_{layer:02d}"
         expected = np.mean([after.shares("taylor")[name] - before.shares("taylor")[name] for before, after in ends])
-        assert heat.z[layer][0] == pytest.approx(expected)
-    assert heat.zmin == -heat.zmax
-    kinds = importance_by_kind(data)
-    assert kinds is not None
-    part = next(
-        trace
-        for trace, button in zip(kinds.data, kinds.layout.updatemenus[0].buttons, strict=True)
-        if button["label"] == "full; heldout_text, taylor"
-    )
-    name = f"model.layers.2.{part.x[3]}"
+        assert heat["z"][layer][0] == pytest.approx(expected, rel=1e-4)
+    assert heat["zmin"] == -heat["zmax"]
+    (part,) = drawn(importance_by_kind(data))["full; heldout_text, taylor"]["data"]
+    name = f"model.layers.2.{part['x'][3]}"
     expected = np.mean([b.shares("taylor", "matrix")[name] - a.shares("taylor", "matrix")[name] for a, b in ends])
-    assert part.z[2][3] == pytest.approx(expected)
+    assert part["z"][2][3] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_heat_map_of_the_weights_is_the_relative_norm(data: StudyData, folder: Path) -> None:
-    arms, kinds = change_by_arm(data), change_by_kind(data)
-    assert arms is not None
-    assert kinds is not None
+    (arms,) = drawn(change_by_arm(data))[""]["data"]
+    (heat,) = drawn(change_by_kind(data))["full"]["data"]
     runs = [change(folder / "runs" / place)["matrices"] for place in RUNS[:2]]
     expected = []
     for run in runs:
         inside = [m for m in run if m["layer"] == 1]
         expected.append((sum(m["norm"] ** 2 for m in inside) / sum(m["base_norm"] ** 2 for m in inside)) ** 0.5)
-    assert arms.data[0].z[1][0] == pytest.approx(np.log10(np.mean(expected)))
-    heat = kinds.data[0]
-    assert heat.z[0][0] is None  # q of the first layer did not move
-    assert heat.z[3][6] == pytest.approx(np.log10(np.mean([r[-1]["norm"] / r[-1]["base_norm"] for r in runs])))
+    assert arms["z"][1][0] == pytest.approx(np.log10(np.mean(expected)), rel=1e-4)
+    assert heat["z"][0][0] is None  # q of the first layer did not move
+    last = np.mean([r[-1]["norm"] / r[-1]["base_norm"] for r in runs])
+    assert heat["z"][3][6] == pytest.approx(np.log10(last), rel=1e-4)
 
 
 def test_overlap_stands_beside_shuffles_and_random_adapters(data: StudyData, folder: Path) -> None:
@@ -256,10 +260,11 @@ def test_overlap_stands_beside_shuffles_and_random_adapters(data: StudyData, fol
     low, high = rows["lora", "columns"][6].split("[")[1].rstrip("]").split(",")
     assert float(low) < 0 < float(high)  # nothing there
     assert rows["full", "rows"][5:] == ["-", "-"]
-    drawn = dict(alternatives(overlap_figure(data)))["heldout_text, rows"]
-    points = {trace.name: dict(zip(trace.x, trace.y, strict=True)) for trace in drawn.data}
-    assert points["lora"]["lora"] == pytest.approx(np.mean(actual))
-    assert points["random adapters"] == pytest.approx({"lora": np.mean([m["rows"]["random_median"] for m in lora])})
+    traces = drawn(overlap(data))["heldout_text, rows"]["data"]
+    points = {trace["name"]: dict(zip(trace["x"], trace["y"], strict=True)) for trace in traces}
+    assert points["lora"]["lora"] == pytest.approx(np.mean(actual), rel=1e-4)
+    median = np.mean([m["rows"]["random_median"] for m in lora])
+    assert points["random adapters"] == pytest.approx({"lora": median}, rel=1e-4)
     assert set(points["shuffled lines, 95 %"]) == {"full", "lora"}
 
 
@@ -279,23 +284,19 @@ def test_a_packed_study_gives_the_same_tables_and_figures(
     copy = load_study(Path("copy"))
     for make in (shift_table, correlation_table, overlap_table, removal_table, grid_table, missing_table):
         assert make(copy) == make(data)
-    for draw in (frontier, importance_by_arm, importance_by_kind, change_by_kind):
-        first, second = draw(copy), draw(data)
-        assert first is not None
-        assert second is not None
-        assert first.to_json() == second.to_json()
+    for draw in (frontier_by_arm, importance_by_arm, importance_by_kind, change_by_kind):
+        assert drawn(draw(copy)) == drawn(draw(data))
 
 
-def test_alternatives_of_a_menu_are_figures_of_their_own(data: StudyData) -> None:
-    figure = profiles(data)
-    found = dict(alternatives(figure))
+def test_the_profile_is_the_mean_over_seeds_beside_the_untouched_llm(data: StudyData, folder: Path) -> None:
+    found = drawn(profile_by_arm(data))
     assert list(found) == [", ".join(pair) for pair in data.pairs]
-    assert sum(len(one.data) for one in found.values()) == len(figure.data)
-    last = list(found.values())[-1]
-    assert all(trace.visible for trace in last.data)
-    assert np.array_equal(last.data[-1].y, figure.data[-1].y)
-    assert not last.layout.updatemenus
-    assert [name for name, _ in alternatives(last)] == [""]
+    places = [folder / "runs" / place / "importance/speech" for place in RUNS[:2]]
+    ends = [[Snapshot.load(place / f"step={step:06d}").shares("taylor") for step in (0, 30)] for place in places]
+    untouched, full = found["speech, taylor"]["data"][:2]
+    assert (untouched["name"], full["name"]) == ("untouched", "full")
+    assert untouched["y"] == pytest.approx(list(ends[0][0].values()), rel=1e-4)
+    assert full["y"] == pytest.approx(np.mean([list(end.values()) for _, end in ends], axis=0), rel=1e-4)
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ from scipy import stats
 from tests.support.study_runs import ITEMS, write_study
 from textkeep.cli.main import main
 from textkeep.evaluation import Estimate, crossed_t, mcnemar, paired_difference
+from textkeep.runs.report.estimates import adjusted, difference
 from textkeep.runs.report.study_data import load_study
-from textkeep.runs.report.study_page import study_parts
+from textkeep.runs.report.study_page import StudyReport
 from textkeep.runs.report.study_run import Measure
-from textkeep.runs.report.tables.comparison import Table
-from textkeep.runs.report.tables.study_tables import adjusted, difference, difference_table, scores_table
+from textkeep.runs.report.tables.differences import difference_table
+from textkeep.runs.report.tables.scores_by_arm import scores_table
 
 FIGURES = [
     "Text kept against speech gained",
@@ -114,19 +115,19 @@ def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.
     ]
     assert [table["title"] for table in json.loads((study / "tables.json").read_text())] == titles
     for title in titles:
-        assert f"<h2>{title}</h2>" in page
+        assert f"<figcaption>{title}</figcaption>" in page
         assert f"**{title}**" in text
     for title in FIGURES:
-        assert f"<h2>{title}</h2>" in page
+        assert f"<figcaption>{title}<" in page
     assert len(page) < 3e6  # docs/studies.md; Plotly is two thirds of that
-    assert page.count('class="figure"') == len(FIGURES)
+    assert page.count('class="canvas"') == len(FIGURES)
     assert "lora: 1 of 2 runs are finished" in page
     assert "| lora | m.lr = 2 | 0.5 | taken | +0.18 [0.18, 0.18] |" in text
     assert "Scores by arm" in capsys.readouterr().out
 
 
 def test_every_row_is_as_wide_as_its_head(study: Path) -> None:
-    for table in (part for part in study_parts(load_study(study)) if isinstance(part, Table)):
+    for table in StudyReport(study).tables:
         assert {len(row) for row in table.rows} == {len(table.head)}, table.title
         assert asdict(table)["note"]
 

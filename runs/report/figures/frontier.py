@@ -11,7 +11,9 @@ import plotly.graph_objects as go
 from ....foundation.run_names import FORGETTING, MISALIGNMENT
 from ...evaluations import Evaluation
 from ...run import Run
-from .figure_style import Figure, bars, colour, figure, label
+from .figure import Drawing, Figure, drawing
+from .over_steps import by_stage, stages
+from .style import bars, colour, label
 
 Point = tuple[float, float, float]
 AXES = {
@@ -26,17 +28,19 @@ TITLES = {
 }
 
 
-def frontiers(runs: Sequence[Run]) -> dict[str, Figure]:
-    """The way of each run from its start (open) to its end (filled), for each ``split|axes``."""
+def frontier(runs: Sequence[Run]) -> Figure | None:
+    """Draws the way of each run from its start (open) to its end (filled), for each ``split|axes``."""
     found = {}
-    for stage in dict.fromkeys(stage for run in runs for stage in run.evaluations):
+    for stage in stages(runs):
         for axes, names in (("accuracy", "accuracy"), ("loss", "answer_loss")):
             ways = [_way(run.evaluations.get(stage), names, 100.0 if axes == "accuracy" else 1.0) for run in runs]
             if drawn := _drawn(runs, ways, axes):
                 found[f"{stage}|{axes}"] = drawn
         if drawn := _drawn(runs, [_divergences(run) for run in runs], "kl"):
             found[f"{stage}|kl"] = drawn
-    return found
+    axes_found = {axes: words for axes, words in AXES.items() if any(key.split("|")[1] == axes for key in found)}
+    note = "Bars: 95 % intervals at the end. Each point is one evaluation."
+    return by_stage("frontier", "Speech against text", note, found, {"axes": axes_found})
 
 
 def _way(evaluation: Evaluation | None, name: str, scale: float) -> list[tuple[int, Point, Point]]:
@@ -63,13 +67,13 @@ def _divergences(run: Run) -> list[tuple[int, Point, Point]]:
     ]
 
 
-def _drawn(runs: Sequence[Run], ways: Sequence[list[tuple[int, Point, Point]]], axes: str) -> Figure | None:
+def _drawn(runs: Sequence[Run], ways: Sequence[list[tuple[int, Point, Point]]], axes: str) -> Drawing | None:
     numbered = enumerate(zip(runs, ways, strict=True))
     traces = [trace for index, (run, way) in numbered if way for trace in _trace(run, way, index)]
     if not traces:
         return None
     across, up = TITLES[axes]
-    return figure(traces, across, up, showlegend=len(runs) > 1)
+    return drawing(traces, across, up, showlegend=len(runs) > 1)
 
 
 def _trace(run: Run, way: list[tuple[int, Point, Point]], index: int) -> list[Any]:

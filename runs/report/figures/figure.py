@@ -1,0 +1,90 @@
+"""What a figure of a page is: its drawings as plain data, and the selections that choose among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go
+
+Drawing = dict[str, Any]
+"""``data`` and ``layout`` of Plotly as JSON values."""
+
+OWN = "shown"
+"""Name of a selection that stands with its figure; those of other names are their section's."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a page; the page about runs and the page of a study show the same kind.
+
+    Attributes:
+        id: Of its element, and of the files that it is saved to.
+        title: Above it.
+        drawn: The drawings, by the values of the selections joined with ``|``; without selections one, by ``""``.
+        note: Below it: how to read it.
+        choices: Selection -> value -> text. Selections of one name in a section are one.
+        follows: What the section's slider does to it: ``mark`` the step, or draw the ``profile`` at it; or nothing.
+        steps: Where the slider stops.
+        wide: Whether it takes the whole width of the page.
+    """
+
+    id: str
+    title: str
+    drawn: Mapping[str, Drawing]
+    note: str = ""
+    choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    follows: str = ""
+    steps: Sequence[int] = ()
+    wide: bool = False
+
+    @property
+    def own_choices(self) -> Mapping[str, str]:
+        """Value -> text of the selection that stands with the figure; empty without one."""
+        return self.choices.get(OWN, {})
+
+
+def single(identity: str, title: str, drawing: Drawing | None, note: str = "", wide: bool = False) -> Figure | None:
+    """Makes a figure of one drawing; None without it."""
+    return None if drawing is None else Figure(identity, title, {"": drawing}, note, wide=wide)
+
+
+def one_of(identity: str, title: str, options: Mapping[str, Drawing], note: str = "") -> Figure | None:
+    """Makes a wide figure with a selection of its own among the options; None without any."""
+    if not options:
+        return None
+    return Figure(identity, title, options, note, {OWN: {name: name for name in options}}, wide=True)
+
+
+def drawing(traces: Sequence[Any], x: str, y: str, **layout: Any) -> Drawing:
+    """Draws traces with titled axes. Grounds, fonts and grid colours are set by the page.
+
+    Args:
+        traces: Of Plotly.
+        x: Title of the axis across.
+        y: Title of the axis up.
+        layout: What of Plotly's layout differs.
+    """
+    settings: dict[str, Any] = {
+        "template": {},
+        "margin": {"l": 62, "r": 16, "t": 30, "b": 46},
+        "xaxis": {"title": {"text": x}, "zeroline": False},
+        "yaxis": {"title": {"text": y}, "zeroline": False},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        "hovermode": "closest",
+    }
+    drawn = go.Figure(list(traces), layout={**settings, **layout}).to_plotly_json()
+    return {"data": rounded(drawn["data"]), "layout": rounded(drawn["layout"])}
+
+
+def rounded(value: Any) -> Any:
+    """Makes plain lists and dicts with numbers of five digits: a third of the size, and nothing the eye could see."""
+    if isinstance(value, bool | str | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value]

@@ -1,0 +1,40 @@
+"""What a table of a page is, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DASH = "-"
+"""In a cell that has nothing to say."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: Caption.
+        head: Column titles.
+        rows: Cells.
+        note: Below the table.
+    """
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+def as_markdown(tables: Sequence[Table]) -> str:
+    """Writes tables for a document."""
+    parts = []
+    for table in tables:
+        lines = [f"**{table.title}**", "", _line(table.head), _line(["---"] * len(table.head))]
+        lines += [_line(row) for row in table.rows]
+        parts.append("\n".join([*lines, "", table.note]).strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
