@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...foundation.errors import UserError
-from .fetch import sha256_of
+from .checksum import sha256_of
 
 FLITE_LIBRARIES = (
     "libasound.so.2",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ...foundation.errors import UserError
 from .catalogue import Client, Package
+from .checksum import sha256_of
 
 MISSING_CLIENT = {
     "pip": "this Python has no pip; `python -m ensurepip` installs it",
@@ -24,12 +24,6 @@ HINTS = {
     "npm": "is the network, or the registry that npm is set to, within reach?",
     "apt-get": "is the network within reach, is this Debian 12 on amd64, and was `apt-get update` run?",
 }
-
-
-def sha256_of(path: Path) -> str:
-    """Gives the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pip(package: Package, folder: Path) -> list[str]:

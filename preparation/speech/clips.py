@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ...foundation.files import replacing
-from .engine import SpeechEngine, Waveform, make_engine
+from .engine import SpeechEngine, make_engine
 from .plan import Job
+from .waveform import Waveform
 
 SAMPLING_RATE = 16000
 PEAK = 0.7

@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Waveform = NDArray[np.float32]
+from .waveform import Waveform
 
 
 class SpeechEngine(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...foundation.assets import locate
-from .engine import Waveform
+from .waveform import Waveform
 
 SHARED = ("libasound.so.2", "libflite.so.1", "libflite_usenglish.so.1", "libflite_cmulex.so.1")
 """Libraries that the voices need, in the order of their own needs."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...foundation.assets import locate
-from .engine import Waveform
+from .waveform import Waveform
 
 if TYPE_CHECKING:
     from kokoro_onnx import Kokoro

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from textkeep.preparation.speech.engine import Waveform
+from textkeep.preparation.speech.waveform import Waveform
 
 said: list[tuple[str, str, float, float]] = []
 
