@@ -34,9 +34,11 @@ def read_examples(
         UserError: If no example is left, or a given one lacks the modality.
         BadExampleError: If a source holds one that cannot be used.
     """
-    given = not isinstance(examples, str | Path | Source)
-    name = "the examples" if given else str(getattr(examples, "name", examples))
-    found = list(examples) if given else read_sources(examples, BadExamples("raise"))  # type: ignore[arg-type]
+    found: list[Example]
+    if given := not isinstance(examples, str | Path | Source):
+        name, found = "the examples", list(examples)
+    else:
+        name, found = str(getattr(examples, "name", examples)), read_sources(examples, BadExamples("raise"))
     having = [example for example in found if example.has(modality)]
     if given and len(having) < len(found):
         lacking = next(example.id for example in found if not example.has(modality))

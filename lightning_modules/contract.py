@@ -6,7 +6,7 @@ so that no file needs one that needs it. A batch is made by the data side, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -59,7 +59,7 @@ class Batch(Protocol):
         """The B rows' example ids."""
 
     @property
-    def modality(self) -> list[str]:
+    def modality(self) -> Sequence[str]:
         """``speech`` or ``text`` of each of the B rows."""
 
     @property

@@ -40,6 +40,8 @@ def test_it_has_every_attribute_with_its_type(contract: Any) -> None:
             assert callable(getattr(Batch, name))
         elif name == "twin":
             assert own[name] == Batch | None
+        elif name == "modality":
+            assert typing.get_origin(own[name]) is list  # of literals, which are a Sequence[str]
         elif name == "examples":
             assert hasattr(own[name], "__iter__")
         else:
