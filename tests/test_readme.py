@@ -62,7 +62,7 @@ def test_its_python_runs(
     measured_run: MeasuredRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = measured_run("turns")
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs/quickstart").symlink_to(run)
     soundfile.write(tmp_path / "question.wav", 0.1 * np.random.default_rng(0).standard_normal(9000), 16000)
     monkeypatch.chdir(tmp_path)
