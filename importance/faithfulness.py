@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from .edits import shrunk
+from .estimators import DEFAULT_ESTIMATORS, checked
 from .groups import GRANULARITIES, Place, distinct, scored_groups, stratified
 from .measurement import probe
 from .metrics import spearman
@@ -24,7 +25,8 @@ from .resume import ResumedLosses
 from .sites import sites_named
 from .state import unwrap
 
-SCORES = ("taylor", "fisher", "signed_taylor", "magnitude")
+BASELINE = "magnitude"  # every score is read beside it and beside random ones
+SCORES = (*DEFAULT_ESTIMATORS, BASELINE)
 RANDOM = "random"
 DRAWS = 1000  # of the random score, and of the bootstrap
 SPLITS = 100  # random halves
@@ -98,6 +100,7 @@ def verify(
     batches: Sequence[Mapping[str, Any]],
     evaluation: Sequence[Mapping[str, Any]],
     *,
+    estimators: Sequence[str] | str = SCORES,
     granularity: str = "matrix",
     groups: int = 64,
     shrinks: Sequence[float] = (0.1, 1.0),
@@ -111,6 +114,7 @@ def verify(
         model: As for ``probe``; its weights end bit for bit as they were.
         batches: What importance is measured on.
         evaluation: Other examples, on which the loss is measured.
+        estimators: Whose scores are tested, beside magnitude; groups are drawn from all deciles of the first.
         granularity: ``matrix`` or ``head``.
         groups: The largest number of groups, 8 of them drawn without regard to the score.
         shrinks: Amounts in (0, 1], 1 removes a group.
@@ -119,22 +123,23 @@ def verify(
         **options: Of ``probe``.
 
     Raises:
-        ValueError: For an unknown granularity, an amount out of range, or a model without known heads.
+        ValueError: For an unknown granularity or estimator, an amount out of range, or a model without known heads.
     """
     if granularity not in GRANULARITIES:
         raise ValueError(f"importance: granularity={granularity!r} is unknown; allowed: {', '.join(GRANULARITIES)}")
     if not shrinks or not all(0 < amount <= 1 for amount in shrinks):
         raise ValueError(f"importance: shrink={list(shrinks)} must lie in (0, 1]")
+    tested = tuple(dict.fromkeys((*checked(estimators), BASELINE)))
     model = unwrap(model)
-    snapshot = probe(model, counted(batches, "scoring", progress), SCORES, **options)
-    every = scored_groups(snapshot, granularity, SCORES)
+    snapshot = probe(model, counted(batches, "scoring", progress), tested, **options)
+    every = scored_groups(snapshot, granularity, tested)
     if not every:
         raise ValueError("importance: no attention heads were recognised; use granularity=matrix")
     generator = np.random.default_rng(seed)
     every = distinct(every, snapshot, generator)
-    picked = [every[i] for i in stratified([scores["taylor"] for _, scores in every], groups, generator)]
+    picked = [every[i] for i in stratified([scores[tested[0]] for _, scores in every], groups, generator)]
     places = [place for place, _ in picked]
-    scores = {name: np.array([values[name] for _, values in picked]) for name in SCORES}
+    scores = {name: np.array([values[name] for _, values in picked]) for name in tested}
     names = [matrix.name for matrix in snapshot.table]
     base, changes = _measure(model, names, places, evaluation, tuple(dict.fromkeys(shrinks)), progress, options)
     effects = {shrink: changed.mean(axis=1) for shrink, changed in changes.items()}

@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
             model.llm,
             batches,
             evaluation,
+            **({"estimators": arguments.estimators.split(",")} if arguments.estimators else {}),
             granularity=arguments.granularity,
             groups=arguments.groups,
             shrinks=tuple(arguments.shrink),
@@ -84,7 +85,7 @@ def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Na
         return False
     try:
         found = json.loads(output.read_text(encoding="utf-8"))
-        kept = {"step": found["step"], **found["arguments"]}
+        kept = {"step": found["step"], "estimators": None, **found["arguments"]}  # earlier versions had no choice
     except (ValueError, KeyError, TypeError):
         return False
     return kept == {"step": model.origin.step, **given_arguments(arguments)}
@@ -132,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser)
+    parser.add_argument(
+        "--estimators",
+        help="comma separated, also MODULE:NAME; magnitude is always beside them (default: those of importance probe)",
+    )
     parser.add_argument("--granularity", choices=("matrix", "head"), default="matrix", help="default: matrix")
     parser.add_argument("--groups", type=positive, default=64, help="groups to shrink (default: 64)")
     parser.add_argument(

@@ -16,6 +16,7 @@ import torch
 from textkeep.callbacks import ImportanceTracker
 from textkeep.importance import ESTIMATORS, Snapshot, Spec, compare, probe, register
 from textkeep.importance.estimators import checked, registry
+from textkeep.importance.faithfulness import verify
 from textkeep.importance.removal import removal_test
 
 from .oracle import Truth, error, input_norms, make_batch, per_example_gradients, recorded_probe, relative, tiny_llama
@@ -164,10 +165,13 @@ def test_a_snapshot_is_read_and_compared_where_nobody_registered_its_scores(own:
         compare(before, after, "cubic_sampled", replicates=0)
 
 
-def test_removal_and_the_tracker_take_it_by_its_module(own: Path) -> None:
+def test_removal_verify_and_the_tracker_take_it_by_its_module(own: Path) -> None:
     result = removal_test(tiny_llama(), BATCHES, {"same": BATCHES}, estimator="own_scores:cubic", fraction=0.1)
     assert result.estimator == "cubic"
     assert len(result.rows) == 4
+    tested = verify(tiny_llama(), BATCHES, BATCHES, estimators=["own_scores:cubic", "pull"], groups=4, shrinks=(1.0,))
+    assert [found.score for found in tested.results] == ["cubic", "pull", "magnitude", "random"]
+    assert set(tested.reliability) == {"cubic"}
     assert ImportanceTracker(estimators=["taylor", "own_scores:cubic"]).estimators == ("taylor", "cubic")
 
 
