@@ -130,7 +130,7 @@ def score_entries(
     for rows in _slices(height, rows_at_once):
         shape = (rows.stop - rows.start, width)
         magnitude = torch.abs(weight[rows].to(dtype), out=workspace.take("magnitude", shape, dtype, device))
-        sums = {name: workspace.take(name, shape, dtype, device).zero_() for name in scratch}
+        sums = {name: workspace.take(f"sums/{name}", shape, dtype, device).zero_() for name in scratch}
         sums |= {n: t.map[rows] for n in estimators if n not in scratch and (t := tallies[n]).map is not None}
         for example in _slices(count, together):
             buffer = workspace.take("gradient", (example.stop - example.start, *shape), dtype, device)

@@ -242,6 +242,14 @@ def test_what_cannot_be_measured_is_refused(own: Path) -> None:
         probe(model, BATCHES, "bare")
 
 
+def test_a_name_that_the_scratch_memory_uses_too_does_no_harm(own: Path) -> None:
+    checked("own_scores:cubic")
+    register("gradient", ESTIMATORS["cubic"])
+    found = probe(tiny_llama(), BATCHES, ("cubic", "gradient"))
+    for side in (found.rows, found.columns):
+        assert all(np.array_equal(one, two) for one, two in zip(side["cubic"], side["gradient"], strict=True))
+
+
 def test_a_signed_score_of_another_name_equals_ours(own: Path) -> None:
     register("signed_too", Spec("E_i |<theta, g_i>| again", signed=True))
     model = tiny_llama()
