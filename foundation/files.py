@@ -30,7 +30,7 @@ def follow_umask(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it takes the place of ``path`` if the block ends well and is removed if not.
+    """Gives a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
 
     The name is new each time: of several processes that write one file, on whatever machines, the last wins. Missing
     folders are made.
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder`` to fill; it takes the place of ``folder`` if the block ends well.
+    """Gives an empty folder beside ``folder`` to fill; it takes the place of ``folder`` if the block ends well.
 
     What was there goes only when the new one is complete. Missing folders above it are made; of a link, the folder that
     it leads to is replaced.
@@ -89,7 +89,7 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """The value without NaN and infinities, for which JSON has no word."""
+    """Gives the value without NaN and infinities, for which JSON has no word."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ _SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 
 
 def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line that is not empty.
+    """Gives line number and object of each line that is not empty.
 
     Args:
         path: JSON objects, one a line, read by ``text_lines``.
@@ -44,7 +44,7 @@ def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple
 
 
 def json_document(path: str | Path, allowed: str) -> Any:
-    """The value of a file that is one JSON text.
+    """Reads the value of a file that is one JSON text.
 
     Args:
         path: Read by ``text_lines``. What its strings hold is not looked at (``require_text``).
@@ -62,7 +62,7 @@ def json_document(path: str | Path, allowed: str) -> Any:
 
 
 def parse_json(text: str, location: str, allowed: str = "one object a line") -> Any:
-    """The value of a JSON text on one line.
+    """Reads the value of a JSON text on one line.
 
     Args:
         text: The JSON.
@@ -99,7 +99,7 @@ def _parsed(text: str) -> Any:
 
 
 def require_text(value: Any, location: str) -> None:
-    """Refuse strings, keys included, that no file can hold: half a surrogate pair, or NUL.
+    """Refuses strings, keys included, that no file can hold: half a surrogate pair, or NUL.
 
     Raises:
         BadLineError: With the string, or if the value is nested too deeply to be searched.
@@ -133,7 +133,7 @@ def _shown(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    """What the line looks like, where it is a mistake that many make."""
+    """Tells what the line looks like, where it is a mistake that many make."""
     stripped = text.strip()
     if stripped.startswith("[") or stripped == "]":
         return "; it looks like a JSON list over several lines"

@@ -68,12 +68,12 @@ class RunDirectory:
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether a run has written its config there."""
+    """Tells whether a run has written its config there."""
     return (directory / CONFIG).is_file()
 
 
 def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
-    """Whether a fit goes on with the run in ``directory`` instead of beginning another one.
+    """Tells whether a fit goes on with the run in ``directory`` instead of beginning another one.
 
     It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
 
@@ -85,7 +85,7 @@ def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
 
 
 def directory_of_requeued_job(wanted: Path) -> Path | None:
-    """The directory in which this SLURM job began, when SLURM has started it again; else None.
+    """Finds the directory in which this SLURM job began, when SLURM has started it again; else None.
 
     The job comes back with the words it was first given, so the directory is known by the mark in its config.
 
@@ -100,7 +100,7 @@ def directory_of_requeued_job(wanted: Path) -> Path | None:
 
 
 def _job_mark() -> str:
-    """First line of the config of a run under SLURM; a job keeps its number when it is started again."""
+    """Gives the first line of the config of a run under SLURM; a job keeps its number when it is started again."""
     job = os.environ.get("SLURM_JOB_ID")
     return f"# SLURM job {job}\n" if job else ""
 
@@ -111,13 +111,13 @@ def _first_line(path: Path) -> str:
 
 
 def _siblings(directory: Path) -> list[Path]:
-    """The further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
+    """Gives the further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
     name = re.compile(re.escape(directory.name) + r"-\d+")
     return [path for path in directory.parent.glob(f"{directory.name}-*") if name.fullmatch(path.name)]
 
 
 def newer_sibling(directory: Path) -> Path | None:
-    """A later run of the same name (``<name>-2``, …) with a newer checkpoint than this directory's newest, or None."""
+    """Finds a later run of the same name (``<name>-2``, …) with a newer checkpoint than this directory's; or None."""
     here = newest_checkpoint(directory)
     found = {path: newest_checkpoint(path) for path in _siblings(directory)}
     times = {path: file.stat().st_mtime for path, file in found.items() if file is not None}
@@ -154,7 +154,7 @@ def continue_config(directory: Path, text: str, step: int) -> None:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    """What a YAML file says; nothing if it is damaged."""
+    """Tells what a YAML file says; nothing if it is damaged."""
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -152,7 +152,7 @@ class Run:
         return Evaluation(stage, folder, sorted(rows, key=lambda row: int(row["step"])))
 
     def sets(self, stage: str) -> list[str]:
-        """Names of the further sets of questions that have a folder at a stage."""
+        """Lists the names of the further sets of questions that have a folder at a stage."""
         folders = evaluation_folder(self.path, stage).glob("*/")
         return sorted(path.name for path in folders if path.is_dir() and path.name != TEST)
 

@@ -30,7 +30,7 @@ class MetricNames:
 
     @classmethod
     def of_run(cls, run: Path) -> MetricNames:
-        """The names that a run has logged.
+        """Gives the names that a run has logged.
 
         Raises:
             UserError: If the run has no importance measurement.
@@ -47,7 +47,7 @@ class MetricNames:
 
     @classmethod
     def assumed(cls, probes: Sequence[str], estimators: Sequence[str], layers: int) -> MetricNames:
-        """The names of runs to come, with AdamW and ``LearningRateMonitor``.
+        """Gives the names of runs to come, with AdamW and ``LearningRateMonitor``.
 
         Raises:
             UserError: If the number of layers is not positive.
@@ -63,5 +63,5 @@ class MetricNames:
         )
 
     def of_layers(self, probe: str, estimator: str) -> list[str]:
-        """Keys of the layer shares."""
+        """Gives the keys of the layer shares."""
         return [importance_key(probe, estimator, layer) for layer in self.layers]

@@ -12,7 +12,7 @@ from .workspace import frontier, heat_map, importance, retention, shift, trainin
 
 
 def build_report(workspace: ws.Workspace, names: MetricNames) -> wr.Report:
-    """The report. Making one asks the server for the project's id.
+    """Builds the report. Making one asks the server for the project's id.
 
     Args:
         workspace: Gives entity and project.

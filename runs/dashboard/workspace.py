@@ -35,7 +35,7 @@ SHIFTS = {
 
 
 def build(entity: str, project: str, names: MetricNames) -> ws.Workspace:
-    """The workspace of a project. Nothing is saved, nothing asked of a server."""
+    """Builds the workspace of a project. Nothing is saved, nothing asked of a server."""
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -54,7 +54,7 @@ def build(entity: str, project: str, names: MetricNames) -> ws.Workspace:
 
 
 def spec(workspace: ws.Workspace) -> dict[str, Any]:
-    """The workspace as W&B stores it, without the random ids of panels and sections."""
+    """Gives the workspace as W&B stores it, without the random ids of panels and sections."""
     text = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
     return _without_ids(json.loads(text))
 
@@ -66,7 +66,7 @@ def _without_ids(value: Any) -> Any:
 
 
 def importance(entity: str, names: MetricNames) -> list[Any]:
-    """Pictures, the Vega heat map of finished runs, and a line for each layer."""
+    """Makes pictures, the Vega heat map of finished runs, and a line for each layer."""
     media = [importance_picture(probe, "heat_map") for probe in names.probes]
     panels: list[Any] = [wr.MediaBrowser(title="Layer by step, live", media_keys=media, num_columns=1)]
     panels += [heat_map(entity, probe) for probe in names.probes]
@@ -83,7 +83,7 @@ def importance(entity: str, names: MetricNames) -> list[Any]:
 
 
 def heat_map(entity: str, probe: str) -> Any:
-    """The Vega heat map of a probe, over the table that a run logs at its end."""
+    """Makes the Vega heat map of a probe, over the table that a run logs at its end."""
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": importance_picture(probe, HEAT_MAP_TABLE)}},
         chart_name=f"{entity}/{HEAT_MAP_CHART}",
@@ -93,7 +93,7 @@ def heat_map(entity: str, probe: str) -> Any:
 
 
 def shift(names: MetricNames) -> list[Any]:
-    """The shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
+    """Draws the shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
     panels = []
     for probe in names.probes:
         keys = [importance_key(probe, e, kind) for e in names.estimators for kind in ("js", "js_null")]
@@ -105,7 +105,7 @@ def shift(names: MetricNames) -> list[Any]:
 
 
 def retention() -> list[Any]:
-    """What is still known as text, understood as speech, and whether it listens."""
+    """Draws what is still known as text, understood as speech, and whether it listens."""
     return [
         _lines("Accuracy", [_val("text_accuracy"), _val("speech_accuracy")]),
         _lines("Text accuracy kept", [_val("text_accuracy_kept")]),
@@ -116,7 +116,7 @@ def retention() -> list[Any]:
 
 
 def frontier() -> list[Any]:
-    """A point a run: what was gained against what was lost."""
+    """Draws a point a run: what was gained against what was lost."""
     return [
         wr.ScatterPlot(title="Speech against text", x=_val("text_accuracy"), y=_val("speech_accuracy")),
         wr.ScatterPlot(title="Speech against text kept", x=_val("text_accuracy_kept"), y=_val("speech_accuracy")),
@@ -126,7 +126,7 @@ def frontier() -> list[Any]:
 
 
 def training() -> list[Any]:
-    """Losses of training and validation."""
+    """Draws the losses of training and validation."""
     return [
         _lines("Training loss", [TRAIN_LOSS]),
         _lines("Validation", [_val(cross_entropy(modality)) for modality in ("speech", "text")]),

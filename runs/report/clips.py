@@ -29,7 +29,7 @@ class Clips:
         self._packed: dict[Path, str | None] = {}
 
     def of(self, run: Run, stage: str, ids: Iterable[str]) -> dict[str, str]:
-        """Item -> ``data:`` URI of its clip, as long as the budget lasts.
+        """Gives the ``data:`` URI of each item's clip, as long as the budget lasts.
 
         Args:
             run: Whose config names the source.
@@ -50,7 +50,7 @@ class Clips:
         return found
 
     def _pack(self, path: Path) -> str | None:
-        """The clip as ``data:`` URI; None if it is long or cannot be read."""
+        """Gives the clip as ``data:`` URI; None if it is long or cannot be read."""
         import soundfile
 
         try:
@@ -65,7 +65,7 @@ class Clips:
 
 
 def _as_ogg(path: Path) -> bytes:
-    """A clip of another format, compressed: a tenth of a WAV file's size."""
+    """Gives a clip of another format, compressed: a tenth of a WAV file's size."""
     import soundfile
 
     samples, rate = soundfile.read(path, dtype="float32")
@@ -75,7 +75,7 @@ def _as_ogg(path: Path) -> bytes:
 
 
 def _paths(sources: Any) -> dict[str, Path]:
-    """Item -> file of its clip, from manifests and splits of the embedded set."""
+    """Finds the file of the clip of each item, from manifests and splits of the embedded set."""
     from ...datamodules.sources.bad_examples import BadExamples
     from ...datamodules.sources.named import read_sources
 

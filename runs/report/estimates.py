@@ -26,7 +26,7 @@ PAIRED = (
 
 
 def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
-    """The mean of an arm's runs over seeds and items; a share of right answers of a single run has Wilson's limits."""
+    """Gives the mean of an arm's runs over seeds and items; an accuracy of a single run has Wilson's limits."""
     (matrix,) = common_items(runs)
     if measure.kind != "accuracy":
         return crossed_t(matrix)
@@ -36,24 +36,24 @@ def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
 
 
 def seeds_shown(seeds: int) -> str:
-    """How many seeds an interval rests on."""
+    """Tells how many seeds an interval rests on."""
     return "1 (items only)" if seeds == 1 else str(seeds)
 
 
 def shown(measure: Measure, found: Estimate, signed: bool) -> str:
-    """An estimate in the measure's unit, with its interval."""
+    """Writes an estimate in the measure's unit, with its interval."""
     return interval([part * measure.scale for part in found[:3]], signed)
 
 
 def interval(found: Sequence[float], signed: bool = False) -> str:
-    """``+0.4 [0.1, 0.7]`` of value, low and high; the value alone where nothing is known of its spread."""
+    """Writes ``+0.4 [0.1, 0.7]`` of value, low and high; the value alone where nothing is known of its spread."""
     value, low, high = found[:3]
     shown = f"{value:{'+' if signed else ''}.3g}"
     return f"{shown} [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else shown
 
 
 def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
-    """The first arm minus the second one, seed by seed where they have seeds in common."""
+    """Gives the first arm minus the second one, seed by seed where they have seeds in common."""
     ours, theirs = first.by_seed(measure), second.by_seed(measure)
     if first.name == UNTOUCHED:
         ours = dict.fromkeys(theirs, next(iter(ours.values())))
@@ -63,7 +63,7 @@ def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
 
 
 def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
-    """Mean difference of runs on the same items: within the seeds that both have, else of independent runs.
+    """Gives the mean difference of runs on the same items: within the seeds that both have, else of independent runs.
 
     Of right and wrong answers of a single pair of runs the limits are Tango's and the p-value McNemar's.
     """

@@ -33,7 +33,7 @@ class Flip:
 
 
 def flips(evaluation: Evaluation) -> list[Flip]:
-    """Items that were right and are wrong, or the other way round, text first; lost before gained."""
+    """Lists items that were right and are wrong, or the other way round, text first; lost before gained."""
     before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first["step"])}
     found = [
         Flip("lost" if earlier.correct else "gained", earlier, record)
@@ -69,7 +69,7 @@ class FlippedQuestion:
 
 
 def flipped_questions(evaluation: Evaluation) -> list[FlippedQuestion]:
-    """The questions behind :func:`flips`, in its order."""
+    """Lists the questions behind :func:`flips`, in its order."""
     flipped = {(flip.after.id, flip.after.modality): flip.kind for flip in flips(evaluation)}
     before = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.first["step"])}
     after = {(r.id, r.modality): r for r in evaluation.predictions(evaluation.last["step"])}

@@ -21,7 +21,7 @@ UNVERIFIED = (
 
 
 def importance_findings(run: Run) -> list[Finding]:
-    """How importance moved, one line a probe; then whether the scores were put to the test, and how they did."""
+    """Says how importance moved, one line a probe; then whether the scores were put to the test, and how they did."""
     findings = [*_shifts(run), *(_verification(record, run) for record in run.importance.verifications)]
     if findings and not run.importance.verifications:
         findings.append(Finding("Importance check", "open", UNVERIFIED))
@@ -29,7 +29,7 @@ def importance_findings(run: Run) -> list[Finding]:
 
 
 def _verification(record: Verification, run: Run) -> Finding:
-    """The score that the run follows, at the largest amount of shrinking, beside magnitude and random scores."""
+    """Gives the score that the run follows, at the largest amount of shrinking, beside magnitude and random scores."""
     shrink = max(result["shrink"] for result in record["results"])
     results = {result["score"]: result for result in record["results"] if result["shrink"] == shrink}
     followed = next((e for _, e in run.importance.pairs if e in results), next(iter(results)))
@@ -53,7 +53,7 @@ def _interval(result: Verified) -> str:
 
 
 def _shifts(run: Run) -> list[Finding]:
-    """One line a probe, by its first estimator."""
+    """Writes one line a probe, by its first estimator."""
     findings = []
     for probe in dict.fromkeys(line["probe"] for line in run.importance.measurements):
         estimator = next(e for p, e in run.importance.pairs if p == probe)

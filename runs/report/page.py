@@ -56,5 +56,5 @@ def _packed_plotly() -> Markup:
 
 
 def _as_json(value: Any) -> Markup:
-    """JSON that can stand in a script element."""
+    """Writes JSON that can stand in a script element."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

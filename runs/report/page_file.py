@@ -14,12 +14,12 @@ MARK = "<!-- textkeep report of {} -->\n"
 
 
 def is_page_about(output: Path, about: Sequence[Path]) -> bool:
-    """Whether a page about the same directories is there: it is no loss, as it is made anew from what they hold."""
+    """Tells whether a page about the same directories is there: it is no loss, as it is made anew from them."""
     return output.is_file() and output.read_bytes().endswith(mark(output, about).encode())
 
 
 def mark(output: Path, about: Sequence[Path]) -> str:
-    """The line that tells what a page is about."""
+    """Gives the line that tells what a page is about."""
     folder = output.parent.resolve()
     names = [Path(os.path.relpath(path.resolve(), folder)).as_posix() for path in about]
     return MARK.format(json.dumps(names, ensure_ascii=False).replace("--", "-\\u002d"))

@@ -32,7 +32,7 @@ class Relation:
 
 
 def relations(data: StudyData) -> Iterator[Relation]:
-    """Every shift against every text measure that was lost, for the first estimator."""
+    """Sets every shift against every text measure that was lost, for the first estimator."""
     for pair in data.leading_pairs:
         for name, metric in _SHIFTS.items():
             for title, lost in _losses(data, pair).items():
@@ -47,7 +47,7 @@ def relations(data: StudyData) -> Iterator[Relation]:
 
 
 def _losses(data: StudyData, pair: Pair) -> dict[str, Callable[[RunResult], float | None]]:
-    """Title -> how much of a text measure a run lost; the probe's own loss is the one that was held out with it."""
+    """Tells how much of a text measure a run lost; the probe's own loss is the one that was held out with it."""
     found: dict[str, Callable[[RunResult], float | None]] = {}
     untouched = data.untouched
     for measure in data.measures if untouched else []:

@@ -88,7 +88,7 @@ def run_page(runs: Sequence[Run]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """The software that makes the report."""
+    """Gives the software that makes the report."""
     found = {}
     for package in PACKAGES:
         try:

@@ -106,14 +106,14 @@ class RunResult:
         return self.last[pair].get("shift") if pair in self.last else None
 
     def paired_p(self, pair: Pair) -> PairedP | None:
-        """Whether the probe's examples moved from the start to the end of the run; None without a test."""
+        """Tells whether the probe's examples moved from the start to the end of the run; None without a test."""
         shift = self.shift(pair)
         if shift is None:
             return None
         return paired_p(shift, pair[1], lambda: self.ends(pair))
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
-        """By how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
+        """Tells by how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
         if measure.set == MAIN and self.tested != untouched.tested:
             return None  # other questions, whatever their ids
         ours, before = self.scores.get(measure, {}), untouched.scores.get(measure, {})

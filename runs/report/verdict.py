@@ -19,7 +19,7 @@ SPLITS = {"val": "validation", "test": "test"}
 
 
 def verdict(run: Run) -> list[Finding]:
-    """What the run's evaluations and importance measurements say; empty if there are none."""
+    """Says what the run's evaluations and importance measurements say; empty if there are none."""
     findings: list[Finding] = []
     for evaluation in _splits(run):
         findings += [f for f in (_text(evaluation), _speech(evaluation), _hearing(evaluation)) if f]
@@ -36,7 +36,7 @@ _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "I
 
 
 def headline(findings: Sequence[Finding]) -> str:
-    """The verdict in one sentence, from the first findings on text and hearing."""
+    """Gives the verdict in one sentence, from the first findings on text and hearing."""
     text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text") and f.mark in _TEXT), None)
     hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
     if hearing and text:
@@ -47,23 +47,23 @@ def headline(findings: Sequence[Finding]) -> str:
 
 
 def _splits(run: Run) -> list[Evaluation]:
-    """Test questions first: they are the ones to quote."""
+    """Lists the test questions first: they are the ones to quote."""
     return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
 
 
 def percent(value: float, low: float, high: float) -> str:
-    """``20 % [15, 26]``."""
+    """Writes ``20 % [15, 26]``."""
     return f"{100 * value:.3g} % [{_bound(100 * low)}, {_bound(100 * high)}]"
 
 
 def number(value: float, low: float, high: float, signed: bool = False) -> str:
-    """``0.35 [0.21, 0.5]``."""
+    """Writes ``0.35 [0.21, 0.5]``."""
     sign = "+" if signed and value > 0 else ""
     return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
 
 
 def points(change: Limits) -> str:
-    """``+4 [-1, 9] points``, of a difference of shares."""
+    """Writes ``+4 [-1, 9] points``, of a difference of shares."""
     value, low, high = (100 * part for part in change)
     return f"{number(value, low, high, signed=True)} points"
 
@@ -93,14 +93,14 @@ def _text(evaluation: Evaluation) -> Finding | None:
 
 
 def _flipped(evaluation: Evaluation) -> McNemar | None:
-    """Questions lost and gained since the first step; None where the records have no question in common."""
+    """Tests the questions lost and gained since the first step; None where the records have no question in common."""
     pairs = evaluation.pairs(evaluation.last, "text")
     scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
     return mcnemar([b for b, _ in scored], [a for _, a in scored]) if scored else None
 
 
 def _text_mark(change: Limits, test: McNemar, loss: Limits | None) -> str:
-    """``good`` or ``bad`` where interval and test agree, else ``open``.
+    """Gives ``good`` or ``bad`` where interval and test agree, else ``open``.
 
     ``same`` only where no answer flipped and the loss is what it was on every item: that is the same model.
     """

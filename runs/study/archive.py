@@ -87,7 +87,7 @@ def unpack(archive: Path, directory: Path) -> None:
 
 
 def planned_jobs(study: Study) -> list[Job]:
-    """Every run that the plan can ask for."""
+    """Lists every run that the plan can ask for."""
     jobs = [untouched_job(study)] if study.untouched else []
     return jobs + [job_of(study, arm, point, seed) for arm in study.arms for point in points(arm) for seed in arm.seeds]
 
@@ -110,7 +110,7 @@ def _content(path: Path) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, name: Path, content: bytes) -> None:
-    """A member without owner and time, so that equal studies give equal files."""
+    """Gives a member without owner and time, so that equal studies give equal files."""
     member = tarfile.TarInfo(name.as_posix())
     member.size, member.mode = len(content), 0o644
     archive.addfile(member, io.BytesIO(content))

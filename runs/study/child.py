@@ -69,7 +69,7 @@ def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] 
 
 
 def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
-    """What is left to do."""
+    """Lists what is left to do."""
     if job.arm == UNTOUCHED:
         shutil.rmtree(job.directory, ignore_errors=True)  # a new one would get another name
         return [test_command(study, job)]
@@ -111,7 +111,7 @@ def _run(command: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
 
 
 def _last_words(log: Path, code: int) -> str:
-    """The child's error in one line."""
+    """Gives the child's error in one line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("textkeep: error:")]
     return (said or lines or [""])[-1][:300] + f" (exit code {code})"

@@ -47,13 +47,13 @@ class Job:
 
 
 def variant_name(arm: str, point: Mapping[str, Any]) -> str:
-    """An arm at a point of its grid, fit for a folder."""
+    """Names an arm at a point of its grid, fit for a folder."""
     parts = [f"{_short(key, point)}={_plain(value)}" for key, value in point.items()]
     return ",".join([arm, *parts])
 
 
 def _short(key: str, point: Mapping[str, Any]) -> str:
-    """The last word of a dotted setting, or all of it where two settings end alike."""
+    """Gives the last word of a dotted setting, or all of it where two settings end alike."""
     last = key.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in point) == 1 else key
 
@@ -64,47 +64,47 @@ def _plain(value: Any) -> str:
 
 
 def points(arm: Arm) -> list[dict[str, Any]]:
-    """Every combination of the grid's values; one empty point without a grid."""
+    """Lists every combination of the grid's values; one empty point without a grid."""
     return [dict(zip(arm.grid, values, strict=True)) for values in itertools.product(*arm.grid.values())]
 
 
 def job_of(study: Study, arm: Arm, point: Mapping[str, Any], seed: int, test: bool = True) -> Job:
-    """A run of an arm."""
+    """Gives a run of an arm."""
     folder = study.directory / "runs" / variant_name(arm.name, point) / f"seed={seed}"
     return Job(arm.name, dict(point), seed, folder, test and study.test)
 
 
 def untouched_job(study: Study) -> Job:
-    """The test of the LLM before training; ``textkeep test`` adds its verb to the name of a directory without a run."""
+    """Gives the test of the untouched LLM; ``textkeep test`` adds its verb to the name of a directory without a run."""
     return Job(UNTOUCHED, directory=study.directory / "runs" / f"{UNTOUCHED}-test")
 
 
 def first_jobs(study: Study) -> list[Job]:
-    """What can run at once: without a selection everything, else the grids with each arm's first seed, untested."""
+    """Lists what can run at once: everything, or with a selection the grids with each arm's first seed, untested."""
     jobs = [untouched_job(study)] if study.untouched else []
     return jobs + [job for arm in study.arms for job in arm_jobs(study, arm)]
 
 
 def run_count(study: Study) -> int:
-    """How many runs there are to be; the point of a grid that is chosen goes on to the test, and counts again."""
+    """Counts the runs that are to be; the point of a grid that is chosen goes on to the test, and counts again."""
     sizes = [(len(points(arm)), len(arm.seeds), chooses(study, arm)) for arm in study.arms]
     return study.untouched + sum(made + seeds if choosing else made * seeds for made, seeds, choosing in sizes)
 
 
 def arm_jobs(study: Study, arm: Arm) -> list[Job]:
-    """An arm's part of :func:`first_jobs`."""
+    """Gives an arm's part of :func:`first_jobs`."""
     choosing = chooses(study, arm)
     seeds = arm.seeds[:1] if choosing else arm.seeds
     return [job_of(study, arm, point, seed, test=not choosing) for point in points(arm) for seed in seeds]
 
 
 def chooses(study: Study, arm: Arm) -> bool:
-    """Whether the arm's point is chosen before its other seeds run."""
+    """Tells whether the arm's point is chosen before its other seeds run."""
     return study.selection is not None and len(points(arm)) > 1
 
 
 def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
-    """``textkeep fit`` for a job.
+    """Gives the words of ``textkeep fit`` for a job.
 
     Args:
         study: The plan.
@@ -119,7 +119,7 @@ def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
 
 
 def test_command(study: Study, job: Job) -> list[str]:
-    """``textkeep test`` for a finished job, or for the untouched LLM; what an interrupted one left is replaced."""
+    """Gives the words of ``textkeep test`` for a finished job or the untouched LLM; an interrupted one is replaced."""
     if job.arm == UNTOUCHED:
         wanted = job.directory.with_name(UNTOUCHED)
         settings = {**study.settings, **study.test_settings, "trainer.default_root_dir": str(wanted)}

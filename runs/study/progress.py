@@ -47,11 +47,11 @@ class Progress:
         self._told = 0.0
 
     def skip(self, finished: int) -> None:
-        """Runs that were finished before."""
+        """Counts runs that were finished before."""
         self.done += finished
 
     def begin(self, job: Job, resumed: bool) -> None:
-        """A run starts."""
+        """Says that a run starts."""
         self._job, self._started = job, time.monotonic()
         print(f"[{self.done + 1}/{self.total}] {job.name}: {'continuing' if resumed else 'running'}", flush=True)
         if sys.stdout.isatty():
@@ -61,7 +61,7 @@ class Progress:
             self._status.start()
 
     def tick(self) -> None:
-        """Time passes."""
+        """Moves the line on as time passes."""
         if self._status is None or self._job is None or time.monotonic() - self._told < 2:
             return
         self._told = time.monotonic()
@@ -70,7 +70,7 @@ class Progress:
         self._status.update(f"{self._job.name}: {known}{self.left(part)}")
 
     def end(self, state: JobState) -> None:
-        """A run has ended."""
+        """Says that a run has ended."""
         if self._status is not None:
             self._status.stop()
             self._status = None
@@ -84,13 +84,13 @@ class Progress:
             print(f"    failed after {duration(taken)}: {state.error}; log: {log}", flush=True)
 
     def told(self, job: Job, state: JobState) -> None:
-        """A run elsewhere has ended."""
+        """Says that a run elsewhere has ended."""
         self._job, self._started = job, time.monotonic() - state.seconds
         print(f"[{self.done + 1}/{self.total}] {job.name}", flush=True)
         self.end(state)
 
     def left(self, part: float | None = None) -> str:
-        """Time left, from the runs of this session, or from the part done of the current one."""
+        """Tells the time left, from the runs of this session, or from the part done of the current one."""
         remaining = self.total - self.done
         if self._times:
             mean = sum(self._times) / len(self._times)

@@ -21,7 +21,7 @@ def last_value(folder: Path, metric: str) -> float | None:
 
 
 def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:
-    """The trained points of an arm's grid with the metric of its first seed, best first; the first of equals wins."""
+    """Lists the trained points of a grid with the metric of the first seed, best first; the first of equals wins."""
     if study.selection is None:
         return []
     scored = []

@@ -17,7 +17,7 @@ from .spec import UNTOUCHED, Study
 
 
 def part_of(study: Study, names: Sequence[str]) -> Study:
-    """The study with some of its arms only.
+    """Gives the study with some of its arms only.
 
     Args:
         study: The plan.
@@ -39,7 +39,7 @@ def part_of(study: Study, names: Sequence[str]) -> Study:
 
 @contextmanager
 def alone(study: Study) -> Iterator[None]:
-    """One process an arm.
+    """Lets one process at an arm.
 
     Raises:
         UserError: If another process runs one of the study's arms.

@@ -25,7 +25,7 @@ class ArrayTask:
         return run_job(study, job, StateStore(study.directory)).status
 
     def checkpoint(self, study: Study, job: Job) -> Any:
-        """Asked by submitit when the time is over: submit the same again."""
+        """Submits the same again; submitit asks for it when the time is over."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, study, job)

@@ -40,7 +40,7 @@ class JobState:
     log: str = ""
 
     def done(self, test: bool) -> bool:
-        """Whether nothing is left to do, of the training and, if there is to be one, of the test."""
+        """Tells whether nothing is left to do, of the training and, if there is to be one, of the test."""
         return self.status == "finished" and (self.tested or not test)
 
 
@@ -55,7 +55,7 @@ class StateStore:
         self.folder = directory / "state"
 
     def read(self, job: str) -> JobState:
-        """A run's state; pending if it never started.
+        """Gives a run's state; pending if it never started.
 
         Raises:
             UserError: If its file is damaged.

@@ -44,7 +44,7 @@ LOSSES = (
 def frame(
     view: RunView, estimator: str | None, width: int, rows: int = ROWS, losses: bool = True, scores: bool = True
 ) -> RenderableType:
-    """What the terminal shows.
+    """Draws what the terminal shows.
 
     Args:
         view: The run.
@@ -73,7 +73,7 @@ def frame(
 
 
 def _one_line_each(profiles: Sequence[list[Measurement]], width: int) -> RenderableType:
-    """A line a probe: its name, its layers as a curve, its shift."""
+    """Gives a line a probe: its name, its layers as a curve, its shift."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="crop")
@@ -175,19 +175,19 @@ def _shift(line: Measurement) -> str:
 
 
 def _paired(shift: ShiftRecord) -> str:
-    """The p-value of the paired test, empty where none was made."""
+    """Gives the p-value of the paired test, empty where none was made."""
     p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
     return "" if p is None or floor is None else shown_p(p, floor)
 
 
 def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
-    """Heights from 0 to 1 as ``rows`` lines of block characters, from the top; each bar ``cells`` wide."""
+    """Draws heights from 0 to 1 as ``rows`` lines of blocks, from the top; each bar ``cells`` wide."""
     units = [round(8 * rows * max(0.0, min(1.0, height))) for height in heights]
     return ["".join(BLOCKS[max(0, min(8, unit - 8 * row))] * cells for unit in units) for row in reversed(range(rows))]
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """A curve of at most ``width`` characters: means over equal stretches, from its lowest to its highest value."""
+    """Draws a curve of at most ``width`` characters, from its lowest to its highest value: means over stretches."""
     count = min(width, len(values))
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.runs.test_report import figures_of
 from tests.support.report_run import write_removal, write_run
+from tests.support.study_runs import write_study
 from textkeep.cli.main import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -228,6 +229,40 @@ def check_numbers(rows: list[list[str]], figure: dict[str, Any]) -> None:
     assert [float(row[head.index("high")] or "nan") for row in body] == pytest.approx(
         [np.nan if value is None else value for value in high], rel=1e-5, nan_ok=True
     )
+
+
+def test_the_page_of_a_study_has_the_same_figures(browser: Browser, tmp_path: Path) -> None:
+    """Each with a selection of its own: another figure does not move with it."""
+    folder = write_study(tmp_path / "s")
+    assert main(["report", str(folder), "-o", str(tmp_path / "study.html")]) == 0
+    figures = figures_of(tmp_path / "study.html")
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "study.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate(OVERFLOWING) == []
+    assert page.evaluate(CUT) == []
+    shown = "name => document.getElementById(name).data[0].y"
+    before = page.evaluate(shown, "shift-by-arm")
+    profile = page.locator("figure", has=page.locator("#profile-by-arm"))
+    profile.locator('select[data-control="shown"]').select_option("speech, fisher")
+    drawn = figures["profile-by-arm"]["speech, fisher"]["data"][0]["y"]
+    assert page.evaluate(shown, "profile-by-arm") == pytest.approx(drawn)
+    assert page.evaluate(shown, "shift-by-arm") == before
+    assert saved(page, "profile-by-arm", "csv", tmp_path).name == "profile-by-arm-speech-fisher.csv"
+    for name in ("shift-and-loss", "importance-by-kind", "change-by-arm", "overlap", "frontier-by-arm"):
+        assert len(saved(page, name, "csv", tmp_path).read_text().splitlines()) > 2, name
+        assert Image.open(saved(page, name, "png", tmp_path)).size == (1800, 1040)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate(OVERFLOWING) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []
+    context.close()
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -61,7 +61,7 @@ def _frontier(data: StudyData, text: Measure) -> Drawing | None:
 
 
 def _bars(found: Any, scale: float) -> dict[str, Any]:
-    """Error bars in the unit of the axis."""
+    """Makes error bars in the unit of the axis."""
     return {
         "type": "data",
         "symmetric": False,

@@ -28,7 +28,7 @@ def heat_maps(runs: Sequence[Run]) -> list[Figure]:
 
 
 def _drawings(runs: Sequence[Run]) -> list[dict[str, Drawing]]:
-    """Layer by step of each run, for each ``probe|estimator|view``; the runs share the range of the colours."""
+    """Draws layer by step of each run, for each ``probe|estimator|view``; the runs share the range of the colours."""
     drawn: list[dict[str, Drawing]] = [{} for _ in runs]
     for probe, estimator in pairs_of(runs):
         for view in VIEWS:
@@ -42,7 +42,7 @@ def _drawings(runs: Sequence[Run]) -> list[dict[str, Drawing]]:
 
 
 def _table(lines: Sequence[Measurement], view: str) -> list[list[float]]:
-    """Percent by layer and step; for the view ``change``, less the first step's."""
+    """Gives percent by layer and step; for the view ``change``, less the first step's."""
     layers = list(lines[0]["shares"]) if lines else []
     shares = [[100 * line["shares"].get(layer, math.nan) for line in lines] for layer in layers]
     return shares if view == "share" else [[value - row[0] for value in row] for row in shares]

@@ -18,27 +18,27 @@ MODALITY_COLOURS = {"text": COLOURS[0], "speech": COLOURS[1]}
 
 
 def colour(index: int) -> str:
-    """Of the run with this index; they repeat after six runs."""
+    """Gives the colour of the run with this index; they repeat after six runs."""
     return COLOURS[index % len(COLOURS)]
 
 
 def marker(index: int, size: int) -> dict[str, Any]:
-    """Of the arm with this index: where colours repeat, another shape."""
+    """Gives the marker of the arm with this index: where colours repeat, another shape."""
     return {"color": colour(index), "size": size, "symbol": ("circle", "diamond", "square")[index // len(COLOURS) % 3]}
 
 
 def line(index: int) -> dict[str, Any]:
-    """Of the arm with this index: where colours repeat, another dash."""
+    """Gives the line of the arm with this index: where colours repeat, another dash."""
     return {"color": colour(index), "dash": ("solid", "dash", "dashdot")[index // len(COLOURS) % 3]}
 
 
 def label(name: str) -> str:
-    """A name as it may stand in a figure: Plotly would read tags in it."""
+    """Escapes a name as it may stand in a figure: Plotly would read tags in it."""
     return html.escape(name)
 
 
 def bars(points: Sequence[tuple[float, float, float]]) -> dict[str, Any] | None:
-    """Error bars from (value, low, high); None where no limit is known."""
+    """Makes error bars from (value, low, high); None where no limit is known."""
     if not any(math.isfinite(low) and math.isfinite(high) for _, low, high in points):
         return None
     above = [high - value if math.isfinite(high) else 0.0 for value, _, high in points]
@@ -49,7 +49,7 @@ def bars(points: Sequence[tuple[float, float, float]]) -> dict[str, Any] | None:
 def curve(
     name: str, steps: Sequence[int], points: Sequence[tuple[float, float, float]], shade: str, **style: Any
 ) -> Any:
-    """A line over steps with error bars.
+    """Draws a line over steps with error bars.
 
     Args:
         name: In the legend.

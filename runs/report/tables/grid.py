@@ -48,7 +48,7 @@ def grid_table(data: StudyData) -> Table | None:
 
 
 def _measures_of_fits(data: StudyData) -> list[Measure]:
-    """Those of text that need no test, so that points which were not taken have them too."""
+    """Lists those of text that need no test, so that points which were not taken have them too."""
     known = data.untouched.scores if data.untouched else {}
     found = {measure for run in data.runs if not run.tested for measure in run.scores if measure in known}
     return sorted((m for m in found if m.set != MAIN and m.modality == "text"), key=lambda m: (m.set, m.kind))

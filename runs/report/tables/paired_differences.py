@@ -12,7 +12,7 @@ from .table import Table
 
 
 def paired_table(runs: Sequence[Run]) -> Table | None:
-    """Each run's last answers against the first run's, on the items that both have; None for a single run."""
+    """Compares each run's last answers against the first run's, on the items that both have; None for a single run."""
     rows, p_values = [], []
     for stage, title in SPLITS.items():
         scored = [(run.name, _correct(run.evaluations[stage])) for run in runs if stage in run.evaluations]

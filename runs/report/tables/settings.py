@@ -10,7 +10,7 @@ from .table import DASH, Table
 
 
 def config_difference(runs: Sequence[Run]) -> Table | None:
-    """Settings in which the runs differ; None for a single run."""
+    """Lists the settings in which the runs differ; None for a single run."""
     configs = [flatten(run.config) for run in runs]
     if len(runs) < 2 or not all(configs):
         return None
@@ -24,7 +24,7 @@ def config_difference(runs: Sequence[Run]) -> Table | None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and text; lists stay whole unless they hold mappings."""
+    """Writes nested settings as dotted names and text; lists stay whole unless they hold mappings."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"

@@ -31,12 +31,12 @@ def value_of(metric: str) -> Callable[[ShiftRecord], float]:
 
 
 def loss_change(shift: ShiftRecord) -> float:
-    """Change of the loss on the probe, nats."""
+    """Gives the change of the loss on the probe, nats."""
     return float(shift["loss_after"] - shift["loss_before"])
 
 
 def shift_table(data: StudyData) -> Table | None:
-    """One row an arm, probe and estimator; None where importance was not measured twice."""
+    """Makes one row an arm, probe and estimator; None where importance was not measured twice."""
     rows = []
     for arm in data.trained:
         for pair in data.pairs:
@@ -62,7 +62,7 @@ def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> li
 
 
 def _shifted(tests: Sequence[PairedP]) -> str:
-    """``3 of 3, p <= 0.0002``: runs that moved, and the largest p-value among all."""
+    """Writes ``3 of 3, p <= 0.0002``: runs that moved, and the largest p-value among all."""
     if not tests:
         return "not tested"
     return f"{sum(test.shifted for test in tests)} of {len(tests)}, {max(tests)}"
@@ -73,7 +73,7 @@ def _mean(shifts: Sequence[ShiftRecord], read: Callable[[ShiftRecord], float], s
 
 
 def _peak(shifts: Sequence[ShiftRecord]) -> str:
-    """``26 to 24, 25; -1.5``: before, after in each run, mean move."""
+    """Writes ``26 to 24, 25; -1.5``: before, after in each run, mean move."""
     after = list(dict.fromkeys(_number(shift["peak_after"]) for shift in shifts))
     moves = [value_of("peak_move")(shift) for shift in shifts]
     return f"{_number(shifts[0]['peak_before'])} to {', '.join(after)}; {sum(moves) / len(moves):+.2g}"

@@ -147,7 +147,7 @@ function picture(canvas) {
   const text = `<b>${escaped(title)}</b><br><span style="font-size:12px">${escaped(where)}</span>`;
   Object.assign(layout, {
     title: { text, x: 0.02, xanchor: "left", y: 0.96, yanchor: "top", font: { size: 16 } },
-    margin: { ...layout.margin, t: 80 + (layout.legend.orientation === "h" ? 20 * Math.ceil(keys(data) / 3) : 0) }, font: { ...layout.font, size: 13 }, paper_bgcolor: "#ffffff",
+    margin: { ...layout.margin, t: 80 + (layout.legend?.orientation === "h" ? 20 * Math.ceil(keys(data) / 3) : 0) }, font: { ...layout.font, size: 13 }, paper_bgcolor: "#ffffff",
   });
   return { data, layout };
 }
