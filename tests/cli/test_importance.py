@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,9 +19,11 @@ from textkeep.cli.importance import main
 from textkeep.cli.main import main as textkeep_main
 from textkeep.cli.reverting import read_culprits
 from textkeep.foundation.errors import UserError
-from textkeep.importance import Snapshot
+from textkeep.importance import Snapshot, compare
 from textkeep.importance.estimators import registry
 from textkeep.importance.reverts import blamed
+from textkeep.inference import load, read_examples
+from textkeep.inference.merging import merge
 
 Run = Callable[[list[str]], str]
 
@@ -112,7 +116,10 @@ def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path,
     pair = [str(folder) for folder in folders]
     argv = ["compare", *pair, "--estimator", "taylor", "--json", "--plot", str(tmp_path / "c.png")]
     shift = json.loads(run_main([*argv, "-o", str(tmp_path / "c.json")]))[0]
-    assert shift["metrics"]["js"]["value"] > 0
+    again = compare(*(Snapshot.load(f) for f in folders), "taylor", 1000)
+    assert shift["metrics"]["js"]["value"] == pytest.approx(again.metrics["js"].value)
+    shares = [np.array(list(Snapshot.load(f).shares("taylor").values())) for f in folders]
+    assert shift["metrics"]["js"]["value"] == pytest.approx(jensen_shannon(*shares), rel=1e-6)
     assert 0 < shift["top_overlap"] <= 1
     assert json.loads((tmp_path / "c.json").read_text()) == [shift]
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
@@ -127,6 +134,17 @@ def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path,
     assert "structure of taylor" in run_main(["show", pair[0], "--structure"])  # the first that was measured
 
 
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Gives the distance, base 2, by its definition."""
+    m = (p + q) / 2
+    return float(np.sqrt(0.5 * (p * np.log2(p / m)).sum() + 0.5 * (q * np.log2(q / m)).sum()))
+
+
+def mean_loss(model: Path, manifest: Path, count: int, skip: int = 0) -> float:
+    """Gives the loss on the examples that a command chooses."""
+    return float(load(model, "cpu").losses(read_examples(str(manifest), count=count, skip=skip)).mean())
+
+
 def test_show_structure_and_pictures(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     folder = str(tmp_path / "s")
     run_main(["probe", str(tiny_llm_dir), *data(manifest), "-o", folder, "--top-fraction", "0.05"])
@@ -135,6 +153,7 @@ def test_show_structure_and_pictures(tiny_llm_dir: Path, manifest: Path, tmp_pat
         out = run_main(["show", folder, *extra, "--json", "--plot", str(picture)])
         assert json.loads(out)  # the picture is announced elsewhere
         assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == 3
 
 
 def test_removal(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
@@ -145,6 +164,11 @@ def test_removal(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: R
     stored = json.loads((tmp_path / "r.json").read_text())
     assert {**stored, "made": ""} == {**shown, "made": ""}
     assert [row["removed"] for row in stored["rows"]] == ["none", "top", "random", "bottom"]
+    untouched = mean_loss(tiny_llm_dir, manifest, 3, skip=5)
+    assert stored["rows"][0]["loss"] == pytest.approx(untouched, rel=1e-5)
+    assert stored["rows"][0]["perplexity"] == pytest.approx(math.exp(untouched), rel=1e-4)
+    for row in stored["rows"]:
+        assert row["increase"] == pytest.approx(row["loss"] - stored["rows"][0]["loss"], abs=1e-6)
     assert stored["arguments"]["evaluate_examples"] == 3
     assert "torch" in stored["versions"]
     assert (tmp_path / "r.png").exists()
@@ -156,6 +180,10 @@ def test_verify(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Ru
     found = json.loads(run_main([*argv, "--json"]))
     assert [r["score"] for r in found["results"]] == ["taylor", "fisher", "signed_taylor", "magnitude", "random"]
     assert found["step"] is None  # not a run
+    assert found["loss"] == pytest.approx(mean_loss(tiny_llm_dir, manifest, 5, skip=5), rel=1e-5)
+    assert found["arguments"]["shrink"] == [1.0]
+    assert {r["shrink"] for r in found["results"]} == {1.0}
+    assert all(-1 <= r["low"] <= r["spearman"] <= r["high"] <= 1 for r in found["results"] if r["score"] != "random")
     assert not list(tmp_path.glob("**/verification"))
     assert "random: mean over 1000 random scores" in run_main([*argv, "--granularity", "head", "--overwrite"])
     assert (tmp_path / "v.png").exists()
@@ -166,7 +194,6 @@ def test_the_examples_evaluated_are_never_those_scored(
 ) -> None:
     from textkeep.cli.importance.examples import evaluation_batches, read_batches
     from textkeep.cli.importance.verifying import _parser
-    from textkeep.inference import load
 
     subject = load(tiny_llm_dir, "cpu")
     for extra in ([], ["--evaluate", str(manifest)]):
@@ -182,7 +209,10 @@ def test_attribute(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path
     table = run_main(argv)
     assert "completeness error" in table
     found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "a.json"), "--overwrite"]))
-    assert abs(found["completeness_error"]) < 0.05
+    assert found["loss_before"] == pytest.approx(mean_loss(tiny_llm_dir, manifest, 5), rel=1e-5)
+    assert found["loss_after"] == pytest.approx(mean_loss(tuned_dir, manifest, 5), rel=1e-5)
+    change = found["loss_after"] - found["loss_before"]
+    assert sum(found["parameters"].values()) == pytest.approx(change, rel=0.05)
     assert set(found["parameters"]) == {f"model.layers.1.mlp.{k}_proj.weight" for k in ("gate", "up", "down")}
     assert (tmp_path / "a.png").exists()
     assert json.loads((tmp_path / "a.json").read_text())["parameters"] == found["parameters"]
@@ -206,6 +236,14 @@ def test_overlap(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: 
     found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "o.json")]))
     assert [m["name"].split(".")[-2] for m in found["matrices"]] == ["gate_proj", "up_proj", "down_proj"]
     assert found["matrices"][0]["rows"]["random_median"] is None
+    snapshot = Snapshot.load(tmp_path / "s")
+    weights = [dict(load(folder, "cpu").llm.named_parameters()) for folder in (tiny_llm_dir, tuned_dir)]
+    for matrix in found["matrices"]:
+        number = [entry.name for entry in snapshot.table].index(matrix["name"])
+        moved = (weights[1][matrix["name"]] - weights[0][matrix["name"]]).detach().abs().double()
+        for key, axis, sums in (("rows", 1, snapshot.rows), ("columns", 0, snapshot.columns)):
+            ranks = [np.argsort(np.argsort(values)) for values in (sums["taylor"][number], moved.sum(axis).numpy())]
+            assert matrix[key]["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-6)
     assert (tmp_path / "o.png").exists()
     assert (tmp_path / "o.json").exists()
 
@@ -247,9 +285,6 @@ def test_a_lora_run_is_merged_and_its_adapters_are_found(
 
 
 def test_merging_leaves_the_answers_as_they_were(tiny_llm_dir: Path, lora_run: Path) -> None:
-    from textkeep.inference import load
-    from textkeep.inference.merging import merge
-
     model = load(lora_run, "cpu")
     llm = model.llm
     ids = torch.arange(20)[None]
