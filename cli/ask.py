@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-new-tokens", type=positive, help="longest answer (default: the model's own setting)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a question")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per question")
     return parser
 
 

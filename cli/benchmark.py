@@ -81,14 +81,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=list(DEFAULT_TASKS),
         metavar="TASK",
-        help="of lm-eval, or YAML files (default: %(default)s)",
+        help="tasks of lm-eval, or YAML files of your own (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=positive, help="most items a task")
+    parser.add_argument("--limit", type=positive, help="at most this many items per task")
     parser.add_argument(
         "--num-fewshot", type=not_negative, help="examples in the prompt (default: the task's own number)"
     )
-    parser.add_argument("--batch-size", type=positive, default=8, help="sequences at once (default: 8)")
-    parser.add_argument("--chat", action="store_true", help="put the prompts into the model's chat format")
+    parser.add_argument("--batch-size", type=positive, default=8, help="sequences per batch (default: 8)")
+    parser.add_argument("--chat", action="store_true", help="use the model's chat template for the prompts")
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-o", "--output", type=Path, help="also write the JSON to a file")

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, help="a run directory, to take probes, estimators and layers from")
     parser.add_argument("--probes", nargs="+", metavar="NAME", default=["heldout_text", "indomain_text", "speech"])
     parser.add_argument("--estimators", nargs="+", metavar="NAME", default=["taylor", "fisher", "signed_taylor"])
-    parser.add_argument("--layers", type=int, default=32, help="of the LLM (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=32, help="number of layers of the LLM (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="also save a W&B report that embeds the panels")
     parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON and save nothing")
     return parser

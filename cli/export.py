@@ -83,8 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_revert_options(parser)
     parser.add_argument(
-        "--without-inserted", action="store_true", help="leave inserted layers out: gives the untouched LLM"
+        "--without-inserted", action="store_true", help="leave out the inserted layers, which gives the untouched LLM"
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the LLM's weights (default: float32)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="type of the LLM's weights (default: float32)"
+    )
     add_overwrite_option(parser)
     return parser

@@ -173,21 +173,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_revert_options(parser, several=True)
     parser.add_argument("--split", choices=("val", "test"), default="val", help="the run's questions (default: val)")
-    parser.add_argument("--items", type=positive, help="at most so many questions (default: as the run's Retention)")
     parser.add_argument(
-        "--heldout", default="spoken-facts/general", help="text: manifest or spoken-facts/SPLIT (default: %(default)s)"
+        "--items", type=positive, help="at most this many questions (default: as many as the run's Retention asks)"
     )
-    parser.add_argument("--heldout-examples", type=positive, default=64, help="how many of it (default: 64)")
+    parser.add_argument(
+        "--heldout",
+        default="spoken-facts/general",
+        help="held-out text: a manifest or spoken-facts/SPLIT (default: %(default)s)",
+    )
+    parser.add_argument("--heldout-examples", type=positive, default=64, help="number of held-out texts (default: 64)")
     parser.add_argument(
         "--heldout-skip",
         type=not_negative,
         default=0,
         metavar="N",
-        help="leave out its first N: those that `importance attribute --data` of the same text has used (default: 0)",
+        help="skip the first N texts, such as those that `importance attribute --data` has already used (default: 0)",
     )
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also draw it")
+    parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also draw a picture")
     parser.add_argument("-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation)")
     add_overwrite_option(parser)
     return parser

@@ -23,12 +23,16 @@ def main(argv: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="textkeep report", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run directory, the first is the reference; or one study's"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="run directories, the first being the reference; or the directory of one study",
     )
     parser.add_argument(
         "-o", "--output", type=Path, help=f"the page to write (default: {REPORT} in the first run directory)"
     )
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="a study's figures as SVG files too")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also write a study's figures as SVG files here")
     add_overwrite_option(parser)
     arguments = parser.parse_args(argv)
 

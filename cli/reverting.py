@@ -25,7 +25,11 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
         "whose move made the loss on its text worse (positive nats)",
     )
     parser.add_argument(
-        "--top", type=positive, nargs="+" if several else None, metavar="K", help="how many of them, the worst first"
+        "--top",
+        type=positive,
+        nargs="+" if several else None,
+        metavar="K",
+        help="how many of them to put back, the worst first",
     )
 
 

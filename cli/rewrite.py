@@ -80,11 +80,21 @@ def _parser() -> argparse.ArgumentParser:
     add("manifest", metavar="MANIFEST", help="a JSONL manifest, or spoken-facts/SPLIT")
     add("-o", "--output", type=Path, required=True, help="the new manifest; clips must lie in its folder or below")
     add("--llm", required=True, help="the LLM that is going to be trained: hub id, folder or asset:NAME")
-    add("--keep", choices=KEEP, default="all", help="correct: only answers in which an accepted answer occurs")
+    add(
+        "--keep",
+        choices=KEEP,
+        default="all",
+        help="which answers to keep; correct: those in which an accepted answer occurs (default: all)",
+    )
     add("--copy-clips", action="store_true", help="copy the clips beside the new manifest, where they lie elsewhere")
-    add("--max-new-tokens", type=positive, default=128, help="longest answer; longer ones are left out (default: 128)")
-    add("--batch-size", type=positive, default=16, help="questions at once (default: 16)")
-    add("--limit", type=positive, help="only so many questions, the first ones")
+    add(
+        "--max-new-tokens",
+        type=positive,
+        default=128,
+        help="length limit; answers that do not end within it are left out (default: 128)",
+    )
+    add("--batch-size", type=positive, default=16, help="questions per batch (default: 16)")
+    add("--limit", type=positive, help="rewrite only the first LIMIT questions")
     add("--system", help="system prompt, if training uses one (data.system)")
     add("--text-instruction", default="", help="text after each question, if training uses one")
     add(

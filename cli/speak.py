@@ -57,10 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--verify",
         metavar="WHISPER",
-        help="write down what this Whisper hears: asset:whisper-base, a folder or a hub id",
+        help="transcribe each clip with this Whisper: asset:whisper-base, a folder or a hub id",
     )
     add("--max-wer", type=float, help="clips with a higher word error rate go to rejected.jsonl (needs --verify)")
-    add("--retry", type=not_negative, default=0, help="so many other voices may try what was rejected (default: 0)")
+    add(
+        "--retry", type=not_negative, default=0, help="number of other voices that may try a rejected line (default: 0)"
+    )
     add_overwrite_option(parser)
     return parser
 

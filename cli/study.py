@@ -127,12 +127,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
     parser.add_argument(
-        "--arms", nargs="+", metavar="ARM", help="only these arms, or untouched; other processes may run the others"
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="run only these arms (or `untouched`); other processes may run the others",
     )
     packing = parser.add_mutually_exclusive_group()
     packing.add_argument(
         "--pack", type=Path, metavar="FILE.tar.xz", help="write the finished runs to one small file, without weights"
     )
-    packing.add_argument("--unpack", type=Path, metavar="FILE.tar.xz", help="make the study's directory from it")
+    packing.add_argument(
+        "--unpack", type=Path, metavar="FILE.tar.xz", help="restore the study's directory from such a file"
+    )
     add_overwrite_option(parser)
     return parser

@@ -60,8 +60,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("--once", action="store_true", help="print one frame and end")
-    parser.add_argument("--every", type=finite, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    parser.add_argument("--once", action="store_true", help="print one frame and exit")
+    parser.add_argument(
+        "--every", type=finite, default=2.0, metavar="SECONDS", help="time between two updates (default: 2)"
+    )
     parser.add_argument(
         "--estimator", metavar="NAME", help="whose layer profiles to draw (default: the first measured)"
     )

@@ -85,11 +85,14 @@ def _named(names: list[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance attribute", description=__doc__, allow_abbrev=False)
     parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
-    parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds")
+    parser.add_argument("tuned", metavar="TUNED", help="model after tuning: the same kinds")
     add_data_options(parser, examples=32, modalities=("text",))
-    parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to begin with (default: 4)")
+    parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to start with (default: 4)")
     parser.add_argument(
-        "--reverts", type=positive, default=3, help="matrices to blame to put back as a check (default: 3)"
+        "--reverts",
+        type=positive,
+        default=3,
+        help="number of matrices to put back as a check, the worst first (default: 3)",
     )
     listed = "parameters to list, of those to blame and of the others (default: 12)"
     parser.add_argument("--show", type=positive, default=12, help=listed)

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("before", type=Path, metavar="A", help="reference snapshot")
     parser.add_argument("after", type=Path, metavar="B", help="snapshot of the same probe")
-    parser.add_argument("--estimator", help="default: all that both have")
+    parser.add_argument("--estimator", help="default: all that both snapshots have")
     parser.add_argument("--replicates", type=positive, default=1000, help="bootstrap samples (default: 1000)")
     add_output_options(parser)
     return parser

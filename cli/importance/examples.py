@@ -33,9 +33,9 @@ def add_data_options(
     """Adds the options about the examples."""
     parser.add_argument("--data", required=True, help="a JSONL manifest, or spoken-facts/SPLIT")
     parser.add_argument("--modality", choices=modalities, default="text", help="default: text")
-    parser.add_argument("--examples", type=positive, default=examples, help=f"how many (default: {examples})")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of examples (default: 0)")
-    parser.add_argument("--batch-size", type=positive, default=8, help="examples at once (default: 8)")
+    parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="examples per batch (default: 8)")
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) -> None:
@@ -44,9 +44,11 @@ def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) 
         "--evaluate",
         metavar="DATA",
         nargs="+" if many else None,
-        help="data for the loss (default: the next examples of --data)",
+        help="data on which to take the loss (default: the next examples of --data)",
     )
-    parser.add_argument("--evaluate-examples", type=positive, help="how many (default: as many as are scored)")
+    parser.add_argument(
+        "--evaluate-examples", type=positive, help="number of examples (default: as many as are scored)"
+    )
 
 
 def chosen_examples(

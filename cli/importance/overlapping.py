@@ -96,14 +96,25 @@ def _median(values: Sequence[float | None]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance overlap", description=__doc__, allow_abbrev=False)
-    parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="of BASE; with a mask if probed --top-fraction")
+    parser.add_argument(
+        "snapshot",
+        type=Path,
+        metavar="SNAPSHOT",
+        help="snapshot of BASE; it has a mask if it was probed with --top-fraction",
+    )
     parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
-    parser.add_argument("tuned", metavar="TUNED", help="model after: the same kinds; the rank of a LoRA is found")
-    parser.add_argument("--estimator", help="default: the first of the snapshot")
-    parser.add_argument("--matrix", help="the one to draw: a part of its name (default: the one that changed most)")
-    parser.add_argument("--shuffles", type=positive, default=1000, help="of rows and columns (default: 1000)")
-    parser.add_argument("--draws", type=positive, default=20, help="random adapters, where LoRA (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of shuffles and random adapters (default: 0)")
+    parser.add_argument(
+        "tuned", metavar="TUNED", help="model after tuning: the same kinds; the rank of a LoRA is found"
+    )
+    parser.add_argument("--estimator", help="default: the first one in the snapshot")
+    parser.add_argument("--matrix", help="part of the name of the matrix to draw (default: the one that changed most)")
+    parser.add_argument(
+        "--shuffles", type=positive, default=1000, help="number of shuffles of rows and columns (default: 1000)"
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=20, help="number of random updates to compare a LoRA with (default: 20)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of shuffles and random updates (default: 0)")
     add_output_options(parser)
     add_model_options(parser)
     return parser

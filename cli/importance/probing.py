@@ -85,23 +85,29 @@ def _parser() -> argparse.ArgumentParser:
         "--estimators",
         help="comma separated; MODULE:NAME for one of your own (default: the three that ImportanceTracker measures)",
     )
-    parser.add_argument("--include", nargs="*", choices=("embeddings", "norms"), default=[], help="beside the matrices")
+    parser.add_argument(
+        "--include",
+        nargs="*",
+        choices=("embeddings", "norms"),
+        default=[],
+        help="also score these, beside the matrices",
+    )
     parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
     parser.add_argument(
         "--vectors",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="row and column sums, nearly all of a snapshot (default: keep)",
+        help="keep row and column sums, which make up nearly all of a snapshot (default: on)",
     )
     parser.add_argument(
         "--self-test",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="hold the scores against what they must obey (default: on)",
+        help="check the scores against identities that they must obey (default: on)",
     )
     parser.add_argument("--step", type=not_negative, help="optimizer step, for the record (default: the checkpoint's)")
-    parser.add_argument("--name", help="of the probe, for the record (default: the data's name)")
+    parser.add_argument("--name", help="name of the probe, for the record (default: the data's name)")
     add_output_options(parser, None)
     add_model_options(parser)
     return parser

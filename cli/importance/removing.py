@@ -77,8 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     add_data_options(parser, examples=32)
     add_evaluation_options(parser, many=True)
     parser.add_argument("--estimator", default="taylor", help="whose scores choose, also MODULE:NAME (default: taylor)")
-    parser.add_argument("--fraction", type=float, default=0.03, help="of the weights (default: 0.03, as in the paper)")
-    parser.add_argument("--scope", choices=("matrix", "layer", "global"), default="matrix", help="what competes")
+    parser.add_argument(
+        "--fraction",
+        type=float,
+        default=0.03,
+        help="fraction of the weights to switch off (default: 0.03, as in the paper)",
+    )
+    parser.add_argument(
+        "--scope",
+        choices=("matrix", "layer", "global"),
+        default="matrix",
+        help="what the weights compete within (default: matrix)",
+    )
     parser.add_argument("--maps-on-cpu", action="store_true", help="keep the scores of all weights off the GPU")
     add_output_options(parser)
     add_model_options(parser)

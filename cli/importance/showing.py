@@ -84,11 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "folder", type=Path, metavar="DIR", help="snapshot folder, such as run/importance/speech/step=000120"
     )
-    parser.add_argument("--estimator", help="default: the first of the snapshot")
+    parser.add_argument("--estimator", help="default: the first one in the snapshot")
     parser.add_argument("--group", choices=("layer", "kind", "matrix"), default="layer", help="default: layer")
-    parser.add_argument("--structure", action="store_true", help="concentration on rows and columns instead of shares")
+    parser.add_argument(
+        "--structure", action="store_true", help="show how scores concentrate on rows and columns instead of shares"
+    )
     add_output_options(parser, None)
-    parser.add_argument("--matrix", help="draw the region of the top weights of this one: a part of its name")
+    parser.add_argument("--matrix", help="draw where the top weights of one matrix lie: part of its name")
     return parser
 
 

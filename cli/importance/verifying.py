@@ -138,9 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         help="comma separated, also MODULE:NAME; magnitude is always beside them (default: those of importance probe)",
     )
     parser.add_argument("--granularity", choices=("matrix", "head"), default="matrix", help="default: matrix")
-    parser.add_argument("--groups", type=positive, default=64, help="groups to shrink (default: 64)")
+    parser.add_argument("--groups", type=positive, default=64, help="number of groups to shrink (default: 64)")
     parser.add_argument(
-        "--shrink", type=_amount, nargs="+", default=[0.1, 1.0], help="amounts; 1 removes (default: 0.1 1)"
+        "--shrink",
+        type=_amount,
+        nargs="+",
+        default=[0.1, 1.0],
+        help="by how much to shrink; 1 removes the group (default: 0.1 1)",
     )
     add_output_options(parser, "where to write JSON (default: a run's own folder)")
     add_model_options(parser)
