@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class LoadedModel:
-    """A causal LM, with the ears that it has learned to use if it comes from a run.
-
-    Made by :func:`textkeep.inference.load`.
+    """What :func:`textkeep.inference.load` gives: a causal LM, with the ears that it has learned to use in a run.
 
     Attributes:
         model: The ``SpeechLLM`` of a run, or a text LLM; in eval mode.
@@ -188,15 +186,13 @@ class LoadedModel:
             **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``step`` and ``name`` for the record.
 
         Raises:
-            UserError: If the model cannot listen, the examples lack the modality, or there is no one matrix a layer
-                that they meet.
+            UserError: If the model cannot listen, or the examples lack the modality or meet no one matrix a layer.
         """
         with self.measuring(modality):
             chosen = read_examples(examples, modality, count)
             starts = counted(range(0, len(chosen), batch_size), "measuring", progress)
             parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size) for start in starts)
-            known = {"step": self.origin.step or 0}
-            return probe(self.llm, chain.from_iterable(parts), estimators, **{**known, **options})
+            return probe(self.llm, chain.from_iterable(parts), estimators, **{"step": self.origin.step or 0, **options})
 
     def measuring(self, modality: Modality) -> AbstractContextManager[None]:
         """Puts in place the weights that questions of this modality meet, for a measurement of the bare LLM.
@@ -205,12 +201,9 @@ class LoadedModel:
             UserError: If the model cannot listen, or there is no one matrix a layer that they meet: a gate opens on
                 some positions only.
         """
-        if modality == "speech":
-            self.require_speech_llm()
-        if self.speech_llm is None:
+        if self.speech_llm is None and modality == "text":
             return nullcontext()
-        context = self.speech_llm.tuning.measuring(modality)
-        if context is None:
+        if (context := self.require_speech_llm().tuning.measuring(modality)) is None:
             raise UserError(
                 f"{self.origin.name}: its LoRA acts on some positions only, so {modality} meets no one matrix a layer; "
                 "allowed: text, or a run whose gate opens for whole turns (SpeechTurns)"
@@ -252,5 +245,5 @@ class LoadedModel:
         if modality == "speech":
             self.require_speech_llm()
         options = {**self.origin.data_options, **(prompts or {})}
-        made = make_batches(self.front_end, options, examples, modality, batch_size, answers=answers)
-        return (batch.to(self.llm.device) for batch in made)
+        for batch in make_batches(self.front_end, options, examples, modality, batch_size, answers=answers):
+            yield batch.to(self.llm.device)
