@@ -90,8 +90,6 @@ def run_benchmarks(
         ValueError: If a task is unknown or its data cannot be loaded.
         ImportError: If lm-eval is not installed.
     """
-    from datasets.exceptions import DatasetGenerationError
-
     try:
         import lm_eval
         from lm_eval.models.huggingface import HFLM
@@ -111,7 +109,7 @@ def run_benchmarks(
             max_length=getattr(llm.config, "max_position_embeddings", None),
             softmax_dtype=torch.promote_types(llm.dtype, torch.float32),  # else sums of bfloat16 log-probabilities
         )
-        try:
+        with _data_named(tasks):
             found = lm_eval.simple_evaluate(
                 model=wrapped,
                 tasks=list(tasks),
@@ -121,11 +119,20 @@ def run_benchmarks(
                 apply_chat_template=apply_chat_template,
                 task_manager=manager,
             )
-        except (ConnectionError, FileNotFoundError, DatasetGenerationError) as error:
-            cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
-            reason = (str(cause) or type(cause).__name__).splitlines()[0]
-            raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be loaded: {reason}") from error
     return _scores(found)
+
+
+@contextmanager
+def _data_named(tasks: Sequence[str]) -> Iterator[None]:
+    """Turns what goes wrong with data into an error that names the tasks."""
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError, DatasetGenerationError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        reason = (str(cause) or type(cause).__name__).splitlines()[0]
+        raise ValueError(f"text benchmarks: the data of {', '.join(tasks)} cannot be loaded: {reason}") from error
 
 
 def _known(task: str, manager: TaskManager) -> None:
