@@ -28,7 +28,7 @@ class Batch(Protocol):
         """(N, C, F) float32, of the N clips."""
 
     def __len__(self) -> int:
-        """B."""
+        """Counts the rows."""
 
     def to(self, device: torch.device | str) -> Self:
         """Gives the same batch with its tensors on a device."""

@@ -25,7 +25,7 @@ SHIPPED = {"spoken-facts-adaptor": SPOKEN_FACTS / "adaptor.safetensors"}
 
 
 def home() -> Path:
-    """Root of the fetched assets: ``$TEXTKEEP_HOME`` (``~`` is the user's home), else the user's cache folder."""
+    """Gives the root of the fetched assets: ``$TEXTKEEP_HOME`` (``~`` is the user's home), or the user's cache."""
     chosen = os.environ.get("TEXTKEEP_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()

@@ -28,28 +28,28 @@ _KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Whether ``module`` maps vectors by one dense matrix: ``nn.Linear`` or transformers' ``Conv1D`` (transposed)."""
+    """Tells whether ``module`` is one dense matrix: ``nn.Linear``, or transformers' ``Conv1D`` (transposed)."""
     return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; found by structure, not by import."""
+    """Tells whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; by structure, not by import."""
     weight = getattr(module, "weight", None)
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and isinstance(weight, Tensor)
 
 
 def kind_of(path: str) -> str:
-    """The kind of a matrix: ``q k v o gate up down`` where recognised, else its path inside the decoder block."""
+    """Names the kind of a matrix: ``q k v o gate up down`` if recognised, else its path inside the decoder block."""
     return _KIND_OF.get(path.rsplit(".", 1)[-1], path)
 
 
 def clean_name(name: str) -> str:
-    """A parameter's name without the prefixes of compilers, DDP, FSDP and peft."""
+    """Takes the prefixes of compilers, DDP, FSDP and peft off a parameter's name."""
     return _WRAPPERS.sub("", name)
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The decoder blocks: the outermost module list with dense layers that holds most of the weights.
+    """Finds the decoder blocks: the outermost module list with dense layers that holds most of the weights.
 
     The blocks may be of several classes, as in hybrids of attention and state space layers. Experts count, though they
     are fused: else a tower beside a mixture of experts could be taken for the decoder.
@@ -81,7 +81,7 @@ def other_stacks(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str,
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder blocks alone: rates, masks and LoRA by layer mean the layers whose importance is measured.
+    """Gives the decoder blocks alone: rates, masks and LoRA mean the layers whose importance is measured.
 
     Raises:
         ValueError: If the model holds no list of blocks with dense layers.
@@ -91,7 +91,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode while the context lasts; then each module has the mode that it had.
+    """Sets eval mode while the context lasts; then each module has the mode that it had.
 
     ``model.train()`` would switch on what a tuning keeps in eval mode.
     """

@@ -19,7 +19,7 @@ def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple
 
     Args:
         path: JSON objects, one a line, read by ``text_lines``.
-        on_bad: Is told of each line that is no text, no JSON object, or holds what is no text.
+        on_bad: Receives each line that is no text, no JSON object, or holds what is no text.
 
     Raises:
         OSError: If the file cannot be opened.

@@ -22,7 +22,7 @@ class Ranks:
             self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every rank, in rank order. Values are small Python or numpy objects."""
+        """Collects the value of every rank, in rank order. Values are small Python or numpy objects."""
         if self.size == 1:
             return [value]
         parts: list[Any] = [None] * self.size
@@ -38,12 +38,12 @@ class Ranks:
                 tensor.copy_(moved)
 
     def largest(self, value: int) -> int:
-        """The largest value of all ranks."""
+        """Gives the largest value of all ranks."""
         return max(self.gather(value))
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether FSDP has sharded parameters: then every rank must run the same number of forward passes."""
+    """Tells whether FSDP has sharded parameters: then every rank must run the same number of forward passes."""
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 

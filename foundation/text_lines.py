@@ -52,16 +52,16 @@ OnBadLine = Callable[[BadLineError], None]
 
 
 def refuse(error: BadLineError) -> NoReturn:
-    """Raise the error: a bad line ends the reading."""
+    """Raises the error: a bad line ends the reading."""
     raise error
 
 
 def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text, without its end, of each line of a file; one line is in memory at a time.
+    """Gives number (from 1) and text, without its end, of each line of a file; one line is in memory at a time.
 
     Args:
         path: Text, or text compressed with gzip.
-        on_bad: Is told of each line that is no text; it raises, or the line is left out.
+        on_bad: Receives each line that is no text; it raises, or the line is left out.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -89,7 +89,7 @@ def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[i
 
 
 def paragraphs(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Number of the first line, and text, of the passages between empty lines.
+    """Gives the number of the first line, and the text, of the passages between empty lines.
 
     A passage with a bad line is left out whole: without the line it would be another text.
 
@@ -116,7 +116,7 @@ def paragraphs(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[i
 
 
 def read_text(path: str | Path) -> str:
-    r"""The whole text of a file, its lines ending with ``\n``.
+    r"""Reads the whole text of a file, its lines ending with ``\n``.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -132,13 +132,13 @@ def read_text(path: str | Path) -> str:
 
 
 def plain_name(path: str | Path) -> Path:
-    """The path without the ``.gz`` of a compressed file: its suffix says what is inside."""
+    """Takes the ``.gz`` of a compressed file off its path: the suffix says what is inside."""
     path = Path(path)
     return path.with_suffix("") if path.suffix == ".gz" else path
 
 
 def _opened(path: str | Path) -> BinaryIO:
-    """The file, its compression undone.
+    """Opens the file, decompressed.
 
     Raises:
         ValueError: If it is another kind of file.
@@ -154,12 +154,12 @@ def _opened(path: str | Path) -> BinaryIO:
 
 
 def _next(file: BinaryIO, path: str | Path, number: int) -> bytes:
-    """The next line in bytes, up to one byte more than the longest allowed."""
+    """Reads the next line in bytes, up to one byte more than the longest allowed."""
     return _read(partial(file.readline, LONGEST_LINE + 1), path, number)
 
 
 def _read(read: Callable[[], bytes], path: str | Path, number: int) -> bytes:
-    """What ``read`` gives; damage of the compression after so many lines is named."""
+    """Gives what ``read`` does; damage of the compression is reported with the number of lines before it."""
     try:
         return read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -61,7 +61,7 @@ class Cascade(Evaluation):
         return summary
 
     def _transcripts(self, scorer: GatheredScorer, examples: Sequence[Any]) -> dict[str, str]:
-        """What Whisper hears, by item; clips of like length together."""
+        """Gives what Whisper hears, by item; clips of similar length go together."""
         source = self.recogniser or scorer.model.encoder.source
         transcriber = Transcriber(scorer.model.find_pretrained(source))
         clips = {e.id: scorer.data.waveform(e, SAMPLING_RATE).numpy() for e in examples}

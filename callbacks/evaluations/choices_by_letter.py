@@ -54,7 +54,7 @@ class ChoicesByLetter(Evaluation):
         return summary
 
     def _asked(self, example: Any) -> Any:
-        """The question with options under letters; a clip that does not say them is left out."""
+        """Puts the options under letters; a clip that does not say them is left out."""
         choices = example.metadata.get("choices")
         if choices is None:
             letter = example.answers[0].upper() if example.answers else ""

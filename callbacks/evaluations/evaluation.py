@@ -39,12 +39,12 @@ class Evaluation(ABC):
         """
 
     def summarize(self, records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:
-        """The metrics of the records, and of their change since the untouched model's."""
+        """Gives the metrics of the records, and of their change since the untouched model's."""
         return summarize(records, baseline)
 
 
 def limited(examples: Sequence[Any], limit: int | None) -> list[Any]:
-    """At most ``limit`` of the examples, in their order: a fixed choice by hash, so that no category is favoured."""
+    """Chooses at most ``limit`` examples by hash and keeps their order: no category is favoured."""
     if limit is None or len(examples) <= limit:
         return list(examples)
     chosen = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:limit]
@@ -53,7 +53,7 @@ def limited(examples: Sequence[Any], limit: int | None) -> list[Any]:
 
 
 def require_options(example: Any, field: str) -> None:
-    """Refuse an item whose options cannot be asked.
+    """Refuses an item whose options cannot be asked.
 
     Args:
         example: The item.
@@ -73,7 +73,7 @@ def require_options(example: Any, field: str) -> None:
 def responses_of(
     scorer: GatheredScorer, examples: Sequence[Any], max_new_tokens: int | None = None
 ) -> Iterator[tuple[Any, str, str]]:
-    """Each example with a modality and the greedy response, in every modality that it has.
+    """Gives each example with a modality and the greedy response, in every modality that it has.
 
     One whose clip cannot be read is left out. ``max_new_tokens`` is the model's own setting by default.
     """

@@ -20,7 +20,7 @@ from .measuring import evaluation_folder, measured_step, scoring
 
 
 class EvaluationSuite(Callback):
-    """Runs evaluations before step 0, every so many steps, at the end of a fit, and in ``textkeep test``.
+    """Runs evaluations before step 0, every n steps, at the end of a fit, and in ``textkeep test``.
 
     Each writes to ``evaluation/<name>/`` of the run (``evaluation/test/<name>/`` in a test): one line an item in
     ``step=000120.jsonl``, one line a step in ``summary.jsonl``, with 95 % intervals and the change since step 0. The
@@ -96,7 +96,7 @@ class EvaluationSuite(Callback):
         self.measure(trainer, pl_module, "test")
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """Records of this step: which items a set has is known only when it is scored."""
+        """Names the records of this step: which items a set has is known only when it is scored."""
         folder = evaluation_folder(trainer, "test")
         if folder is None or trainer.state.fn != TrainerFn.TESTING:
             return None

@@ -38,12 +38,12 @@ class GatheredScorer(ItemScorer):
 
     @contextmanager
     def reading_text(self) -> Generator[Any, None, None]:
-        """The bare LLM as it reads text without any speech, in the trainer's precision."""
+        """Gives the bare LLM as it reads text without any speech, in the trainer's precision."""
         with self.precision.val_step_context(), self.model.tuning.reading(torch.zeros(1, 1, dtype=torch.bool)):
             yield self.model.llm
 
     def gathered(self, mine: dict[str, Value]) -> dict[str, Value]:
-        """All ranks' entries, on every rank."""
+        """Collects all ranks' entries, on every rank."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return mine
         parts: list[Any] = [None] * torch.distributed.get_world_size()

@@ -28,7 +28,7 @@ class Scores:
         self.shuffled_losses |= other.shuffled_losses
 
     def record(self, example: Any, modality: str) -> Prediction | None:
-        """The item's record; None if nothing was measured of it (its clip could not be read)."""
+        """Makes the item's record; None if nothing was measured of it (its clip could not be read)."""
         identity = example.id
         if identity not in self.responses and identity not in self.losses:
             return None
@@ -75,7 +75,7 @@ class ItemScorer:
         max_new_tokens: int | None = None,
         untouched: bool = False,
     ) -> dict[str, str]:
-        """Greedy response by item.
+        """Generates the greedy response of each item.
 
         Args:
             examples: What is asked.
@@ -93,7 +93,7 @@ class ItemScorer:
         return found
 
     def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
-        """Mean loss on the target in nats per token, and number of tokens, by item."""
+        """Measures the mean loss on the target in nats per token, and counts its tokens, by item."""
         found: dict[str, tuple[float, int]] = {}
         for batch in self._batches(examples, modality, answers=True):
             with self.precision.val_step_context():
@@ -103,7 +103,7 @@ class ItemScorer:
         return found
 
     def divergences(self, examples: Sequence[Any], modality: str) -> list[ItemDivergence]:
-        """Forgetting and, of speech, misalignment by item."""
+        """Measures forgetting and, of speech, misalignment by item."""
         found: list[ItemDivergence] = []
         for batch in self._batches(examples, modality, answers=True, twins=True):
             with self.precision.val_step_context():
@@ -115,7 +115,7 @@ class ItemScorer:
         return found
 
     def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Batch]:
-        """Batches on the device; ``options`` are those of the data module's ``loader``."""
+        """Gives batches on the device; ``options`` are those of the data module's ``loader``."""
         for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, **options)):
             if index == self.max_batches:
                 return
@@ -145,7 +145,7 @@ def exchange_clips(examples: Sequence[Any], seed: int) -> list[Any]:
 
 
 def _with_clip(example: Any, donor: Any) -> Any:
-    """The example with the donor's audio, and the length that goes with it."""
+    """Gives the example the donor's audio, and the length that goes with it."""
     metadata = {key: value for key, value in example.metadata.items() if key != "seconds"}
     if "seconds" in donor.metadata:
         metadata["seconds"] = donor.metadata["seconds"]

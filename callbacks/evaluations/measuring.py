@@ -22,19 +22,19 @@ class KeepsRecords(Protocol):
     """A callback that writes a file of answers in a validation, test or prediction."""
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """What of an earlier one would be gone afterwards, in words; None if nothing. Asked before anything is run."""
+        """Says in words what of an earlier one would be lost; None if nothing. Asked before anything is run."""
         ...
 
 
 @contextmanager
 def scoring(pl_module: LightningModule) -> Generator[None, None, None]:
-    """Eval mode, no gradients and no inference tensors (a cache filled here may be trained on later); all put back."""
+    """Sets eval mode, without gradients or inference tensors (training may use a cache filled here); puts all back."""
     with isolate_rng(), torch.inference_mode(False), torch.no_grad(), eval_mode(pl_module):
         yield
 
 
 def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
-    """The optimizer step of the weights at hand.
+    """Gives the optimizer step of the weights at hand.
 
     Args:
         trainer: Counts the steps of a fit.
@@ -50,14 +50,14 @@ def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
 
 
 def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
-    """Where records go; nowhere in a trial run (``fast_dev_run``)."""
+    """Tells where records go; nowhere in a trial run (``fast_dev_run``)."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     return run_names.evaluation_folder(Path(trainer.default_root_dir), stage)
 
 
 def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:
-    """Whether a file of records holds other questions than those that are going to take its place.
+    """Tells whether a file of records holds other questions than those that are going to take its place.
 
     Args:
         path: The file, which need not be there.

@@ -47,7 +47,7 @@ class PairedEvaluation(Callback, ABC):
 
     @abstractmethod
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> Any:
-        """What this rank measures of its share of the items."""
+        """Measures this rank's share of the items."""
 
     @abstractmethod
     def store(
@@ -72,11 +72,11 @@ class PairedEvaluation(Callback, ABC):
 
     @abstractmethod
     def metric_key(self, stage: Stage, name: str) -> str:
-        """Name under which a figure of the summary is logged."""
+        """Gives the name under which a figure of the summary is logged."""
 
     @abstractmethod
     def headline(self, step: int, summary: RetentionSummary) -> str:
-        """One line for the console."""
+        """Writes one line for the console."""
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -140,7 +140,7 @@ class PairedEvaluation(Callback, ABC):
         return metrics
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """Records of this step about other questions than those of the data module; the same ones can be had again."""
+        """Names this step's records of other questions than the data module's; the same ones can be had again."""
         folder = self._folder(trainer, "test" if trainer.state.fn == TrainerFn.TESTING else "val")
         if folder is None or trainer.state.fn not in (TrainerFn.TESTING, TrainerFn.VALIDATING):
             return None
@@ -154,7 +154,7 @@ class PairedEvaluation(Callback, ABC):
         pl_module.log_dict(metrics, logger=False, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def _choose(self, examples: Sequence[Any]) -> list[Any]:
-        """The items that have every modality that occurs at all, at most ``max_items`` of them."""
+        """Chooses the items that have every modality that occurs at all, at most ``max_items`` of them."""
         modalities = modalities_of(examples)
         pairs = [example for example in examples if all(example.has(m) for m in modalities)]
         if self.max_items is None or self.max_items >= len(pairs):
@@ -162,7 +162,7 @@ class PairedEvaluation(Callback, ABC):
         return random.Random(self.seed).sample(sorted(pairs, key=lambda example: example.id), self.max_items)
 
     def _folder(self, trainer: Trainer, stage: Stage) -> Path | None:
-        """Where records go; nowhere in a trial run (``fast_dev_run``)."""
+        """Tells where records go; nowhere in a trial run (``fast_dev_run``)."""
         folder = evaluation_folder(trainer, stage)
         return folder / self.subfolder if folder is not None and self.subfolder else folder
 
@@ -172,12 +172,12 @@ class PairedEvaluation(Callback, ABC):
 
 
 def modalities_of(examples: Sequence[Any]) -> list[str]:
-    """Speech and text, if any of the items has them."""
+    """Gives speech and text, if any of the items has them."""
     return [m for m in MODALITIES if any(example.has(m) for example in examples)]
 
 
 def _gathered(scores: Any) -> list[Any]:
-    """All ranks' scores, on every rank."""
+    """Collects all ranks' scores, on every rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [scores]
     parts: list[Any] = [None] * torch.distributed.get_world_size()

@@ -66,7 +66,7 @@ class PlainTextLoss(Evaluation):
 
 
 def _read(source: str) -> dict[str, str]:
-    """Texts by id."""
+    """Reads the texts, by id."""
     path = embedded_split(source) if source.startswith(EMBEDDED) else Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"PlainTextLoss: no file {source} (allowed: a .txt or .jsonl file, spoken-facts/prose)")
@@ -82,13 +82,13 @@ def _read(source: str) -> dict[str, str]:
 
 
 def _passages(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Place, number and text of each paragraph."""
+    """Gives place, number and text of each paragraph."""
     for count, (number, text) in enumerate(paragraphs(path), start=1):
         yield f"{path}:{number}", str(count), text.strip()
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Place, id and text of each line."""
+    """Gives place, id and text of each line."""
     for number, row in json_objects(path):
         location, identity, text = f"{path}:{number}", row.get("id"), row.get("text")
         if not isinstance(text, str):

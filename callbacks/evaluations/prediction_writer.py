@@ -34,7 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         self.filename = filename
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """An earlier file: of which checkpoint its answers are, it does not say."""
+        """Names an earlier file: it does not say which checkpoint its answers are of."""
         path = self._path(trainer)
         held = trainer.state.fn == TrainerFn.PREDICTING and path.is_file()
         return f"{path} holds the answers of an earlier prediction" if held else None
@@ -83,7 +83,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _line(row: dict[str, str], example: Any) -> dict[str, Any]:
-    """A row of ``predict_step`` with what was asked."""
+    """Adds to a row of ``predict_step`` what was asked."""
     answers = list(example.answers)
     return {
         "id": row["id"],

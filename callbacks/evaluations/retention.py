@@ -58,7 +58,7 @@ class Retention(PairedEvaluation):
 
     @override
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> dict[str, Scores]:
-        """By modality."""
+        """Scores by modality."""
         scorer = ItemScorer(trainer, pl_module, self.max_new_tokens)
         measured = {}
         for modality in modalities_of(examples):

@@ -60,14 +60,14 @@ class SpeechRecognition(Evaluation):
 
 
 def heard_record(identity: str, said: str, heard: str, source: str) -> Prediction:
-    """The record of one transcript."""
+    """Makes the record of one transcript."""
     errors, words = word_errors(said, heard)
     figures = {"errors": float(errors), "words": float(words), "repeated": float(2 * errors <= words)}
     return Prediction(identity, "speech", said, (said,), heard, errors == 0, source=source, figures=figures)
 
 
 def word_error_summary(records: Sequence[Prediction]) -> RetentionSummary:
-    """Word error rate over all words, and the shares of clips without an error and with at least half the words."""
+    """Gives the word error rate, and the shares of clips without an error and with at least half the words."""
     summary = RetentionSummary(items=len(records))
     counts = [record.figures for record in records if record.figures.get("words")]
     if counts:

@@ -17,7 +17,7 @@ MAX_ROWS = 10_000
 
 
 def is_due(count: int, limit: int) -> bool:
-    """Whether the ``count``-th measurement gets a picture.
+    """Tells whether the ``count``-th measurement gets a picture.
 
     The first quarter of the pictures goes to the first measurements; then every second one is drawn, every fourth, and
     so on with each doubling, until all are spent. A picture holds all measurements so far, so none is lost.
@@ -82,7 +82,7 @@ class HeatMaps:
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """(step, layer, estimator, share in percent), with steps left out evenly where there are too many rows."""
+    """Gives (step, layer, estimator, share in percent); leaves out steps evenly where there are too many rows."""
     size = sum(len(line["shares"]) for line in lines if line["step"] == lines[-1]["step"])
     steps = sorted({line["step"] for line in lines})
     kept = max(2, MAX_ROWS // max(size, 1))

@@ -171,7 +171,7 @@ class ImportanceTracker(Callback):
         return self._log(trainer, lines)
 
     def latest(self, name: str) -> Snapshot | None:
-        """The measurement of a probe with the weights as they are now, if there has been one; on every rank."""
+        """Gives the measurement of a probe with the weights as they are now, if there has been one; on every rank."""
         return self._latest.get(name)
 
     def _measure_pending(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -205,7 +205,7 @@ class ImportanceTracker(Callback):
         return lines
 
     def _log(self, trainer: Trainer, lines: list[dict[str, Any]]) -> dict[str, float]:
-        """One call a logger, one summary write, one message."""
+        """Logs with one call to each logger, one summary write and one message."""
         if lines and (summary := self._summary(trainer)):
             summary.put(lines)
         lines = trainer.strategy.broadcast(lines)  # the history is in every rank's checkpoint state
@@ -221,7 +221,7 @@ class ImportanceTracker(Callback):
         return metrics
 
     def _reload_reference(self, trainer: Trainer) -> None:
-        """After a resume: the snapshots that the shift refers to."""
+        """Loads, after a resume, the snapshots that the shift refers to."""
         folder = _folder(trainer)
         if not trainer.is_global_zero or folder is None:
             return
@@ -237,12 +237,12 @@ class ImportanceTracker(Callback):
 
 
 def _folder(trainer: Trainer) -> Path | None:
-    """Where snapshots go; nowhere in a trial run (``fast_dev_run``)."""
+    """Tells where snapshots go; nowhere in a trial run (``fast_dev_run``)."""
     return None if trainer.fast_dev_run else Path(trainer.default_root_dir, IMPORTANCE)  # type: ignore[attr-defined]
 
 
 def _compact(line: dict[str, Any]) -> dict[str, Any]:
-    """What of a summary line travels in checkpoints."""
+    """Keeps what of a summary line travels in checkpoints."""
     kept = {key: line[key] for key in ("step", "probe", "estimator", "loss", "total")}
     js = line["shift"]["metrics"]["js"]["value"] if line["shift"] else None
     return {**kept, "shares": list(line["shares"].values()), "js": js}

@@ -60,7 +60,7 @@ def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> A
 
 
 def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:
-    """This rank's part of a probe, embedded by the module as it is now."""
+    """Gives this rank's part of a probe, embedded by the module as it is now."""
     batches = trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
     for batch in batches[trainer.global_rank :: trainer.world_size]:
         batch = trainer.strategy.batch_to_device(batch)

@@ -51,7 +51,7 @@ class SubspaceOverlap(Callback):
 
     @torch.no_grad()
     def measure(self, pl_module: LightningModule) -> dict[str, float]:
-        """The two figures of the model as it is.
+        """Measures the two figures of the model as it is.
 
         Raises:
             ValueError: If no matrix is larger than k.
@@ -81,7 +81,7 @@ class SubspaceOverlap(Callback):
         return {"subspace/rho_k": sum(rho) / len(rho), "subspace/rho_k_random": random}
 
     def _directions(self, name: str, module: Any, before: Tensor) -> Tensor:
-        """U_k of the untouched weight; that of OPLoRA where it is the same."""
+        """Gives U_k of the untouched weight; OPLoRA's where it is the same."""
         known = getattr(module, "protected_left", None)
         if isinstance(known, Tensor) and known.shape[1] == self.k:
             return known

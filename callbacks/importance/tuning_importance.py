@@ -17,7 +17,7 @@ from .probing import measure_probe
 class TuningImportance(Callback):
     """Gives the tuning strategy the importance that its layer-wise rates or protected weights ask for.
 
-    Before the first step, and every so many steps where they want it anew. ``textkeep fit`` adds it where the model's
+    Before the first step, and every n steps where they want it anew. ``textkeep fit`` adds it where the model's
     tuning needs it; in Python, give it to the Trainer. List it after :class:`ImportanceTracker`: what that has just
     measured on the same probe with the same estimator is used and not measured twice.
 
@@ -79,7 +79,7 @@ def _is_due(user: Any, step: int) -> bool:
 
 
 def _known(trainer: Trainer, request: Any) -> Snapshot | None:
-    """What the tracker has just measured, if it is what is asked for."""
+    """Finds what the tracker has just measured, if it is what is asked for."""
     for tracker in trainer.callbacks:  # type: ignore[attr-defined]
         snapshot = tracker.latest(request.probe) if isinstance(tracker, ImportanceTracker) else None
         if snapshot is not None and request.estimator in snapshot.estimators:

@@ -74,7 +74,7 @@ class WeightChange(Callback):
 
     @torch.no_grad()
     def measure(self, pl_module: LightningModule, step: int, run: Path) -> dict[str, Any] | None:
-        """The change of the model as it is, against the LLM that it began with.
+        """Measures the change of the model as it is, against the LLM that it began with.
 
         Args:
             pl_module: Offers ``llm``, ``tuning`` and ``reference``.
@@ -105,7 +105,7 @@ class WeightChange(Callback):
         return {"step": step, "relative": _relative(norms), "matrices": matrices, "overlap": overlap}
 
     def _snapshots(self, run: Path) -> dict[str, Snapshot]:
-        """The first measurement of each probe, where that is the untouched model's."""
+        """Loads the first measurement of each probe, where that is the untouched model's."""
         folder = run / IMPORTANCE
         names = self.probes or sorted(path.name for path in folder.glob("*/") if path.is_dir())
         found = {}
@@ -127,7 +127,7 @@ class WeightChange(Callback):
 
 
 def _relative(matrices: Sequence[MatrixChange]) -> float:
-    """Norm of all changes over the norm of all weights."""
+    """Divides the norm of all changes by the norm of all weights."""
     change, weight = (sum(getattr(m, side) ** 2 for m in matrices) ** 0.5 for side in ("norm", "base_norm"))
     return float(change / weight) if weight else 0.0
 

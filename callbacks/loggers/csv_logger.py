@@ -74,7 +74,7 @@ class RunCSVLogger(Logger):
 
     @override
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: ``config.yaml`` stands beside the file."""
+        """Does nothing: ``config.yaml`` lies beside the file."""
 
     @override
     @rank_zero_only
@@ -152,11 +152,11 @@ class RunCSVLogger(Logger):
         return first_step is None or not self._forget_later or not step or int(step) <= first_step
 
     def _ends_whole(self) -> bool:
-        """Whether the last row was written to its end."""
+        """Tells whether the last row was written to its end."""
         return not self._path.is_file() or self._path.read_bytes()[-1:] in (b"", b"\n")
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The rows of the file; a last one that was cut off (a full disk, a machine that went down) is none."""
+        """Reads the rows; a last one that was cut off (a full disk, a machine that went down) does not count."""
         if not self._path.is_file():
             return []
         text = self._path.read_bytes().decode("utf-8", errors="replace").replace("\0", "")

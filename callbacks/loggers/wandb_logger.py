@@ -189,7 +189,7 @@ class ResilientWandbLogger(WandbLogger):
         return Path(str(self.save_dir))
 
     def _start(self) -> Any:
-        """A new or continued run: online if possible."""
+        """Starts or continues a run: online if possible."""
         import wandb
 
         if wandb.run is not None:
@@ -249,7 +249,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _saved_id(folder: Path) -> str | None:
-    """The id of the run that this directory already holds; a damaged record is told and left behind."""
+    """Reads the id of the run that this directory already holds; a damaged record is reported and left behind."""
     path = folder / WANDB_RUN
     if not path.is_file():
         return None
