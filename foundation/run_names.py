@@ -154,9 +154,13 @@ def importance_picture(probe: str, name: str) -> str:
     return f"importance_media/{probe}/{name}"
 
 
+LAYER_PREFIX = "layer_"
+"""How the label of a decoder layer begins."""
+
+
 def layer_label(layer: int, layers: int) -> str:
     """Gives the label of a decoder layer in keys and files, as wide as the last one's: ``layer_07``."""
-    return f"layer_{layer:0{max(2, len(str(layers - 1)))}d}"
+    return f"{LAYER_PREFIX}{layer:0{max(2, len(str(layers - 1)))}d}"
 
 
 def layer_number(label: str) -> int:

@@ -120,7 +120,7 @@ class Rewriting:
         return {**row, "source": example.source, **example.metadata, "target_by": self.llm}
 
     def _reason(self, answer: Answer, correct: bool) -> str | None:
-        """Why an answer is left out; None if it is kept."""
+        """Says why an answer is left out; None if it is kept."""
         if not answer.ended:
             return f"not ended within {self.longest} tokens"
         if not answer.text:

@@ -37,7 +37,9 @@ class MetricNames:
         """
         opened = Run.open(run) if holds_part(run) else None
         if opened is None or not opened.importance.measurements:
-            raise UserError(f"--run {run}: no {SUMMARY_FILE} with a measurement; allowed: a run directory that has one")
+            damage = [note for note in opened.notes if note.startswith(SUMMARY_FILE)] if opened else []
+            reason = damage[0] if damage else f"no {SUMMARY_FILE} with a measurement"
+            raise UserError(f"--run {run}: {reason}; allowed: a run directory with measurements")
         return cls(
             probes=tuple(opened.importance.probes),
             estimators=tuple(opened.importance.estimators),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...foundation.run_names import LAYER_PREFIX
 from .drawing import AFTER, BEFORE, GREY, drawing
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def plot_attribution(found: Attribution, path: Path) -> None:
         axis = axes[0, 0]
         values = list(found.layers.values())
         axis.bar(range(len(values)), values, color=[AFTER if v > 0 else BEFORE for v in values])
-        labels = [name.removeprefix("layer_") for name in found.layers]
+        labels = [name.removeprefix(LAYER_PREFIX) for name in found.layers]
         axis.set(xticks=range(len(values)), ylabel="change of the loss, nats", xlabel="layer")
         axis.set_xticklabels(labels, rotation=90, fontsize=7)
         axis.axhline(0, color="#333333", linewidth=0.8)

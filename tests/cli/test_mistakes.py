@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "study, archive": ("study new --unpack note.txt", "--unpack note.txt:"),
     "dashboard, damaged": (
         "dashboard --entity e --project p --run damaged --dry-run",
-        "summary.jsonl is damaged",
+        "damaged: importance/summary.jsonl: ",
     ),
     "dashboard, no run": ("dashboard --entity e --project p --run nope --dry-run", "no importance/summary.jsonl"),
     "dashboard, no name": ("dashboard --entity= --project= --dry-run", "--entity and --project are empty; allowed"),
@@ -182,7 +182,7 @@ def test_damaged_files_of_a_run_are_noted_and_the_rest_is_shown(
     assert main(["report", str(desk / "damaged"), "-o", str(tmp_path / "r.html")]) == 0
     shown = capsys.readouterr().out
     assert "damaged: config.yaml could not be read (trainer: a mapping is expected)" in shown
-    assert "damaged: evaluation/summary.jsonl could not be read" in shown
-    assert "damaged: importance/summary.jsonl could not be read" in shown
+    assert "damaged: evaluation/summary.jsonl: 2 lines could not be read" in shown
+    assert "damaged: importance/summary.jsonl: 1 line could not be read" in shown
     assert main(["watch", str(desk / "damaged"), "--once"]) == 0
     assert json.loads((desk / "snapshot/meta.json").read_text())["step"] in (0, 1)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
+import os
 import pkgutil
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +21,7 @@ import torch
 import yaml
 
 import textkeep.lightning_modules as package
-from tests.support import outside_parts
-from textkeep.cli.main import main
-from textkeep.inference import load
+from tests.support.processes import child_environment
 
 ROOT = Path(package.__file__).parents[1]
 ROOMS = ("callbacks", "cli", "datamodules", "evaluation", "inference", "lightning_modules", "runs")
@@ -80,35 +82,53 @@ def test_the_list_of_a_folder_is_the_only_one(contract: str) -> None:
     assert {path: named for path in files if (named := found.keys() & named_in(path))} == {}
 
 
-@pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module that only the import path leads to."""
-    shutil.copy(outside_parts.__file__, tmp_path / "parts_of_mine.py")
-    monkeypatch.syspath_prepend(tmp_path)
-    return "parts_of_mine"
+OUTSIDE = "parts_of_mine"
+"""A module that only the import path leads to; in a process of its own, so that no other test knows its classes."""
+
+PROGRAM = """
+import json, sys
+from textkeep.cli.main import main
+from textkeep.inference import load
+assert main(["fit", "--config", "mine.yaml"]) == 0
+model = load("outputs/mine", "cpu")
+print(json.dumps([type(model.speech_llm.tuning.gate).__name__, model.ask(audio=sys.argv[1:])]))
+"""
 
 
 def test_parts_from_outside_are_fitted_and_used(
-    outside: str, tiny_settings: dict[str, Any], tiny_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: dict[str, Any], tiny_manifest: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tests/support/outside_parts.py", tmp_path / f"{OUTSIDE}.py")
     model = {
         **tiny_settings["model"],
-        "encoder": {"class_path": f"{outside}.LoudnessEncoder", "init_args": {"width": 6}},
-        "adaptor": {"class_path": f"{outside}.MeanAdaptor", "init_args": {"stack": 10}},
+        "encoder": {"class_path": f"{OUTSIDE}.LoudnessEncoder", "init_args": {"width": 6}},
+        "adaptor": {"class_path": f"{OUTSIDE}.MeanAdaptor", "init_args": {"stack": 10}},
         "tuning": {
             "class_path": "LoRA",
             "init_args": {
                 "r": 2,
-                "gate": f"{outside}.FirstClip",
-                "start": {"class_path": f"{outside}.ConstantStart", "init_args": {"value": 0.5}},
+                "gate": f"{OUTSIDE}.FirstClip",
+                "start": {"class_path": f"{OUTSIDE}.ConstantStart", "init_args": {"value": 0.5}},
             },
         },
     }
-    trainer = {**tiny_settings["trainer"], "max_steps": 2, "default_root_dir": "runs/mine", "logger": False}
-    Path("mine.yaml").write_text(yaml.safe_dump({**tiny_settings, "trainer": trainer, "model": model}))
-    assert main(["fit", "--config", "mine.yaml"]) == 0
-    saved = torch.load("runs/mine/checkpoints/last.ckpt", weights_only=True)
+    trainer = {**tiny_settings["trainer"], "max_steps": 2, "default_root_dir": "outputs/mine", "logger": False}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**tiny_settings, "trainer": trainer, "model": model}))
+    clips = [str(tiny_manifest.parent / name) for name in ("0.wav", "1.wav")]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *clips],
+        cwd=tmp_path,
+        env=child_environment(PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    gate, answers = json.loads(done.stdout.splitlines()[-1])
+    assert gate == "FirstClip"
+    assert len(answers) == 2
+    saved = torch.load(tmp_path / "outputs/mine/checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == 2
     weights = saved["state_dict"]
     assert weights["adaptor.output.weight"].shape == (32, 6)
@@ -118,9 +138,3 @@ def test_parts_from_outside_are_fitted_and_used(
     for tensor in began:  # two steps of AdamW move a weight by no more than twice the rate
         torch.testing.assert_close(tensor, torch.full_like(tensor, 0.5), atol=2.1e-3, rtol=0)
     assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if ".lora_B." in name)
-
-    again = load("runs/mine", "cpu")
-    assert again.speech_llm is not None
-    assert type(again.speech_llm.tuning.gate).__name__ == "FirstClip"
-    answers = again.ask(audio=[tiny_manifest.parent / "0.wav", tiny_manifest.parent / "1.wav"])
-    assert len(answers) == 2
