@@ -72,7 +72,7 @@ def test_what_the_code_names_exists() -> None:
 def test_a_name_that_is_gone_is_seen() -> None:
     text = "see cli/gone.py, lightning_modules/saving/, importance/shift.py, importance/gone.py, importance/before,"
     text += (
-        " outputs/quickstart, configs/tuning/*.yaml, configs/gone/*.yaml, `textkeep.importance.probe`, textkeep.json,"
+        " outputs/quickstart, configs/tuning/*.yaml, configs/gone/*.yaml, `textkeep.importance.shift`, textkeep.json,"
     )
     text += " lightning_modules.step_boundary, textkeep.callbacks.LoRA, docs/data.md. tests/nothing"
     gone = ["cli/gone.py", "importance/gone.py", "configs/gone/*.yaml", "tests/nothing"]
