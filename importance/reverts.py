@@ -74,7 +74,7 @@ def measure_reverts(
     sets: list[tuple[str, list[str]]],
     progress: Progress,
 ) -> list[Revert]:
-    """Loss regained when each set of parameters is put back."""
+    """Measures the loss regained when each set of parameters is put back."""
     full = {clean_name(name): name for name in start}
     checks = []
     for what, names in counted(sets, "putting back", progress):

@@ -106,7 +106,7 @@ def adapter_part(adapter: Any, name: str) -> Tensor:
 
 
 def _magnitude(adapter: Any) -> Tensor | None:
-    """DoRA's learned row lengths (out,), if the active adapter has them."""
+    """Gives DoRA's learned row lengths (out,), if the active LoRA has them."""
     for name in adapter.active_adapters:
         if name in adapter.lora_magnitude_vector:
             return adapter.lora_magnitude_vector[name].weight.detach()

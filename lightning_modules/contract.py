@@ -75,7 +75,7 @@ class Batch(Protocol):
         """Token that ends an answer in the chat template; None leaves it to the LLM."""
 
     def __len__(self) -> int:
-        """B."""
+        """Gives B."""
 
     def to(self, device: torch.device | str) -> Self:
         """Gives the same batch with its tensors on a device."""

@@ -21,7 +21,7 @@ def build_optimizer(
     schedule: Schedule,
     steps: float,
 ) -> OptimizerLRSchedulerConfig:
-    """What ``configure_optimizers`` returns.
+    """Builds what ``configure_optimizers`` returns.
 
     Args:
         factory: Makes the optimizer of a list of groups.

@@ -52,7 +52,7 @@ class Schedule:
         self._try()
 
     def build(self, optimizer: torch.optim.Optimizer, steps: float) -> LambdaLR:
-        """The schedule of an optimizer.
+        """Builds the schedule of an optimizer.
 
         Args:
             optimizer: Whose rates it multiplies.
@@ -96,7 +96,7 @@ class Schedule:
         return self.name == "constant"
 
     def _allowed(self) -> list[str]:
-        """The options of the schedule, as its function in transformers has them."""
+        """Gives the options of the schedule, as its function in transformers has them."""
         function: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.name)]
         return sorted(set(inspect.signature(function).parameters) - GIVEN)
 

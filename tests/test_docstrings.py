@@ -10,7 +10,18 @@ import pytest
 
 from tests.support.house import ROOT
 
-ROOMS = ("foundation", "evaluation", "datamodules", "callbacks", "inference", "preparation", "cli")
+ROOMS = (
+    "foundation",
+    "importance",
+    "evaluation",
+    "datamodules",
+    "lightning_modules",
+    "callbacks",
+    "inference",
+    "runs",
+    "preparation",
+    "cli",
+)
 NOUNS = {"Its", "This", "As", "Loss", "Items", "Results", "Samples", "Rows", "Keys", "Texts", "Lines", "Always", "Plus"}
 """Words that end as such a verb does and are none."""
 PROPERTIES = {"property", "cached_property", "setter"}

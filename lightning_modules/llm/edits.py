@@ -58,12 +58,12 @@ class DenseChange:
 
     @property
     def names(self) -> list[str]:
-        """See :class:`Change`."""
+        """Names of the matrices that changed."""
         return list(self._parameters)
 
     @torch.no_grad()
     def apply(self, alpha: float = 1.0, reverted: Collection[str] = ()) -> None:
-        """See :class:`Change`."""
+        """Sets the weights to this share of the change, these matrices left out."""
         _check(reverted, self.names)
         for name, parameter in self._parameters.items():
             # lerp is exact at both ends: it counts from the nearer one.
@@ -84,11 +84,11 @@ class LoRAChange:
 
     @property
     def names(self) -> list[str]:
-        """See :class:`Change`."""
+        """Names of the matrices that changed."""
         return list(self._layers)
 
     def apply(self, alpha: float = 1.0, reverted: Collection[str] = ()) -> None:
-        """See :class:`Change`."""
+        """Sets the weights to this share of the change, these matrices left out."""
         _check(reverted, self.names)
         for name, layer in self._layers.items():
             for adapter, scale in self._scales[name].items():

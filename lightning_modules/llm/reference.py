@@ -59,7 +59,7 @@ class ReferenceLLM:
                 yield self._llm
 
     def copy(self) -> Any:
-        """A frozen copy of the untouched LLM, also where the tuning could do without one."""
+        """Gives a frozen copy of the untouched LLM, also where the tuning could do without one."""
         return self._loaded()
 
     def untouched_logits(self, batch: Batch) -> AnswerLogits:
@@ -83,7 +83,7 @@ class ReferenceLLM:
 
 
 def weights_fingerprint(llm: nn.Module, samples: int = 1024) -> str:
-    """A hash that tells models apart in milliseconds: names, shapes and some evenly spaced values of each weight."""
+    """Hashes what tells models apart in milliseconds: names, shapes and some evenly spaced values of each weight."""
     digest = hashlib.sha256()
     for name, parameter in llm.named_parameters():
         flat = parameter.detach().flatten()

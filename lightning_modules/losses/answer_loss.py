@@ -46,7 +46,7 @@ def predict_answers(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tenso
 
 
 def cross_entropies(found: AnswerLogits) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the supervised tokens, summed for each row.
+    """Sums the cross-entropy of the supervised tokens for each row.
 
     Returns:
         Loss sums (B,) in nats, at least float32, and numbers of answer tokens (B,).
@@ -82,7 +82,7 @@ def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) ->
 
 
 def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
-    """A scalar zero with a gradient path to every trainable parameter of the modules.
+    """Gives a scalar zero with a gradient path to every trainable parameter of the modules.
 
     Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
     hang the other ranks. One element of each parameter is read: its gradient is zero everywhere.

@@ -9,7 +9,7 @@ from ..precision import at_least_float32
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) at each position, nats.
+    """Takes KL(teacher || student) at each position, in nats.
 
     The distributions are softmax(logits / temperature); a distillation loss multiplies by temperature squared, so that
     its gradient keeps its size (Hinton et al., arXiv 1503.02531, section 2).
@@ -28,7 +28,7 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Te
 
 
 def top_divergence(log_probs: Tensor, tokens: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL between distributions over k + 1 outcomes: the teacher's top tokens and "any other".
+    """Takes the KL between distributions over k + 1 outcomes: the teacher's top tokens and "any other".
 
     Merging outcomes never raises a divergence: this is a lower bound of :func:`divergence`, and equal to it where the
     student spreads the rest as the teacher does.

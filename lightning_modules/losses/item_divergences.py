@@ -27,7 +27,7 @@ class ItemDivergences(NamedTuple):
 
 
 def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
-    """SALAD's F and M (arXiv 2510.13632) of each row.
+    """Gives SALAD's F and M (arXiv 2510.13632) of each row.
 
     Args:
         model: With its untouched LLM (``model.reference``).
@@ -44,7 +44,7 @@ def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
 
 
 def _by_row(teacher: AnswerLogits, student: AnswerLogits) -> Tensor:
-    """Rows may stand at different columns in the two; their supervised tokens are the same, in the same order."""
+    """Takes the divergence by row; the two may differ in columns, but their supervised tokens are the same."""
     supervised = teacher.targets != -100
     per_token = divergence(teacher.logits[supervised], student.logits[student.targets != -100])
     row = supervised.nonzero()[:, 0]

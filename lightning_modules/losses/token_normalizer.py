@@ -25,7 +25,7 @@ class TokenNormalizer:
         self._tokens: Tensor | None = None
 
     def scaled(self, loss_sum: Tensor, tokens: Tensor, accumulate: int) -> Tensor:
-        """What a training step returns.
+        """Scales the loss to what a training step returns.
 
         Args:
             loss_sum: Summed loss of this batch.

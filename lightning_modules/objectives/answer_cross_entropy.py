@@ -14,6 +14,6 @@ class AnswerCrossEntropy(Objective):
     name = "answer_ce"
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed over the batch's answer tokens."""
+        """Sums the loss over the batch's answer tokens."""
         losses, tokens = model.answer_losses(batch)
         return losses.sum(), tokens.sum()

@@ -44,7 +44,7 @@ class CTCAlignment(Objective):
         self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
+        """Sums the loss over the batch's clips; the count is of transcript tokens. A text-only batch gives zero."""
         if batch.features.shape[0] == 0:
             zero = self.blank_bias.sum() * 0
             return zero, torch.zeros((), dtype=torch.long, device=zero.device)
@@ -57,7 +57,7 @@ class CTCAlignment(Objective):
         return loss, target_lengths.sum()
 
     def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechModel) -> Tensor:
-        """(N, P, H) positions to (N, P, 1 + V) log-probabilities, the blank first."""
+        """Turns (N, P, H) positions into (N, P, 1 + V) log-probabilities, the blank first."""
         table = model.llm.get_input_embeddings()(vocabulary).detach().to(positions.dtype)
         positions = nn.functional.normalize(positions, dim=-1) * self.norm
         scores = self.log_scale.exp() * (positions @ table.T)
@@ -78,7 +78,7 @@ class CTCAlignment(Objective):
 
     @torch.no_grad()
     def transcribe(self, model: SpeechModel, batch: Batch) -> list[str]:
-        """Greedy CTC decoding of the batch's clips, to see what the adaptor hears."""
+        """Decodes the batch's clips greedily by CTC, to see what the adaptor hears."""
         positions, lengths = model.speech_embeddings(batch)
         vocabulary = torch.arange(model.llm.get_input_embeddings().weight.shape[0], device=positions.device)
         best = self._log_probs(positions, vocabulary, model).argmax(dim=-1).cpu()

@@ -30,7 +30,7 @@ class Pull(NamedTuple):
 
 @torch.no_grad()
 def pull_value(pulls: Iterable[Pull]) -> Tensor:
-    """1/2 sum_i s_i (theta_i - theta*_i)^2, summed in float64 (scalar, float32)."""
+    """Computes 1/2 sum_i s_i (theta_i - theta*_i)^2, summed in float64 (scalar, float32)."""
     total = torch.zeros((), dtype=torch.float64)
     for pull in pulls:
         for weight, anchor, strength in _pieces(pull.weight, pull.anchor, pull.strength):

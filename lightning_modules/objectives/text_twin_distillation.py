@@ -60,7 +60,7 @@ class TextTwinDistillation(Objective):
         self.teacher.start(model, self.temperature)
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed over the batch's answer tokens; both terms of a spoken question are over the same tokens."""
+        """Sums the loss over the batch's answer tokens; both terms of a spoken question are over the same tokens."""
         texts = as_text(batch)
         compare = self.teacher.read(model, texts, self.temperature)
         students = {"text": batch} if texts is batch else {"speech": batch, "text": texts}
@@ -80,7 +80,7 @@ class TextTwinDistillation(Objective):
         return total, tokens
 
     def _counted(self, labels: Tensor) -> Tensor:
-        """Which of the N supervised tokens count (N,)."""
+        """Tells which of the N supervised tokens count (N,)."""
         supervised = labels != -100
         if self.end_of_turn:
             return torch.ones(int(supervised.sum()), dtype=torch.bool, device=labels.device)

@@ -38,7 +38,7 @@ class WeightPull(Penalty):
 
     @abstractmethod
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Clean parameter name -> s, in the parameter's shape; None for one everywhere. Names not given are free.
+        """Gives clean parameter name -> s, in the parameter's shape; None for one everywhere. Names not given are free.
 
         Raises:
             ValueError: If they do not fit the LLM.
@@ -80,7 +80,7 @@ class WeightPull(Penalty):
 
 
 def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module) -> dict[str, Tensor]:
-    """The score of every single weight of a snapshot, by clean parameter name and in the parameter's shape.
+    """Gives the score of every single weight of a snapshot, by clean parameter name and in its shape.
 
     Args:
         owner: For messages.

@@ -19,7 +19,7 @@ NEEDED = ("state_dict", "pytorch-lightning_version")
 
 
 def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
-    """A checkpoint file: the given one, or a run directory's last readable one.
+    """Finds a checkpoint file: the given one, or a run directory's last readable one.
 
     Args:
         run_or_checkpoint: A ``.ckpt`` file, or a directory that ``textkeep fit`` made.
@@ -40,7 +40,7 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
 
 
 def newest_readable(files: Sequence[Path]) -> Path:
-    """The first of these checkpoints that is whole; a warning names those before it.
+    """Gives the first of these checkpoints that is whole; a warning names those before it.
 
     Args:
         files: The newest first.
@@ -91,7 +91,7 @@ def check_of_a_run(path: Path) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, or None if it is whole.
+    """Says what is wrong with a checkpoint file, or None if it is whole.
 
     A checkpoint is a zip archive whose directory stands at its end: a file that was cut short has none.
     """
@@ -102,13 +102,13 @@ def damage(path: Path) -> str | None:
 
 
 def weights_dtype(checkpoint: Path) -> torch.dtype:
-    """The floating-point type in which a checkpoint's weights were trained; their values are not read."""
+    """Reads in which floating-point type a checkpoint's weights were trained, and not their values."""
     found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return main_dtype(found["state_dict"].values())
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run, without its weights: ``step`` and the model's arguments as ``model``."""
+    """Reads what a checkpoint says of its run, without weights: ``step`` and the model's arguments as ``model``."""
     found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     settings = {key: value for key, value in found["hyper_parameters"].items() if not key.startswith("_")}
     return {"step": int(found["global_step"]), "model": settings}

@@ -42,17 +42,17 @@ SHARD = "5GB"
 
 
 def is_export(path: str | Path) -> bool:
-    """Whether a folder is one that :func:`write_export` made."""
+    """Tells whether a folder is one that :func:`write_export` made."""
     return Path(path, MANIFEST).is_file()
 
 
 def is_plain(folder: str | Path) -> bool:
-    """Whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
+    """Tells whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
     return not Path(folder, LORA).exists() and not Path(folder, ENCODER).exists()
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """``textkeep.json`` of an export.
+    """Reads ``textkeep.json`` of an export.
 
     Raises:
         ValueError: If it is damaged, or of a later version's format.
@@ -149,7 +149,7 @@ def _add_stops(folder: Path, stops: list[int]) -> None:
 
 
 def load_export(kind: type[Model], folder: Path) -> Model:
-    """The model of an export, with its weights, on the CPU.
+    """Loads the model of an export, with its weights, on the CPU.
 
     Args:
         kind: ``SpeechLLM``, or a subclass.

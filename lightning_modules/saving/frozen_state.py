@@ -35,7 +35,7 @@ def frozen_names(module: nn.Module, to_save: Iterable[Tensor] = ()) -> set[str]:
 
 
 def frozen_hash(state: Mapping[str, Tensor], names: set[str]) -> str:
-    """SHA-256 over names, shapes and float32 bytes of the frozen tensors, in the order of their names."""
+    """Takes SHA-256 over names, shapes and float32 bytes of the frozen tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(names):
         tensor = state[name].detach().to("cpu", torch.float32).contiguous()

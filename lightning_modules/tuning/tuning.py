@@ -176,12 +176,12 @@ class Tuning(ABC):
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The module's parameters that move."""
+    """Gives the module's parameters that move."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def llm_groups(llm: nn.Module, multipliers: Sequence[float] | None = None) -> list[ParameterGroup]:
-    """One group for each decoder layer, ``llm.00`` and so on, and ``llm.other`` for embeddings, final norm and head.
+    """Makes one group for each decoder layer, ``llm.00`` …, and ``llm.other`` for embeddings, final norm and head.
 
     Args:
         llm: The language model.

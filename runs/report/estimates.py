@@ -80,7 +80,7 @@ def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
 
 
 def adjusted(found: Sequence[Estimate]) -> list[float]:
-    """Holm's adjustment among the results that speak of seeds, and among those over items only: two questions."""
+    """Applies Holm's adjustment among results over seeds, and among those over items only: two questions."""
     p_values = [nan] * len(found)
     for single in (False, True):
         places = [place for place, result in enumerate(found) if (result.seeds == 1) is single]

@@ -51,7 +51,7 @@ def render(title: str, kind: str, sections: Sequence[Section], before: Markup, a
 
 
 def _packed_plotly() -> Markup:
-    """Plotly's script, packed to a third of its size; the page's script unpacks it in the browser."""
+    """Packs Plotly's script to a third of its size; the page's script unpacks it in the browser."""
     return Markup(base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode())
 
 
