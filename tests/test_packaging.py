@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -90,8 +91,10 @@ def test_the_installed_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) ->
         [sys.executable, script, "--version"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert shown.stdout == f"textkeep {PROJECT['project']['version']}\n"
+    # Without site (-S) no editable install of the clone is found: that would lend what the wheel lacks.
+    apart = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), sysconfig.get_path("purelib")])}
     facts = subprocess.run(
-        [sys.executable, script, "facts", "out"], cwd=tmp_path, env=alone, capture_output=True, text=True
+        [sys.executable, "-S", script, "facts", "out"], cwd=tmp_path, env=apart, capture_output=True, text=True
     )
     refusal = "facts works in a clone of the repository only: textkeep.preparation.spoken_facts is not installed"
     assert (facts.returncode, facts.stdout, facts.stderr) == (2, "", f"textkeep: error: {refusal}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,9 @@ from .spec import UNTOUCHED, Study
 from .state import JobState, StateStore
 
 POLL_SECONDS = 0.5
+SHARED_SERVICE = "WANDB_SERVICE"
+"""With it a child would use the W&B service of whoever started the study: there a run that has ended is still in use
+when its test goes on with it."""
 _STOPPED = {INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM}
 
 
@@ -89,7 +93,12 @@ def _run(command: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
         output.write(f"$ {' '.join(command)}\n")
         output.flush()
         child = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != SHARED_SERVICE},
         )
         asked = False
         while True:

@@ -16,8 +16,12 @@ import pytest
 
 from tests.support.study_children import CHILD, GRID, states, wait_for
 from textkeep.cli.main import main
+from textkeep.runs.study import jobs
+from textkeep.runs.study.child import run_job
+from textkeep.runs.study.jobs import job_of
 from textkeep.runs.study.running import keep_plan
 from textkeep.runs.study.spec import STUDY_FILE, read_study
+from textkeep.runs.study.state import StateStore
 
 
 def test_arms_seeds_and_grids_run_and_the_best_point_goes_on(
@@ -153,3 +157,14 @@ def test_processes_that_start_at_once_leave_one_plan(plan: Any, tmp_path: Path) 
         for kept in [processes.submit(keep_plan, study, path) for _ in range(400)]:
             kept.result()  # would raise what the process raised
     assert (study.directory / STUDY_FILE).read_text() == path.read_text()
+
+
+def test_a_run_has_a_service_of_its_own(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is shared holds the run of the fit when its test wants to go on with it."""
+    study = read_study(plan())
+    told = "import os, sys; sys.exit(os.environ.get('WANDB_SERVICE', 'none of mine') + os.environ['OTHER'])"
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, "-c", told))
+    monkeypatch.setenv("WANDB_SERVICE", "of the parent")
+    monkeypatch.setenv("OTHER", ", kept")
+    state = run_job(study, job_of(study, study.arms[0], {}, 0), StateStore(study.directory))
+    assert state.error == "none of mine, kept (exit code 1)"
