@@ -1,7 +1,7 @@
 """A test that is skipped fails, unless it stands here: what nobody runs anywhere protects nothing.
 
 ``make test`` and ``make slow`` install the extras and fetch the assets that tests need. What they cannot bring is
-listed below, as narrowly as can be: a test, or a file whose tests all need it.
+listed below, as narrowly as can be: a test, or a file or folder whose tests all need it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Generator
 import pytest
 
 CHROMIUM = "needs a Chromium, which no package of PyPI brings"
+CLUSTER = "needs a cluster of SLURM: root, Debian's slurm-wlm and munge, iproute2, and leave to make namespaces"
 ALLOWED: dict[str, str] = {
+    "tests/cluster/": CLUSTER,
     "tests/runs/test_report_browser.py": CHROMIUM,
     "tests/runs/test_study_figures.py::test_figures_are_written_as_files": CHROMIUM,
     "tests/lightning_modules/test_qlora.py::test_it_learns_over_four_bit_weights": (
         "bitsandbytes packs weights on a GPU; `pip install 'textkeep[qlora]'`"
     ),
 }
-"""Test or file -> why it may be skipped."""
+"""Test, file, or folder with a slash at its end -> why it may be skipped."""
 
 if shutil.which("apt-get") is None:
     DEBIAN = "flite and WordNet are packages of Debian, fetched by apt-get"
@@ -34,6 +36,8 @@ def judged(nodeid: str, longrepr: object) -> str | None:
         longrepr: pytest's (file, line, reason) of the skip.
     """
     if any(nodeid == name or nodeid.startswith((f"{name}::", f"{name}[")) for name in ALLOWED):
+        return None
+    if any(nodeid.startswith(name) for name in ALLOWED if name.endswith("/")):
         return None
     reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
     return f"{nodeid} was skipped and is not listed in tests/skips.py ({reason}); `make test` brings what tests need"
