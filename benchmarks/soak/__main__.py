@@ -1,0 +1,90 @@
+"""Kills one run at random moments, goes on with it each time, and holds it against a run that was left alone.
+
+    python -m benchmarks.soak --kills 50                          # kill -9 of the whole process group
+    python -m benchmarks.soak --kills 50 --workers 2 --json out.json
+    python -m benchmarks.soak --kills 10 --processes 2 --signal TERM
+
+Both train the same tiny model with checkpoints, validations, evaluations and measurements of importance. Weights, the
+optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must be the same to
+the bit; the exit code is 1 if anything differs. The moments are drawn uniformly over the time of the run that was left
+alone, so that they fall into saves, renames, validations and measurements as often as these last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from .comparison import Comparison, compare_runs
+from .run import Soak, Telling
+
+SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
+SHOWN = 12
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; 1 if anything differs."""
+    options = _parser().parse_args(argv)
+    folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
+    soak = Soak(folder, options.steps, options.workers, options.processes)
+    soak.reference()
+    told = soak.killed(options.kills, SIGNALS[options.signal], options.seed)
+    found = compare_runs(soak.whole, soak.parts)
+    print(_text(found))
+    if options.json:
+        settings = {k: v for k, v in vars(options).items() if isinstance(v, int | str)}
+        options.json.write_text(json.dumps(_record(found, told, settings), indent=1) + "\n", encoding="utf-8")
+    if found.equal and options.out is None:
+        shutil.rmtree(folder)
+    else:
+        print(f"runs: {folder}")
+    return 0 if found.equal else 1
+
+
+def _text(found: Comparison) -> str:
+    lines = [found.table()]
+    for kind, differences in found.differences.items():
+        lines += [f"{kind}: {line}" for line in differences[:SHOWN]]
+        if len(differences) > SHOWN:
+            lines.append(f"{kind}: and {len(differences) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def _record(found: Comparison, told: Telling, settings: Mapping[str, int | str]) -> dict[str, object]:
+    packages = {name: version(name) for name in ("torch", "lightning", "transformers")}
+    return {
+        **settings,
+        **told.as_dict(),
+        "compared": dict(found.compared),
+        "differences": found.differences,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **packages,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50, help="times that the run is killed (default: 50)")
+    parser.add_argument("--steps", type=int, default=120, help="optimizer steps (default: 120)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read, per rank (default: 0)")
+    parser.add_argument("--processes", type=int, default=1, help="ranks of DDP (default: 1)")
+    parser.add_argument("--signal", choices=SIGNALS, default="KILL", help="what the group is sent (default: KILL)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--out", type=Path, help="folder to keep both runs in (default: a temporary one)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

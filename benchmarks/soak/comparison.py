@@ -1,0 +1,179 @@
+"""Two run directories, held against each other bit by bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from textkeep.foundation.run_names import IMPORTANCE, METRICS, newest_checkpoint
+
+TIMES = {"seconds", "seconds_per_step", "created"}
+"""Keys of what took how long, and when: no two runs agree in them."""
+PATHS = {"dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"}
+"""Keys of Lightning's checkpoint callback that name the run directory."""
+TALLIES = {"zero_grad"}
+"""Keys of counters that nothing is decided by."""
+
+
+@dataclass
+class Comparison:
+    """What two runs have in common and what not.
+
+    Attributes:
+        compared: Values looked at, by kind.
+        differences: Lines about what differs, by kind.
+    """
+
+    compared: Counter[str] = field(default_factory=Counter)
+    differences: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not any(self.differences.values())
+
+    def values(self, kind: str, name: str, ours: Any, theirs: Any) -> None:
+        """Compares two values of any nested kind and notes each leaf that is not the same to the bit."""
+        for place, left, right in _leaves(name, ours, theirs):
+            self.compared[kind] += left.numel() if isinstance(left, torch.Tensor) else 1
+            if not _same(left, right):
+                self.note(kind, f"{place}: {_shown(left)} != {_shown(right)}")
+
+    def note(self, kind: str, line: str) -> None:
+        """Notes a difference."""
+        self.differences.setdefault(kind, []).append(line)
+
+    def table(self) -> str:
+        """Gives a line a kind: values compared, differences."""
+        kinds = sorted({*self.compared, *self.differences})
+        rows = [(kind, self.compared[kind], len(self.differences.get(kind, []))) for kind in kinds]
+        head = f"{'':24}{'compared':>12}{'differ':>10}"
+        return "\n".join([head, *(f"{kind:24}{count:12d}{wrong:10d}" for kind, count, wrong in rows)])
+
+
+def compare_runs(reference: Path, other: Path) -> Comparison:
+    """Compares all that two runs left in their directories; what they say of time and of their own paths excepted.
+
+    Args:
+        reference: Directory of the run that was not interrupted.
+        other: That of the run that is held against it.
+    """
+    found = Comparison()
+    _compare_files(found, reference, other)
+    _compare_checkpoints(found, reference, other)
+    _compare_metrics(found, _rows(reference / METRICS), _rows(other / METRICS))
+    for path in _files(reference) & _files(other):
+        kind = "importance" if path.parts[0] == IMPORTANCE else path.parts[0]
+        ours, theirs = reference / path, other / path
+        if path.suffix == ".jsonl":
+            found.values(kind, str(path), _json_lines(ours), _json_lines(theirs))
+        elif path.suffix == ".json":
+            found.values(kind, str(path), json.loads(ours.read_text()), json.loads(theirs.read_text()))
+        elif path.suffix == ".safetensors":
+            found.values("snapshots", str(path), _tensors(ours), _tensors(theirs))
+    return found
+
+
+def _files(directory: Path) -> set[Path]:
+    """Lists the files of a run, links too; what W&B keeps for itself has names of its own."""
+    paths = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file() or path.is_symlink())
+    return {path for path in paths if path.parts[0] != "wandb"}
+
+
+def _compare_files(found: Comparison, reference: Path, other: Path) -> None:
+    ours, theirs = _files(reference), _files(other)
+    found.compared["files"] += len(ours | theirs)
+    for path in sorted(ours ^ theirs):
+        found.note("files", f"{'missing' if path in ours else 'left over'}: {path}")
+
+
+def _compare_checkpoints(found: Comparison, reference: Path, other: Path) -> None:
+    ours, theirs = newest_checkpoint(reference), newest_checkpoint(other)
+    if ours is None or theirs is None:
+        found.note("weights", f"no checkpoint in {reference if ours is None else other}")
+        return
+    left, right = (torch.load(path, map_location="cpu", weights_only=True) for path in (ours, theirs))
+    kinds = {"state_dict": "weights", "optimizer_states": "optimizer", "lr_schedulers": "schedule", "loops": "counters"}
+    for key in sorted({*left, *right}):
+        kind = kinds.get(key, "checkpoint")
+        found.values(kind, key, _without(left.get(key)), _without(right.get(key)))
+
+
+def _compare_metrics(found: Comparison, ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> None:
+    """Compares the rows as they are, each with its columns: none may be missing, doubled or in another place."""
+    found.compared["metric rows"] += len(ours)
+    found.compared["metric values"] += sum(len(row) for row in ours)
+    left, right = (Counter(json.dumps(row, sort_keys=True) for row in rows) for rows in (ours, theirs))
+    for row, count in (left - right).items():
+        found.note("metric rows", f"missing{'' if count == 1 else f' {count} times'}: {row}")
+    for row, count in (right - left).items():
+        word = "doubled" if row in left else "other"
+        found.note("metric rows", f"{word}{'' if count == 1 else f' {count} times'}: {row}")
+    if left == right and ours != theirs:
+        place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        found.note("order of rows", f"from row {place + 1} on: {ours[place]} and not {theirs[place]}")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Reads the rows of metrics.csv, with the columns that a row fills."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{str(k): v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def _json_lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _without(value: Any) -> Any:
+    """Leaves out what names the run directory, and tallies."""
+    if isinstance(value, Mapping):
+        return {str(key): _without(item) for key, item in value.items() if key not in PATHS | TALLIES}
+    return value
+
+
+def _leaves(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Walks through two nested values together."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            if key not in TIMES:
+                yield from _leaves(f"{name}.{key}", ours.get(key), theirs.get(key))
+    elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
+        if len(ours) != len(theirs):
+            yield f"length of {name}", len(ours), len(theirs)
+        for number, (left, right) in enumerate(zip(ours, theirs, strict=False)):
+            yield from _leaves(f"{name}[{number}]", left, right)
+    else:
+        yield name, ours, theirs
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        return left.dtype == right.dtype and left.shape == right.shape and _bytes(left) == _bytes(right)
+    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
+        return math.isnan(right)
+    return type(left) is type(right) and bool(left == right)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _shown(value: Any) -> str:
+    text = f"tensor {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

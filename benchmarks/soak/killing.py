@@ -1,0 +1,171 @@
+"""How a run is started and killed: real processes in a group of their own, and moments drawn over the time of a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .timeline import VARIABLE, Event, read_timeline
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL = 0.002
+PATIENCE = 600.0
+"""Seconds after which an attempt counts as hung."""
+
+
+class HungError(Exception):
+    """An attempt that neither ended nor came any further."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command that begins a run or goes on with it.
+
+    Attributes:
+        words: The command line.
+        environment: What is added to the environment.
+        log: File that its output is appended to.
+    """
+
+    words: Sequence[str]
+    environment: dict[str, str]
+    log: Path
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts it in a session of its own, so that a signal to the group reaches all that belongs to it."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.words,
+                env={**_environment(), **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: a while after a place in the run, or a while after its start.
+
+    Attributes:
+        event: The place; None for the start of the process.
+        delay: Seconds.
+    """
+
+    event: Event | None
+    delay: float
+
+    def __str__(self) -> str:
+        place = f"{self.event.name} of batch {self.event.batches}" if self.event else "start"
+        return f"{place} + {self.delay:.3f} s"
+
+
+def fit_command(config: Path, directory: Path, *more: str) -> list[str]:
+    """Gives the command line of ``textkeep fit``."""
+    program = [sys.executable, str(Path(sys.executable).with_name("textkeep")), "fit", "--config", str(config)]
+    return [*program, "--trainer.default_root_dir", str(directory), *more]
+
+
+def draw_moment(reference: Sequence[Event], after: int, share: float, rng: random.Random) -> Moment:
+    """Draws a moment uniformly over the time that a run of this kind took, from a place on.
+
+    Args:
+        reference: What an uninterrupted run did, with times.
+        after: Training batches after which the attempt goes on.
+        share: Mean part of the whole time to let it run.
+        rng: Draws.
+    """
+    whole = reference[-1].at - reference[0].at
+    first = next((i for i, event in enumerate(reference) if event.batches >= after), len(reference) - 1)
+    at = reference[first].at + rng.uniform(0.0, 2.0 * share * whole)
+    last = max(first, max(i for i, event in enumerate(reference) if event.at <= max(at, reference[0].at)))
+    return Moment(reference[last], max(0.0, at - reference[last].at))
+
+
+def kill_at(process: subprocess.Popen[bytes], moment: Moment, number: signal.Signals, timeline: Path) -> bool:
+    """Lets a run come to a moment and signals its whole process group.
+
+    Args:
+        process: The leader of the group.
+        moment: When.
+        number: The signal. After another one than SIGKILL the run may end as it likes.
+        timeline: File that the run writes; it is read from its present end on.
+
+    Returns:
+        Whether the run was still there to be killed.
+
+    Raises:
+        HungError: If it neither came there nor ended.
+    """
+    read = timeline.stat().st_size if timeline.is_file() else 0
+    started = time.monotonic()
+    while moment.event is not None and process.poll() is None:
+        events, read = read_timeline(timeline, read)
+        if any(_reached(event, moment.event) for event in events):
+            break
+        if time.monotonic() - started > PATIENCE:
+            _signal_group(process, signal.SIGKILL)
+            raise HungError(f"the run did not come to {moment}")
+        time.sleep(POLL)
+    try:
+        process.wait(moment.delay)
+    except subprocess.TimeoutExpired:
+        _signal_group(process, number)
+    else:
+        return False
+    wait_for_group(process)
+    return True
+
+
+def wait_for_group(process: subprocess.Popen[bytes]) -> int:
+    """Waits until a run and all that it started have ended.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        HungError: If it did not end in time; it is killed then.
+    """
+    limit = time.monotonic() + PATIENCE
+    try:
+        code = process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+        raise HungError(f"the run did not end within {PATIENCE:.0f} s") from None
+    while _signal_group(process, 0):
+        if time.monotonic() > limit:
+            _signal_group(process, signal.SIGKILL)
+            raise HungError("a process that the run started did not end")
+        time.sleep(POLL)
+    return code
+
+
+def _reached(event: Event, wanted: Event) -> bool:
+    """Tells whether a run is at a place or past it."""
+    return event.batches > wanted.batches or (event.batches == wanted.batches and event.name == wanted.name)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Signals the group; False if there is none any more."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _environment() -> dict[str, str]:
+    """Gives one thread and nothing of the net; the repository is importable for the callback that tells the time."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "TEXTKEEP_", "SLURM_", VARIABLE))}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    return {**kept, **own}
