@@ -75,11 +75,11 @@ def one_line(error: BaseException) -> str:
         return " ".join(text.split()) or type(error).__name__
 
 
-def complain(message: str) -> int:
+def complain(message: str, code: int = USAGE_ERROR) -> int:
     """Prints ``textkeep: error: <message>`` to standard error.
 
     Returns:
         The exit code to end with.
     """
     print(f"textkeep: error: {message}", file=sys.stderr)
-    return USAGE_ERROR
+    return code

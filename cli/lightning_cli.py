@@ -207,9 +207,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         return INTERRUPTED if end.code else 0
     except Exception as error:
         if state.began and state.directory is not None:
-            path = state.directory.path / ERROR
-            path.write_text(traceback.format_exc(), encoding="utf-8")
-            print(f"traceback: {path}", file=sys.stderr)
+            _keep_traceback(state.directory.path / ERROR)
         if (told := _told_to_the_user(error)) is not None:
             raise UserError(told) from error
         raise
@@ -219,6 +217,15 @@ def run_verb(verb: str, argv: list[str]) -> int:
             state.directory.release()
     _tell_directory(state)
     return 0
+
+
+def _keep_traceback(path: Path) -> None:
+    text = traceback.format_exc()
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:  # the disk is full or cannot be written to, which may be what the traceback is about
+        return
+    print(f"traceback: {path}", file=sys.stderr)
 
 
 def _told_to_the_user(error: Exception) -> str | None:

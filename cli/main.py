@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
-from ..foundation.errors import INTERRUPTED, UserError
+from ..foundation.errors import FAILED, INTERRUPTED, RunError, UserError
 from .errors import EXPECTED, complain, debugging, one_line
 
 
@@ -122,13 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``textkeep``; those of the process by default.
 
     Returns:
-        0 if all went well, 2 after an error in one line, 130 after Ctrl-C.
+        0 if all went well, 1 if a run could not go on, 2 after any other error in one line, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if argv is None else argv
     try:
         return run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except RunError as error:
+        if debugging():
+            raise
+        return complain(one_line(error), FAILED)
     except EXPECTED as error:
         if debugging():
             raise

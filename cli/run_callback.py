@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ..callbacks.evaluations.measuring import KeepsRecords
+from ..callbacks.running.checkpoint_io import write_whole
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
 from ..runs.directory import continue_config
@@ -41,6 +42,7 @@ class RunCallback(Callback):
         # Rank zero chose the directory before the ranks could speak to each other. The Trainer has no setter for it.
         directory = trainer.strategy.broadcast(trainer.default_root_dir)
         trainer._default_root_dir = directory  # type: ignore[attr-defined]
+        write_whole(trainer)  # whichever callback saves
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):

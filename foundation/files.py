@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,84 @@ def follow_umask(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Gives a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
 
     The name is new each time: of several processes that write one file, on whatever machines, the last wins. Missing
     folders are made.
 
+    Args:
+        path: The file to make.
+        lasting: Wait until the disk has it: what is there after a power cut is the old file or the new one, whole.
+
     Raises:
-        OSError: If it cannot be written.
+        OSError: If it cannot be written; it names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
         yield temporary
+        if lasting:
+            _sync(temporary)
         temporary.replace(path)
+        if lasting:
+            sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a full disk is noticed while writing, which does not know the name
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that can no longer be written to: the first error says so
+            temporary.unlink(missing_ok=True)
+
+
+def replace_link(path: Path, target: Path) -> None:
+    """Makes a link to a file, in one step where there is a link or a file of that name already.
+
+    Where a file system has no links, the file is copied.
+
+    Args:
+        path: The link.
+        target: Where it leads to; the link says how to come there from its own folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.symlink_to(os.path.relpath(target, path.parent))
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with replacing(path, lasting=True) as copy:
+            shutil.copyfile(target, copy)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder; does nothing on file systems that have no such thing."""
+    with suppress(OSError):
+        _sync(folder)
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Removes what a process that was killed has left of files and folders that it did not finish.
+
+    Only for a folder that no other process writes to at this moment.
+
+    Args:
+        folder: Where to look; not below it.
+        name: Pattern of the names that were to be made.
+    """
+    for left in folder.glob(f".{name}.{'[0-9a-f]' * 12}.tmp"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -111,6 +174,14 @@ def _take_place(temporary: Path, folder: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _beside(path: Path) -> Path:

@@ -1,0 +1,104 @@
+"""Writing checkpoints so that none is ever a half one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from typing_extensions import override
+
+from ...foundation.files import replacing
+
+
+class CheckpointError(OSError):
+    """A checkpoint cannot be written; ``filename`` is its path, ``strerror`` says why and what room there is."""
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, waits for the disk, and renames it; reads as Lightning does.
+
+    Lightning's own writes to the folder for temporary files and moves, which copies where that is another file system:
+    a process that is killed meanwhile leaves half a file under the name of a whole one, and a full ``/tmp`` leaves
+    none. It also keeps a second copy of the file in memory, which this one does not.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint, whole or not at all; what had its name before is there until it is whole.
+
+        Args:
+            checkpoint: What to write.
+            path: The file; of an address such as ``s3://…`` Lightning's own way is taken.
+            storage_options: Refused, as by Lightning.
+
+        Raises:
+            CheckpointError: If the disk does not take it: full, over quota, read-only.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        try:
+            with replacing(path, lasting=True) as temporary, temporary.open("wb") as file:
+                _write(checkpoint, file)
+        except OSError as error:
+            free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+            room = f"{_size(checkpoint):,} bytes needed, {free:,} free"
+            raise CheckpointError(error.errno, f"{error.strerror or error} ({room})", str(path)) from error
+
+
+def write_whole(trainer: Trainer) -> None:
+    """Lets a Trainer write its checkpoints with :class:`WholeCheckpoints`, unless it was given another way."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+
+
+class _Noting:
+    """A file that keeps the first error of writing, for which torch raises one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(checkpoint: Mapping[str, Any], file: IO[bytes]) -> None:
+    noting = _Noting(file)
+    try:
+        torch.save(checkpoint, noting)  # type: ignore[arg-type] # it needs write() and flush()
+    except RuntimeError as error:
+        if noting.error is not None:
+            raise noting.error from error
+        raise
+
+
+def _size(value: Any) -> int:
+    """Counts the bytes of the tensors, each storage once."""
+    found: dict[int, int] = {}
+
+    def visit(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                visit(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                visit(item)
+
+    visit(value)
+    return sum(found.values())
