@@ -31,6 +31,7 @@ from .checkpoint_choice import checkpoint_to_load, directory_of_config
 from .config_files import check_config_files
 from .errors import EXPECTED, one_line, said_by_lightning
 from .exported_model import take_export
+from .launch_checks import check_launch
 from .run_callback import RunCallback
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
 from .trainer_checks import check_trainer
@@ -107,6 +108,7 @@ class TextKeepCLI(LightningCLI):
         verb, config = self.verb, self.config
         check_trainer(config.trainer)
         check_strategy_setting(config.trainer.strategy)
+        check_launch(config.trainer)
         wanted = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             wanted = directory_of_config(self.argv, wanted)

@@ -63,7 +63,7 @@ class Cluster:
         variables = {"OWNER": os.getpid(), **settings}
         environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
         words = ["bash", str(SCRIPTS / "up.sh"), str(folder)]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         if done.returncode == CANNOT_BE_HAD:
             raise UnavailableError(done.stderr.strip())
         assert done.returncode == 0, done.stderr
@@ -78,10 +78,10 @@ class Cluster:
         return ["bash", str(SCRIPTS / "on.sh"), str(self.folder), node, *map(str, words)]
 
     def run(self, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command on the head node in a clean environment, to its end (at most two minutes)."""
+        """Runs a command on the head node in a clean environment, to its end (at most five minutes)."""
         whole = child_environment(**environment)
         words_there = self.command("head", *words)
-        return subprocess.run(words_there, cwd=cwd, env=whole, capture_output=True, text=True, timeout=120)
+        return subprocess.run(words_there, cwd=cwd, env=whole, capture_output=True, text=True, timeout=300)
 
     def sbatch(self, script: Path, *options: object, cwd: Path | None = None, **environment: str) -> Job:
         """Submits a job.
