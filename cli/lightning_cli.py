@@ -14,10 +14,12 @@ from typing import Any
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from ..callbacks import GracefulStop
+from ..callbacks.running.stop_signals import STOP_SIGNALS, Wish
 from ..datamodules import SpeechTextData
 from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ..foundation.outputs import OVERWRITE
@@ -29,6 +31,7 @@ from ..lightning_modules.supported_trainer import check_strategy_setting, check_
 from ..runs.directory import RunDirectory, directory_of_requeued_job, holds_run, is_continuation, newer_sibling
 from .checkpoint_choice import checkpoint_to_load, directory_of_config
 from .config_files import check_config_files
+from .ending import leave
 from .errors import EXPECTED, one_line, said_by_lightning
 from .exported_model import take_export
 from .launch_checks import check_launch
@@ -49,6 +52,14 @@ class RunState:
     def began(self) -> bool:
         """Whether batches were run."""
         return self.callback is not None and self.callback.began
+
+    @property
+    def stopped(self) -> Wish:
+        """What the ranks agreed to stop for; before they could, whether SLURM asked rank zero to come again."""
+        if self.callback is not None and self.callback.stopped:
+            return self.callback.stopped
+        requeue = STOP_SIGNALS.wish is Wish.REQUEUE and rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        return Wish.REQUEUE if requeue else Wish.NONE
 
 
 class TextKeepCLI(LightningCLI):
@@ -137,7 +148,10 @@ class TextKeepCLI(LightningCLI):
         given = self.config_init.trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
         added = default_callbacks(own, given, self.verb, self.model.tuning)
-        trainer = super().instantiate_trainer(callbacks=[self.state.callback, *own, *added], **kwargs)
+        stop = [callback for callback in own if isinstance(callback, GracefulStop)] or [GracefulStop()]
+        others = [callback for callback in (*own, *added) if callback not in stop]
+        # First: it gives way before the others measure, and looks before they speak with other ranks.
+        trainer = super().instantiate_trainer(callbacks=[*stop, self.state.callback, *others], **kwargs)
         check_supported(trainer)  # as the model does, but before there are further processes
         return trainer
 
@@ -194,19 +208,26 @@ def run_verb(verb: str, argv: list[str]) -> int:
     Returns:
         The exit code: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    check_config_files(argv)
-    quieten()
-    register_classes()
-    state = RunState()
+    with STOP_SIGNALS.listening():
+        check_config_files(argv)
+        quieten()
+        register_classes()
+        state = RunState()
+        code = _carry_out(verb, argv, state)
+        return leave(state.stopped, code) if code and state.stopped else code
+
+
+def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
+    """Builds and calls; gives the exit code."""
     try:
         TextKeepCLI(verb, argv, state).call()
-    except SIGTERMException:
-        return TERMINATED
     except SystemExit as end:
-        if state.callback is None or not state.callback.interrupted:
+        interrupted = state.callback is not None and state.callback.interrupted  # Lightning makes it a SystemExit
+        if not interrupted and end.code != TERMINATED:
             raise
+        STOP_SIGNALS.carry_out()
         _end_wandb(1)
-        return INTERRUPTED if end.code else 0
+        return INTERRUPTED if interrupted else TERMINATED
     except Exception as error:
         if state.began and state.directory is not None:
             _keep_traceback(state.directory.path / ERROR)

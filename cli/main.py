@@ -6,12 +6,14 @@ Example:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
+from ..callbacks.running.stop_signals import STOP_SIGNALS
 from ..foundation.errors import FAILED, INTERRUPTED, RunError, UserError
 from .errors import EXPECTED, complain, debugging, one_line
 
@@ -25,15 +27,18 @@ class Verb(NamedTuple):
     summary: str
     """What ``textkeep --help`` says of it."""
 
+    trains: bool = False
+    """Whether it runs a Trainer, which SLURM's signal before the end of the time stops."""
+
     listed: bool = True
     """Whether ``--help`` lists it; a verb for the developers of this package works in a clone only."""
 
 
 VERBS: dict[str, Verb] = {
-    "fit": Verb(".lightning_cli:fit", "train a speech LLM from a config file"),
-    "validate": Verb(".lightning_cli:validate", "run the validation of a config on a checkpoint"),
-    "test": Verb(".lightning_cli:test", "score a checkpoint on the test questions"),
-    "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file"),
+    "fit": Verb(".lightning_cli:fit", "train a speech LLM from a config file", trains=True),
+    "validate": Verb(".lightning_cli:validate", "run the validation of a config on a checkpoint", trains=True),
+    "test": Verb(".lightning_cli:test", "score a checkpoint on the test questions", trains=True),
+    "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file", trains=True),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
@@ -112,6 +117,8 @@ def run(argv: Sequence[str]) -> int:
 
         print(f"textkeep {version('textkeep')}")
         return 0
+    if argv[0] in VERBS and VERBS[argv[0]].trains and "SLURM_JOB_ID" in os.environ:
+        STOP_SIGNALS.note_requeue()  # before torch is imported, which may take minutes
     return load(argv[0])(list(argv[1:]))
 
 

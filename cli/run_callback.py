@@ -11,7 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ..callbacks.evaluations.measuring import KeepsRecords
+from ..callbacks.running.agreed_stop import AgreedStop
 from ..callbacks.running.checkpoint_io import write_whole
+from ..callbacks.running.stop_signals import Wish
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
 from ..runs.directory import continue_config
@@ -28,6 +30,7 @@ class RunCallback(Callback):
     Attributes:
         began: Whether the run has come so far that its directory is worth keeping.
         interrupted: Whether it was ended by Ctrl-C.
+        stopped: For what the ranks agreed to end it, if they did.
     """
 
     def __init__(self, config: str, overwrite: bool = False, continues: bool = False) -> None:
@@ -36,6 +39,7 @@ class RunCallback(Callback):
         self.continues = continues
         self.began = False
         self.interrupted = False
+        self.stopped = Wish.NONE
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -111,3 +115,5 @@ class RunCallback(Callback):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.interrupted = isinstance(exception, KeyboardInterrupt)
+        if isinstance(exception, AgreedStop):
+            self.stopped = exception.wish

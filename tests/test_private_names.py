@@ -35,6 +35,8 @@ WANDB = "lightning.pytorch.loggers.WandbLogger"
 
 SAVES_NOW = "saves outside of the schedule and lets Lightning's own books know"
 ENDS_WORKERS = "ends workers before the garbage collector closes their queues, which takes them five seconds"
+CONNECTOR = "lightning.pytorch.trainer.connectors.signal_connector"
+ONLY_NOTED = "signals are noted; Lightning's handlers save and speak to other ranks in the middle of a step"
 OFFLINE = "a run whose connection is lost goes on offline, under the same id"
 
 USES = [
@@ -51,11 +53,25 @@ USES = [
     Use("callbacks/running/checkpoint.py", "_save_topk_checkpoint", CHECKPOINT, SAVES_NOW),
     Use("callbacks/running/checkpoint.py", "_should_save_on_exception", CHECKPOINT, SAVES_NOW),
     Use("callbacks/running/checkpoint.py", "_should_skip_saving_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/signal_connector.py", "_SignalConnector", CONNECTOR, ONLY_NOTED),
+    Use("callbacks/running/signal_connector.py", "_signal_connector", "lightning.pytorch.Trainer", ONLY_NOTED),
+    Use(
+        "callbacks/running/signal_connector.py",
+        "_accelerator_connector",
+        "lightning.pytorch.Trainer",
+        "whether SLURM puts the job into the queue again; one process has no strategy with a cluster_environment",
+    ),
     Use(
         "callbacks/running/run_progress_bar.py",
         "_get_train_description",
         "lightning.pytorch.callbacks.RichProgressBar",
         "where steps and not epochs are limited, Lightning would write Epoch 0/-2",
+    ),
+    Use(
+        "cli/ending.py",
+        "_get_default_store",
+        "torch.distributed.distributed_c10d",
+        "ranks wait for rank zero without a collective, which one that has died would hang",
     ),
     Use(
         "cli/run_callback.py",

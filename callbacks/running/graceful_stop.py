@@ -1,43 +1,46 @@
-"""Ctrl-C that ends a run between two optimizer steps."""
+"""A stop between two optimizer steps, on all ranks together."""
 
 from __future__ import annotations
 
 import signal
-import threading
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from ..contract import Batch
+from .agreed_stop import AgreedStop
+from .give_way import Rounds, give_way
+from .signal_connector import agreement_of, connect_to
 
 
 class GracefulStop(Callback):
-    """Lets the first Ctrl-C wait for the end of the optimizer step, so that the checkpoint it leaves is exact.
+    """Lets Ctrl-C, SIGTERM and SLURM's signal before the end of the time wait for the end of the optimizer step.
 
-    Lightning stops wherever the signal lands: in the middle of an optimizer step half of the weights have moved, and
-    in the middle of an accumulation window gradients are lost. Here the step is finished on all ranks first; the
-    checkpoint callback then saves, and ``--ckpt_path last`` continues as if nothing had happened. A second Ctrl-C
-    stops at once. Outside of training steps (validation, a measurement before the first step) the first one does.
+    The signals reach the ranks at different moments, or only some of them, and land anywhere. So they are only noted;
+    at the end of each step, and between the items of validations and measurements (``give_way``), the ranks look
+    together at what any of them was asked, and stop at the same place. The checkpoint callback then saves, and
+    ``--ckpt_path last`` continues as if nothing had happened. What was cut off is done again after that. A second
+    Ctrl-C stops at once.
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._in_step = False
-        self._previous: Any = None
         self._last_step = -1
+        self._rounds: Rounds | None = None
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        connect_to(trainer)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        give_way(trainer)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        self._in_step = True
+        _hold_to_agreement(trainer)
 
     @override
     def on_train_batch_end(
@@ -46,31 +49,69 @@ class GracefulStop(Callback):
         if trainer.global_step == self._last_step:
             return  # inside an accumulation window
         self._last_step = trainer.global_step
-        # The signal reaches the ranks at different moments, or only one of them: they decide together.
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
-            raise KeyboardInterrupt
+        if (agreement := agreement_of(trainer)) is not None:
+            agreement.reach()  # and stop in the next hook: Lightning logs the step after this one
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _hold_to_agreement(trainer)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._in_step = False
+        _hold_to_agreement(trainer)
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        self._begin_rounds(trainer, batches)
 
     @override
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._restore()
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin_rounds(trainer, trainer.num_test_batches)
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._asked or not self._in_step:
-            self._restore()
-            raise KeyboardInterrupt
-        self._asked = True
-        _announce()
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin_rounds(trainer, trainer.num_predict_batches)
 
-    def _restore(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+    @override
+    def on_validation_batch_start(self, *args: object) -> None:
+        self._next_round()
+
+    @override
+    def on_test_batch_start(self, *args: object) -> None:
+        self._next_round()
+
+    @override
+    def on_predict_batch_start(self, *args: object) -> None:
+        self._next_round()
+
+    @override
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end_rounds()
+
+    @override
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end_rounds()
+
+    @override
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end_rounds()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SystemExit) and not isinstance(exception, AgreedStop) and trainer.strategy.launcher:
+            trainer.strategy.launcher.kill(signal.SIGTERM)  # the ranks that this process started wait for it
+
+    def _begin_rounds(self, trainer: Trainer, batches: Sequence[int | float]) -> None:
+        self._rounds = Rounds(trainer, sum(batches), all_items=False)
+
+    def _next_round(self) -> None:
+        if self._rounds is not None:
+            self._rounds.look()
+
+    def _end_rounds(self) -> None:
+        if self._rounds is not None:
+            self._rounds.look_to_the_end()
+        self._rounds = None
 
 
-@rank_zero_only
-def _announce() -> None:
-    print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
+def _hold_to_agreement(trainer: Trainer) -> None:
+    if (agreement := agreement_of(trainer)) is not None:
+        agreement.hold_to()

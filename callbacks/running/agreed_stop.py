@@ -1,0 +1,77 @@
+"""What the ranks of a run have agreed on about stopping, and the exceptions that say so."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ...foundation.errors import TERMINATED
+from .stop_signals import STOP_SIGNALS, Wish
+
+
+class AgreedStop(BaseException):
+    """What all ranks raise at the same place of a run, after a whole optimizer step, when they have agreed to stop.
+
+    Attributes:
+        wish: What was asked.
+    """
+
+    wish: Wish = Wish.NONE
+
+
+class AgreedInterrupt(AgreedStop, KeyboardInterrupt):
+    """Ends the run as Ctrl-C does."""
+
+    wish = Wish.INTERRUPT
+
+
+class AgreedEnd(AgreedStop, SIGTERMException):
+    """Ends the run as SIGTERM does."""
+
+    wish = Wish.TERMINATE
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+
+class AgreedRequeue(AgreedEnd):
+    """Ends the run as SIGTERM does; then its job is to be put into SLURM's queue again."""
+
+    wish = Wish.REQUEUE
+
+
+_KINDS = {kind.wish: kind for kind in (AgreedInterrupt, AgreedEnd, AgreedRequeue)}
+
+
+class Agreement:
+    """Whether the ranks of a Trainer stop.
+
+    Args:
+        trainer: Its strategy joins the ranks.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._agreed = Wish.NONE
+
+    def reach(self) -> None:
+        """Looks with all ranks, which must all come here, at what any of them was asked. Raises nothing."""
+        if self._agreed is Wish.NONE:
+            self._agreed = Wish(self.largest(STOP_SIGNALS.wish))
+            if self._agreed is not Wish.NONE:
+                STOP_SIGNALS.carry_out()
+
+    def hold_to(self) -> None:
+        """Stops this rank if the ranks have agreed to; speaks to no other.
+
+        Raises:
+            AgreedStop: If they have.
+        """
+        if self._agreed is not Wish.NONE:
+            raise _KINDS[self._agreed]
+
+    def largest(self, value: int) -> int:
+        """Gives the largest value of all ranks, which must all come here."""
+        mine = torch.tensor(value, device=self._trainer.strategy.root_device)
+        return int(self._trainer.strategy.reduce(mine, reduce_op="max"))

@@ -1,0 +1,92 @@
+"""How the ranks of a run that was stopped leave together, and how its job is put into SLURM's queue again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from ..callbacks.running.stop_signals import Wish
+
+PATIENCE = 60.0
+"""Seconds that a rank waits: for rank zero to end, and for SLURM to end a job that it has put into the queue again."""
+
+_LEFT = "textkeep/left"
+
+
+def leave(wish: Wish, code: int) -> int:
+    """Does the very last of a stopped run: rank zero has its job queued again, if that is asked; the others wait.
+
+    A rank that ends before the others makes srun, torchrun or Lightning end these while they are still writing.
+
+    Args:
+        wish: What the ranks have agreed on.
+        code: Exit code of the run.
+
+    Returns:
+        The exit code of this process.
+    """
+    requeue = wish is Wish.REQUEUE
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        queued = requeue and requeue_job()
+        _tell("queued" if queued else "failed" if requeue else "ended")
+    else:
+        said = _hear()
+        queued, requeue = said == "queued", said in ("queued", "failed")
+    if queued:
+        time.sleep(PATIENCE)  # else the job's script goes on to its next command before SLURM ends the job
+    return code if queued or not requeue else 1
+
+
+def requeue_job() -> bool:
+    """Puts this SLURM job, or this task of an array alone, into the queue again; SLURM ends it within a second.
+
+    Returns:
+        Whether SLURM did; else a line on standard error says why not.
+    """
+    array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID", "")
+    if array:
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    print(f"putting SLURM job {job} into the queue again", flush=True)
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
+        reason = "" if done.returncode == 0 else done.stderr.strip() or f"scontrol ended with {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    if reason:
+        print(
+            f"textkeep: SLURM job {job} was not put into the queue again: {' '.join(reason.split())}; "
+            "--ckpt_path last continues the run",
+            file=sys.stderr,
+            flush=True,
+        )
+    return not reason
+
+
+def _store() -> object | None:
+    """Gives the key-value store of the ranks; it needs no collective, which a rank that has died would hang."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return None
+    return distributed.distributed_c10d._get_default_store()
+
+
+def _tell(word: str) -> None:
+    if (store := _store()) is not None:
+        store.set(_LEFT, word)  # type: ignore[attr-defined]
+
+
+def _hear() -> str:
+    store = _store()
+    if store is None:
+        return ""
+    try:
+        store.wait([_LEFT], timedelta(seconds=PATIENCE))  # type: ignore[attr-defined]
+        return store.get(_LEFT).decode()  # type: ignore[attr-defined]
+    except RuntimeError:  # rank zero has gone, or does not come to an end
+        return ""
