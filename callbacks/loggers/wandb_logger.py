@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from ...foundation.files import replacing
 from ...foundation.run_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC, WANDB_RUN
+from ...foundation.signals import unreached_children
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 MANY_NAMES = 32
@@ -218,7 +219,8 @@ class ResilientWandbLogger(WandbLogger):
         settings = wandb.Settings(
             init_timeout=self._init_timeout, finish_timeout=self._finish_timeout, silent=mode != "online"
         )
-        return wandb.init(**self._wandb_init, mode=mode, settings=settings)
+        with unreached_children():  # its process is needed until the run has ended
+            return wandb.init(**self._wandb_init, mode=mode, settings=settings)
 
     def _remember(self) -> None:
         """Writes the run's id beside the run, whole or not at all; a run that goes nowhere has none to remember."""

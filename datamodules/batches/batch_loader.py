@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from ...foundation.signals import obey_parent_alone, unreached_children
 from ..sources.bad_examples import BadExampleError
 from .batch import Batch
 from .token_budget_sampler import TokenBudgetSampler
@@ -85,7 +85,7 @@ class BatchLoader:
             collate_fn=_unchanged,  # type: ignore[arg-type]
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_ignore_interrupt,
+            worker_init_fn=_leave_signals,
             persistent_workers=keep_workers and num_workers > 0,
         )
 
@@ -104,7 +104,9 @@ class BatchLoader:
             self._given = 0
         self._resumed = False
         self.position.start = self._given
-        for batch in self._loader:
+        with unreached_children():
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, Unread):
                 self._refuse(batch)  # unless it raises: a batch that ends the run was not given
                 self._given += 1
@@ -155,9 +157,9 @@ class BatchLoader:
         self._resumed = self._given < self.per_epoch
 
 
-def _ignore_interrupt(_: int) -> None:
-    """Leaves Ctrl-C, which reaches the whole process group, to the trainer: workers read on until they are ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals(_: int) -> None:
+    """Leaves the signals that stop a run to the trainer: workers read on until they are ended."""
+    obey_parent_alone()
 
 
 def _unchanged(batch: Batch | Unread) -> Batch | Unread:

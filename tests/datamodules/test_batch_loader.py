@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,28 @@ def test_a_corrupt_clip_stops_the_run_under_raise(
         list(data.train_dataloader())
 
 
-def test_workers_read_on_after_ctrl_c(make_manifest: ManifestMaker, front_end: EnergyFrontEnd) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_workers_read_on_after_a_signal_to_the_whole_job(
+    make_manifest: ManifestMaker, front_end: EnergyFrontEnd, number: signal.Signals
+) -> None:
     data = SpeechTextData(train=str(make_manifest(12)), max_examples_per_batch=1, num_workers=1)
     data.connect(front_end)
     batches = iter(data.train_dataloader())
     next(batches)
     (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid or 0, signal.SIGINT)
+    subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from the parent
     assert len(list(batches)) == 11
+
+
+def test_a_worker_obeys_its_parent(make_manifest: ManifestMaker, front_end: EnergyFrontEnd) -> None:
+    data = SpeechTextData(train=str(make_manifest(12)), max_examples_per_batch=1, num_workers=1)
+    data.connect(front_end)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()  # as torch and the end of the interpreter do with one that hangs
+    worker.join(10)
+    assert not worker.is_alive()
 
 
 def test_an_empty_batch_takes_the_next_readable_example(

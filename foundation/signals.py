@@ -1,0 +1,40 @@
+"""Processes that the signals which stop a run do not reach."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+"""What a terminal sends to its whole process group, and SLURM to every process of a job step."""
+
+
+@contextmanager
+def unreached_children() -> Iterator[None]:
+    """Blocks these signals in the processes that are started inside; those that come meanwhile are not lost.
+
+    A blocked signal stays blocked in a child, also in a program in Go, which would take over an ignored SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_parent_alone() -> None:
+    """Lets nothing but the SIGTERM of its parent end this process; to be called in a child's main thread, once."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os.kill(os.getpid(), signal.SIGKILL)  # the main thread may hang
