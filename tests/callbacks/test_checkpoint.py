@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
@@ -86,8 +87,8 @@ def fit(
 
 def names(folder: Path) -> dict[str, int | str]:
     """What lies in the folder: the step that a file holds, or where a link leads to."""
-    found = {}
-    for path in sorted((folder / "checkpoints").iterdir()):
+    found: dict[str, int | str] = {}
+    for path in sorted((folder / "checkpoints").glob("[!.]*")):
         held = os.readlink(path) if path.is_symlink() else torch.load(path, weights_only=True)["global_step"]
         found[path.name] = held
     return found
@@ -135,6 +136,31 @@ def test_a_run_that_was_moved_knows_its_files(schedule: str, tmp_path: Path) -> 
     shutil.move(tmp_path / "here", tmp_path / "there")
     fit(tmp_path / "there", RunCheckpoint(**options), resume=last(tmp_path / "there"))
     assert names(tmp_path / "there") == names(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("schedule", ["newest", "best three"])
+def test_a_process_that_died_between_saving_and_removing_leaves_nothing(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written beside a file's place is cleared away too."""
+    options = SCHEDULES[schedule]
+    fit(tmp_path / "whole", Killed(**options))
+
+    def dies(self: SingleDeviceStrategy, path: str) -> None:
+        if "12" in os.readlink(tmp_path / "cut/checkpoints/last.ckpt"):
+            raise RuntimeError("dies")
+        remove(self, path)
+
+    remove = SingleDeviceStrategy.remove_checkpoint
+    with monkeypatch.context() as patched:
+        patched.setattr(SingleDeviceStrategy, "remove_checkpoint", dies)
+        with pytest.raises(RuntimeError, match="dies"):
+            fit(tmp_path / "cut", Killed(**options))
+    (tmp_path / "cut/checkpoints/.step=000015.ckpt.0123456789ab.tmp").write_bytes(b"half")
+    assert set(names(tmp_path / "cut")) > {"step=000009.ckpt" if schedule == "newest" else "step=000002.ckpt"}
+    fit(tmp_path / "cut", Killed(**options), resume=last(tmp_path / "cut"))
+    assert names(tmp_path / "cut") == names(tmp_path / "whole")
+    assert not list((tmp_path / "cut/checkpoints").glob(".*"))
 
 
 def test_files_that_were_removed_by_hand_are_forgotten(tmp_path: Path) -> None:
