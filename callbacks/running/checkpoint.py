@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,6 +17,7 @@ from typing_extensions import override
 from ...foundation.errors import RunError
 from ...foundation.files import remove_unfinished, replace_link
 from ...foundation.run_names import CHECKPOINTS
+from .agreed_stop import AgreedStop
 from .checkpoint_io import CheckpointError, write_whole
 from .kept_checkpoints import KeptCheckpoints, moved
 from .step_window import StepWindow
@@ -72,6 +72,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._every = every_n_train_steps or 0
         self._kept = KeptCheckpoints()
         self._step_window = StepWindow()
+        self._training = False
         self._resumed_from: Path | None = None
         self._resumed_step: int | None = None
 
@@ -83,7 +84,7 @@ class RunCheckpoint(ModelCheckpoint):
             self.dirpath = os.path.join(os.path.abspath(trainer.default_root_dir), CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
         write_whole(trainer)
-        self._resumed_from = self._resumed_step = None
+        self._training, self._resumed_from, self._resumed_step = False, None, None
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -105,6 +106,7 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        self._training = True  # before, the step may be the resumed one and the weights not
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if trainer.is_global_zero:
@@ -125,15 +127,16 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning leaves the steps after the last validation out of every file.
-        if not self._should_skip_saving_checkpoint(trainer) and self.save_top_k != 0:
+        saved = self._should_skip_saving_checkpoint(trainer) or trainer.global_step == self._resumed_step
+        if not saved and self.save_top_k != 0:
             self._save_now(trainer, regular=self.monitor is None)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Saving is collective. An error of one rank finds the others in another collective: it would hang them.
-        together = isinstance(exception, KeyboardInterrupt | SIGTERMException) or trainer.world_size == 1
+        together = isinstance(exception, AgreedStop) or trainer.world_size == 1
         step = trainer.global_step
-        if isinstance(exception, RunError) or not together or step == self._resumed_step:
+        if isinstance(exception, RunError) or not self._training or not together or step == self._resumed_step:
             return
         if not self._should_save_on_exception(trainer):
             return
