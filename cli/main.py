@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from ..callbacks.running.stop_signals import STOP_SIGNALS
-from ..foundation.errors import FAILED, INTERRUPTED, RunError, UserError
+from ..foundation.errors import FAILED, INTERRUPTED, MachineError, RunError, UserError
 from .errors import EXPECTED, complain, debugging, one_line
 
 
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except RunError as error:
+    except (RunError, MachineError) as error:
         if debugging():
             raise
         return complain(one_line(error), FAILED)

@@ -64,6 +64,7 @@ class SpeechTextData(L.LightningDataModule):
         max_examples_per_batch: Most rows of a batch, or None.
         seed: Seed of shuffling and augmentation.
         num_workers: Processes that read clips, per rank.
+        worker_timeout: Seconds after which a batch that does not come from them ends the run; null waits for ever.
         on_bad_example: "raise" names the first bad example and stops; "skip" leaves bad ones out and counts them.
         max_seconds: Longest clip allowed.
         speech_instruction: Text after the audio in the user turn; may be empty.
@@ -94,6 +95,7 @@ class SpeechTextData(L.LightningDataModule):
         max_examples_per_batch: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        worker_timeout: float | None = 600.0,
         on_bad_example: OnBadExample = "raise",
         max_seconds: float = MAX_SECONDS,
         speech_instruction: str = SPEECH_INSTRUCTION,
@@ -113,7 +115,10 @@ class SpeechTextData(L.LightningDataModule):
         if feature_cache and (speed_perturb or noise_snr_db):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
         self.train_modalities = train_modalities
-        loaders = LoaderOptions(tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch, seed, num_workers)
+        if worker_timeout is not None and not worker_timeout > 0:
+            raise ValueError(f"worker_timeout: {worker_timeout} (allowed: seconds, more than 0, or null for no limit)")
+        budgets = (tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch)
+        loaders = LoaderOptions(*budgets, seed, num_workers, worker_timeout)
         instructions = {"speech_instruction": speech_instruction, "text_instruction": text_instruction}
         prompts = {**instructions, "system": system, "template_options": template_options}
         augment = Augment(speed_perturb, noise_snr_db, seed) if speed_perturb or noise_snr_db else None

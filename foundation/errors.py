@@ -24,3 +24,10 @@ class RunError(RuntimeError):
 
     It is raised on all ranks alike.
     """
+
+
+class MachineError(RuntimeError):
+    """What the machine did to a run: a process was killed or hangs, or memory, shared memory or open files ran out.
+
+    The text says what it was and what can be done.
+    """

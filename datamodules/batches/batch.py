@@ -86,6 +86,14 @@ class Batch:
         """Gives the same batch with its tensors in page-locked memory."""
         return self._changed(Tensor.pin_memory)
 
+    def share_memory(self) -> Self:
+        """Gives the same batch with its tensors in shared memory, so that another process can have them as they are.
+
+        Raises:
+            RuntimeError: If there is no room for them in shared memory, or too many files are open.
+        """
+        return self._changed(Tensor.share_memory_)
+
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Gives a copy with every tensor changed, those of the text twin too."""
         changed = copy(self)

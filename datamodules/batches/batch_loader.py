@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch.utils.data import DataLoader, Sampler
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from ...foundation.signals import obey_parent_alone, unreached_children
+from ...foundation.signals import obey_parent_alone
 from ..sources.bad_examples import BadExampleError
+from ..sources.example import name_examples
 from .batch import Batch
 from .token_budget_sampler import TokenBudgetSampler
 from .view_dataset import Pick, Unread, ViewDataset
+from .worker_watch import WorkerWatch, end_workers, hand_over
 
 
 class EpochPosition(Sampler[list[Pick]]):
@@ -54,6 +55,7 @@ class BatchLoader:
         on_skip: Receives, in the main process, the errors of examples that were left out.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
+        worker_timeout: Seconds after which a batch that does not come ends the run; None waits for ever.
         keep_workers: Whether they stay between epochs, until ``close``.
         limit: How much of an epoch is used, as the Trainer's ``limit_train_batches`` says it: a number of batches, or
             a float for a part of them.
@@ -68,11 +70,14 @@ class BatchLoader:
         on_skip: Callable[[list[BadExampleError]], None],
         epoch: int = 0,
         num_workers: int = 0,
+        worker_timeout: float | None = None,
         keep_workers: bool = False,
         limit: int | float = 1.0,
         everywhere: bool = False,
     ) -> None:
         self.dataset = dataset
+        if num_workers:
+            dataset.reading = torch.full((num_workers,), -1).share_memory_()
         self.position = EpochPosition(sampler, epoch)
         self.on_skip = on_skip
         self.limit = limit
@@ -82,12 +87,14 @@ class BatchLoader:
         self._loader: DataLoader[Batch | Unread] = DataLoader(
             dataset,
             batch_sampler=self.position,
-            collate_fn=_unchanged,  # type: ignore[arg-type]
+            collate_fn=hand_over,
             num_workers=num_workers,
+            timeout=(worker_timeout or 0) if num_workers else 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_leave_signals,
             persistent_workers=keep_workers and num_workers > 0,
         )
+        self._watch = WorkerWatch(self._loader, self._read_by)
 
     def __len__(self) -> int:
         return max(len(self.position), int(self.everywhere))
@@ -104,9 +111,7 @@ class BatchLoader:
             self._given = 0
         self._resumed = False
         self.position.start = self._given
-        with unreached_children():
-            batches = iter(self._loader)
-        for batch in batches:
+        for batch in self._watch.batches():
             if isinstance(batch, Unread):
                 self._refuse(batch)  # unless it raises: a batch that ends the run was not given
                 self._given += 1
@@ -121,10 +126,14 @@ class BatchLoader:
 
         Left to the garbage collector, which may close their queues first, each of them takes five seconds to notice.
         """
-        iterator = self._loader._iterator
-        if isinstance(iterator, _MultiProcessingDataLoaderIter):
-            iterator._shutdown_workers()
+        end_workers(self._loader._iterator)
         self._loader._iterator = None
+
+    def _read_by(self, workers: Iterable[int]) -> str:
+        """Names the clips that workers read at this moment; nothing if they read none."""
+        reading = [] if self.dataset.reading is None else self.dataset.reading.tolist()
+        at = [reading[worker] for worker in workers if reading[worker] >= 0]
+        return name_examples([self.dataset.views[view].example for view in at])
 
     def _refuse(self, unread: Unread) -> None:
         if not unread.fatal:
@@ -160,7 +169,3 @@ class BatchLoader:
 def _leave_signals(_: int) -> None:
     """Leaves the signals that stop a run to the trainer: workers read on until they are ended."""
     obey_parent_alone()
-
-
-def _unchanged(batch: Batch | Unread) -> Batch | Unread:
-    return batch

@@ -35,6 +35,8 @@ class LoaderOptions:
     """Seed of the shuffling."""
     num_workers: int = 0
     """Processes that read clips."""
+    worker_timeout: float | None = None
+    """Seconds after which a batch that does not come ends the run; None waits for ever."""
     rank: int = 0
     """Rank of this process."""
     world_size: int = 1
@@ -223,7 +225,8 @@ class LoaderFactory:
         # Text alone is read in no time: workers would only cost memory.
         spoken = any(view.modality == "speech" for view in views)
         workers = min(self.options.num_workers, len(sampler)) if spoken else 0
-        return BatchLoader(dataset, sampler, self.on_skip, epoch, workers, training, limit, everywhere)
+        timeout = self.options.worker_timeout
+        return BatchLoader(dataset, sampler, self.on_skip, epoch, workers, timeout, training, limit, everywhere)
 
 
 def _warn_of_missing(use: str, given: int, used: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 from ..sources.bad_examples import BadExampleError, OnBadExample
 from .batch import Batch
@@ -48,6 +49,10 @@ class ViewDataset(Dataset[Batch | Unread]):
         on_bad_example: ``raise`` or ``skip``.
         refill: Whether a batch that would be empty takes the next example that can be read (training: every rank needs
             a batch at every step).
+
+    Attributes:
+        reading: Per worker the view that it reads, -1 for none, in memory that the main process sees; None without
+            workers.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class ViewDataset(Dataset[Batch | Unread]):
         self.collator = collator
         self.on_bad_example = on_bad_example
         self.refill = refill
+        self.reading: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.views)
@@ -93,9 +99,17 @@ class ViewDataset(Dataset[Batch | Unread]):
             return Unread([error], fatal=True)
 
     def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
+        self._note(pick.view)
         try:
             rows.append(self.reader.read(self.views[pick.view], pick.epoch))
         except BadExampleError as error:
             if self.on_bad_example == "raise":
                 raise
             skipped.append(error)
+        self._note(-1)
+
+    def _note(self, view: int) -> None:
+        """Leaves word of what is read, for the case that this worker dies of it or never comes back."""
+        worker = get_worker_info()
+        if worker is not None and self.reading is not None:
+            self.reading[worker.id] = view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -67,3 +67,10 @@ class Example:
     def has(self, modality: Modality) -> bool:
         """Tells whether the question exists in this modality; plain text exists as text."""
         return self.audio is not None if modality == "speech" else bool(self.question) or self.plain
+
+
+def name_examples(examples: Sequence[Example], most: int = 3) -> str:
+    """Names examples in a message by their places and clips, the first ``most`` of them."""
+    shown = [f"{e.location} ({e.audio})" if isinstance(e.audio, Path) else e.location for e in examples[:most]]
+    more = f" and {len(examples) - most} more" if len(examples) > most else ""
+    return ", ".join(shown) + more
