@@ -12,6 +12,9 @@ from ..lightning_modules.saving.checkpoints import check_of_a_run, newest_readab
 from ..lightning_modules.saving.export_folder import is_export
 from .config_files import config_files
 
+NEWEST = "last"
+"""The value of ``--ckpt_path`` that means the run's newest checkpoint."""
+
 
 def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str | None:
     """Gives the checkpoint that ``--ckpt_path`` means.
@@ -30,7 +33,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
     """
     if ckpt_path is None:
         return None
-    if ckpt_path != "last":
+    if ckpt_path != NEWEST:
         if not Path(ckpt_path).exists():
             raise UserError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
         if Path(ckpt_path).is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass
 from functools import partial
@@ -24,18 +23,17 @@ from ..datamodules import SpeechTextData
 from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ..foundation.outputs import OVERWRITE
 from ..foundation.quiet import quieten
-from ..foundation.run_names import CHECKPOINTS, ERROR
+from ..foundation.run_names import ERROR
 from ..inference.yaml_classes import register_classes
 from ..lightning_modules import SpeechLLM
 from ..lightning_modules.supported_trainer import check_strategy_setting, check_supported
-from ..runs.directory import RunDirectory, directory_of_requeued_job, holds_run, is_continuation, newer_sibling
-from .checkpoint_choice import checkpoint_to_load, directory_of_config
+from ..runs.directory import RunDirectory
 from .config_files import check_config_files
 from .ending import leave
 from .errors import EXPECTED, one_line, said_by_lightning
-from .exported_model import take_export
 from .launch_checks import check_launch
 from .run_callback import RunCallback
+from .run_choice import AlreadyFinishedError, choose_run
 from .run_defaults import TRAINER_DEFAULTS, default_callbacks, place_loggers
 from .trainer_checks import check_trainer
 from .training_parser import TrainingParser
@@ -120,24 +118,10 @@ class TextKeepCLI(LightningCLI):
         check_trainer(config.trainer)
         check_strategy_setting(config.trainer.strategy)
         check_launch(config.trainer)
-        wanted = Path(config.trainer.default_root_dir)
-        if config.ckpt_path is not None:
-            wanted = directory_of_config(self.argv, wanted)
-        if verb == "fit" and (began := directory_of_requeued_job(wanted)) is not None:
-            wanted, config.ckpt_path = began, "last"
-        asked, config.ckpt_path = config.ckpt_path, checkpoint_to_load(wanted, config.ckpt_path, verb)
-        if asked and not config.ckpt_path:
-            _tell_beginning(wanted)
-        wanted = take_export(config, verb) or wanted
-        if config.trainer.fast_dev_run:
-            self._scratch = tempfile.TemporaryDirectory(prefix="textkeep-")  # such a run keeps nothing
-            directory = RunDirectory(Path(self._scratch.name), fresh=False)
-        else:
-            directory = self._choose(wanted, config.ckpt_path)
+        directory = choose_run(verb, config, self.argv, self._config_text)
         self.state.directory = directory
-        continues = verb == "fit" and not directory.fresh and is_continuation(directory.path, config.ckpt_path)
         overwrite = bool(config.get("overwrite"))
-        self.state.callback = RunCallback(self._config_text(directory.path), overwrite, continues)
+        self.state.callback = RunCallback(directory, self._config_text(directory.path), config.ckpt_path, overwrite)
         config.trainer.default_root_dir = str(directory.path)
         if verb == "predict":
             config.trainer.logger = False  # answers are no metrics
@@ -155,22 +139,6 @@ class TextKeepCLI(LightningCLI):
         check_supported(trainer)  # as the model does, but before there are further processes
         return trainer
 
-    def _choose(self, wanted: Path, ckpt_path: str | None) -> RunDirectory:
-        """Gives the directory to write to; rank zero claims it, and later tells the others (RunCallback)."""
-        if self.verb == "fit" and is_continuation(wanted, ckpt_path):
-            _tell_continuation(wanted, str(ckpt_path))
-            return RunDirectory(wanted, fresh=False)
-        if self.verb != "fit" and holds_run(wanted):
-            return RunDirectory(wanted, fresh=False)
-        if self.verb != "fit":  # a run that is to come shall find its directory free
-            wanted = wanted.with_name(f"{wanted.name}-{self.verb}")
-        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-            return RunDirectory(wanted, fresh=False)
-        directory = RunDirectory.claim(wanted, self._config_text)
-        if directory.path != wanted:
-            print(f"{wanted} holds another run: this one goes to {directory.path}", flush=True)
-        return directory
-
     def _config_text(self, directory: Path) -> str:
         """Gives the whole config as YAML, for a run in ``directory``."""
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
@@ -178,18 +146,6 @@ class TextKeepCLI(LightningCLI):
         dumped.pop("overwrite", None)
         dumped["trainer"]["default_root_dir"] = str(directory)
         return yaml.safe_dump(dumped, sort_keys=False)
-
-
-@rank_zero_only
-def _tell_continuation(directory: Path, ckpt_path: str) -> None:
-    print(f"continuing {directory} from {ckpt_path}", flush=True)
-    if (newer := newer_sibling(directory)) is not None:
-        print(f"{newer} is newer; to continue that one: --trainer.default_root_dir {newer}", flush=True)
-
-
-@rank_zero_only
-def _tell_beginning(directory: Path) -> None:
-    print(f"there is no checkpoint in {directory / CHECKPOINTS}: a new run begins", flush=True)
 
 
 @rank_zero_only
@@ -220,7 +176,14 @@ def run_verb(verb: str, argv: list[str]) -> int:
 def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
     """Builds and calls; gives the exit code."""
     try:
-        TextKeepCLI(verb, argv, state).call()
+        command = TextKeepCLI(verb, argv, state)
+        command.call()
+        if verb == "fit":
+            _note_end(state, command.trainer)
+    except AlreadyFinishedError as finished:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(finished, flush=True)
+        return 0
     except SystemExit as end:
         interrupted = state.callback is not None and state.callback.interrupted  # Lightning makes it a SystemExit
         if not interrupted and end.code != TERMINATED:
@@ -237,18 +200,24 @@ def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
     finally:
         if not state.began and state.directory is not None:
             _end_wandb(1)
+        if state.directory is not None:
             state.directory.release()
     _tell_directory(state)
     return 0
 
 
+def _note_end(state: RunState, trainer: Trainer) -> None:
+    if trainer.is_global_zero and state.directory is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        state.directory.finish(trainer.global_step)
+
+
 def _keep_traceback(path: Path) -> None:
-    text = traceback.format_exc()
+    """Writes the traceback of the error at hand; where that fails too, the error is still what the user is told."""
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError:  # the disk is full or cannot be written to, which may be what the traceback is about
-        return
-    print(f"traceback: {path}", file=sys.stderr)
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"traceback: {path}", file=sys.stderr)
+    except OSError as error:
+        print(f"the traceback was not kept: {error}", file=sys.stderr)
 
 
 def _told_to_the_user(error: Exception) -> str | None:

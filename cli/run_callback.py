@@ -16,16 +16,17 @@ from ..callbacks.running.checkpoint_io import write_whole
 from ..callbacks.running.stop_signals import Wish
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
-from ..runs.directory import continue_config
+from ..runs.directory import RunDirectory
 
 
 class RunCallback(Callback):
     """Tells every rank the run directory, W&B the config, and the command how the run ended.
 
     Args:
+        directory: Where the command writes.
         config: Text of the run's ``config.yaml``.
+        ckpt_path: The checkpoint that is loaded, as this rank was told; rank zero's counts.
         overwrite: Whether a validation, test or prediction may replace the records of an earlier one.
-        continues: Whether the run goes on with one that has a ``config.yaml``.
 
     Attributes:
         began: Whether the run has come so far that its directory is worth keeping.
@@ -33,21 +34,27 @@ class RunCallback(Callback):
         stopped: For what the ranks agreed to end it, if they did.
     """
 
-    def __init__(self, config: str, overwrite: bool = False, continues: bool = False) -> None:
+    def __init__(
+        self, directory: RunDirectory, config: str, ckpt_path: str | None = None, overwrite: bool = False
+    ) -> None:
+        self.directory = directory
         self.config = config
+        self.ckpt_path = ckpt_path
         self.overwrite = overwrite
-        self.continues = continues
         self.began = False
         self.interrupted = False
         self.stopped = Wish.NONE
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Rank zero chose the directory before the ranks could speak to each other. The Trainer has no setter for it.
-        directory = trainer.strategy.broadcast(trainer.default_root_dir)
+        # Rank zero chose before the ranks could speak to each other. The Trainer has no setter for either.
+        directory, ckpt_path = trainer.strategy.broadcast((trainer.default_root_dir, self.ckpt_path))
         trainer._default_root_dir = directory  # type: ignore[attr-defined]
         write_whole(trainer)  # whichever callback saves
+        _load_instead(trainer, ckpt_path)
         if trainer.is_global_zero:
+            if self.directory.begins_again:
+                self.directory.forget_progress()
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     self._send(logger)
@@ -64,8 +71,8 @@ class RunCallback(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.continues and trainer.is_global_zero:
-            continue_config(Path(trainer.default_root_dir), self.config, trainer.global_step)
+        if self.directory.goes_on and trainer.is_global_zero:
+            self.directory.go_on(self.config, trainer.global_step)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,6 +106,8 @@ class RunCallback(Callback):
     @override
     def on_train_batch_start(self, *args: object) -> None:
         self.began = True
+        if self.directory.lock is not None:
+            self.directory.lock.check()
 
     @override
     def on_validation_batch_start(self, *args: object) -> None:
@@ -117,3 +126,14 @@ class RunCallback(Callback):
         self.interrupted = isinstance(exception, KeyboardInterrupt)
         if isinstance(exception, AgreedStop):
             self.stopped = exception.wish
+
+
+def _load_instead(trainer: Trainer, ckpt_path: str | None) -> None:
+    """Makes the Trainer load this checkpoint, whatever its method was given; it takes no other way between the two."""
+    connector = trainer._checkpoint_connector
+    load = connector.resume_start
+
+    def load_agreed(checkpoint_path: str | None = None, weights_only: bool | None = None) -> None:
+        load(ckpt_path, weights_only)
+
+    connector.resume_start = load_agreed  # type: ignore[method-assign, assignment]

@@ -100,10 +100,10 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
     Only for a folder that no other process writes to at this moment.
 
     Args:
-        folder: Where to look; not below it.
+        folder: Where to look, and below it.
         name: Pattern of the names that were to be made.
     """
-    for left in folder.glob(f".{name}.{'[0-9a-f]' * 12}.tmp"):
+    for left in list(folder.rglob(f".{name}.{'[0-9a-f]' * 12}.tmp")):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -19,8 +19,12 @@ EVALUATION = "evaluation"
 """Folder of answers, one file a step."""
 SUMMARY = "summary.jsonl"
 """In both: one line a measured step."""
+PICTURES = "pictures"
+"""Folder of the pictures that a logger of files keeps."""
 ERROR = "error.txt"
 """The traceback of a run that failed."""
+FINISHED = "finished.json"
+"""Says at which step a fit came to its end; a run that goes on has none."""
 REPORT = "report.html"
 """The page that ``textkeep report`` makes."""
 WANDB = "wandb"
@@ -45,6 +49,15 @@ SLURM_CHECKPOINTS = "hpc_ckpt_*.ckpt"
 """What Lightning itself writes at a SLURM signal, beside the folder of checkpoints."""
 
 _STEP = re.compile(r"step=(\d+)")
+
+
+def lock_name(verb: str) -> str:
+    """Gives the name of the file that keeps a run directory to one writer: a test writes other files than a fit.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+    """
+    return f"{'fit' if verb == 'validate' else verb}.lock"
 
 
 def step_name(step: int) -> str:

@@ -1,23 +1,38 @@
-"""The directory of a run: which one a command writes to, and what it may be continued from."""
+"""The directory of a run: which one a command writes to, who may write there, and what it may be continued from."""
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from ..foundation.errors import UserError
-from ..foundation.files import replacing
-from ..foundation.run_names import CONFIG, WANDB, WANDB_RUN, newest_checkpoint
+from ..foundation.files import remove_unfinished, replacing, write_json
+from ..foundation.run_names import (
+    CONFIG,
+    ERROR,
+    EVALUATION,
+    FINISHED,
+    IMPORTANCE,
+    METRICS,
+    PICTURES,
+    WANDB,
+    WANDB_RUN,
+    WEIGHT_CHANGE,
+    lock_name,
+)
+from .belonging import mapping, read_config
+from .launch import Launch
+from .run_lock import RunLock
 
 STARTUP = {CONFIG, WANDB, WANDB_RUN}
 """What a run leaves in its directory before it has done anything."""
+RECORDS = (METRICS, PICTURES, IMPORTANCE, EVALUATION, WEIGHT_CHANGE)
+"""What a fit leaves of its progress."""
 
 
 class RunDirectory:
@@ -26,105 +41,114 @@ class RunDirectory:
     Attributes:
         path: The directory.
         fresh: Whether this process has just made it for a new run.
+        goes_on: Whether a run that began there goes on, from a checkpoint or from its beginning.
+        begins_again: Whether it does so from its beginning: its first attempt left no checkpoint.
+        lock: Held while this process writes there; None for the ranks that do not write.
     """
 
-    def __init__(self, path: Path, *, fresh: bool) -> None:
+    def __init__(self, path: Path, *, fresh: bool, goes_on: bool = False, lock: RunLock | None = None) -> None:
         self.path = path
         self.fresh = fresh
+        self.goes_on = goes_on
+        self.begins_again = False
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.lock = lock
 
     @classmethod
-    def claim(cls, wanted: Path, config: Callable[[Path], str]) -> RunDirectory:
+    def claim(cls, wanted: Path, config: Callable[[Path], str], verb: str = "fit") -> RunDirectory:
         """Makes a directory for a new run and leaves its config there.
 
-        A directory that holds anything belongs to another run: then ``<name>-2``, ``<name>-3``, … are tried. The
-        config file is created exclusively, so that two runs which start at the same moment get two directories.
+        A directory that holds anything belongs to another run: then ``<name>-2``, ``<name>-3``, … are tried. Of runs
+        that start at the same moment one gets the lock of a directory, and the others the next ones.
 
         Args:
             wanted: The directory to take if it is free.
             config: Gives the text of ``config.yaml`` for the directory that is taken.
+            verb: ``fit``, ``validate``, ``test`` or ``predict``: what is going to write there.
 
         Raises:
             UserError: If there is a file of this name.
         """
         if wanted.is_file():
             raise UserError(f"trainer.default_root_dir: {wanted} is a file; allowed: a run directory, new or not")
+        launch = Launch.of()
         for number in count(1):
             taken = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
             taken.mkdir(parents=True, exist_ok=True)
-            if any(taken.iterdir()):
+            lock = RunLock(taken / lock_name(verb), launch)
+            if not _is_free(taken, lock) or not lock.try_acquire():
                 continue
-            try:
-                with (taken / CONFIG).open("x", encoding="utf-8") as file:
-                    file.write(_job_mark() + config(taken))
-            except FileExistsError:
-                continue
-            return cls(taken, fresh=True)
+            if _is_free(taken, lock):
+                with replacing(taken / CONFIG) as temporary:
+                    temporary.write_text(launch.mark + config(taken), encoding="utf-8")
+                return cls(taken, fresh=True, lock=lock)
+            lock.release()
         raise AssertionError("count() does not end")
 
+    @classmethod
+    def scratch(cls) -> RunDirectory:
+        """Makes a directory for a run that keeps nothing; it goes with this object."""
+        temporary = tempfile.TemporaryDirectory(prefix="textkeep-")
+        directory = cls(Path(temporary.name), fresh=False)
+        directory._temporary = temporary
+        return directory
+
+    @classmethod
+    def take(cls, path: Path, verb: str = "fit", *, goes_on: bool = False) -> RunDirectory:
+        """Takes the directory of a run, and removes what processes that were killed there had only half written.
+
+        Args:
+            path: The directory.
+            verb: ``fit``, ``validate``, ``test`` or ``predict``: what is going to write there.
+            goes_on: Whether the run goes on.
+
+        Raises:
+            UserError: If another process writes there.
+        """
+        lock = RunLock(path / lock_name(verb), Launch.of())
+        lock.acquire()
+        if verb == "fit":
+            remove_unfinished(path)
+        return cls(path, fresh=False, goes_on=goes_on, lock=lock)
+
+    def forget_progress(self) -> None:
+        """Removes the records of an attempt that was lost; the id of its W&B run stays."""
+        for name in (*RECORDS, ERROR, FINISHED):
+            entry = self.path / name
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+    def go_on(self, text: str, step: int) -> None:
+        """Makes ``config.yaml`` say what the run does from now on; it has not failed, and is not finished.
+
+        Args:
+            text: The config of the continuation.
+            step: At which it begins.
+        """
+        continue_config(self.path, text, step)
+        for name in (ERROR, FINISHED):
+            (self.path / name).unlink(missing_ok=True)
+
+    def finish(self, step: int) -> None:
+        """Notes that the fit came to its end."""
+        write_json({"step": step}, self.path / FINISHED)
+
     def release(self) -> None:
-        """Removes a fresh directory in which nothing has happened: the next try shall get the same name."""
+        """Lets other processes write there.
+
+        A fresh directory in which nothing has happened is removed: the next try shall get the same name.
+        """
+        if self.lock is not None:
+            self.lock.release()
         if self.fresh and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= STARTUP:
             shutil.rmtree(self.path)
 
 
-def holds_run(directory: Path) -> bool:
-    """Tells whether a run has written its config there."""
-    return (directory / CONFIG).is_file()
-
-
-def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
-    """Tells whether a fit goes on with the run in ``directory`` instead of beginning another one.
-
-    It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
-
-    Args:
-        directory: The run directory as configured.
-        ckpt_path: The checkpoint's path, if there is one.
-    """
-    return ckpt_path is not None and directory.resolve() in Path(ckpt_path).resolve().parents
-
-
-def directory_of_requeued_job(wanted: Path) -> Path | None:
-    """Finds the directory in which this SLURM job began, when SLURM has started it again; else None.
-
-    The job comes back with the words it was first given, so the directory is known by the mark in its config.
-
-    Args:
-        wanted: The run directory as configured.
-    """
-    mark = _job_mark()
-    if not mark or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
-        return None
-    candidates = [wanted, *_siblings(wanted)]
-    return next((path for path in candidates if holds_run(path) and _first_line(path / CONFIG) == mark), None)
-
-
-def _job_mark() -> str:
-    """Gives the first line of the config of a run under SLURM; a job keeps its number when it is started again."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"# SLURM job {job}\n" if job else ""
-
-
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.readline()
-
-
-def _siblings(directory: Path) -> list[Path]:
-    """Gives the further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
-    name = re.compile(re.escape(directory.name) + r"-\d+")
-    return [path for path in directory.parent.glob(f"{directory.name}-*") if name.fullmatch(path.name)]
-
-
-def newer_sibling(directory: Path) -> Path | None:
-    """Finds a later run of the same name (``<name>-2``, …) with a newer checkpoint than this directory's; or None."""
-    here = newest_checkpoint(directory)
-    found = {path: newest_checkpoint(path) for path in _siblings(directory)}
-    times = {path: file.stat().st_mtime for path, file in found.items() if file is not None}
-    newest = max(times, key=lambda path: times[path], default=None)
-    if newest is None or (here is not None and times[newest] <= here.stat().st_mtime):
-        return None
-    return newest
+def _is_free(directory: Path, lock: RunLock) -> bool:
+    """Tells whether nothing lies there but the lock, that of a process perhaps which was killed before it began."""
+    return not any(entry for entry in directory.iterdir() if entry != lock.path)
 
 
 def continue_config(directory: Path, text: str, step: int) -> None:
@@ -139,8 +163,8 @@ def continue_config(directory: Path, text: str, step: int) -> None:
         step: At which it begins.
     """
     path = directory / CONFIG
-    before = path.read_text(encoding="utf-8", errors="replace")
-    old, new = _mapping(before), yaml.safe_load(text)
+    before = read_config(path)
+    old, new = mapping(before), yaml.safe_load(text)
     new["ckpt_path"] = old.get("ckpt_path")
     if new == old:
         return
@@ -151,12 +175,3 @@ def continue_config(directory: Path, text: str, step: int) -> None:
     mark = before.splitlines(keepends=True)[0] if before.startswith("#") else ""
     with replacing(path) as temporary:
         temporary.write_text(mark + yaml.safe_dump(new, sort_keys=False), encoding="utf-8")
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    """Tells what a YAML file says; nothing if it is damaged."""
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -75,6 +75,12 @@ USES = [
     ),
     Use(
         "cli/run_callback.py",
+        "_checkpoint_connector",
+        "lightning.pytorch.Trainer",
+        "rank zero chooses the checkpoint for all, when the ranks can speak to each other",
+    ),
+    Use(
+        "cli/run_callback.py",
         "_default_root_dir",
         "lightning.pytorch.trainer.connectors.callback_connector._CallbackConnector",
         "rank zero chooses the directory for all; the Trainer has no setter",

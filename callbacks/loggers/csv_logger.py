@@ -15,10 +15,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from ...foundation.files import replacing
-from ...foundation.run_names import METRICS
+from ...foundation.run_names import METRICS, PICTURES
 
 STEP = "step"
-PICTURES = "pictures"
 
 
 class RunCSVLogger(Logger):

@@ -48,7 +48,8 @@ def test_a_fit_leaves_a_run_directory(tiny_config: Path, textkeep: Textkeep) -> 
     done = textkeep("fit", "--config", tiny_config, TEXTKEEP_DEBUG="1")
     assert done.returncode == 0, done.stderr
     run = tiny_config.parent / "runs" / "t"
-    assert {p.name for p in run.iterdir()} == {"config.yaml", "checkpoints", "metrics.csv", "wandb", "wandb_run.json"}
+    kept = {"config.yaml", "checkpoints", "metrics.csv", "wandb", "wandb_run.json", "finished.json"}
+    assert {p.name for p in run.iterdir()} == kept
     assert (run / "checkpoints" / "last.ckpt").resolve().name == "step=000003.ckpt"
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["default_root_dir"] == str(run)

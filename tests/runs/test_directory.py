@@ -15,13 +15,8 @@ import yaml
 from textkeep.cli.checkpoint_choice import checkpoint_to_load, directory_of_config
 from textkeep.foundation.errors import UserError
 from textkeep.foundation.run_names import newest_checkpoint
-from textkeep.runs.directory import (
-    RunDirectory,
-    continue_config,
-    directory_of_requeued_job,
-    is_continuation,
-    newer_sibling,
-)
+from textkeep.runs.belonging import is_continuation, newer_sibling
+from textkeep.runs.directory import RunDirectory, continue_config
 
 
 def checkpoint(directory: Path, name: str, age: float) -> Path:
@@ -70,7 +65,7 @@ def test_a_run_that_did_nothing_gives_its_directory_back(tmp_path: Path) -> None
     (busy.path / "metrics.csv").write_text("step\n")
     busy.release()
     assert busy.path.exists()
-    found = RunDirectory(tmp_path / "busy", fresh=False)
+    found = RunDirectory.take(tmp_path / "busy")
     (busy.path / "metrics.csv").unlink()
     found.release()
     assert busy.path.exists()
@@ -82,18 +77,6 @@ def test_a_checkpoint_of_the_directory_continues_it_and_another_does_not(tmp_pat
     assert is_continuation(tmp_path / "a", str(own))
     assert not is_continuation(tmp_path / "a", str(foreign))
     assert not is_continuation(tmp_path / "a", None)
-
-
-def test_a_requeued_slurm_job_finds_the_directory_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    RunDirectory.claim(tmp_path / "a", str)
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    mine = RunDirectory.claim(tmp_path / "a", str).path
-    assert mine == tmp_path / "a-2"
-    assert directory_of_requeued_job(tmp_path / "a") is None  # its first start
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert directory_of_requeued_job(tmp_path / "a") == mine
-    monkeypatch.setenv("SLURM_JOB_ID", "78")
-    assert directory_of_requeued_job(tmp_path / "a") is None
 
 
 def test_the_state_that_lightning_saves_for_slurm_counts(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Which job started this process, and whether it has been started before."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NO_NAME = "none"
+"""The run id of ``torchrun`` without a rendezvous of the user's."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Who started a command, as SLURM and ``torchrun`` tell it in the environment.
+
+    Attributes:
+        job: ``SLURM job 77``, ``SLURM job 33_0`` for a task of an array, ``torchrun my-id``; empty without either. The
+            same when the job is started again.
+        part: Which of the job's commands: the agent of ``torchrun``, or SLURM's step. May be empty.
+        attempt: How often the job, and within it ``torchrun``'s agent, has started its commands again: (0, 0) at first.
+    """
+
+    job: str
+    part: str
+    attempt: tuple[int, int]
+    elastic: bool = False
+    """Whether an agent of ``torchrun`` started it: one command, which it may start again without counting."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Launch:
+        """Reads the environment of a command."""
+        attempt = (_count(environment, "SLURM_RESTART_COUNT"), _count(environment, "TORCHELASTIC_RESTART_COUNT"))
+        identity = " ".join(environment.get("TORCHELASTIC_RUN_ID", "").split())
+        if job := environment.get("SLURM_JOB_ID"):
+            if (array := environment.get("SLURM_ARRAY_JOB_ID")) and (task := environment.get("SLURM_ARRAY_TASK_ID")):
+                job = f"{array}_{task}"  # as one names it to scontrol
+            step = environment.get("SLURM_STEP_ID")
+            part = _agent() if identity else f"step {step}" if step else ""
+            return cls(f"SLURM job {job}", part, attempt, bool(identity))
+        if not identity:
+            return cls("", "", (0, 0))
+        # Without a rendezvous all runs have one name: the agent alone tells them apart.
+        named = (f"torchrun of {_agent()}", "") if identity == NO_NAME else (f"torchrun {identity}", _agent())
+        return cls(*named, attempt, elastic=True)
+
+    @property
+    def again(self) -> bool:
+        """Whether the job has been started before."""
+        return bool(self.job) and self.attempt > (0, 0)
+
+    @property
+    def mark(self) -> str:
+        """The first line of the config of a run that this launch begins; empty without a job."""
+        return f"# {self.job}{f', {self.part}' if self.part else ''}\n" if self.job else ""
+
+    def began(self, mark: str) -> bool:
+        """Tells whether this job wrote a mark, in whichever of its attempts."""
+        return bool(self.job) and f"{mark.rstrip()}, ".startswith(f"# {self.job}, ")
+
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _agent() -> str:
+    """Names the agent of ``torchrun``, the parent of this process: a number is given again, a start is not."""
+    parent = os.getppid()
+    try:
+        status = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8", errors="replace")
+        start = status.rpartition(")")[2].split()[19]  # field 22: clock ticks from the start of the machine
+    except (OSError, IndexError):  # not Linux
+        start = "?"
+    return f"agent {parent} of {socket.gethostname()} started at {start}"

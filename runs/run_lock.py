@@ -1,0 +1,197 @@
+"""One writer a run directory: a lock file that says who writes, and that the dead do not keep."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from ..foundation.errors import UserError
+from .launch import Launch
+
+LEASE_SECONDS = 120.0
+"""A holder on another machine that gives no sign of life for so long counts as gone."""
+ENDING_SECONDS = 30.0
+"""What an earlier attempt of the same job, on this machine, is given to end."""
+LONGEST_JOB = 200
+"""Letters of a job's name in the file; ``filelock`` reads a kilobyte."""
+SIGNS = 12
+"""Signs of life a lease. Between two of them a second writer on another machine waits to be refused."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, as its file says.
+
+    Attributes:
+        pid: Of the process.
+        host: Its machine.
+        place: Machine and PID namespace: within one, processes can be looked at.
+        job: Its job; empty without one.
+        attempt: Of the job.
+    """
+
+    pid: str
+    host: str
+    place: str
+    job: str
+    attempt: tuple[int, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Holder | None:
+        """Reads a lock file; None if there is none, or none that says who wrote it."""
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return None
+        said = {key: value for key, _, value in (line.partition("=") for line in lines)}
+        if "pid" not in said:
+            return None
+        attempt = tuple(int(part) for part in said.get("attempt", "").split(".") if part.isdecimal())
+        host = said.get("machine") or said.get("host", "?")
+        return cls(said["pid"], host, said.get("place", ""), said.get("job", ""), attempt)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}{f' ({self.job})' if self.job else ''}"
+
+
+class RunLock:
+    """Keeps a run directory to one writer at a time, on whatever machines they run.
+
+    The file is a lease of ``filelock``, so it needs no locks of the operating system, which network file systems do not
+    all have. The holder renews it all the time. It is taken over from a process of this machine that has ended, from an
+    earlier attempt of the same job, and from one of another machine that gives no sign of life for ``lease`` seconds.
+
+    Args:
+        path: The lock file, in the run directory.
+        launch: Who started this process.
+        lease: Seconds; the same for all who use the file.
+    """
+
+    def __init__(self, path: Path, launch: Launch, lease: float = LEASE_SECONDS) -> None:
+        self.path = path
+        self._launch = launch
+        self._seconds = lease
+        self._lease = self._new()
+
+    def acquire(self) -> None:
+        """Takes the lock; waits where the holder is on another machine and may be gone.
+
+        Raises:
+            UserError: If another process writes to the directory, with its number and machine.
+            OSError: If the directory cannot be written to.
+        """
+        if not self.try_acquire():
+            self._take_over()
+            self._sign()
+
+    def try_acquire(self) -> bool:
+        """Takes the lock if nobody has it, or somebody who is known to be gone.
+
+        Raises:
+            OSError: If the directory cannot be written to.
+        """
+        try:
+            self._lease.acquire(blocking=False)
+        except Timeout:
+            return False
+        self._sign()
+        return True
+
+    def check(self) -> None:
+        """Makes sure of a lock whose renewal has failed: it is taken again if nobody else has it.
+
+        Raises:
+            UserError: If another process has taken it meanwhile.
+        """
+        if self._lease.compromise is None:
+            return
+        self.release()
+        self._lease = self._new()
+        if not self.try_acquire():
+            raise UserError(
+                f"{self.path.parent} was taken over by {Holder.read(self.path)}: this process had given no sign of "
+                f"life for {self._seconds:.0f} s"
+            )
+
+    def release(self) -> None:
+        """Gives the lock back; nothing happens if it is not held."""
+        with suppress(OSError):
+            self._lease.release(force=True)
+
+    def _new(self) -> SoftFileLease:
+        return SoftFileLease(
+            self.path,
+            lease_duration=self._seconds,
+            heartbeat_interval=self._seconds / SIGNS,
+            thread_local=False,
+        )
+
+    def _take_over(self) -> None:
+        holder = Holder.read(self.path)
+        here = holder is not None and holder.place == _place()  # and alive: filelock has looked
+        if (
+            holder is not None
+            and holder.job == self._launch.job[:LONGEST_JOB] != ""
+            and holder.attempt < self._launch.attempt
+        ):
+            if not here:
+                self._lease.force_break()  # it ended with its attempt, though this machine cannot see that
+            with suppress(Timeout):
+                self._lease.acquire(timeout=ENDING_SECONDS)
+                return
+        if here:
+            raise self._refusal(holder)
+        self._wait(holder)
+
+    def _wait(self, holder: Holder | None) -> None:
+        """Waits until the holder gives a sign of life, which ends in an error, or its lease is over."""
+        seen = self._sign_of_life()
+        writer = holder or "an unknown process"
+        wait = f"waiting up to {self._seconds:.0f} s for a sign of life of it"
+        print(f"{self.path.parent} was last written by {writer}: {wait}", flush=True)
+        try:
+            self._lease.acquire(
+                timeout=self._seconds + 5,
+                poll_interval=0.5,
+                cancel_check=lambda: self._sign_of_life() not in (None, seen),
+            )
+        except Timeout:
+            if self._sign_of_life() not in (None, seen):
+                raise self._refusal(Holder.read(self.path) or holder) from None
+            self._lease.force_break()  # a file that says nothing, of a process that ended while it made it
+            self._lease.acquire(blocking=False)
+
+    def _sign_of_life(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _refusal(self, holder: Holder | None) -> UserError:
+        return UserError(
+            f"trainer.default_root_dir: {self.path.parent} is being written by {holder or 'another process'}; "
+            "allowed: another directory, or the same one when that process has ended"
+        )
+
+    def _sign(self) -> None:
+        """Adds to the file what ``filelock`` does not know; it leaves lines alone that it does not know either."""
+        attempt = ".".join(map(str, self._launch.attempt))
+        job = self._launch.job[:LONGEST_JOB]
+        lines = {"machine": socket.gethostname(), "place": _place(), "job": job, "attempt": attempt}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{key}={value}\n" for key, value in lines.items()))
+
+
+def _place() -> str:
+    """Names what processes share that can see each other: a machine, and on Linux a PID namespace of it."""
+    try:
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()} {namespace}"
