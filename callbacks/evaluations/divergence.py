@@ -52,9 +52,10 @@ class Divergence(PairedEvaluation):
     @override
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> list[ItemDivergence]:
         modality = "speech" if "speech" in modalities_of(examples) else "text"
-        found = ItemScorer(trainer, pl_module, None).divergences(examples, modality)
-        pl_module.reference.release()  # type: ignore[operator, union-attr]
-        return found
+        try:
+            return ItemScorer(trainer, pl_module, None).divergences(examples, modality)
+        finally:
+            pl_module.reference.release()  # type: ignore[operator, union-attr]
 
     @override
     def store(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +15,7 @@ from typing_extensions import override
 from ...evaluation import Prediction, RetentionSummary, forget_after, store_evaluation
 from ...foundation.run_names import stage_key
 from ..contract import Batch
+from ..running.agreed_stop import AgreedStop
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
 from .measuring import evaluation_folder, measured_step, scoring
@@ -65,6 +67,19 @@ class EvaluationSuite(Callback):
         if stage in ("fit", "test") and not hasattr(data, "evaluation_set"):
             raise ValueError(f"EvaluationSuite needs the data module SpeechTextData, got {data!r}")
 
+    @property
+    @override
+    def state_key(self) -> str:
+        return f"{type(self).__qualname__}: {', '.join(sorted(self.evaluations))}"  # there may be several
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"measured": self._measured}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._measured = state_dict["measured"]
+
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]
@@ -75,16 +90,16 @@ class EvaluationSuite(Callback):
         if trainer.is_global_zero and folder is not None:
             for name in self.evaluations:
                 forget_after(folder / name, trainer.global_step)
-        if self.at_start and trainer.global_step == 0:
-            self.measure(trainer, pl_module, "val")
+        if self._is_due(trainer.global_step) if trainer.global_step else self.at_start:
+            self.measure(trainer, pl_module, "val")  # at a later step: what was due when the run was stopped
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._measured:
-            self.measure(trainer, pl_module, "val")
+        if self._is_due(trainer.global_step):
+            with suppress(AgreedStop):  # it comes again in the next hook, when this step has been logged
+                self.measure(trainer, pl_module, "val")
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,7 +129,6 @@ class EvaluationSuite(Callback):
             stage: Prefix of the metric keys.
         """
         step = measured_step(trainer, self._loaded_step)
-        self._measured = step
         for name, evaluation in self.evaluations.items():
             started = time.perf_counter()
             with scoring(pl_module):
@@ -128,6 +142,10 @@ class EvaluationSuite(Callback):
                         {stage_key(stage_key(stage, name), k): v for k, v in summary.values.items()}, step=step
                     )
             trainer.strategy.barrier(f"evaluation {name}")
+        self._measured = step
+
+    def _is_due(self, step: int) -> bool:
+        return bool(self.every_n_steps and step % self.every_n_steps == 0 and step != self._measured)
 
 
 def _store(

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from typing_extensions import override
 
+from ..running.give_way import taking_turns
 from .item_scorer import ItemScorer
 
 Value = TypeVar("Value")
@@ -35,6 +36,16 @@ class GatheredScorer(ItemScorer):
     @override
     def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
         return self.gathered(super().losses(examples, modality))
+
+    @contextmanager
+    def giving_way(self, llm: Any) -> Generator[None, None, None]:
+        """Lets what reads with the LLM be stopped before each of its forward passes; every rank must come here."""
+        with taking_turns(self.trainer) as give_way:
+            hook = llm.register_forward_pre_hook(lambda *_: give_way())
+            try:
+                yield
+            finally:
+                hook.remove()
 
     @contextmanager
     def reading_text(self) -> Generator[Any, None, None]:

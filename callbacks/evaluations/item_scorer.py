@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
 from ..contract import Batch
+from ..running.give_way import taking_turns
 
 
 @dataclass
@@ -61,6 +63,7 @@ class ItemScorer:
     """
 
     def __init__(self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None) -> None:
+        self.trainer = trainer
         self.precision = trainer.precision_plugin
         self.data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.model = pl_module
@@ -115,11 +118,13 @@ class ItemScorer:
         return found
 
     def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Batch]:
-        """Gives batches on the device; ``options`` are those of the data module's ``loader``."""
-        for index, batch in enumerate(self.data.loader(list(examples), modality, answers=answers, **options)):
-            if index == self.max_batches:
-                return
-            yield replace(batch, features=self.precision.convert_input(batch.features)).to(self.model.device)
+        """Gives batches on the device, and way before each; ``options`` are those of the data module's ``loader``."""
+        loader = self.data.loader(list(examples), modality, answers=answers, **options)
+        with taking_turns(self.trainer) as give_way:
+            give_way()
+            for batch in islice(loader, self.max_batches):
+                yield replace(batch, features=self.precision.convert_input(batch.features)).to(self.model.device)
+                give_way()
 
 
 def exchange_clips(examples: Sequence[Any], seed: int) -> list[Any]:

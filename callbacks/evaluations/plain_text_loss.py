@@ -36,7 +36,7 @@ class PlainTextLoss(Evaluation):
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         texts = dict(list(_read(self.source).items())[: self.limit])
         mine = list(texts)[scorer.rank :: scorer.world_size]
-        with scorer.reading_text() as llm:
+        with scorer.reading_text() as llm, scorer.giving_way(llm):
             found = text_losses(llm, scorer.model.tokenizer, [texts[key] for key in mine], self.batch_size)
         losses = scorer.gathered(dict(zip(mine, found, strict=True)))
         return Measured(

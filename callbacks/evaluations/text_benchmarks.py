@@ -45,19 +45,23 @@ class TextBenchmarks(Evaluation):
     @override
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
         scores = BenchmarkScores()
-        if scorer.rank == 0:
-            with scorer.reading_text() as llm, scorer.model.writing_greedily(scorer.data.end_id):
-                scores = run_benchmarks(
-                    llm,
-                    scorer.model.tokenizer,
-                    self.tasks,
-                    self.limit,
-                    self.num_fewshot,
-                    self.batch_size,
-                    self.apply_chat_template,
-                )
+        with scorer.giving_way(scorer.model.llm):
+            if scorer.rank == 0:
+                scores = self._scores(scorer)
         limits = scores.intervals()
         return Measured(scores.records, {key: (value, *limits[key]) for key, value in scores.values.items()})
+
+    def _scores(self, scorer: GatheredScorer) -> BenchmarkScores:
+        with scorer.reading_text() as llm, scorer.model.writing_greedily(scorer.data.end_id):
+            return run_benchmarks(
+                llm,
+                scorer.model.tokenizer,
+                self.tasks,
+                self.limit,
+                self.num_fewshot,
+                self.batch_size,
+                self.apply_chat_template,
+            )
 
     @override
     def summarize(self, records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:

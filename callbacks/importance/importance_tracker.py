@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snap
 from ...importance.estimators import checked
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
+from ..running.agreed_stop import AgreedStop
 from .heat_maps import HeatMaps
 from .probing import acting_weights, measure_probe
 
@@ -108,7 +110,8 @@ class ImportanceTracker(Callback):
             summary.keep_until(step if self.history else -1)
         if self.history:
             self._reload_reference(trainer)
-            wanted = self.at_checkpoints and step > max(line["step"] for line in self.history)
+            # A checkpoint's measurement, or one that was due when the run was stopped.
+            wanted = (self.at_checkpoints or self._is_due(step)) and step > max(line["step"] for line in self.history)
         else:
             wanted = self.at_start
         if wanted:
@@ -125,9 +128,9 @@ class ImportanceTracker(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if self.every_n_steps and step and step % self.every_n_steps == 0 and step != self._measured:
-            self.measure(trainer, pl_module)
+        if self._is_due(trainer.global_step) and trainer.global_step != self._measured:
+            with suppress(AgreedStop):  # it comes again in the next hook, when this step has been logged
+                self.measure(trainer, pl_module)
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -153,7 +156,6 @@ class ImportanceTracker(Callback):
             The figures by metric key, on rank zero; empty on the others.
         """
         step = trainer.global_step
-        self._measured, self._pending = step, False
         lines: list[dict[str, Any]] = []
         self._latest = {}
         for name in self._probe_names(trainer, pl_module):
@@ -167,12 +169,18 @@ class ImportanceTracker(Callback):
             self._latest[name] = snapshot
             if trainer.is_global_zero:
                 lines += self._keep(trainer, name, snapshot)
+        for name in self._latest:
             self._reference_steps.setdefault(name, step)
-        return self._log(trainer, lines)
+        metrics = self._log(trainer, lines)
+        self._measured, self._pending = step, False  # not before: it may have been cut off
+        return metrics
 
     def latest(self, name: str) -> Snapshot | None:
         """Gives the measurement of a probe with the weights as they are now, if there has been one; on every rank."""
         return self._latest.get(name)
+
+    def _is_due(self, step: int) -> bool:
+        return bool(self.every_n_steps and step and step % self.every_n_steps == 0)
 
     def _measure_pending(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._pending and self._measured != trainer.global_step:

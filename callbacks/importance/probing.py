@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from ...importance import Snapshot, probe, undisturbed
+from ..running.give_way import give_way
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
 
@@ -60,10 +61,13 @@ def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> A
 
 
 def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:
-    """Gives this rank's part of a probe, embedded by the module as it is now."""
+    """Gives this rank's part of a probe, embedded by the module as it is now, and way before each batch."""
     batches = trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
-    for batch in batches[trainer.global_rank :: trainer.world_size]:
-        batch = trainer.strategy.batch_to_device(batch)
+    for place in range(0, len(batches), trainer.world_size):
+        give_way(trainer)
+        if place + trainer.global_rank >= len(batches):
+            return
+        batch = trainer.strategy.batch_to_device(batches[place + trainer.global_rank])
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             inputs = pl_module.embed(batch)  # type: ignore[operator]
         # The ids do not go into the model; they are part of the probe's fingerprint.

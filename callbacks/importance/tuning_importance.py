@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from typing_extensions import override
 
 from ...importance import Snapshot
 from ..contract import Batch
+from ..running.agreed_stop import AgreedStop
 from .importance_tracker import ImportanceTracker
 from .probing import measure_probe
 
@@ -42,9 +44,21 @@ class TuningImportance(Callback):
                 )
 
     @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"served": self._served}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._served = state_dict["served"]
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._served = trainer.global_step
-        self._serve(trainer, pl_module, {name: user for name, user in _users(pl_module).items() if user.waiting})
+        step = trainer.global_step
+        again = step != self._served  # what was due at this step may have been cut off
+        users = _users(pl_module).items()
+        self._serve(
+            trainer, pl_module, {name: user for name, user in users if user.waiting or (again and _is_due(user, step))}
+        )
 
     @override
     def on_train_batch_end(
@@ -53,8 +67,9 @@ class TuningImportance(Callback):
         step = trainer.global_step
         if step == self._served:  # between the batches of one optimizer step
             return
-        self._served = step
-        self._serve(trainer, pl_module, {name: user for name, user in _users(pl_module).items() if _is_due(user, step)})
+        with suppress(AgreedStop):  # it comes again in the next hook, when this step has been logged
+            users = {name: user for name, user in _users(pl_module).items() if _is_due(user, step)}
+            self._serve(trainer, pl_module, users)
 
     def _serve(self, trainer: Trainer, pl_module: LightningModule, users: dict[str, Any]) -> None:
         for option, user in users.items():
@@ -66,6 +81,7 @@ class TuningImportance(Callback):
             rank_zero_info(f"model.tuning.{option}: {user.describe(snapshot.layers)} ({origin})")
         if users:
             pl_module.apply_layer_rates()  # type: ignore[operator]
+        self._served = trainer.global_step
 
 
 def _users(pl_module: LightningModule) -> dict[str, Any]:
@@ -75,7 +91,7 @@ def _users(pl_module: LightningModule) -> dict[str, Any]:
 
 def _is_due(user: Any, step: int) -> bool:
     every = user.request.every_n_steps if user.request else 0
-    return bool(every) and step % every == 0
+    return bool(every and step) and step % every == 0
 
 
 def _known(trainer: Trainer, request: Any) -> Snapshot | None:

@@ -55,12 +55,22 @@ class Agreement:
         self._trainer = trainer
         self._agreed = Wish.NONE
 
-    def reach(self) -> None:
-        """Looks with all ranks, which must all come here, at what any of them was asked. Raises nothing."""
+    def reach(self, working: bool = True) -> bool:
+        """Looks with all ranks, which must all come here, at what any of them was asked. Raises nothing.
+
+        Args:
+            working: Whether this rank has something left to do.
+
+        Returns:
+            Whether any rank has.
+        """
         if self._agreed is Wish.NONE:
-            self._agreed = Wish(self.largest(STOP_SIGNALS.wish))
+            wish, anyone = self.largest(STOP_SIGNALS.wish, working)
+            self._agreed = Wish(wish)
             if self._agreed is not Wish.NONE:
                 STOP_SIGNALS.carry_out()
+            return bool(anyone)
+        return working
 
     def hold_to(self) -> None:
         """Stops this rank if the ranks have agreed to; speaks to no other.
@@ -71,7 +81,9 @@ class Agreement:
         if self._agreed is not Wish.NONE:
             raise _KINDS[self._agreed]
 
-    def largest(self, value: int) -> int:
-        """Gives the largest value of all ranks, which must all come here."""
-        mine = torch.tensor(value, device=self._trainer.strategy.root_device)
-        return int(self._trainer.strategy.reduce(mine, reduce_op="max"))
+    def largest(self, *values: int) -> list[int]:
+        """Gives of each value the largest one of all ranks, which must all come here."""
+        if self._trainer.world_size == 1:
+            return list(values)
+        mine = torch.tensor(values, device=self._trainer.strategy.root_device)
+        return self._trainer.strategy.reduce(mine, reduce_op="max").tolist()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lightning.pytorch import Trainer
 
 from .signal_connector import agreement_of
-
-Item = TypeVar("Item")
 
 
 def give_way(trainer: Trainer) -> None:
@@ -27,22 +25,45 @@ def give_way(trainer: Trainer) -> None:
         agreement.hold_to()
 
 
+@contextmanager
+def taking_turns(trainer: Trainer) -> Iterator[Callable[[], None]]:
+    """Lets ranks that have different numbers of items give way; all of them must come here.
+
+    Args:
+        trainer: As for :func:`give_way`.
+
+    Yields:
+        What gives way, to be called before an item. At the end the ranks wait for the one with the most items.
+    """
+    agreement = agreement_of(trainer)
+
+    def look() -> None:
+        if agreement is not None:
+            agreement.reach()
+            agreement.hold_to()
+
+    yield look
+    while agreement is not None and agreement.reach(working=False):
+        agreement.hold_to()
+    if agreement is not None:
+        agreement.hold_to()
+
+
 class Rounds:
-    """Gives way before each item where the ranks have different numbers of items; to be made on every rank.
+    """Gives way before each item of a loop that is not ours, as often as the rank with the fewest items has some.
+
+    So no rank looks while another is at an item, which may need all ranks. To be made on every rank.
 
     Args:
         trainer: As for :func:`give_way`.
         items: Of this rank; not finite gives no rounds.
-        all_items: Whether there are as many rounds as the rank with the most items has, or with the fewest: then no
-            rank looks while another is at an item, which may need all ranks.
     """
 
-    def __init__(self, trainer: Trainer, items: float, all_items: bool = True) -> None:
+    def __init__(self, trainer: Trainer, items: float) -> None:
         self._trainer = trainer
-        count, agreement = int(items) if items < float("inf") else 0, agreement_of(trainer)
-        if agreement is not None:
-            count = agreement.largest(count) if all_items else -agreement.largest(-count)
-        self._left = count
+        agreement = agreement_of(trainer)
+        count = int(items) if items < float("inf") else 0
+        self._left = 0 if agreement is None else -agreement.largest(-count)[0]
 
     def look(self) -> None:
         """Gives way, if there are rounds left; to be called before an item."""
@@ -51,26 +72,6 @@ class Rounds:
             give_way(self._trainer)
 
     def look_to_the_end(self) -> None:
-        """Joins the rounds of ranks that have more items; to be called after the last one."""
+        """Gives way in the rounds for which there was no item; to be called after the last one."""
         while self._left > 0:
             self.look()
-
-
-def in_rounds(trainer: Trainer, items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Gives the items, and way before each of them; to be used to the end on every rank.
-
-    Args:
-        trainer: As for :func:`give_way`.
-        items: This rank's.
-        count: How many there are; fewer may come.
-    """
-    rounds = Rounds(trainer, count)
-    iterator = iter(items)
-    while True:
-        rounds.look()
-        try:
-            item = next(iterator)
-        except StopIteration:
-            break
-        yield item
-    rounds.look_to_the_end()

@@ -100,7 +100,7 @@ class GracefulStop(Callback):
             trainer.strategy.launcher.kill(signal.SIGTERM)  # the ranks that this process started wait for it
 
     def _begin_rounds(self, trainer: Trainer, batches: Sequence[int | float]) -> None:
-        self._rounds = Rounds(trainer, sum(batches), all_items=False)
+        self._rounds = Rounds(trainer, sum(batches))
 
     def _next_round(self) -> None:
         if self._rounds is not None:
