@@ -30,11 +30,13 @@ class Use(NamedTuple):
 
 
 LOADER = "torch.utils.data.dataloader"
+LOADER_ITERATOR = f"{LOADER}._MultiProcessingDataLoaderIter"
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 
 SAVES_NOW = "saves outside of the schedule and lets Lightning's own books know"
 ENDS_WORKERS = "ends workers before the garbage collector closes their queues, which takes them five seconds"
+NAMES_WORKERS = "which worker died, and of what, is told from its exit code alone"
 CONNECTOR = "lightning.pytorch.trainer.connectors.signal_connector"
 ONLY_NOTED = "signals are noted; Lightning's handlers save and speak to other ranks in the middle of a step"
 OFFLINE = "a run whose connection is lost goes on offline, under the same id"
@@ -85,14 +87,11 @@ USES = [
         "lightning.pytorch.trainer.connectors.callback_connector._CallbackConnector",
         "rank zero chooses the directory for all; the Trainer has no setter",
     ),
-    Use("datamodules/batches/batch_loader.py", "_MultiProcessingDataLoaderIter", LOADER, ENDS_WORKERS),
     Use("datamodules/batches/batch_loader.py", "_iterator", f"{LOADER}.DataLoader", ENDS_WORKERS),
-    Use(
-        "datamodules/batches/batch_loader.py",
-        "_shutdown_workers",
-        f"{LOADER}._MultiProcessingDataLoaderIter",
-        ENDS_WORKERS,
-    ),
+    Use("datamodules/batches/worker_watch.py", "_MultiProcessingDataLoaderIter", LOADER, ENDS_WORKERS),
+    Use("datamodules/batches/worker_watch.py", "_iterator", f"{LOADER}.DataLoader", NAMES_WORKERS),
+    Use("datamodules/batches/worker_watch.py", "_shutdown_workers", LOADER_ITERATOR, ENDS_WORKERS),
+    Use("datamodules/batches/worker_watch.py", "_workers", LOADER_ITERATOR, NAMES_WORKERS),
     Use(
         "datamodules/sources/tables.py",
         "_indices",

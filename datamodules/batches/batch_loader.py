@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ...foundation.signals import obey_parent_alone
 from ..sources.bad_examples import BadExampleError
-from ..sources.example import name_examples
 from .batch import Batch
 from .token_budget_sampler import TokenBudgetSampler
 from .view_dataset import Pick, Unread, ViewDataset
@@ -94,7 +93,7 @@ class BatchLoader:
             worker_init_fn=_leave_signals,
             persistent_workers=keep_workers and num_workers > 0,
         )
-        self._watch = WorkerWatch(self._loader, self._read_by)
+        self._watch = WorkerWatch(self._loader, dataset.read_by)
 
     def __len__(self) -> int:
         return max(len(self.position), int(self.everywhere))
@@ -128,12 +127,6 @@ class BatchLoader:
         """
         end_workers(self._loader._iterator)
         self._loader._iterator = None
-
-    def _read_by(self, workers: Iterable[int]) -> str:
-        """Names the clips that workers read at this moment; nothing if they read none."""
-        reading = [] if self.dataset.reading is None else self.dataset.reading.tolist()
-        at = [reading[worker] for worker in workers if reading[worker] >= 0]
-        return name_examples([self.dataset.views[view].example for view in at])
 
     def _refuse(self, unread: Unread) -> None:
         if not unread.fatal:

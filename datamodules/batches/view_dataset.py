@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ..sources.bad_examples import BadExampleError, OnBadExample
+from ..sources.example import name_examples
 from .batch import Batch
 from .collator import Collator
 from .rows import Row, RowReader, View
@@ -97,6 +98,11 @@ class ViewDataset(Dataset[Batch | Unread]):
             return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)
         except BadExampleError as error:
             return Unread([error], fatal=True)
+
+    def read_by(self, workers: Iterable[int]) -> str:
+        """Names the clips that workers, given by number, read at this moment; nothing if they read none."""
+        reading = [] if self.reading is None else self.reading.tolist()
+        return name_examples([self.views[reading[w]].example for w in workers if reading[w] >= 0])
 
     def _append(self, pick: Pick, rows: list[Row], skipped: list[BadExampleError]) -> None:
         self._note(pick.view)

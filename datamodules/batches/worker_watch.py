@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -92,7 +91,8 @@ class WorkerWatch(Generic[T_co]):
         global _waits
         _waits = True
         try:
-            _error_if_any_worker_fails()  # one that died while nothing was waited for
+            if any(worker.exitcode for worker in getattr(iterator, "_workers", ())):
+                raise RuntimeError  # one died while nothing was waited for
             yield
         except (RuntimeError, OSError, EOFError, MemoryError) as error:
             _waits = False  # the others are going to be killed
