@@ -10,7 +10,14 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from ..callbacks import LogProgress, PredictionWriter, RunCheckpoint, RunProgressBar, TuningImportance
+from ..callbacks import (
+    LogProgress,
+    PredictionWriter,
+    RunCheckpoint,
+    RunProgressBar,
+    StepCompletion,
+    TuningImportance,
+)
 from ..lightning_modules import Tuning
 
 CSV_LOGGER = "textkeep.callbacks.RunCSVLogger"
@@ -42,6 +49,8 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tu
         added.append(RunProgressBar() if sys.stdout.isatty() else LogProgress())
     if verb == "fit" and trainer.enable_checkpointing is not False and missing(ModelCheckpoint):
         added.append(RunCheckpoint())
+    if verb == "fit" and missing(StepCompletion):
+        added.append(StepCompletion())
     measured = any(user.request for user in tuning.importance_users().values())
     if verb == "fit" and measured and missing(TuningImportance):
         added.append(TuningImportance())  # after ImportanceTracker, whose measurement it can use

@@ -39,6 +39,10 @@ ENDS_WORKERS = "ends workers before the garbage collector closes their queues, w
 NAMES_WORKERS = "which worker died, and of what, is told from its exit code alone"
 CONNECTOR = "lightning.pytorch.trainer.connectors.signal_connector"
 ONLY_NOTED = "signals are noted; Lightning's handlers save and speak to other ranks in the middle of a step"
+FIT_LOOP = "lightning.pytorch.loops.fit_loop"
+EPOCH_LOOP = "lightning.pytorch.loops.training_epoch_loop"
+GOES_ON = "a run goes on behind the hook in which its checkpoint was written; Lightning has no setting for it"
+BY_TIME = "the time since the last validation goes on counting after a resume"
 OFFLINE = "a run whose connection is lost goes on offline, under the same id"
 
 USES = [
@@ -63,6 +67,17 @@ USES = [
         "lightning.pytorch.Trainer",
         "whether SLURM puts the job into the queue again; one process has no strategy with a cluster_environment",
     ),
+    Use("callbacks/running/exact_loops.py", "_DataFetcher", "lightning.pytorch.loops.fetchers", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_FitLoop", FIT_LOOP, GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_TrainingEpochLoop", EPOCH_LOOP, GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_batches_that_stepped", f"{EPOCH_LOOP}._TrainingEpochLoop", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_data_fetcher", f"{FIT_LOOP}._FitLoop", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_last_val_time", f"{FIT_LOOP}._FitLoop", BY_TIME),
+    Use("callbacks/running/exact_loops.py", "_logger_connector", "lightning.pytorch.Trainer", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_restarting", "lightning.pytorch.loops.loop._Loop", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_should_check_val_fx", f"{EPOCH_LOOP}._TrainingEpochLoop", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_skip_next_val", f"{EPOCH_LOOP}._TrainingEpochLoop", GOES_ON),
+    Use("callbacks/running/exact_loops.py", "_val_check_time_interval", f"{FIT_LOOP}._FitLoop", BY_TIME),
     Use(
         "callbacks/running/run_progress_bar.py",
         "_get_train_description",

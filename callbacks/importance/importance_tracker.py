@@ -110,14 +110,13 @@ class ImportanceTracker(Callback):
             summary.keep_until(step if self.history else -1)
         if self.history:
             self._reload_reference(trainer)
-            # A checkpoint's measurement, or one that was due when the run was stopped.
-            wanted = (self.at_checkpoints or self._is_due(step)) and step > max(line["step"] for line in self.history)
-        else:
-            wanted = self.at_start
-        if wanted:
+            last = self.history[-1]["step"]
+            # What of this step is owed (a checkpoint's measurement, or one that was due when the run was stopped) comes
+            # in the next training hook, as if the checkpoint had just been saved: its validation comes first.
+            self._pending = (self.at_checkpoints or self._is_due(step)) and step > last
+            self._measured = step if step == last else None
+        elif self.at_start:
             self.measure(trainer, pl_module)
-        else:
-            self._measured = step if self.history and self.history[-1]["step"] == step else None
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:

@@ -45,11 +45,13 @@ class RunCSVLogger(Logger):
         super().__init__()
         self._folder = Path(save_dir)
         self._path = self._folder / filename
+        self.filename = filename
         self._flush_every = flush_every
         self._forget_later = forget_later
         self._columns: list[str] | None = None
         self._continued_at: int | None = None  # the first step that is logged to a file that was there
         self._waiting: list[dict[str, Any]] = []
+        self._written = 0
 
     @property
     @override
@@ -115,7 +117,26 @@ class RunCSVLogger(Logger):
         else:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerows(self._waiting)
+            self._written += len(self._waiting)
         self._waiting = []
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        if self._columns is None:
+            self._open(None)
+        return self._written + len(self._waiting)
+
+    @rank_zero_only
+    def keep_first(self, rows: int) -> None:
+        """Forgets all but the first rows: a fit goes on from where there were no more, and makes them again.
+
+        Args:
+            rows: As :attr:`rows` was there.
+        """
+        self._open(None)
+        if self._written > rows:
+            self._rewrite(self._rows()[:rows])
 
     @override
     @rank_zero_only
@@ -135,6 +156,7 @@ class RunCSVLogger(Logger):
         kept = [row for row in rows if self._stays(row, first_step)]
         if len(kept) < len(rows) or not self._ends_whole():
             self._rewrite(kept)
+        self._written = len(kept)
         self._continued_at = first_step if kept else None
 
     def _drop_repeated(self, row: Mapping[str, Any]) -> None:
@@ -167,3 +189,4 @@ class RunCSVLogger(Logger):
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
+        self._written = len(rows)

@@ -9,6 +9,7 @@ _PUBLIC = {
     "LogProgress": "log_progress",
     "RunCheckpoint": "checkpoint",
     "RunProgressBar": "run_progress_bar",
+    "StepCompletion": "step_completion",
 }
 
 __all__ = sorted(_PUBLIC)

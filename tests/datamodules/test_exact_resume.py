@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import Logger
 
-from textkeep.callbacks import RunCheckpoint
+from textkeep.callbacks import RunCheckpoint, StepCompletion
 from textkeep.datamodules import Batch, SpeechTextData
 from textkeep.lightning_modules.saving.step_boundary import end_at_last_step
 
@@ -113,7 +113,7 @@ def run(
     trainer = L.Trainer(
         accelerator="cpu",
         logger=Log(learner.logged),
-        callbacks=[RunCheckpoint(dirpath=folder)],
+        callbacks=[RunCheckpoint(dirpath=folder), StepCompletion()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
