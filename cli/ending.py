@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ def leave(wish: Wish, code: int) -> int:
         The exit code of this process.
     """
     requeue = wish is Wish.REQUEUE
+    if requeue:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM's: only noted, it would be followed by SIGKILL, later
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         queued = requeue and requeue_job()
         _tell("queued" if queued else "failed" if requeue else "ended")
