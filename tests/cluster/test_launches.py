@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.cluster_runs import BIN, rows, write_config, write_job
+from tests.support.cluster_runs import BIN, TinyRun, write_job
+from tests.support.house import ROOT
 from tests.support.slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
-FIT = "textkeep fit --config run.yaml"
+FIT = "textkeep fit --config soak.yaml --trainer.default_root_dir runs/t"
 TWO_NODES = "--trainer.num_nodes 2 --trainer.strategy ddp"
 WRONG = {
     "two nodes, and a config for one": (
@@ -38,9 +38,9 @@ WRONG = {
 }
 
 
-@pytest.fixture
-def config(tmp_path: Path, tiny_settings: dict[str, Any]) -> Path:
-    return write_config(tmp_path, tiny_settings, max_steps=2, callbacks=None)
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return TinyRun.write(tmp_path_factory.mktemp("launches"), steps=2, processes=1).config
 
 
 def test_wrong_launches_are_one_line(slurm: Cluster, config: Path) -> None:
@@ -58,12 +58,12 @@ def test_wrong_launches_are_one_line(slurm: Cluster, config: Path) -> None:
     assert not (folder / "runs").exists()
 
 
-def test_gpus_that_a_task_does_not_see(tmp_path_factory: pytest.TempPathFactory, config: Path, slurm: Cluster) -> None:
+def test_gpus_that_a_task_does_not_see(tmp_path: Path, config: Path, slurm: Cluster) -> None:
     """Devices are pretended: this is refused before anything speaks to one."""
-    with_gpus = Cluster.up(tmp_path_factory.mktemp("gpus") / "cluster", NODES=1, GPUS=2)
-    line = f"srun {FIT} --trainer.accelerator gpu --trainer.devices 2"
+    with_gpus = Cluster.up(tmp_path / "cluster", NODES=1, GPUS=2)
+    line = f"srun textkeep fit --config {config} --trainer.accelerator gpu --trainer.devices 2"
     try:
-        job = with_gpus.sbatch(write_job(config.parent, line, "--nodes=1 --ntasks-per-node=2 --gpus-per-task=1"))
+        job = with_gpus.sbatch(write_job(tmp_path, line, "--nodes=1 --ntasks-per-node=2 --gpus-per-task=1"))
         assert job.finish() == "FAILED"
         (said,) = [line for line in job.log.splitlines() if line.startswith("textkeep: error: ")]
         assert re.search(r"node1: a process sees 1 GPU \(CUDA_VISIBLE_DEVICES=\d\), and trainer.devices is 2", said)
@@ -74,13 +74,15 @@ def test_gpus_that_a_task_does_not_see(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_an_interactive_session_starts_its_ranks_itself(slurm: Cluster, config: Path) -> None:
-    words = (BIN / "textkeep", "fit", "--config", config, "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    run = config.parent / "runs/session"
+    several = ("--trainer.default_root_dir", run, "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    words = (BIN / "textkeep", "fit", "--config", config, *several)
     session = ("salloc", "--nodes=1", "--ntasks-per-node=2")
-    done = slurm.run(*session, *words, cwd=config.parent, HOME=str(config.parent))
+    done = slurm.run(*session, *words, cwd=config.parent, HOME=str(config.parent), PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert "MEMBER: 2/2" in done.stderr
-    assert {step for step, name, _ in rows(config.parent / "runs/t") if name == "train/loss"} == {"0", "1"}
-    twice = slurm.run(*session, "srun", *words, cwd=config.parent, HOME=str(config.parent))
+    assert (run / "checkpoints/step=000002.ckpt").is_file()
+    twice = slurm.run(*session, "srun", *words, cwd=config.parent, HOME=str(config.parent), PYTHONPATH=str(ROOT))
     assert twice.returncode == 2
     (said,) = [line for line in twice.stderr.splitlines() if line.startswith("textkeep: error: ")]
     assert "allowed: no srun (the ranks are started for you), or salloc --job-name=training" in said

@@ -1,132 +1,110 @@
-"""Runs on a cluster: their settings and job scripts, and what an interrupted one has in common with a whole one."""
+"""Runs on a cluster: their job scripts, and how they are held against one that nobody disturbed."""
 
 from __future__ import annotations
 
-import csv
-import json
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 
+from benchmarks.soak.tiny_run import write_tiny_run
+
 from .house import ROOT
+from .slurm_cluster import Cluster, Job
+from .stopped_runs import differences, fit
 
 BIN = Path(sys.executable).parent
-PHASES = "tests.support.phase_log.PhaseLog"
-STEPS = 20
-"""Of a run; every fifth is validated, measured and saved."""
-
-
-def write_config(folder: Path, settings: dict[str, Any], run: str = "runs/t", **trainer: Any) -> Path:
-    """Writes ``run.yaml``: two modalities, importance, retention, checkpoints and validations, each fifth step.
-
-    Args:
-        folder: For the file and, below it, the run.
-        settings: The fixture ``tiny_settings``.
-        run: The run directory.
-        trainer: Settings of the trainer that differ.
-    """
-    every = {"every_n_train_steps": 5, "save_top_k": 1}
-    callbacks = [
-        {"class_path": "ImportanceTracker", "init_args": {"estimators": ["taylor"]}},
-        {"class_path": "Retention", "init_args": {"max_new_tokens": 8}},
-        {"class_path": "RunCheckpoint", "init_args": every},
-        {"class_path": PHASES},
-    ]
-    own = {"default_root_dir": run, "max_steps": STEPS, "val_check_interval": 5, "check_val_every_n_epoch": None}
-    manifest = settings["data"]["val"][0]
-    data = {"train_modalities": "both", "tokens_per_batch": 128, "num_workers": 0}
-    probes = {"text": {"source": manifest, "modality": "text", "examples": 6}}
-    whole = {
-        **settings,
-        "seed_everything": 0,
-        "trainer": {**settings["trainer"], **own, "callbacks": callbacks, **trainer},
-        "data": {**settings["data"], **data, "probes": probes},
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(whole, sort_keys=False))
-    return path
+TWO_NODES = "--trainer.devices 1 --trainer.num_nodes 2"
+"""What a config for two processes on one machine needs on two machines."""
+HEAD = f"""#SBATCH --requeue --open-mode=append --output=slurm-%j.out
+export PATH={BIN}:$PATH PYTHONPATH={ROOT} PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
+"""
+"""Of every job script."""
+SLOW = {"train": 0.05, "validate": 0.15, "importance": 0.15, "items": 0.15}
+"""Seconds that a run waits in the places where tests want to signal it."""
+SAVED = re.compile(r"saved \S*step=(\d+)\.ckpt")
 
 
 def write_job(folder: Path, lines: str, options: str = "--nodes=2 --ntasks-per-node=1", name: str = "job.sh") -> Path:
-    """Writes a job script that has ``textkeep`` on its path.
+    """Writes a job script that has ``textkeep`` on its path; the job is requeued and its log appended to.
 
     Args:
         folder: Where.
         lines: What it does.
-        options: Of sbatch; a job is requeued and its log appended to in any case.
+        options: Of sbatch.
         name: Of the file.
     """
-    head = f"#!/bin/bash\n#SBATCH {options} --requeue --open-mode=append --output=slurm-%j.out\n"
     path = folder / name
-    path.write_text(f"{head}export PATH={BIN}:$PATH PYTHONPATH={ROOT}\n{lines}\n")
+    path.write_text(f"#!/bin/bash\n#SBATCH {options}\n{HEAD}{lines}\n")
     return path
 
 
-def rows(run: Path, without: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
-    """Lists the numbers of a run in order, as (step, metric, value); times and ``without`` are left out."""
-    found = []
-    with (run / "metrics.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            step = row["step"]
-            for name, value in row.items():
-                timed = any(word in name for word in ("seconds", "per_second", "time"))
-                if value and name not in ("step", "epoch", *without) and not timed:
-                    found.append((step, name, value))
-    return found
+@dataclass(frozen=True)
+class TinyRun:
+    """A run of a tiny model, to be sent to a cluster again and again; it says where it is, and is slow there.
 
-
-def checkpoint(run: Path) -> dict[str, Any]:
-    """Loads the newest checkpoint of a run."""
-    return torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=False)
-
-
-def answers(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """Reads the records of a run's evaluations: file -> lines."""
-    files = sorted((run / "evaluation").rglob("*.jsonl"))
-    return {str(f.relative_to(run)): [json.loads(line) for line in f.read_text().splitlines()] for f in files}
-
-
-def snapshots(run: Path) -> dict[str, bytes]:
-    """Reads the scores of importance of a run: folder -> bytes."""
-    return {str(p.parent.relative_to(run)): p.read_bytes() for p in sorted(run.glob("importance/**/stats.safetensors"))}
-
-
-def differences(run: Path, whole: Path) -> list[str]:
-    """Tells in what a run that was interrupted differs from one that was not; nothing, if it was exact.
-
-    Weights, the optimizer's state, each number of ``metrics.csv`` and its place, records of evaluations, snapshots of
-    importance and the checkpoints that are kept are compared bit by bit.
+    Attributes:
+        folder: Of models, data, config and runs.
+        config: The config.
+        processes: Ranks: two are one on each of two nodes.
     """
-    found = []
-    one, two = sorted(rows(run)), sorted(rows(whole))
-    if one != two:
-        lost, more = [row for row in two if row not in one], [row for row in one if row not in two]
-        found.append(f"metrics.csv: {len(one)} values for {len(two)}; lost {lost[:6]}, more {more[:6]}")
-    states = checkpoint(run), checkpoint(whole)
-    if states[0]["global_step"] != states[1]["global_step"]:
-        found.append(f"steps: {states[0]['global_step']} for {states[1]['global_step']}")
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-        if not same(states[0][part], states[1][part]):
-            found.append(part)
-    if answers(run) != answers(whole):
-        found.append(f"evaluation: {list(answers(run))} for {list(answers(whole))}, or what they say")
-    if snapshots(run) != snapshots(whole):
-        found.append(f"importance: {list(snapshots(run))} for {list(snapshots(whole))}, or what they say")
-    files = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (run, whole)]
-    if files[0] != files[1]:
-        found.append(f"checkpoints: {files[0]} for {files[1]}")
-    return found
 
+    folder: Path
+    config: Path
+    processes: int
 
-def same(one: Any, two: Any) -> bool:
-    """Tells whether two states are the same, tensor by tensor."""
-    if isinstance(one, torch.Tensor):
-        return isinstance(two, torch.Tensor) and torch.equal(one, two)
-    if isinstance(one, dict):
-        return isinstance(two, dict) and one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
-    return bool(one == two)
+    @classmethod
+    def write(cls, folder: Path, steps: int, processes: int) -> TinyRun:
+        """Writes models, data and config into a folder."""
+        config = write_tiny_run(folder, steps, processes=processes)
+        settings = yaml.safe_load(config.read_text())
+        marks = {"class_path": "tests.support.marks.Marks", "init_args": {"slow": SLOW}}
+        settings["trainer"]["callbacks"].append(marks)
+        config.write_text(yaml.safe_dump(settings, sort_keys=False))
+        return cls(folder, config, processes)
+
+    @property
+    def whole(self) -> Path:
+        """Directory of the undisturbed run."""
+        return self.folder / "runs" / "whole"
+
+    def leave_alone(self) -> None:
+        """Trains the undisturbed run, on this machine and without SLURM."""
+        words = ("fit", "--config", self.config, "--trainer.default_root_dir", self.whole)
+        fit(words, self.folder / "whole", self.processes)
+
+    def fit(self, run: str, *more: str) -> str:
+        """Gives the command that trains into ``runs/<run>``."""
+        several = TWO_NODES if self.processes == 2 else ""
+        directory = self.folder / "runs" / run
+        return f"textkeep fit --config {self.config} --trainer.default_root_dir {directory} {several} {' '.join(more)}"
+
+    def send(self, cluster: Cluster, name: str, *more: str, options: str = "", before: str = "") -> Job:
+        """Sends a job that trains into ``runs/<name>``.
+
+        Args:
+            cluster: Where to.
+            name: Of the run and the script.
+            more: Words for ``textkeep fit``.
+            options: Of sbatch.
+            before: Lines of the script before the training.
+        """
+        line = f"{before}\nsrun --kill-on-bad-exit=1 {self.fit(name, *more)}"
+        options = f"--nodes={self.processes} --ntasks-per-node=1 {options}"
+        return cluster.sbatch(write_job(self.folder, line, options, f"{name}.sh"))
+
+    def differences(self, name: str, log: str = "") -> list[str]:
+        """Tells in what ``runs/<name>`` differs from the undisturbed run.
+
+        Args:
+            name: Of the run.
+            log: Of its job: at the steps where a stop has saved, importance was measured too.
+        """
+        other = self.folder / "runs" / name
+        found = differences(self.whole, other, [int(step) for step in SAVED.findall(log)])
+        files = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (self.whole, other)]
+        more = [] if files[0] == files[1] else [f"checkpoints: {files[1]}, not {files[0]}"]
+        twins = [f"another directory: {path.name}" for path in other.parent.glob(f"{name}-*")]
+        return [*found, *more, *twins]

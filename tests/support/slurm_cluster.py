@@ -15,6 +15,8 @@ from .processes import child_environment
 SCRIPTS = Path(__file__).with_name("slurm")
 CANNOT_BE_HAD = 77
 """Exit code of ``up.sh`` where there can be no cluster."""
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
+"""States from which no job comes back; from ``NODE_FAIL`` it does."""
 
 
 class UnavailableError(Exception):
@@ -180,17 +182,44 @@ class Job:
         Raises:
             TimeoutError: If it has not ended after that time.
         """
-        going_on = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "NODE_FAIL"}
-        until(lambda: self.state not in going_on, timeout, lambda: f"the end, {self.state}:\n{self.log[-4000:]}")
+        until(lambda: self.state in ENDED, timeout, lambda: f"the end, {self.state}:\n{self.log[-4000:]}")
         return self.state
 
-    def says(self, words: str, timeout: float = 120) -> None:
-        """Waits until the log has these words.
+    def says(self, words: str, times: int = 1, timeout: float = 240) -> None:
+        """Waits until the log has these words so many times.
+
+        Raises:
+            TimeoutError: After that time, or when the job has ended without them; with the end of the log.
+        """
+        until(
+            lambda: self.log.count(words) >= times or self.state in ENDED,
+            timeout,
+            lambda: f"{words!r} in the log:\n{self.log[-4000:]}",
+        )
+        if self.log.count(words) < times:
+            raise TimeoutError(f"{words!r} is not in the log of a job that is {self.state}:\n{self.log[-4000:]}")
+
+    def restarted(self, times: int, timeout: float = 240) -> None:
+        """Waits until SLURM has started it again so many times, and it runs.
 
         Raises:
             TimeoutError: After that time, with the end of the log.
         """
-        until(lambda: words in self.log, timeout, lambda: f"{words!r} in the log:\n{self.log[-4000:]}")
+        until(
+            lambda: (self.restarts >= times and self.state == "RUNNING") or self.state in ENDED,
+            timeout,
+            lambda: f"{times} restarts, but {self.restarts} and {self.state}:\n{self.log[-4000:]}",
+        )
+        if self.restarts < times:
+            raise TimeoutError(f"{self.restarts} restarts of a job that is {self.state}:\n{self.log[-4000:]}")
+
+    def gone(self, timeout: float = 60) -> None:
+        """Waits until none of its processes is there.
+
+        Raises:
+            TimeoutError: After that time.
+        """
+        until(lambda: not self.ranks(), timeout, "the end of all ranks")
 
     def ranks(self) -> list[int]:
         """Lists the ranks' processes by rank; data workers and other children of theirs are left out."""
