@@ -8,9 +8,12 @@ holder=$(cat "$folder/run/holder${node#node}")
 # shellcheck disable=SC2016
 nsenter -t "$(cat "$folder/pid")" --mount --pid -- bash -c '
     ours=$(readlink "/proc/$1/ns/net")
-    for process in /proc/[0-9]*; do
-        number=${process#/proc/}
-        if [ "$number" != "$1" ] && [ "$(readlink "$process/ns/net" 2>/dev/null)" = "$ours" ]; then
-            kill -KILL "$number" 2>/dev/null || true
-        fi
+    # Stopped first: none may live to tell SLURM that another one was killed.
+    for signal in STOP KILL; do
+        for process in /proc/[0-9]*; do
+            number=${process#/proc/}
+            if [ "$number" != "$1" ] && [ "$(readlink "$process/ns/net" 2>/dev/null)" = "$ours" ]; then
+                kill -s "$signal" "$number" 2>/dev/null || true
+            fi
+        done
     done' - "$holder"
