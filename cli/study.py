@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from ..foundation.errors import INTERRUPTED
 from ..foundation.outputs import check_output
-from ..runs.study.archive import pack, unpack
-from ..runs.study.child import StudyInterrupted
+from ..runs.study.archive import pack, planned_jobs, unpack
+from ..runs.study.child import child_of
 from ..runs.study.jobs import Job, first_jobs, fit_command, test_command
 from ..runs.study.progress import duration
 from ..runs.study.running import keep_plan, run_study
 from ..runs.study.sharing import alone, part_of
 from ..runs.study.spec import STUDY_FILE, UNTOUCHED, Study, read_study
-from ..runs.study.state import StateStore
+from ..runs.study.squeue import Squeue
+from ..runs.study.state import JobState, StateStore
+from ..runs.study.stopping import OWN_CHILD, Stop, StudyInterrupted
 from .options import add_overwrite_option
 from .output import print_table
 
@@ -49,12 +48,13 @@ def main(argv: list[str]) -> int:
         return _show(study)
     study.directory.mkdir(parents=True, exist_ok=True)
     store = StateStore(study.directory)
-    with alone(study), _terminable():
+    stop = Stop(OWN_CHILD)
+    with alone(study), stop.listening():
         keep_plan(study, arguments.study)
         try:
-            jobs = run_study(study, store)
-        except StudyInterrupted:
-            print(f"interrupted; textkeep study {arguments.study} goes on from here", flush=True)
+            jobs = run_study(study, store, stop)
+        except StudyInterrupted as told:
+            print(f"interrupted; {f'{told}; ' * bool(str(told))}textkeep study {arguments.study} goes on from here")
             return INTERRUPTED
     return _conclude(study, jobs, store)
 
@@ -86,19 +86,25 @@ def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
     total = sum(state.seconds for state in states.values())
     print(f"{len(states) - len(failed)} of {len(states)} runs finished, {duration(total)} of computing")
     for state in failed:
-        print(f"failed: {state.job}: {state.error}; log: {study.directory / state.log}")
+        word = "interrupted" if state.status == "interrupted" else "failed"
+        print(f"{word}: {state.job}: {state.error}; log: {study.directory / state.log}")
     print(f"textkeep report {study.directory} compares them", flush=True)
     return 1 if failed else 0
 
 
 def _show(study: Study) -> int:
-    """Shows what would run."""
+    """Shows what would run, and what runs."""
     store = StateStore(study.directory)
     jobs = first_jobs(study)
+    names = {job.name for job in jobs}
+    jobs += [job for job in planned_jobs(study) if job.name not in names and store.read(job.name).attempts]
+    states = [store.read(job.name) for job in jobs]
+    asks = any(state.task for state in states) and shutil.which("squeue") is not None
+    known = (Squeue(study.directory).ask() if asks else None) or {}
     print_table(
         f"{study.directory}: runs that are certain",
         ("run", "state", "directory"),
-        [(job.name, store.read(job.name).status, str(job.directory)) for job in jobs],
+        [(job.name, _status(state, known), str(job.directory)) for job, state in zip(jobs, states, strict=True)],
     )
     for trained in [job for job in jobs if job.arm != UNTOUCHED][:1]:
         print(" ".join(fit_command(study, trained, resume=False)))
@@ -107,18 +113,14 @@ def _show(study: Study) -> int:
     return 0
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets SIGTERM stop as Ctrl-C does: the child saves a checkpoint."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _status(state: JobState, known: Mapping[str, str]) -> str:
+    """Gives a run's status, with the process or the task that has it."""
+    if state.status == "finished":
+        return state.status
+    task = f"task {state.task} {known.get(state.task, '')}".rstrip() if state.task else ""
+    holder = child_of(state) or task
+    status = "interrupted" if state.status == "running" and not holder else state.status
+    return f"{status} ({holder})" if holder else status
 
 
 def _parser() -> argparse.ArgumentParser:

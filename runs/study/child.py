@@ -5,35 +5,40 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...foundation.errors import INTERRUPTED, TERMINATED
+from ...foundation.processes import began
 from ...foundation.run_names import newest_checkpoint
 from .jobs import Job, fit_command, test_command
 from .spec import UNTOUCHED, Study
 from .state import JobState, StateStore
+from .stopping import Stop, StudyInterrupted, blocked
 
 POLL_SECONDS = 0.5
 SHARED_SERVICE = "WANDB_SERVICE"
 """With it a child would use the W&B service of whoever started the study: there a run that has ended is still in use
 when its test goes on with it."""
+SLURM = "SLURM_"
+"""How the variables begin by which a process knows itself as one that SLURM started. The study is that process: a child
+that read them would take the task for its own launch, and give the job back to SLURM itself."""
+OF_JOB = {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"}
+"""Those of them that say only which job it is: by them a run's directory knows an earlier attempt of the same job."""
 _STOPPED = {INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM}
 
 
-class StudyInterrupted(Exception):  # noqa: N818 - a request, no error
-    """The user or the system asked to stop."""
-
-
-def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] = lambda: None) -> JobState:
+def run_job(study: Study, job: Job, store: StateStore, stop: Stop, tick: Callable[[], None] = lambda: None) -> JobState:
     """Runs a job to its end, from where an earlier attempt stopped.
 
     Args:
         study: The plan.
         job: The run.
         store: Gets its state.
+        stop: What this process is asked.
         tick: Called now and then while a child runs.
 
     Returns:
@@ -42,34 +47,70 @@ def run_job(study: Study, job: Job, store: StateStore, tick: Callable[[], None] 
     Raises:
         StudyInterrupted: If this process was asked to stop; the child has saved a checkpoint, the state says so.
     """
+    if stop.asked:
+        raise StudyInterrupted
     state = store.read(job.name)
+    _end_former(state, stop)
     log = study.directory / "logs" / f"{job.name}.log"
     state.status, state.error = "running", ""
     state.directory, state.log = (str(path.relative_to(study.directory)) for path in (job.directory, log))
     if job.test and newest_checkpoint(job.directory) is None:
         state.fitted = False  # the test needs the checkpoint, and that stayed on another machine
     state.attempts += 1
-    store.write(state)
     started, before = time.monotonic(), state.seconds
+
+    def keep() -> None:
+        state.seconds = before + time.monotonic() - started
+        store.write(state)
+
     try:
         for command in _commands(study, job, state):
-            code = _run(command, log, tick)
-            state.seconds = before + time.monotonic() - started
+            if stop.asked:
+                raise StudyInterrupted
+            code = _run(command, log, stop, tick, lambda child: _note_child(state, child, keep))
+            state.pid, state.fitted = 0, state.fitted or (code == 0 and "fit" in command)
+            keep()
+            if code and (stop.asked or code in _STOPPED):
+                raise StudyInterrupted
             if code:
                 state.status, state.error = "failed", _last_words(log, code)
                 break
-            if "fit" in command:
-                state.fitted = True
-                store.write(state)
         else:
             state.status, state.tested = "finished", job.test
     except StudyInterrupted:
         state.status = "interrupted"
         raise
     finally:
-        state.seconds = before + time.monotonic() - started
-        store.write(state)
+        keep()
     return state
+
+
+def _end_former(state: JobState, stop: Stop) -> None:
+    """Ends the child of a study that was killed and could not take it along; it saves a checkpoint first."""
+    if not _child_lives(state):
+        return
+    print(
+        f"{state.job}: process {state.pid} of an earlier start still runs: it saves a checkpoint and ends", flush=True
+    )
+    os.kill(state.pid, signal.SIGTERM)
+    while _child_lives(state):
+        stop.wait(POLL_SECONDS)
+        if stop.asked:
+            raise StudyInterrupted
+
+
+def child_of(state: JobState) -> str:
+    """Tells which process of this machine trains or tests a run; empty if none does."""
+    return f"process {state.pid}" if _child_lives(state) else ""
+
+
+def _child_lives(state: JobState) -> bool:
+    return bool(state.pid) and state.host == socket.gethostname() and began(state.pid) == state.began
+
+
+def _note_child(state: JobState, child: subprocess.Popen[bytes], keep: Callable[[], None]) -> None:
+    state.host, state.pid, state.began = socket.gethostname(), child.pid, began(child.pid) or ""
+    keep()
 
 
 def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
@@ -86,10 +127,17 @@ def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
     return [*commands, test_command(study, job)] if job.test else commands
 
 
-def _run(command: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
-    """Runs a child in a session of its own: Ctrl-C reaches it through us, once."""
+def _run(
+    command: Sequence[str],
+    log: Path,
+    stop: Stop,
+    tick: Callable[[], None],
+    note: Callable[[subprocess.Popen[bytes]], None],
+) -> int:
+    """Runs a child; what this process is asked reaches it through ``stop``, once."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as output:
+    with log.open("a", encoding="utf-8") as output, blocked(signal.SIGUSR1, signal.SIGUSR2):
+        # The end of a task's time is told to every process in it: the study's to answer, and the child's death.
         output.write(f"$ {' '.join(command)}\n")
         output.flush()
         child = subprocess.Popen(
@@ -97,26 +145,29 @@ def _run(command: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name != SHARED_SERVICE},
+            start_new_session=stop.apart,
+            env={name: value for name, value in os.environ.items() if _handed_down(name)},
         )
-        asked = False
+    try:
+        note(child)
         while True:
+            stop.pass_on(child)
+            tick()
             try:
-                tick()
-                code = child.wait(timeout=POLL_SECONDS)
-                break
+                return child.wait(timeout=POLL_SECONDS)
             except subprocess.TimeoutExpired:
-                continue
-            except KeyboardInterrupt:  # the first lets it save a checkpoint, a second ends it
-                child.send_signal(signal.SIGINT)
-                asked = True
-            except SystemExit:  # SIGTERM
-                child.terminate()
-                asked = True
-    if asked or code in _STOPPED:
-        raise StudyInterrupted
-    return code
+                if stop.overdue:
+                    raise StudyInterrupted from None  # who asked ends it
+    except StudyInterrupted:
+        raise
+    except BaseException:  # a terminal that is gone, a full disk: a child nobody waits for would go on alone
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _handed_down(variable: str) -> bool:
+    return variable != SHARED_SERVICE and (variable in OF_JOB or not variable.startswith(SLURM))
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def part_done(folder: Path) -> float | None:
     return min(1.0, step / run.planned_steps) if step and run.planned_steps else None
 
 
+def _first(names: Sequence[str], most: int = 6) -> str:
+    """Lists some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class Progress:
     """A line at the start and at the end of each run, and on a terminal a line that moves.
 
@@ -45,6 +51,7 @@ class Progress:
         self._started = 0.0
         self._status: Any = None
         self._told = 0.0
+        self._tasks = ""
 
     def skip(self, finished: int) -> None:
         """Counts runs that were finished before."""
@@ -81,13 +88,28 @@ class Progress:
             print(f"    finished in {duration(taken)}; {self.left()}", flush=True)
         else:
             log = self.directory / state.log
-            print(f"    failed after {duration(taken)}: {state.error}; log: {log}", flush=True)
+            word = "interrupted" if state.status == "interrupted" else "failed"
+            print(f"    {word} after {duration(taken)}: {state.error}; log: {log}", flush=True)
 
     def told(self, job: Job, state: JobState) -> None:
         """Says that a run elsewhere has ended."""
         self._job, self._started = job, time.monotonic() - state.seconds
         print(f"[{self.done + 1}/{self.total}] {job.name}", flush=True)
         self.end(state)
+
+    def tasks(self, tasks: Sequence[tuple[JobState, str]]) -> None:
+        """Says, when it has changed, which tasks SLURM runs and which wait there.
+
+        Args:
+            tasks: The runs' states, and what SLURM says of their tasks; empty if it says nothing.
+        """
+        running = [f"{state.job} ({state.task})" for state, told in tasks if told == "RUNNING"]
+        others = [f"{state.job} ({state.task} {told or 'unknown'})" for state, told in tasks if told != "RUNNING"]
+        named = [("running", running), ("waiting", others)]
+        line = "; ".join(f"{word}: {_first(names)}" for word, names in named if names)
+        if line != self._tasks:
+            self._tasks = line
+            print(line, flush=True)
 
     def left(self, part: float | None = None) -> str:
         """Tells the time left, from the runs of this session, or from the part done of the current one."""

@@ -15,35 +15,37 @@ from .local import run_locally
 from .progress import Progress
 from .selection import choose
 from .sharing import record_choice
-from .slurm import run_on_slurm
+from .slurm import check_free, run_on_slurm
 from .spec import STUDY_FILE, Arm, Study
 from .state import StateStore
+from .stopping import Stop
 
 
-def run_study(study: Study, store: StateStore) -> list[Job]:
+def run_study(study: Study, store: StateStore, stop: Stop) -> list[Job]:
     """Runs what is left; here arm after arm, so that a study which is stopped has whole arms.
 
     Args:
         study: What is planned.
         store: What has been done.
+        stop: What this process is asked.
 
     Returns:
         All its jobs.
 
     Raises:
-        StudyInterrupted: By a signal; the run that goes on has saved a checkpoint.
+        StudyInterrupted: By a signal; the run of this machine has saved a checkpoint, the tasks of SLURM go on.
     """
     progress = Progress(run_count(study), study.directory)
     before = sum(store.read(job.name).status == "finished" for job in planned_jobs(study))
     if before:
         print(f"{before} runs were finished before", flush=True)
     jobs = [untouched_job(study)] if study.untouched else []
-    _execute(study, jobs, store, progress)
+    _execute(study, jobs, store, progress, stop)
     for arms in [(arm,) for arm in study.arms] if study.slurm is None else [study.arms]:
         first = [job for arm in arms for job in arm_jobs(study, arm)]
-        _execute(study, first, store, progress)
+        _execute(study, first, store, progress, stop)
         later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
-        _execute(study, later, store, progress)
+        _execute(study, later, store, progress, stop)
         if not study.keep_checkpoints:
             _discard_checkpoints([*later, *first], store)
         jobs += [*first, *later]
@@ -77,13 +79,14 @@ def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
     return jobs
 
 
-def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress) -> None:
+def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress, stop: Stop) -> None:
     left = [job for job in jobs if not store.read(job.name).done(job.test)]
     progress.skip(len(jobs) - len(left))
     if left and study.slurm is None:
-        run_locally(study, left, store, progress)
+        check_free(study, left, store)
+        run_locally(study, left, store, progress, stop)
     elif left:
-        run_on_slurm(study, left, store, progress, study.slurm or {})
+        run_on_slurm(study, left, store, progress, stop)
 
 
 def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 from ...foundation.errors import UserError
 from ...foundation.files import write_json
 from .archive import SELECTION_FILE
+from .locking import exclusively
 from .spec import UNTOUCHED, Study
 
 
@@ -46,18 +49,22 @@ def alone(study: Study) -> Iterator[None]:
     """
     with ExitStack() as locks:
         for name in [UNTOUCHED] * study.untouched + [arm.name for arm in study.arms]:
-            lock = locks.enter_context((study.directory / f".lock.{name}").open("w"))
+            lock = locks.enter_context((study.directory / f".lock.{name}").open("a+"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"study: another process runs {name} of {study.directory}") from None
+                lock.seek(0)
+                holder = f" ({told})" if (told := lock.read().strip()) else ""
+                raise UserError(f"study: another process runs {name} of {study.directory}{holder}") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
         yield
 
 
 def record_choice(directory: Path, arm: str, choice: Mapping[str, Any]) -> None:
     """Writes down which point of an arm's grid was taken, beside what other processes wrote of theirs."""
     path = directory / SELECTION_FILE
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusively(path.with_name(f".{path.name}.lock")):
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         write_json({**known, arm: choice}, path)

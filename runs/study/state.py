@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from ...foundation.errors import UserError
 from ...foundation.files import write_json
+from .locking import exclusively
 
 Status = Literal["pending", "running", "finished", "failed", "interrupted"]
 
@@ -27,6 +30,11 @@ class JobState:
         tested: Whether it was scored on the test questions.
         error: Why it failed.
         log: File with everything that it printed, relative to the study's directory.
+        submission: Mark of the SLURM array that the run was last given to; a task of another one leaves it alone.
+        task: Its number in SLURM, as ``squeue`` writes it: ``46_1``.
+        host: Machine of its child process.
+        pid: The child's number there; 0 if there is none.
+        began: When that child began, as the machine writes it.
     """
 
     job: str
@@ -38,6 +46,11 @@ class JobState:
     tested: bool = False
     error: str = ""
     log: str = ""
+    submission: str = ""
+    task: str = ""
+    host: str = ""
+    pid: int = 0
+    began: str = ""
 
     def done(self, test: bool) -> bool:
         """Tells whether nothing is left to do, of the training and, if there is to be one, of the test."""
@@ -71,3 +84,12 @@ class StateStore:
     def write(self, state: JobState) -> None:
         """Keeps a state, atomically."""
         write_json(asdict(state), self.folder / f"{state.job}.json")
+
+    @contextmanager
+    def changing(self, job: str) -> Iterator[JobState]:
+        """Gives a run's state to be changed, while no other process does so; it is kept at the end of the block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusively(self.folder / ".lock"):
+            state = self.read(job)
+            yield state
+            self.write(state)

@@ -22,6 +22,7 @@ from textkeep.runs.study.jobs import job_of
 from textkeep.runs.study.running import keep_plan
 from textkeep.runs.study.spec import STUDY_FILE, read_study
 from textkeep.runs.study.state import StateStore
+from textkeep.runs.study.stopping import Stop
 
 
 def test_arms_seeds_and_grids_run_and_the_best_point_goes_on(
@@ -166,5 +167,5 @@ def test_a_run_has_a_service_of_its_own(plan: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, "-c", told))
     monkeypatch.setenv("WANDB_SERVICE", "of the parent")
     monkeypatch.setenv("OTHER", ", kept")
-    state = run_job(study, job_of(study, study.arms[0], {}, 0), StateStore(study.directory))
+    state = run_job(study, job_of(study, study.arms[0], {}, 0), StateStore(study.directory), Stop({}))
     assert state.error == "none of mine, kept (exit code 1)"

@@ -14,11 +14,6 @@ import yaml
 
 from tests.support.processes import child_environment, command
 from tests.support.study_children import states, wait_for
-from textkeep.runs.study.jobs import job_of
-from textkeep.runs.study.progress import Progress
-from textkeep.runs.study.slurm import run_on_slurm
-from textkeep.runs.study.spec import read_study
-from textkeep.runs.study.state import StateStore
 
 
 @pytest.fixture
@@ -69,23 +64,3 @@ def test_a_study_of_real_runs_is_interrupted_continued_and_reported(real_plan: P
     )
     assert reported.returncode == 0, reported.stderr
     assert "Differences to untouched" in (tmp_path / "s/tables.md").read_text()
-
-
-@pytest.mark.slow
-def test_the_runs_of_an_array_are_processes_of_submitit(real_plan: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    pytest.importorskip("submitit")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    study = read_study(real_plan)
-    store = StateStore(study.directory)
-    listed = [job_of(study, arm, {}, 0) for arm in study.arms if arm.name != "full"]
-
-    ended: list[str] = []
-
-    class Told(Progress):
-        def told(self, job: Any, state: Any) -> None:
-            ended.append(f"{job.name} {state.status}")
-
-    run_on_slurm(study, listed, store, Told(2, 0), {"timeout_min": 10}, cluster="local")
-    assert sorted(ended) == ["adaptor,seed=0 finished", "broken,seed=0 failed"]
-    assert store.read("broken,seed=0").error.startswith("textkeep: error:")

@@ -1,0 +1,64 @@
+"""What SLURM says of the tasks of a study; ``squeue`` answers where there is no accounting, too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from ...foundation.errors import UserError
+
+TIMEOUT_SECONDS = 20
+
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+"""States from which a task does not come back; all others are a wait, a run or a step from one to the other."""
+
+
+def task_name(directory: Path) -> str:
+    """Gives the name of a study's tasks in SLURM."""
+    return f"study-{directory.resolve().name}"
+
+
+def is_over(state: str) -> bool:
+    """Tells whether a task of this state has ended for good; one that SLURM has forgotten (an empty state) has, too."""
+    return not state or state in _ENDED
+
+
+class Squeue:
+    """Asks for the tasks of a study.
+
+    Args:
+        directory: Of the study.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._name = task_name(directory)
+        self._silent = False
+
+    def ask(self) -> dict[str, str] | None:
+        """Gives number -> state of the tasks that SLURM knows, those that have ended lately included.
+
+        None while SLURM does not answer; that it does not, and that it does again, is said once.
+
+        Raises:
+            UserError: If there is no SLURM here.
+        """
+        words = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--states=all", "--format=%i|%T|%j"]
+        try:
+            answer = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True).stdout
+        except FileNotFoundError:
+            raise UserError("study: slurm: there is no squeue here") from None
+        except (subprocess.SubprocessError, OSError) as error:
+            if not self._silent:
+                said = " ".join((getattr(error, "stderr", None) or str(error)).split())
+                print(f"SLURM does not answer ({said}); waiting until it does", flush=True)
+            self._silent = True
+            return None
+        if self._silent:
+            print("SLURM answers again", flush=True)
+        self._silent = False
+        lines = [line.split("|", 2) for line in answer.splitlines()]
+        return {number: state for number, state, name in lines if name == self._name}
