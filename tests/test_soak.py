@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.soak.__main__ import main
 from benchmarks.soak.comparison import compare_runs
 from benchmarks.soak.killing import draw_moment
 from benchmarks.soak.timeline import Event
@@ -98,3 +99,12 @@ def test_moments_are_spread_over_the_time_of_a_run_and_come_after_what_is_done()
     assert max(batches) <= 71
     assert len(set(batches)) > 15
     assert all(0 <= moment.delay <= 2.0 for moment in drawn)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_the_run_that_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert main(["--kills", "3", "--steps", "30", "--seed", "1", "--json", str(out), "--out", str(tmp_path)]) == 0
+    told = json.loads(out.read_text())
+    assert len(told["moments"]) == 3
+    assert told["compared"]["metric rows"] > 50

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; 1 if anything differs."""
     options = _parser().parse_args(argv)
     folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
-    soak = Soak(folder, options.steps, options.workers, options.processes)
+    soak = Soak(folder, options.steps, options.workers, options.processes, options.fork)
     soak.reference()
     told = soak.killed(options.kills, SIGNALS[options.signal], options.seed)
     found = compare_runs(soak.whole, soak.parts)
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1, help="ranks of DDP (default: 1)")
     parser.add_argument("--signal", choices=SIGNALS, default="KILL", help="what the group is sent (default: KILL)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--fork", action="store_true", help="begin with a fork of this process, without imports")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--out", type=Path, help="folder to keep both runs in (default: a temporary one)")
     return parser

@@ -18,8 +18,6 @@ from textkeep.foundation.run_names import IMPORTANCE, METRICS, newest_checkpoint
 
 TIMES = {"seconds", "seconds_per_step", "created"}
 """Keys of what took how long, and when: no two runs agree in them."""
-PATHS = {"dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"}
-"""Keys of Lightning's checkpoint callback that name the run directory."""
 TALLIES = {"zero_grad"}
 """Keys of counters that nothing is decided by."""
 
@@ -97,15 +95,16 @@ def _compare_files(found: Comparison, reference: Path, other: Path) -> None:
 
 
 def _compare_checkpoints(found: Comparison, reference: Path, other: Path) -> None:
-    ours, theirs = newest_checkpoint(reference), newest_checkpoint(other)
-    if ours is None or theirs is None:
-        found.note("weights", f"no checkpoint in {reference if ours is None else other}")
+    paths = [newest_checkpoint(run) for run in (reference, other)]
+    if None in paths:
+        found.note("weights", f"no checkpoint in {(reference, other)[paths.index(None)]}")
         return
-    left, right = (torch.load(path, map_location="cpu", weights_only=True) for path in (ours, theirs))
+    left, right = (torch.load(str(path), map_location="cpu", weights_only=True) for path in paths)
     kinds = {"state_dict": "weights", "optimizer_states": "optimizer", "lr_schedulers": "schedule", "loops": "counters"}
     for key in sorted({*left, *right}):
         kind = kinds.get(key, "checkpoint")
-        found.values(kind, key, _without(left.get(key)), _without(right.get(key)))
+        ours, theirs = _without(left.get(key), reference), _without(right.get(key), other)
+        found.values(kind, key, ours, theirs)
 
 
 def _compare_metrics(found: Comparison, ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> None:
@@ -140,11 +139,13 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
-def _without(value: Any) -> Any:
-    """Leaves out what names the run directory, and tallies."""
+def _without(value: Any, directory: Path) -> Any:
+    """Leaves out where a run lies, and tallies."""
     if isinstance(value, Mapping):
-        return {str(key): _without(item) for key, item in value.items() if key not in PATHS | TALLIES}
-    return value
+        return {_without(str(k), directory): _without(v, directory) for k, v in value.items() if k not in TALLIES}
+    if isinstance(value, list | tuple):
+        return [_without(item, directory) for item in value]
+    return value.replace(str(directory), "") if isinstance(value, str) else value
 
 
 def _leaves(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .forking import ForkedProcess
 from .timeline import VARIABLE, Event, read_timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.002
 PATIENCE = 600.0
 """Seconds after which an attempt counts as hung."""
+
+
+Running = subprocess.Popen[bytes] | ForkedProcess
 
 
 class HungError(Exception):
@@ -32,14 +36,18 @@ class Launch:
         words: The command line.
         environment: What is added to the environment.
         log: File that its output is appended to.
+        fork: Whether it begins with a fork of this process.
     """
 
     words: Sequence[str]
     environment: dict[str, str]
     log: Path
+    fork: bool = False
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> Running:
         """Starts it in a session of its own, so that a signal to the group reaches all that belongs to it."""
+        if self.fork:
+            return ForkedProcess(self.words[2:], {**_environment(), **self.environment}, self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self.words,
@@ -90,7 +98,7 @@ def draw_moment(reference: Sequence[Event], after: int, share: float, rng: rando
     return Moment(reference[last], max(0.0, at - reference[last].at))
 
 
-def kill_at(process: subprocess.Popen[bytes], moment: Moment, number: signal.Signals, timeline: Path) -> bool:
+def kill_at(process: Running, moment: Moment, number: signal.Signals, timeline: Path) -> bool:
     """Lets a run come to a moment and signals its whole process group.
 
     Args:
@@ -107,16 +115,20 @@ def kill_at(process: subprocess.Popen[bytes], moment: Moment, number: signal.Sig
     """
     read = timeline.stat().st_size if timeline.is_file() else 0
     started = time.monotonic()
-    while moment.event is not None and process.poll() is None:
+    delay = moment.delay
+    while process.poll() is None:
         events, read = read_timeline(timeline, read)
-        if any(_reached(event, moment.event) for event in events):
+        if moment.event is None and (events or time.monotonic() - started > moment.delay):
+            delay = 0.0  # a process that begins sooner than the one that was left alone is not let run on
+            break
+        if moment.event is not None and any(_reached(event, moment.event) for event in events):
             break
         if time.monotonic() - started > PATIENCE:
             _signal_group(process, signal.SIGKILL)
             raise HungError(f"the run did not come to {moment}")
         time.sleep(POLL)
     try:
-        process.wait(moment.delay)
+        process.wait(delay)
     except subprocess.TimeoutExpired:
         _signal_group(process, number)
     else:
@@ -125,7 +137,7 @@ def kill_at(process: subprocess.Popen[bytes], moment: Moment, number: signal.Sig
     return True
 
 
-def wait_for_group(process: subprocess.Popen[bytes]) -> int:
+def wait_for_group(process: Running) -> int:
     """Waits until a run and all that it started have ended.
 
     Returns:
@@ -154,7 +166,7 @@ def _reached(event: Event, wanted: Event) -> bool:
     return event.batches > wanted.batches or (event.batches == wanted.batches and event.name == wanted.name)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+def _signal_group(process: Running, number: int) -> bool:
     """Signals the group; False if there is none any more."""
     try:
         os.killpg(process.pid, number)

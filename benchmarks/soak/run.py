@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from textkeep.foundation.run_names import newest_checkpoint
 
-from .killing import Launch, Moment, draw_moment, fit_command, kill_at, wait_for_group
+from .killing import Launch, Moment, Running, draw_moment, fit_command, kill_at, wait_for_group
 from .timeline import VARIABLE, Event, read_timeline
 from .tiny_run import write_tiny_run
 
@@ -48,13 +47,15 @@ class Soak:
         steps: Optimizer steps of the run.
         workers: Processes that read, per rank.
         processes: Ranks of DDP.
+        fork: Whether attempts begin with a fork of this process, without imports.
 
     Attributes:
         whole: Directory of the run that is left alone.
         parts: Directory of the run that is killed.
     """
 
-    def __init__(self, folder: Path, steps: int, workers: int = 0, processes: int = 1) -> None:
+    def __init__(self, folder: Path, steps: int, workers: int = 0, processes: int = 1, fork: bool = False) -> None:
+        self.fork = fork
         self.folder = folder.resolve()
         self.config = write_tiny_run(self.folder, steps, workers, processes)
         self.whole, self.parts = self.folder / "runs/whole", self.folder / "runs/parts"
@@ -124,14 +125,14 @@ class Soak:
         events, _ = read_timeline(self.folder / "parts.timeline")
         return max((event.batches for event in events if event.name == "save"), default=0)
 
-    def _go_on(self) -> subprocess.Popen[bytes]:
+    def _go_on(self) -> Running:
         return self._launch("parts", self.parts, "--ckpt_path", "last").start()
 
     def _launch(self, name: str, directory: Path, *more: str) -> Launch:
         environment = {VARIABLE: str(self.folder / f"{name}.timeline")}
-        return Launch(fit_command(self.config, directory, *more), environment, self.folder / f"{name}.log")
+        return Launch(fit_command(self.config, directory, *more), environment, self.folder / f"{name}.log", self.fork)
 
-    def _check(self, told: Telling, process: subprocess.Popen[bytes], number: signal.Signals | None) -> None:
+    def _check(self, told: Telling, process: Running, number: signal.Signals | None) -> None:
         code = process.returncode
         told.codes.append(code)
         allowed = {0} if number is None else {0, -number, *INTERRUPTED}
