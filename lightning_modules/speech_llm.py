@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .ears.adaptor_start import begin_adaptor
 from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
+from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
 from .listening import Listening
 from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
@@ -59,6 +61,9 @@ class SpeechLLM(Listening):
         adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
         gradient_checkpointing: Recompute the LLM's activations in the backward pass: less memory, a third more time.
         max_new_tokens: Longest answer that :meth:`generate` writes.
+        on_nonfinite: What to do where a loss or a gradient is infinite or not a number: ``stop`` ends the run in front
+            of the step, which names the examples; ``skip_step`` goes on without it, counts it (``train/skipped_steps``)
+            and stops after ten in a row. The loss scale of ``16-mixed`` skips by itself.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class SpeechLLM(Listening):
         gradient_checkpointing: bool = False,
         max_new_tokens: int = 32,
         lr_schedule_options: dict[str, Any] | None = None,
+        on_nonfinite: OnNonfinite = "stop",
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():  # the CLI stores the parts' class paths, not the parts (Lightning#11494)
@@ -98,6 +104,7 @@ class SpeechLLM(Listening):
             resolve(adaptor_weights)  # a missing asset is an error before anything is loaded
         self.llm: Any = None
         self._normalizer = TokenNormalizer()
+        self._finite = FiniteSteps(on_nonfinite)
         self._eval_losses = ModalityLosses()
         check_combination(self.tuning, terms)
 
@@ -154,6 +161,7 @@ class SpeechLLM(Listening):
                 {stage_key("train", name): value for name, value in total.values.items()}, batch_size=len(batch)
             )
         self.log(TRAIN_LOSS, total.mean, prog_bar=True, batch_size=len(batch))
+        self._finite.note(batch.ids, total.mean)
         return self._normalizer.scaled(total.loss, total.tokens, self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -161,6 +169,30 @@ class SpeechLLM(Listening):
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
         self.objectives.add_penalty_gradients(self)
         self.tuning.edit_gradients(self.llm)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the Trainer asks, if losses and gradients are finite; else ends the run or the step."""
+        self._finite.clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the batch and lets the optimizer take its step, if it is accepted."""
+        with suppress(SkippedStep):
+            super().optimizer_step(*args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds how many steps were skipped."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["finite_steps"] = self._finite.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up that count again."""
+        super().on_load_checkpoint(checkpoint)
+        self._finite.restore(checkpoint.get("finite_steps", {}))
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the answer loss by modality."""

@@ -11,10 +11,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from ...foundation.errors import RunError
 from ..precision import default_dtype, own_types_kept
 from ..tuning import Tuning
 from .checkpoints import find_checkpoint, weights_dtype
 from .export_folder import is_export, load_export
+from .finite_weights import not_finite
 from .frozen_state import check_frozen, check_types, drop_frozen, frozen_hash, frozen_names
 from .step_boundary import end_at_last_step
 from .structure import check_shapes, check_structure, other_weights
@@ -47,14 +49,22 @@ class TrainedParts(LightningModule):
         self._frozen_hash = frozen_hash(self.state_dict(), names)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on."""
+        """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on.
+
+        Raises:
+            RunError: If a weight is not finite: the checkpoint before is worth more; on all ranks.
+        """
         if "loops" in checkpoint:
             end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.frozen_to_save(self.llm))
         checkpoint["tuning"] = self.tuning.extra_state()
+        if (told := not_finite(checkpoint)) is not None:
+            raise RunError(
+                f"no checkpoint of step {checkpoint['global_step']} is written: {told}; the last one is kept"
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model, and going on in another precision.
+        """Refuses a checkpoint of another model or without finite weights, and going on in another precision.
 
         Raises:
             ValueError: With what differs, as it is in the checkpoint and in the config.
@@ -69,6 +79,10 @@ class TrainedParts(LightningModule):
             check_frozen(checkpoint, self, self.tuning.frozen_to_save(self.llm))
         except ValueError as error:
             raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
+        if (told := not_finite(checkpoint)) is not None:
+            raise ValueError(
+                f"the checkpoint of step {checkpoint['global_step']} is of no use: {told}; allowed: an earlier one"
+            )
         self.tuning.load_extra_state(checkpoint.get("tuning", {}))
 
     def _is_fitting(self) -> bool:

@@ -1,0 +1,150 @@
+"""No optimizer step on a loss or a gradient that is infinite or not a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from ..foundation.errors import RunError
+from ..foundation.ranks import Ranks
+from ..foundation.run_names import SKIPPED_STEPS
+
+OnNonfinite = Literal["stop", "skip_step"]
+
+GIVE_UP = 10
+"""So many steps in a row that are not finite end a run that skips them: the weights are no longer worth training."""
+SHOWN = 24
+
+
+class SkippedStep(Exception):  # noqa: N818 - no error
+    """Ends an optimizer step before the optimizer has seen it."""
+
+
+class FiniteSteps:
+    """Accepts an optimizer step, or refuses it before a weight, a moment or a count of the optimizer has changed.
+
+    All ranks decide alike, once a step, when the gradients are whole: after accumulation, normalisation and penalties,
+    with the norm that clipping needs anyway.
+
+    Args:
+        on_nonfinite: ``stop`` ends the run with the step, its examples and what was not finite; ``skip_step`` goes on
+            without the step, :data:`GIVE_UP` times in a row at most.
+
+    Attributes:
+        skipped: Steps that were skipped so far; travels in checkpoints.
+    """
+
+    def __init__(self, on_nonfinite: OnNonfinite) -> None:
+        self.skips = on_nonfinite == "skip_step"
+        self.skipped = 0
+        self._in_a_row = 0
+        self._window: list[tuple[Sequence[str], Tensor]] = []
+
+    def note(self, ids: Sequence[str], loss: Tensor) -> None:
+        """Notes a batch of the step to come: its examples and its loss (scalar)."""
+        self._window.append((ids, loss.detach()))
+
+    def clip(
+        self, module: LightningModule, optimizer: torch.optim.Optimizer, largest: float | None, algorithm: str | None
+    ) -> None:
+        """Clips the gradients as a Trainer is asked to, once they are found to be finite.
+
+        Args:
+            module: In training, with gradients as the optimizer is to take them.
+            optimizer: Its optimizer.
+            largest: ``Trainer.gradient_clip_val``.
+            algorithm: ``Trainer.gradient_clip_algorithm``.
+
+        Raises:
+            SkippedStep: If the step is not to be taken.
+            RunError: If the run is to end; on all ranks.
+        """
+        precision: Any = module.trainer.precision_plugin
+        if getattr(precision, "scaler", None) is not None:
+            self._accept(module, None)
+            module.clip_gradients(optimizer, largest, algorithm)
+            return
+        parameters = list(precision.main_params(optimizer))
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        accepted = self._accept(module, norm)
+        if self.skips:
+            module.log(SKIPPED_STEPS, float(self.skipped))
+        if not accepted:
+            raise SkippedStep
+        if largest and algorithm in (None, "norm"):
+            clip_grads_with_norm_(parameters, largest, norm)  # as clip_grad_norm_(), which would take it once more
+        else:
+            module.clip_gradients(optimizer, largest, algorithm)
+
+    def _accept(self, module: LightningModule, norm: Tensor | None) -> bool:
+        """Tells whether the step may be taken.
+
+        Args:
+            module: In training, with gradients.
+            norm: Norm of all gradients (scalar); None under a loss scale (``16-mixed``), which skips by itself what
+                overflows. Then only losses count, and only when they are not finite for :data:`GIVE_UP` steps.
+
+        Returns:
+            False to skip it.
+
+        Raises:
+            RunError: If the run is to end; on all ranks.
+        """
+        window, self._window = self._window, []
+        total = sum((loss for _, loss in window), torch.zeros(()) if norm is None else norm)
+        finite = bool(torch.isfinite(total))  # one wait for the device
+        if module.trainer.strategy.reduce_boolean_decision(finite):
+            self._in_a_row = 0
+            return True
+        self._in_a_row += 1
+        patient = self.skips or norm is None
+        told = f"optimizer step {module.trainer.global_step + 1}: {_told(module, window)}"
+        if not patient or self._in_a_row >= GIVE_UP:
+            often = f", as in the {GIVE_UP - 1} steps before it" if patient else ""
+            ways = "a lower rate" if patient else "a lower rate, or model.on_nonfinite: skip_step"
+            raise RunError(f"{told}{often}; it is not taken, the last checkpoint is kept; allowed: {ways}")
+        if norm is None:
+            return True
+        self.skipped += 1
+        rank_zero_warn(f"{told}; skipped ({self.skipped} so far)")
+        return False
+
+    def state(self) -> dict[str, int]:
+        """Gives what a checkpoint holds of it."""
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Takes what a checkpoint holds of it; nothing from one that is older than this."""
+        self.skipped, self._in_a_row = state.get("skipped", 0), state.get("in_a_row", 0)
+
+
+def _told(module: LightningModule, window: Sequence[tuple[Sequence[str], Tensor]]) -> str:
+    """Says what is not finite, in words of all ranks; each must come here."""
+    own = [(list(ids), float(loss)) for ids, loss in window]
+    gathered: list[Any] = Ranks().gather((own, _gradient(module)))
+    batches = [batch for of_rank, _ in gathered for batch in of_rank]
+    bad = next(((ids, loss) for ids, loss in batches if not math.isfinite(loss)), None)
+    ids = [name for of_batch, _ in batches for name in of_batch]
+    if bad is not None:
+        return f"the loss of {_listed(bad[0])} is {bad[1]} (examples of the step: {_listed(ids)})"
+    gradient = next((text for _, text in gathered if text), "the norm of the gradients is too large")
+    return f"{gradient} (examples of the step: {_listed(ids)})"
+
+
+def _gradient(module: LightningModule) -> str:
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None and (bad := int((~torch.isfinite(parameter.grad)).sum())):
+            return f"the gradient of {name} is not finite in {bad} of {parameter.grad.numel()} places"
+    return ""
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return ", ".join(ids[:SHOWN]) + more
