@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..measurements import Measurement, ShiftRecord
 from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
+WRONG = "✗"
 ROWS = 4
 """Lines of a layer profile where there is room; each has eight heights."""
 
@@ -145,7 +147,7 @@ def _limits(row: dict[str, Any], key: str, scale: float) -> str:
 def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableType:
     """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
     first, last = lines[0], lines[-1]
-    shares, start = list(last["shares"].values()), list(first["shares"].values())
+    shares, start = _finite(last["shares"].values()), _finite(first["shares"].values())
     cells = max(1, min(3, (width - 6) // max(len(shares), 1)))
     top = max([*shares, *start]) or 1.0
     body = [Text(row, style="cyan") for row in bars([share / top for share in shares], rows, cells)]
@@ -158,6 +160,11 @@ def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableT
     )
     title = f"{last['probe']}, {last['estimator']}, step {last['step']}"
     return Panel(Group(*body), title=title, title_align="left")
+
+
+def _finite(shares: Iterable[float]) -> list[float]:
+    """Gives shares to draw; what is no number has no height."""
+    return [share if math.isfinite(share) else 0.0 for share in shares]
 
 
 def _shift(line: Measurement) -> str:
@@ -187,10 +194,14 @@ def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draws a curve of at most ``width`` characters, from its lowest to its highest value: means over stretches."""
+    """Draws a curve of at most ``width`` characters, from its lowest to its highest value: means over stretches.
+
+    A stretch with a value that is infinite or not a number is a ``✗``.
+    """
     count = min(width, len(values))
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(means), max(means)
+    drawn = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(drawn, default=0.0), max(drawn, default=0.0)
     span = (high - low) or 1.0
-    return "".join(BLOCKS[1 + round(7 * (mean - low) / span)] for mean in means)
+    return "".join(BLOCKS[1 + round(7 * (mean - low) / span)] if math.isfinite(mean) else WRONG for mean in means)
