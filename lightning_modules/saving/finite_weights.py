@@ -17,7 +17,7 @@ def not_finite(checkpoint: Mapping[str, Any]) -> str | None:
         checkpoint: Lightning's.
     """
     tensors = list(_tensors(checkpoint))
-    if torch.isfinite(get_total_norm([tensor for _, tensor in tensors], float("inf"))):
+    if torch.isfinite(get_total_norm([tensor for _, tensor in tensors])):  # ten times as fast as to look at each value
         return None
     for name, tensor in tensors:
         if bad := int((~torch.isfinite(tensor)).sum()):

@@ -66,6 +66,19 @@ def test_a_full_disk_costs_no_checkpoint(config: Path, tmp_path: Path) -> None:
     assert ".tmp" not in done.stdout
 
 
+def test_all_ranks_end_alike_on_a_full_disk(config: Path, tmp_path: Path) -> None:
+    ranks = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    script = f"""
+    timeout 120 {fit(config, *ranks)} || echo "exit $?"
+    ls -A disk/run/checkpoints; cat disk/run/error.txt | tail -n 1
+    """
+    done = on_disk(tmp_path / "disk", "700k", script)
+    assert "exit 1\nlast.ckpt\nstep=000001.ckpt\n" in done.stdout, done.stderr
+    assert "RunError: the checkpoint" in done.stdout
+    assert done.stderr.count("textkeep: error: the checkpoint") == 2  # a line a rank
+    assert "Traceback" not in done.stderr
+
+
 def test_a_full_folder_for_temporary_files_does_not_matter(config: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     settings["trainer"]["default_root_dir"] = str(tmp_path / "room")
