@@ -6,12 +6,16 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_IO_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, whose errors are of a class of its own, ends what the system says."""
 
 
 def follow_umask(path: Path) -> None:
@@ -46,16 +50,13 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
-        yield temporary
-        if lasting:
-            _sync(temporary)
-        temporary.replace(path)
+        with _named(path):
+            yield temporary
+            if lasting:
+                _sync(temporary)
+            temporary.replace(path)
         if lasting:
             sync_folder(path.parent)
-    except OSError as error:
-        if error.filename is None:  # a full disk is noticed while writing, which does not know the name
-            error.filename = str(path)
-        raise
     finally:
         with suppress(OSError):  # a disk that can no longer be written to: the first error says so
             temporary.unlink(missing_ok=True)
@@ -118,15 +119,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     it leads to is replaced.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If it cannot be written; it names the folder, or a file in it.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(folder)
     temporary.mkdir()
     try:
-        yield temporary
-        _take_place(temporary, folder)
+        with _named(folder):
+            yield temporary
+            _take_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -174,6 +176,21 @@ def _take_place(temporary: Path, folder: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Lets an error say what could not be written: a full disk is noticed while writing, which knows no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        if (found := _IO_ERROR.search(str(error))) is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def _sync(path: Path) -> None:

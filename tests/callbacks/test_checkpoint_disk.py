@@ -110,3 +110,39 @@ def test_a_disk_that_becomes_read_only_is_named(config: Path, tmp_path: Path) ->
         r"step=000003\.ckpt cannot be written: Read-only file system .*/step=000002\.ckpt is kept", told[0]
     )
     assert "exit 1\n2 held" in done.stdout
+
+
+WRITES = """
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from textkeep.foundation.files import replacing, replacing_folder, write_json
+
+def snapshot():
+    with replacing_folder(Path("disk/snapshot")) as folder:
+        save_file({"a": torch.ones(1_000_000)}, folder / "stats.safetensors")
+
+def cache():
+    with replacing(Path("disk/entry")) as temporary:
+        save_file({"a": torch.ones(1_000_000)}, temporary)
+
+def table():
+    write_json(["x" * 100] * 100_000, Path("disk/table"))
+
+for write in (snapshot, cache, table):
+    try:
+        write()
+    except OSError as error:
+        print(error)
+print([path.name for path in Path("disk").iterdir()])
+"""
+
+
+def test_whatever_is_written_names_its_place_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "writes.py").write_text(WRITES)
+    done = on_disk(tmp_path / "disk", "1m", f"{sys.executable} writes.py")
+    full = "[Errno 28] No space left on device: 'disk/{}'\n"
+    assert done.stdout == "".join(full.format(name) for name in ("snapshot", "entry", "table")) + "[]\n", done.stderr
