@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import distributed
 
 from ..callbacks.running.stop_signals import Wish
 
@@ -70,26 +71,24 @@ def requeue_job() -> bool:
     return not reason
 
 
-def _store() -> object | None:
+def rank_store() -> distributed.Store | None:
     """Gives the key-value store of the ranks; it needs no collective, which a rank that has died would hang."""
-    from torch import distributed
-
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return None
     return distributed.distributed_c10d._get_default_store()
 
 
 def _tell(word: str) -> None:
-    if (store := _store()) is not None:
-        store.set(_LEFT, word)  # type: ignore[attr-defined]
+    if (store := rank_store()) is not None:
+        store.set(_LEFT, word)
 
 
 def _hear() -> str:
-    store = _store()
+    store = rank_store()
     if store is None:
         return ""
     try:
-        store.wait([_LEFT], timedelta(seconds=PATIENCE))  # type: ignore[attr-defined]
-        return store.get(_LEFT).decode()  # type: ignore[attr-defined]
+        store.wait([_LEFT], timedelta(seconds=PATIENCE))
+        return store.get(_LEFT).decode()
     except RuntimeError:  # rank zero has gone, or does not come to an end
         return ""

@@ -192,11 +192,14 @@ def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
         _end_wandb(1)
         return INTERRUPTED if interrupted else TERMINATED
     except Exception as error:
+        judged = state.callback.ranks.judge(error) if state.callback and state.callback.ranks else error
+        if isinstance(judged, int):
+            return judged
         if state.began and state.directory is not None:
-            _keep_traceback(state.directory.path / ERROR)
-        if (told := _told_to_the_user(error)) is not None:
-            raise UserError(told) from error
-        raise
+            _keep_traceback(judged, state.directory.path / ERROR)
+        if (told := _told_to_the_user(judged)) is not None:
+            raise UserError(told) from judged
+        raise judged from judged.__cause__
     finally:
         if not state.began and state.directory is not None:
             _end_wandb(1)
@@ -211,13 +214,14 @@ def _note_end(state: RunState, trainer: Trainer) -> None:
         state.directory.finish(trainer.global_step)
 
 
-def _keep_traceback(path: Path) -> None:
-    """Writes the traceback of the error at hand; where that fails too, the error is still what the user is told."""
+def _keep_traceback(error: Exception, path: Path) -> None:
+    """Writes the traceback of an error; where that fails too, the error is still what the user is told."""
+    text = "".join(traceback.format_exception(error))
     try:
-        path.write_text(traceback.format_exc(), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         print(f"traceback: {path}", file=sys.stderr)
-    except OSError as error:
-        print(f"the traceback was not kept: {error}", file=sys.stderr)
+    except OSError as failure:
+        print(f"the traceback was not kept: {failure}", file=sys.stderr)
 
 
 def _told_to_the_user(error: Exception) -> str | None:

@@ -17,6 +17,7 @@ from ..callbacks.running.stop_signals import Wish
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
 from ..runs.directory import RunDirectory
+from .lost_ranks import RankEnds
 
 
 class RunCallback(Callback):
@@ -31,6 +32,7 @@ class RunCallback(Callback):
     Attributes:
         began: Whether the run has come so far that its directory is worth keeping.
         interrupted: Whether it was ended by Ctrl-C.
+        ranks: What the ranks tell each other about how they end, once they are connected.
         stopped: For what the ranks agreed to end it, if they did.
     """
 
@@ -43,6 +45,7 @@ class RunCallback(Callback):
         self.overwrite = overwrite
         self.began = False
         self.interrupted = False
+        self.ranks: RankEnds | None = None
         self.stopped = Wish.NONE
 
     @override
@@ -50,6 +53,7 @@ class RunCallback(Callback):
         # Rank zero chose before the ranks could speak to each other. The Trainer has no setter for either.
         directory, ckpt_path = trainer.strategy.broadcast((trainer.default_root_dir, self.ckpt_path))
         trainer._default_root_dir = directory  # type: ignore[attr-defined]
+        self.ranks = RankEnds(trainer)
         write_whole(trainer)  # whichever callback saves
         _load_instead(trainer, ckpt_path)
         if trainer.is_global_zero:
@@ -123,6 +127,8 @@ class RunCallback(Callback):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self.ranks is not None:
+            self.ranks.report(exception)
         self.interrupted = isinstance(exception, KeyboardInterrupt)
         if isinstance(exception, AgreedStop):
             self.stopped = exception.wish

@@ -36,6 +36,9 @@ WANDB = "lightning.pytorch.loggers.WandbLogger"
 
 SAVES_NOW = "saves outside of the schedule and lets Lightning's own books know"
 ENDS_WORKERS = "ends workers before the garbage collector closes their queues, which takes them five seconds"
+LAUNCHER = "lightning.fabric.strategies.launchers.subprocess_script"
+PROCESSES = "lightning.pytorch.strategies.launchers.subprocess_script"
+NOT_KILLED = "Lightning kills the first rank within five seconds of another one's end, before it has said anything"
 NAMES_WORKERS = "which worker died, and of what, is told from its exit code alone"
 CONNECTOR = "lightning.pytorch.trainer.connectors.signal_connector"
 ONLY_NOTED = "signals are noted; Lightning's handlers save and speak to other ranks in the middle of a step"
@@ -89,6 +92,14 @@ USES = [
         "_get_default_store",
         "torch.distributed.distributed_c10d",
         "ranks wait for rank zero without a collective, which one that has died would hang",
+    ),
+    Use("cli/lost_ranks.py", "_ChildProcessObserver", LAUNCHER, NOT_KILLED),
+    Use("cli/lost_ranks.py", "_child_processes", f"{LAUNCHER}._ChildProcessObserver", NOT_KILLED),
+    Use(
+        "cli/lost_ranks.py",
+        "_SubprocessScriptLauncher",
+        PROCESSES,
+        "which ranks this process started, and how they ended",
     ),
     Use(
         "cli/run_callback.py",

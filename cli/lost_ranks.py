@@ -1,0 +1,164 @@
+"""One line for a run of several processes when one of them is lost or fails: one rank speaks, the others are quiet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from os import environ
+from pathlib import Path
+
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch import distributed
+
+from ..foundation.errors import FAILED, USAGE_ERROR, MachineError
+from ..foundation.run_names import ERROR
+from .ending import rank_store
+from .errors import EXPECTED, debugging, one_line
+
+_CONNECTION = re.compile(
+    r"gloo|Connection (?:closed|reset) by peer|NCCL error|remote process exited|Broken pipe|Timed out waiting|"
+    r"monitoredBarrier|ProcessGroup"
+)
+_LATE = re.compile(r"[Tt]imed? ?out")
+_PATIENCE = 3.0
+"""Seconds for other ranks to say how they end."""
+_END, _SAID = "textkeep/end/{}", "textkeep/said/{}"
+
+
+class RankEnds:
+    """What the ranks of a run tell each other about how they end: through their store, without a collective.
+
+    Args:
+        trainer: Of this rank, once the ranks are connected.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._rank, self._size = trainer.global_rank, trainer.world_size
+        self._first_of_node = trainer.local_rank == 0
+        self._error_file = Path(trainer.default_root_dir, ERROR)
+        self._began = time.time()
+        launcher = trainer.strategy.launcher
+        self._children = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
+
+    def report(self, error: BaseException) -> None:
+        """Tells the other ranks that this one ends, and why if the reason is its own."""
+        if self._size == 1 or not isinstance(error, Exception):
+            return
+        for thread in threading.enumerate():
+            if isinstance(thread, _ChildProcessObserver):
+                thread._child_processes = []  # it would kill this process before it has said anything
+        if (store := _living_store()) is not None:
+            code = USAGE_ERROR if isinstance(error, EXPECTED) else FAILED
+            reason = "" if _is_lost_connection(error) else one_line(error)
+            store.set(_END.format(self._rank), json.dumps([reason, code]))
+
+    def judge(self, error: Exception) -> Exception | int:
+        """Gives the error that this rank has to tell, or the exit code with which it ends without a word.
+
+        A rank that finds the connection to another one lost learns from the others which it was; one of them tells it.
+        """
+        if self._size == 1 or debugging():
+            return error
+        judged = self._lost(error) if _is_lost_connection(error) else self._own(error)
+        if isinstance(judged, Exception) and judged is not error:
+            judged.__cause__ = error
+        self._end_children()
+        return judged
+
+    def _own(self, error: Exception) -> Exception | int:
+        code = USAGE_ERROR if isinstance(error, EXPECTED) else FAILED
+        return error if _is_first(one_line(error)) else code
+
+    def _lost(self, error: Exception) -> Exception | int:
+        store = _living_store()
+        ends: Mapping[int, tuple[str, int]] = {}
+        if store is None:  # it goes with rank zero
+            speaks = self._rank == 1 or self._first_of_node
+            return self._told(error, {0}) if speaks and not self._told_in_file() else FAILED
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until and len(ends) + len(self._dead()) < self._size:
+            ends = _reported(store, self._size)
+            if causes := [code for reason, code in ends.values() if reason]:
+                return causes[0]
+            time.sleep(0.1)
+        return self._told(error, set(range(self._size)) - ends.keys()) if _is_first("lost") else FAILED
+
+    def _told_in_file(self) -> bool:
+        """Tells whether rank zero left its own error in the run directory."""
+        try:
+            return self._error_file.stat().st_mtime > self._began
+        except OSError:
+            return False
+
+    def _told(self, error: Exception, lost: set[int]) -> MachineError:
+        names = ", ".join(map(str, sorted(lost))) or "unknown"
+        who = f"rank {names} of {self._size}" if len(lost) < 2 else f"ranks {names} of {self._size}"
+        if _LATE.search(str(error)):
+            text = f"{who} gave no answer in time: it hangs, or does alone what takes too long"
+        else:
+            text = f"{who} was lost{self._how(lost)}; its own last lines may say more"
+        return MachineError(f"{text}; --ckpt_path last continues from the last checkpoint")
+
+    def _how(self, lost: set[int]) -> str:
+        """Says which signal ended a rank, where this process has started it."""
+        for child in (child for rank, child in self._dead().items() if rank in lost):
+            name = signal.Signals(-child.returncode).name
+            mostly = ": mostly by the system, which ran out of memory" if name == "SIGKILL" else ""
+            return f" (process {child.pid} was ended by {name}{mostly})"
+        return ""
+
+    def _dead(self) -> dict[int, subprocess.Popen[bytes]]:
+        """Gives the ranks that this process started and a signal ended: such a one says no more."""
+        first = self._rank + 1
+        return {rank: child for rank, child in enumerate(self._children, first) if (child.poll() or 0) < 0}
+
+    def _end_children(self) -> None:
+        """Ends the ranks that this process started: they may wait for it in a collective for half an hour."""
+        until = time.monotonic() + _PATIENCE
+        for child in self._children:
+            try:
+                child.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Tells whether an error says no more than that other ranks do not answer."""
+    if isinstance(error, distributed.DistNetworkError | distributed.DistBackendError | distributed.DistStoreError):
+        return True
+    return type(error) in (RuntimeError, distributed.DistError) and _CONNECTION.search(str(error)) is not None
+
+
+def _living_store() -> distributed.Store | None:
+    """Gives the ranks' store; None if its process is gone: torch would print pages when it is asked."""
+    store = rank_store()
+    if store is None:
+        return None
+    try:
+        with socket.create_connection((environ["MASTER_ADDR"], int(environ["MASTER_PORT"])), timeout=2):
+            return store
+    except (OSError, KeyError):
+        return None
+
+
+def _reported(store: distributed.Store, size: int) -> Mapping[int, tuple[str, int]]:
+    """Gives reason and exit code of the ranks that have told how they end."""
+    ended = [rank for rank in range(size) if store.check([_END.format(rank)])]
+    return {rank: tuple(json.loads(store.get(_END.format(rank)))) for rank in ended}
+
+
+def _is_first(text: str) -> bool:
+    """Tells whether no other rank has said this."""
+    store = _living_store()
+    if store is None:
+        return True
+    return store.add(_SAID.format(hashlib.sha256(text.encode()).hexdigest()), 1) == 1

@@ -1,0 +1,92 @@
+"""Two real ranks, one of which is lost or fails: one line on one of them, and both end within seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.processes import child_environment, command
+
+ROOT = Path(__file__).parents[2]
+LOST = "was lost"
+
+Settings = dict[str, Any]
+
+
+class TwoRanks:
+    """What two ranks wrote to standard error, and how the first ended."""
+
+    def __init__(self, tmp_path: Path, settings: Settings, ranks: Sequence[int], how: str, **trainer: Any) -> None:
+        fails = {"class_path": "faulty_ranks.FailAtStep", "init_args": {"ranks": list(ranks), "how": how}}
+        own = {"default_root_dir": str(tmp_path / "run"), "devices": 2, "max_steps": 50, "logger": False}
+        own |= {"strategy": "ddp", "callbacks": [fails], "check_val_every_n_epoch": None, "val_check_interval": 1000}
+        config = tmp_path / "two.yaml"
+        config.write_text(yaml.safe_dump({**settings, "trainer": {**settings["trainer"], **own, **trainer}}))
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+        process = subprocess.Popen(
+            command("fit", "--config", config),
+            cwd=tmp_path,
+            env=child_environment(HOME=str(tmp_path), PYTHONPATH=path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            began = time.monotonic()
+            _, self.errors = process.communicate(timeout=120)
+            self.seconds = time.monotonic() - began
+            self.code = process.returncode
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        self.told = [line for line in self.errors.splitlines() if line.startswith("textkeep: error: ")]
+        self.file = (tmp_path / "run/error.txt").read_text() if (tmp_path / "run/error.txt").is_file() else ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_loss_of_a_rank_is_one_line(tmp_path: Path, tiny_settings: Settings, rank: int) -> None:
+    run = TwoRanks(tmp_path, tiny_settings, [rank], "kill")
+    (told,) = run.told
+    assert told.startswith(f"textkeep: error: rank {rank} of 2 was lost")
+    assert ("was ended by SIGKILL: mostly by the system, which ran out of memory" in told) == (rank == 1)
+    assert told.endswith("--ckpt_path last continues from the last checkpoint")
+    assert run.code == (-signal.SIGKILL if rank == 0 else 1)
+    assert "Traceback" not in run.errors
+    assert LOST in run.file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [[0], [1], [0, 1]], ids=str)
+def test_what_a_rank_refuses_is_said_once(tmp_path: Path, tiny_settings: Settings, ranks: list[int]) -> None:
+    run = TwoRanks(tmp_path, tiny_settings, ranks, "refuse")
+    assert run.told == ["textkeep: error: clip 7 is damaged"]
+    assert run.code == 2
+    assert "Traceback" not in run.errors
+    assert "UserError: clip 7 is damaged" in run.file
+    assert "gloo" not in run.file
+
+
+@pytest.mark.slow
+def test_a_defect_of_both_ranks_is_one_traceback(tmp_path: Path, tiny_settings: Settings) -> None:
+    run = TwoRanks(tmp_path, tiny_settings, [0, 1], "defect")
+    assert run.code == 1
+    assert run.errors.count("TypeError: a defect") == 1
+    assert "gloo/transport" not in run.errors
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_named(tmp_path: Path, tiny_settings: Settings) -> None:
+    run = TwoRanks(tmp_path, tiny_settings, [1], "late")
+    (told,) = run.told
+    assert told.startswith("textkeep: error: rank 1 of 2 gave no answer in time: it hangs, or does alone what takes")
+    assert run.code == 1
