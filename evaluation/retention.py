@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..foundation.files import write_json_lines
-from ..foundation.run_names import SUMMARY, records_name
+from ..foundation.run_names import SUMMARY, records_name, step_of
 from .paired_proportions import paired_difference, paired_ratio
 from .predictions import Prediction, read_lines, read_predictions, write_predictions
 from .statistics import Interval, bootstrap_ratio, share_interval, wilson_interval
@@ -187,11 +187,12 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
 def forget_after(folder: Path, step: int) -> None:
     """Drops evaluations of later steps: a run that continues from ``step`` will make them again."""
     rows = _summary(folder)
-    later = [row["step"] for row in rows if row["step"] > step]
-    if later:
-        write_json_lines((row for row in rows if row["step"] <= step), folder / SUMMARY)
-    for number in later:
-        (folder / records_name(number)).unlink(missing_ok=True)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) < len(rows):
+        write_json_lines(kept, folder / SUMMARY)
+    for records in folder.glob("step=*.jsonl"):  # one that was lost before its line was written has none
+        if (step_of(records.name) or 0) > step:
+            records.unlink(missing_ok=True)
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         with _named(path):
             yield temporary
             if lasting:
-                _sync(temporary)
+                sync(temporary)
             temporary.replace(path)
         if lasting:
             sync_folder(path.parent)
@@ -89,10 +89,23 @@ def replace_link(path: Path, target: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder.
+
+    Raises:
+        OSError: If it cannot have it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the disk has the names in a folder; does nothing on file systems that have no such thing."""
     with suppress(OSError):
-        _sync(folder)
+        sync(folder)
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
@@ -191,14 +204,6 @@ def _named(path: Path) -> Iterator[None]:
         if (found := _IO_ERROR.search(str(error))) is None:
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _beside(path: Path) -> Path:

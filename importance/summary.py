@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ..foundation.files import replacing
-from ..foundation.run_names import importance_key, probe_key
+from ..foundation.run_names import importance_key, probe_key, step_of
 from .coverage import by_reason, scored_part
 from .shift import Shift
 from .snapshot import Snapshot
@@ -83,11 +84,14 @@ class SummaryFile:
         self.write([line for line in self.read() if _key(line) not in new] + lines)
 
     def keep_until(self, step: int) -> None:
-        """Drops lines after ``step``: a run that continues from there will write them again."""
+        """Drops lines and snapshots after ``step``: a run that goes on from there makes them again."""
         lines = self.read()
         kept = [line for line in lines if line["step"] <= step]
         if len(kept) < len(lines):
             self.write(kept)
+        for folder in self.path.parent.glob("*/step=*"):
+            if (measured := step_of(folder.name)) is not None and measured > step and folder.is_dir():
+                shutil.rmtree(folder)
 
 
 def _key(line: dict[str, Any]) -> tuple[int, str, str]:

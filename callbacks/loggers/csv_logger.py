@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
-from ...foundation.files import replacing
+from ...foundation.files import replacing, sync
 from ...foundation.run_names import METRICS, PICTURES
 
 STEP = "step"
@@ -120,19 +120,25 @@ class RunCSVLogger(Logger):
             self._written += len(self._waiting)
         self._waiting = []
 
-    @property
-    def rows(self) -> int:
-        """Rows so far."""
+    def settle(self) -> int:
+        """Writes the rows that wait, and waits until the disk has them: a checkpoint is going to count on them.
+
+        Returns:
+            Rows so far.
+        """
         if self._columns is None:
             self._open(None)
-        return self._written + len(self._waiting)
+        self.save()
+        if self._path.is_file():
+            sync(self._path)
+        return self._written
 
     @rank_zero_only
     def keep_first(self, rows: int) -> None:
         """Forgets all but the first rows: a fit goes on from where there were no more, and makes them again.
 
         Args:
-            rows: As :attr:`rows` was there.
+            rows: As :meth:`settle` gave them there.
         """
         self._open(None)
         if self._written > rows:

@@ -62,8 +62,7 @@ class StepCompletion(Callback):
         noted["since_validation"] = loop.since_validation
         noted["metrics"] = {key: value.detach().cpu() for key, value in trainer.callback_metrics.items()}
         for logger in _csv_loggers(trainer) if trainer.is_global_zero else []:
-            logger.save()
-            noted["rows"][logger.filename] = logger.rows
+            noted["rows"][logger.filename] = logger.settle()
         checkpoint[NOTED] = noted
 
     @override

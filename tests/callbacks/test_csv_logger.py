@@ -103,3 +103,15 @@ def test_a_file_without_a_whole_header_begins_anew(content: str, tmp_path: Path)
     logger = RunCSVLogger(tmp_path, flush_every=1)
     logger.log_metrics({"loss": 2.0}, step=1)
     assert rows(tmp_path) == [{"step": "1", "loss": "2.0"}]
+
+
+def test_what_a_checkpoint_counts_on_is_in_the_file(tmp_path: Path) -> None:
+    logger = RunCSVLogger(tmp_path, flush_every=100)
+    assert logger.settle() == 0
+    for step in range(3):
+        logger.log_metrics({"loss": step}, step=step)
+    assert logger.settle() == 3
+    assert len(rows(tmp_path)) == 3
+    logger.log_metrics({"late": 1.0}, step=3)
+    assert logger.settle() == 4
+    assert len(rows(tmp_path)) == 4

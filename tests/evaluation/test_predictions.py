@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from textkeep.evaluation import Prediction, read_lines, read_predictions, write_predictions
+from textkeep.evaluation import Prediction, forget_after, read_lines, read_predictions, write_predictions
 from textkeep.foundation.files import write_json_lines
 
 
@@ -54,3 +54,13 @@ def test_missing_and_unknown_keys(tmp_path: Path) -> None:
     write_json_lines([{"id": "a", "modality": "text", "later": 1}, {"id": "a"}], path)
     with pytest.raises(ValueError, match=r"a\.jsonl:2: a prediction needs modality"):
         read_predictions(path)
+
+
+def test_answers_of_later_steps_go_with_their_lines_and_those_without_a_line_too(tmp_path: Path) -> None:
+    lines = [{"step": step} for step in (0, 10, 20)]
+    (tmp_path / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step in (0, 10, 20, 30):  # 30 was lost between its answers and its line
+        (tmp_path / f"step={step:06d}.jsonl").write_text("{}\n")
+    forget_after(tmp_path, 10)
+    assert [json.loads(line)["step"] for line in (tmp_path / "summary.jsonl").read_text().splitlines()] == [0, 10]
+    assert sorted(path.name for path in tmp_path.glob("step=*")) == ["step=000000.jsonl", "step=000010.jsonl"]

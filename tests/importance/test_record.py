@@ -47,3 +47,15 @@ def test_a_resumed_run_keeps_the_lines_up_to_its_step(tmp_path: Path) -> None:
     ]  # fmt: skip
     file.path.write_text(file.path.read_text() + '{"step": 20, "pro')  # a crash in the middle of a line
     assert len(file.read()) == 4
+
+
+def test_snapshots_of_later_steps_go_with_their_lines(tmp_path: Path) -> None:
+    file = SummaryFile(tmp_path / "summary.jsonl")
+    file.put([{"step": step, "probe": "p", "estimator": "taylor"} for step in (0, 10)])
+    for folder in ("p/step=000000", "p/step=000010", "p/step=000020", "q/step=000015", "p/mine", "verification"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "meta.json").write_text("{}")
+    (tmp_path / "verification" / "step=000020.json").write_text("{}")
+    file.keep_until(10)  # step 20 was lost between its snapshot and its line
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*") if path.name != "meta.json")
+    assert left == ["p/mine", "p/step=000000", "p/step=000010", "verification/step=000020.json"]
