@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,10 +19,11 @@ from typing_extensions import override
 from ...foundation.files import replacing
 from ...foundation.run_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC, WANDB_RUN
 from ...foundation.signals import unreached_children
+from .wandb_failures import is_of_wandb, means_lost_process, one_line
+from .wandb_identity import saved_id
+from .wandb_names import MANY_NAMES, define, define_if_alive
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
-MANY_NAMES = 32
-"""From here on new names are defined in the background: each is a round trip to the process of W&B."""
 
 
 class ResilientWandbLogger(WandbLogger):
@@ -66,7 +68,7 @@ class ResilientWandbLogger(WandbLogger):
             save_dir=folder,
             project=project or os.environ.get("WANDB_PROJECT", "textkeep"),
             name=name or folder.name,
-            id=_saved_id(folder),
+            id=saved_id(folder),
             log_model=log_model,
             entity=entity,
             group=group,
@@ -76,6 +78,7 @@ class ResilientWandbLogger(WandbLogger):
         self._wandb_init.pop("anonymous")  # wandb 0.31 warns that it has no effect
         self._offline_because = ""
         self._lost = False
+        self._is_guarded = False
         self._defined: set[str] = set()
         self._told_of_entity = False
         self._defining: threading.Thread | None = None
@@ -105,6 +108,11 @@ class ResilientWandbLogger(WandbLogger):
     def log_hyperparams(self, params: Any) -> None:
         self._guarded(lambda: super(ResilientWandbLogger, self).log_hyperparams(params))
 
+    @override
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        self._guarded(lambda: super(ResilientWandbLogger, self).log_image(key, images, step, **kwargs))
+
     @rank_zero_only
     def log_heat_map_table(self, key: str, rows: Sequence[Sequence[Any]], title: str, step: int) -> None:
         """Logs a table and the Vega heat map of it.
@@ -118,6 +126,9 @@ class ResilientWandbLogger(WandbLogger):
             title: Of the chart.
             step: Optimizer step.
         """
+        self._guarded(lambda: self._log_table(key, rows, title, step))
+
+    def _log_table(self, key: str, rows: Sequence[Sequence[Any]], title: str, step: int) -> None:
         import wandb
 
         table = wandb.Table(columns=list(HEAT_MAP_FIELDS), data=[list(row) for row in rows])
@@ -145,11 +156,11 @@ class ResilientWandbLogger(WandbLogger):
         self._wait_for_names()
         fresh = [name for name in metrics if name not in self._defined]
         if len(fresh) < MANY_NAMES:
-            _define(run, fresh)
+            define(run, fresh)
         super().log_metrics(metrics, step)
         if len(fresh) >= MANY_NAMES:
             # After the row: `*` has given it its step already. Not a daemon: the interpreter waits for it.
-            self._defining = threading.Thread(target=_define_if_alive, args=(run, fresh))
+            self._defining = threading.Thread(target=define_if_alive, args=(run, fresh))
             self._defining.start()
         self._defined.update(fresh)
 
@@ -159,26 +170,42 @@ class ResilientWandbLogger(WandbLogger):
             self._defining = None
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Does something with the run; when W&B's process is gone, again with an offline run of the same id."""
-        import wandb
+        """Does something with the run; when W&B's process is gone, again with an offline run of the same id.
 
+        Of guarded actions inside of each other the outermost is done again: pictures and tables belong to the run for
+        which they were made.
+        """
         if self._lost:
             return
+        if self._is_guarded:
+            action()
+            return
+        self._is_guarded = True
         try:
             action()
-        except (wandb.Error, OSError) as error:
+        except Exception as error:
+            if not is_of_wandb(error):
+                raise
             self._leave(error)
-            try:
-                action()
-            except (wandb.Error, OSError) as again:
-                self._lost = True
-                rank_zero_warn(f"W&B gets nothing more of this run: {_one_line(again)}")
+            self._once_more(action)
+        finally:
+            self._is_guarded = False
+
+    def _once_more(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            if not is_of_wandb(error):
+                raise
+            self._lost = True
+            rank_zero_warn(f"W&B gets nothing more of this run: {one_line(error)}")
 
     def _leave(self, error: Exception) -> None:
         """Forgets a run whose process is lost; the next access to ``experiment`` makes an offline one."""
         import wandb
 
-        self._offline_because = f"its process was lost: {_one_line(error)}"
+        lost = "its process was lost: " if means_lost_process(error) else ""
+        self._offline_because = f"{lost}{one_line(error)}"
         self._id = self._wandb_init["id"] = self.version
         self._experiment, self._defined = None, set()
         with suppress(Exception):  # what is left of it cannot even end
@@ -207,10 +234,10 @@ class ResilientWandbLogger(WandbLogger):
                 return self._init(mode)
         except (wandb.Error, OSError) as error:
             wandb.teardown()  # without it wandb keeps the failed connection for the offline run
-            mode, reason = "offline", _one_line(error)
+            mode, reason = "offline", one_line(error)
         run = self._init(mode)
         if mode == "offline":
-            rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {run.sync_dir}")
+            rank_zero_info(f"W&B is offline ({reason}); to upload later: wandb sync {shlex.quote(run.sync_dir)}")
         return run
 
     def _init(self, mode: Any) -> Any:
@@ -230,36 +257,3 @@ class ResilientWandbLogger(WandbLogger):
         record = {"id": run.id, "project": self._project, "name": run.name}
         with replacing(self._folder / WANDB_RUN) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _define(run: Any, names: Sequence[str]) -> None:
-    """Tells W&B that metrics are drawn over the optimizer step."""
-    for name in names:
-        # An unescaped dot would mean a nested value.
-        run.define_metric(name.replace(".", r"\."), step_metric=STEP_METRIC, step_sync=True)
-
-
-def _define_if_alive(run: Any, names: Sequence[str]) -> None:
-    import wandb
-
-    with suppress(wandb.Error, OSError):  # its process was lost, or the run ended: the next call finds out
-        _define(run, names)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _saved_id(folder: Path) -> str | None:
-    """Reads the id of the run that this directory already holds; a damaged record is reported and left behind."""
-    path = folder / WANDB_RUN
-    if not path.is_file():
-        return None
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))["id"]
-    except (ValueError, KeyError, TypeError):  # not UTF-8 or no JSON, no id in it, no object
-        identity = None
-    if isinstance(identity, str) and identity:
-        return identity
-    rank_zero_warn(f"{path} is damaged: W&B gets a new run instead of more of the old one")
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -83,6 +84,29 @@ def test_without_a_key_it_is_offline_and_one_run_over_two_processes(tmp_path: Pa
     assert record["name"] == "run"
     assert all(path.name.endswith(record["id"]) for path in run.glob("wandb/offline-run-*"))
     assert summaries[0]["summary"]["train/loss"] == pytest.approx(1 / 3)
+
+
+def test_the_command_that_uploads_can_be_pasted(tmp_path: Path) -> None:
+    done, _ = log(tmp_path / "it's a run (1)")
+    (line,) = [line for line in done.stderr.splitlines() if "wandb sync" in line]
+    command = shlex.split(line[line.index("wandb sync") :])
+    assert command[:2] == ["wandb", "sync"]
+    assert [Path(path).resolve() for path in command[2:]] == list(tmp_path.glob("it*/wandb/offline-run-*"))
+
+
+def test_a_file_that_cannot_be_written_is_not_called_a_lost_process(tmp_path: Path) -> None:
+    spoilt = """
+from pathlib import Path
+Path(logger.experiment.dir, "media").write_text("in the way of the folder")
+logger.log_heat_map_table("importance_media/text/shares", [(0, 1, "taylor", 2.5)], "Shares", 3)
+import wandb
+"""
+    done, _ = log(tmp_path / "run", PROGRAM.replace("import wandb\n", spoilt), WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    reasons = [line for line in done.stderr.splitlines() if "W&B is offline (" in line]
+    assert len(reasons) == 2, done.stderr
+    assert "media" in reasons[1]
+    assert "process was lost" not in done.stderr
 
 
 def test_an_unreachable_server_turns_it_offline_in_bounded_time(tmp_path: Path) -> None:
