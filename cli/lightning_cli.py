@@ -237,10 +237,11 @@ def _told_to_the_user(error: Exception) -> str | None:
 
 
 def _end_wandb(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, before its directory is removed or the process ends."""
+    """Ends the W&B run, if there is one, and W&B's process, before its directory is removed or the job queued again."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=exit_code)
+        wandb.teardown(exit_code=exit_code)
 
 
 fit = partial(run_verb, "fit")
