@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...foundation.errors import INTERRUPTED, TERMINATED
+from ...foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ...foundation.processes import began
-from ...foundation.run_names import newest_checkpoint
+from ...foundation.run_names import lock_name, newest_checkpoint
+from ..belonging import finished_step, holds_run
+from ..launch import Launch
+from ..run_lock import RunLock
 from .jobs import Job, fit_command, test_command
 from .spec import UNTOUCHED, Study
 from .state import JobState, StateStore
@@ -80,6 +83,8 @@ def run_job(study: Study, job: Job, store: StateStore, stop: Stop, tick: Callabl
     except StudyInterrupted:
         state.status = "interrupted"
         raise
+    except UserError as error:
+        state.status, state.error = "failed", str(error)
     finally:
         keep()
     return state
@@ -116,15 +121,27 @@ def _note_child(state: JobState, child: subprocess.Popen[bytes], keep: Callable[
 def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
     """Lists what is left to do."""
     if job.arm == UNTOUCHED:
-        shutil.rmtree(job.directory, ignore_errors=True)  # a new one would get another name
+        _clear(job.directory, "test")  # a new one would get another name
         return [test_command(study, job)]
     commands = []
     if not state.fitted:
-        resume = newest_checkpoint(job.directory) is not None
-        if not resume:  # an attempt that left no checkpoint left nothing
-            shutil.rmtree(job.directory, ignore_errors=True)
-        commands.append(fit_command(study, job, resume))
+        if finished_step(job.directory) is not None and newest_checkpoint(job.directory) is None:
+            _clear(job.directory, "fit")  # its checkpoints stayed on another machine: there is nothing to go on from
+        commands.append(fit_command(study, job, resume=holds_run(job.directory)))
     return [*commands, test_command(study, job)] if job.test else commands
+
+
+def _clear(directory: Path, verb: str) -> None:
+    """Removes a run directory.
+
+    Raises:
+        UserError: If another process writes there.
+    """
+    if directory.is_dir():
+        lock = RunLock(directory / lock_name(verb), Launch.of())
+        lock.acquire()
+        shutil.rmtree(directory)
+        lock.release()
 
 
 def _run(

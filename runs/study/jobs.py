@@ -109,7 +109,7 @@ def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
     Args:
         study: The plan.
         job: The run.
-        resume: Go on from its last checkpoint.
+        resume: Go on with the run that lies in its directory, from the last checkpoint or else from its beginning.
     """
     arm = next(arm for arm in study.arms if arm.name == job.arm)
     settings = {**study.settings, **arm.settings, **job.point}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.cluster_runs import differences, rows, write_config
 from tests.support.house import ROOT
 from tests.support.processes import child_environment, command
 from tests.support.slurm_cluster import Cluster, Job, until
@@ -248,3 +249,37 @@ def test_nodes_fail_and_slurm_is_not_reachable_for_a_while(studies: Studies) -> 
     assert process.returncode == 0, out
     assert "failed" not in out
     assert len(studies.tasks()) == 1
+
+
+@pytest.mark.timeout(600)
+def test_a_real_run_that_is_stopped_twice_is_the_one_that_was_not(
+    studies: Studies, tiny_settings: dict[str, Any]
+) -> None:
+    """By the end of its time, and by a requeue; the other one runs on this machine, with no cluster around it."""
+    slow = {"class_path": "tests.support.marks.Marks", "init_args": {"slow": {"train": 0.3}}}
+    saves = {"class_path": "RunCheckpoint", "init_args": {"every_n_train_steps": 5, "save_top_k": 1}}
+    write_config(studies.folder, tiny_settings, callbacks=[saves, slow]).rename(studies.folder / "base.yaml")
+    studies.plan({"full": None}, directory="whole", test=False)
+    whole = studies.start("--local", stand_in=False)
+    until((studies.folder / "whole/study.yaml").is_file, 60, "the other study")
+    studies.plan({"full": None}, test=False)
+    process = studies.start(stand_in=False)
+    task = studies.task("full,seed=0")
+    until(lambda: _last_step(studies.run("full")) >= 4, 120, "step 4")
+    task.signal_everything(signal.SIGUSR2)
+    until(lambda: studies.state("full,seed=0")["attempts"] == 2, 120, "the second attempt")
+    until(lambda: _last_step(studies.run("full")) >= 10, 120, "step 10")
+    task.requeue()
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, (out, (studies.study / "logs/full,seed=0.log").read_text())
+    state = studies.state("full,seed=0")
+    assert (state["status"], state["attempts"], state["task"]) == ("finished", 3, task.number)
+    assert [path.name for path in studies.run("full").parent.iterdir()] == ["seed=0"]
+    assert whole.wait(timeout=200) == 0
+    assert differences(studies.run("full"), studies.folder / "whole/runs/full/seed=0") == []
+
+
+def _last_step(run: Path) -> int:
+    if not (run / "metrics.csv").is_file():
+        return -1
+    return max((int(step) for step, name, _ in rows(run) if name == "train/loss"), default=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import pytest
 
 from tests.support.study_children import CHILD, GRID, states, wait_for
 from textkeep.cli.main import main
+from textkeep.foundation.run_names import lock_name
+from textkeep.runs.launch import Launch
+from textkeep.runs.run_lock import RunLock
 from textkeep.runs.study import jobs
 from textkeep.runs.study.child import run_job
 from textkeep.runs.study.jobs import job_of
@@ -118,7 +122,7 @@ def test_an_interrupted_study_goes_on_from_the_checkpoint(plan: Any, tmp_path: P
     assert {s["status"] for s in states(tmp_path / "s").values()} == {"finished"}
 
 
-def test_what_a_killed_attempt_left_without_a_checkpoint_is_thrown_away(plan: Any, tmp_path: Path) -> None:
+def test_a_killed_attempt_without_a_checkpoint_begins_again_in_its_directory(plan: Any, tmp_path: Path) -> None:
     path = plan(untouched=False)
     left = tmp_path / "s/runs/full/seed=0"
     left.mkdir(parents=True)
@@ -126,6 +130,26 @@ def test_what_a_killed_attempt_left_without_a_checkpoint_is_thrown_away(plan: An
     (tmp_path / "s/study.yaml").write_text(path.read_text())
     assert main(["study", str(path)]) == 0
     assert (left / "checkpoints/step=000004.ckpt").is_file()
+    assert [path.name for path in left.parent.iterdir()] == ["seed=0"]
+
+
+def test_a_directory_in_which_another_process_writes_is_left_alone(plan: Any, tmp_path: Path) -> None:
+    """A study that was carried here without checkpoints trains again in the same directory, if nobody else does."""
+    path = plan(untouched=False)
+    assert main(["study", str(path)]) == 0
+    run = tmp_path / "s/runs/full/seed=0"
+    shutil.rmtree(run / "checkpoints")
+    (run / "finished.json").write_text('{"step": 4}')
+    state = tmp_path / "s/state/full,seed=0.json"
+    state.write_text(state.read_text().replace('"finished"', '"interrupted"'))
+    lock = RunLock(run / lock_name("fit"), Launch.of())
+    lock.acquire()
+    assert main(["study", str(path)]) == 1
+    lock.release()
+    assert "is being written by process" in states(tmp_path / "s")["full,seed=0"]["error"]
+    assert (run / "metrics.csv").is_file()
+    assert main(["study", str(path)]) == 0
+    assert (run / "starts.txt").read_text().split() == ["1", "2", "3", "4"]
 
 
 def test_two_processes_do_not_run_one_arm(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
