@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cluster_runs import differences, rows, write_config
 from tests.support.house import ROOT
 from tests.support.processes import child_environment, command
 from tests.support.slurm_cluster import Cluster, Job, until
+from tests.support.stopped_runs import differences, values
 from tests.support.study_children import CHILD, states, waited
 
 pytestmark = pytest.mark.slow
@@ -258,7 +258,10 @@ def test_a_real_run_that_is_stopped_twice_is_the_one_that_was_not(
     """By the end of its time, and by a requeue; the other one runs on this machine, with no cluster around it."""
     slow = {"class_path": "tests.support.marks.Marks", "init_args": {"slow": {"train": 0.3}}}
     saves = {"class_path": "RunCheckpoint", "init_args": {"every_n_train_steps": 5, "save_top_k": 1}}
-    write_config(studies.folder, tiny_settings, callbacks=[saves, slow]).rename(studies.folder / "base.yaml")
+    own = {"max_steps": 20, "val_check_interval": 5, "check_val_every_n_epoch": None, "callbacks": [saves, slow]}
+    data = {**tiny_settings["data"], "train_modalities": "both", "tokens_per_batch": 128}
+    config = {**tiny_settings, "trainer": {**tiny_settings["trainer"], **own}, "data": data}
+    (studies.folder / "base.yaml").write_text(yaml.safe_dump(config))
     studies.plan({"full": None}, directory="whole", test=False)
     whole = studies.start("--local", stand_in=False)
     until((studies.folder / "whole/study.yaml").is_file, 60, "the other study")
@@ -276,10 +279,10 @@ def test_a_real_run_that_is_stopped_twice_is_the_one_that_was_not(
     assert (state["status"], state["attempts"], state["task"]) == ("finished", 3, task.number)
     assert [path.name for path in studies.run("full").parent.iterdir()] == ["seed=0"]
     assert whole.wait(timeout=200) == 0
-    assert differences(studies.run("full"), studies.folder / "whole/runs/full/seed=0") == []
+    assert differences(studies.folder / "whole/runs/full/seed=0", studies.run("full")) == []
 
 
 def _last_step(run: Path) -> int:
     if not (run / "metrics.csv").is_file():
         return -1
-    return max((int(step) for step, name, _ in rows(run) if name == "train/loss"), default=-1)
+    return max((int(step) for name, step, _ in values(run / "metrics.csv") if name == "train/loss"), default=-1)
