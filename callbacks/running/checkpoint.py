@@ -101,7 +101,7 @@ class RunCheckpoint(ModelCheckpoint):
                 return  # a new run that begins with the weights of another: that one's files are none of its own
             state_dict = moved(state_dict, str(self.dirpath))
         super().load_state_dict(state_dict)
-        self._kept.restore(state_dict.get("kept", {}), self.best_k_models)
+        self._kept.restore(state_dict.get("kept", {}), str(self.dirpath), self.best_k_models)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -45,13 +45,15 @@ class KeptCheckpoints:
         return [path for path in dict.fromkeys(self.passing) if path != self.newest and path not in self._best]
 
     def state(self) -> dict[str, Any]:
-        """Gives what a checkpoint holds of it."""
-        return {"newest": self.newest, "aside": self.aside, "passing": list(self.passing)}
+        """Gives what a checkpoint holds of it: names, which stay right where the folder is moved."""
+        passing = [Path(path).name for path in self.passing]
+        return {"newest": Path(self.newest).name, "aside": self.aside, "passing": passing}
 
-    def restore(self, state: Mapping[str, Any], best: Collection[str]) -> None:
-        """Takes what a checkpoint holds of it, and the files that are kept for their metric."""
-        self.newest, self.aside = state.get("newest", ""), state.get("aside", False)
-        self.passing, self._best = list(state.get("passing", [])), set(best)
+    def restore(self, state: Mapping[str, Any], folder: str, best: Collection[str]) -> None:
+        """Takes what a checkpoint holds of it, where its files lie, and those that are kept for their metric."""
+        paths = [str(Path(folder, name)) if name else "" for name in (state.get("newest"), *state.get("passing", []))]
+        self.newest, *self.passing = paths
+        self.aside, self._best = state.get("aside", False), set(best)
 
     def forget_missing(self, present: Collection[str]) -> None:
         """Forgets the newest file and the best ones where they are no longer there."""
