@@ -15,6 +15,7 @@ from ..callbacks import (
     PredictionWriter,
     RunCheckpoint,
     RunProgressBar,
+    SkippedExamples,
     StepCompletion,
     TuningImportance,
 )
@@ -49,6 +50,8 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tu
         added.append(RunProgressBar() if sys.stdout.isatty() else LogProgress())
     if verb == "fit" and trainer.enable_checkpointing is not False and missing(ModelCheckpoint):
         added.append(RunCheckpoint())
+    if missing(SkippedExamples):
+        added.append(SkippedExamples())
     if verb == "fit" and missing(StepCompletion):
         added.append(StepCompletion())
     measured = any(user.request for user in tuning.importance_users().values())

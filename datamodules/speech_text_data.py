@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning as L
 from torch import Tensor
 
+from ..foundation.run_names import SKIPPED
 from .batches.augment import Augment
 from .batches.batch import Batch
 from .batches.batch_loader import BatchLoader
@@ -115,8 +116,6 @@ class SpeechTextData(L.LightningDataModule):
         if feature_cache and (speed_perturb or noise_snr_db):
             raise ValueError("feature_cache keeps one output a clip: allowed without speed_perturb and noise_snr_db")
         self.train_modalities = train_modalities
-        if worker_timeout is not None and not worker_timeout > 0:
-            raise ValueError(f"worker_timeout: {worker_timeout} (allowed: seconds, more than 0, or null for no limit)")
         budgets = (tokens_per_batch, eval_tokens_per_batch, max_examples_per_batch)
         loaders = LoaderOptions(*budgets, seed, num_workers, worker_timeout)
         instructions = {"speech_instruction": speech_instruction, "text_instruction": text_instruction}
@@ -234,6 +233,11 @@ class SpeechTextData(L.LightningDataModule):
         """Examples left out so far on this rank: reason -> count."""
         return dict(self.bad.counts)
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Examples left out so far on this rank: place ("train.jsonl:12") -> reason."""
+        return dict(self.bad.places)
+
     def factory(self, cached: Sequence[Example] = ()) -> LoaderFactory:
         """Gives the maker of loaders for the model, once the clips of ``cached`` are in the feature cache, if any.
 
@@ -252,10 +256,11 @@ class SpeechTextData(L.LightningDataModule):
         return "test" if testing or self.splits.sources["val"] is None else "val"
 
     def _on_skip(self, errors: list[BadExampleError]) -> None:
-        """Counts what a worker left out, and logs the count of this rank (rank zero's loggers write)."""
+        """Counts what a worker left out, and logs the count; that of several ranks is ``SkippedExamples``' to sum."""
         for error in errors:
             self.bad.report(error)
-        self._log({"data/skipped": float(self.bad.counts.total())})
+        if self.trainer is None or self.trainer.world_size == 1:
+            self._log({SKIPPED: float(len(self.bad.places))})
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self.trainer is not None and metrics:

@@ -42,6 +42,12 @@ class LoaderOptions:
     world_size: int = 1
     """Number of processes."""
 
+    def __post_init__(self) -> None:
+        """Refuses a timeout that is no time."""
+        if self.worker_timeout is not None and not self.worker_timeout > 0:
+            allowed = "seconds, more than 0, or null for no limit"
+            raise ValueError(f"worker_timeout: {self.worker_timeout} (allowed: {allowed})")
+
 
 class LoaderFactory:
     """Makes loaders and batches of views.

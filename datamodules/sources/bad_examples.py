@@ -37,6 +37,10 @@ class BadExamples:
     Args:
         policy: ``raise`` stops at the first bad example, ``skip`` leaves it out and counts it.
 
+    Attributes:
+        counts: Reason -> examples.
+        places: Place of an example -> the first reason for which it was left out.
+
     Raises:
         ValueError: If the policy is neither.
     """
@@ -46,6 +50,7 @@ class BadExamples:
             raise ValueError(f"on_bad_example: {policy!r} is not known (allowed: raise, skip)")
         self.policy = policy
         self.counts: Counter[str] = Counter()
+        self.places: dict[str, str] = {}
         self._seen: set[tuple[str, str]] = set()
 
     def report(self, error: BadExampleError | BadLineError) -> None:
@@ -62,6 +67,7 @@ class BadExamples:
         if key in self._seen:
             return
         self._seen.add(key)
+        self.places.setdefault(error.location, error.reason)
         if error.reason not in self.counts:
             warnings.warn(f"skipped: {error} (more of this kind are only counted)", stacklevel=2)
         self.counts[error.reason] += 1
