@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
 from ...foundation.signals import obey_parent_alone
@@ -139,19 +140,27 @@ class BatchLoader:
         more = f"{error.detail} (on_bad_example is skip, but no clip of {len(unread.errors)} could be read)"
         raise BadExampleError(error.reason, error.location, more)
 
-    def state_dict(self) -> dict[str, int]:
-        """Gives the place of the next batch."""
-        return {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
+    def state_dict(self) -> dict[str, Any]:
+        """Gives the place of the next batch, and what tells the examples from others."""
+        place = {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
+        return {**place, "views": len(self.dataset), "digest": self.dataset.digest}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a place in the next iteration; after a finished epoch (a limited one, too) with the next one.
 
         With other data, another budget or another number of ranks the place cannot be exact: a warning says so.
         """
-        if state["of"] != len(self):
-            warnings.warn(
-                f"the checkpoint was made with {state['of']} batches an epoch, now there are {len(self)}: training "
-                f"continues with batch {state['batches']} of epoch {state['epoch']}, which holds other examples",
+        place = f"training continues with batch {state['batches']} of epoch {state['epoch']}"
+        if state.get("digest") not in (None, self.dataset.digest):  # earlier versions have none
+            rank_zero_warn(
+                f"data.train or data.replay holds other examples than when the checkpoint was made ({state['views']} "
+                f"rows then, {len(self.dataset)} now): {place} of the new ones",
+                stacklevel=2,
+            )
+        elif state["of"] != len(self):
+            rank_zero_warn(
+                f"the checkpoint was made with {state['of']} batches an epoch, now there are {len(self)}: {place}, "
+                "which holds other examples",
                 stacklevel=2,
             )
         self.position.epoch = state["epoch"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from ..sources.example import name_examples
 from .batch import Batch
 from .collator import Collator
 from .rows import Row, RowReader, View
+from .view_digest import view_digest
 
 _MAX_REPLACEMENTS = 100
 
@@ -73,6 +75,11 @@ class ViewDataset(Dataset[Batch | Unread]):
 
     def __len__(self) -> int:
         return len(self.views)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells these views from others."""
+        return view_digest(self.views)
 
     def __getitem__(self, pick: Pick) -> Batch | Unread:
         """Reads a batch of one view."""
