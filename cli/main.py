@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..callbacks.running.stop_signals import STOP_SIGNALS
 from ..foundation.errors import FAILED, INTERRUPTED, MachineError, RunError, UserError
 from .errors import EXPECTED, complain, debugging, one_line
+from .machine_faults import machine_fault
 
 
 class Verb(NamedTuple):
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``textkeep``; those of the process by default.
 
     Returns:
-        0 if all went well, 1 if a run could not go on, 2 after any other error in one line, 130 after Ctrl-C.
+        0 if all went well, 1 after a fault of the machine or a run, 2 after another error in a line, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if argv is None else argv
     try:
@@ -140,10 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debugging():
             raise
         return complain(one_line(error), FAILED)
-    except EXPECTED as error:
+    except Exception as error:
         if debugging():
             raise
-        return complain(one_line(error))
+        if (fault := machine_fault(error)) is not None:
+            return complain(fault, FAILED)
+        if isinstance(error, EXPECTED):
+            return complain(one_line(error))
+        raise
 
 
 if __name__ == "__main__":
