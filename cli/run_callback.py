@@ -54,6 +54,7 @@ class RunCallback(Callback):
         directory, ckpt_path = trainer.strategy.broadcast((trainer.default_root_dir, self.ckpt_path))
         trainer._default_root_dir = directory  # type: ignore[attr-defined]
         self.ranks = RankEnds(trainer)
+        self.directory.path = Path(directory)
         write_whole(trainer)  # whichever callback saves
         _load_instead(trainer, ckpt_path)
         if trainer.is_global_zero:

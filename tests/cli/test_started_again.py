@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -143,15 +144,13 @@ def test_a_second_fit_of_a_directory_is_refused_and_a_test_beside_it_is_not(
     assert "is being written" not in done.stderr
 
 
-def test_both_ranks_load_what_rank_zero_chose(killed_config: Path, textkeep: Textkeep) -> None:
-    """torchrun starts its ranks together: each by itself would look while the directory changes."""
+def test_torchrun_that_starts_its_ranks_again_goes_on_with_the_run(killed_config: Path) -> None:
     run = killed_config.parent / "runs" / "t"
     settings = yaml.safe_load(killed_config.read_text())
     settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
     killed_config.write_text(yaml.safe_dump(settings))
     environment = child_environment(PYTHONPATH=str(ROOT), **{KILL_AT: "3"})
-    # The first start of the agent is killed at step 3, the second finds the mark and goes on from step 2 to be killed
-    # there again; so do all: the agent gives up, and its third life is another launch, told by hand what to go on with.
+    # Its second start finds the mark, goes on from step 2, and is killed at step 3 again: then the agent gives up.
     agent = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     program = ["-m", "textkeep.cli.main", "fit", "--config", str(killed_config)]
     killed = subprocess.run([*agent, *program], env=environment, capture_output=True, text=True, timeout=240)
@@ -164,6 +163,33 @@ def test_both_ranks_load_what_rank_zero_chose(killed_config: Path, textkeep: Tex
     assert done.returncode == 0, done.stderr
     assert saved(run)["global_step"] == 6
     assert [step for step, _ in losses(run)] == [str(step) for step in range(6)]
+    assert list(run.parent.iterdir()) == [run]
+
+
+def test_all_ranks_load_what_rank_zero_chose(killed_config: Path, textkeep: Textkeep) -> None:
+    run = killed_config.parent / "runs" / "t"
+    assert textkeep("fit", "--config", killed_config, "--trainer.max_steps", 2, PYTHONPATH=str(ROOT)).returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    words = ["--config", killed_config, "--ckpt_path", "last", "--trainer.devices", 2, "--trainer.strategy", "ddp"]
+
+    def start(rank: str, *more: object) -> subprocess.Popen[str]:
+        environment = child_environment(PYTHONPATH=str(ROOT), RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **together)
+        return subprocess.Popen(command("fit", *words, *more), stdout=subprocess.PIPE, text=True, env=environment)
+
+    # The second rank sees another state of the file system: no run at all.
+    ranks = [start("0"), start("1", "--trainer.default_root_dir", run.with_name("unseen"))]
+    try:
+        outputs = [child.communicate(timeout=250)[0] for child in ranks]
+    finally:
+        for child in ranks:
+            child.kill()
+            child.wait()
+    assert [child.returncode for child in ranks] == [0, 0]
+    assert f"continuing {run} from {run / 'checkpoints' / 'step=000002.ckpt'}" in outputs[0]
+    assert "continuing" not in outputs[1]
+    assert saved(run)["global_step"] == 6
     assert list(run.parent.iterdir()) == [run]
 
 
