@@ -34,11 +34,10 @@ REASONS = {
     "preparation/speech/verify.py:add": APPENDS,
     "preparation/assets/install.py:_locked": LOCK,
     "preparation/assets/install.py:_write_origin": INSIDE,
-    "runs/directory.py:claim": "the file whose creation claims a directory; one that is empty holds no run",
+    "runs/run_lock.py:_sign": "lines that only make a message clearer, in the file of filelock",
     "runs/study/child.py:_run": "the log of a process",
     "runs/report/clips.py:_as_ogg": "into memory",
-    "runs/study/sharing.py:alone": LOCK,
-    "runs/study/sharing.py:record_choice": LOCK,
+    "runs/study/locking.py:exclusively": LOCK,
 }
 """Function -> why it may write as it does. Builders of assets write into the folder that ``install`` renames."""
 
