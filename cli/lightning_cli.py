@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -45,11 +46,19 @@ class RunState:
 
     directory: RunDirectory | None = None
     callback: RunCallback | None = None
+    trainer: Trainer | None = None
 
     @property
     def began(self) -> bool:
         """Whether batches were run."""
         return self.callback is not None and self.callback.began
+
+    def abandon(self) -> None:
+        """Leaves nothing behind of a command that ends while it waits for other ranks."""
+        if self.trainer is not None and self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signal.SIGTERM)  # ranks that this process has started
+        if not self.began and self.directory is not None:
+            self.directory.release()
 
     @property
     def stopped(self) -> Wish:
@@ -136,6 +145,7 @@ class TextKeepCLI(LightningCLI):
         others = [callback for callback in (*own, *added) if callback not in stop]
         # First: it gives way before the others measure, and looks before they speak with other ranks.
         trainer = super().instantiate_trainer(callbacks=[*stop, self.state.callback, *others], **kwargs)
+        self.state.trainer = trainer
         check_supported(trainer)  # as the model does, but before there are further processes
         return trainer
 
@@ -164,11 +174,11 @@ def run_verb(verb: str, argv: list[str]) -> int:
     Returns:
         The exit code: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    with STOP_SIGNALS.listening():
+    state = RunState()
+    with STOP_SIGNALS.listening(state.abandon):
         check_config_files(argv)
         quieten()
         register_classes()
-        state = RunState()
         code = _carry_out(verb, argv, state)
         return leave(state.stopped, code) if code and state.stopped else code
 

@@ -62,6 +62,7 @@ USES = [
     Use("callbacks/running/checkpoint.py", "_save_topk_checkpoint", CHECKPOINT, SAVES_NOW),
     Use("callbacks/running/checkpoint.py", "_should_save_on_exception", CHECKPOINT, SAVES_NOW),
     Use("callbacks/running/checkpoint.py", "_should_skip_saving_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use("callbacks/running/stop_signals.py", "_exit", "os", "ends a process whose main thread waits outside of Python"),
     Use("callbacks/running/signal_connector.py", "_SignalConnector", CONNECTOR, ONLY_NOTED),
     Use("callbacks/running/signal_connector.py", "_signal_connector", "lightning.pytorch.Trainer", ONLY_NOTED),
     Use(

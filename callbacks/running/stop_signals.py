@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
 from types import FrameType
 from typing import Any
 
-from ...foundation.errors import TERMINATED
+from ...foundation.errors import INTERRUPTED, TERMINATED
+from .unheard_signals import heard
 
 STOPPING = b"\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.\n"
 """What the first Ctrl-C is answered with."""
@@ -58,6 +60,8 @@ class StopSignals:
         self._phase = _Phase.AT_ONCE
         self._tells = True
         self._interrupted = False
+        self._came: Counter[int] = Counter()  # as another thread saw them
+        self._handled: Counter[int] = Counter()
 
     def note_requeue(self, number: int | None = signal.SIGUSR1) -> None:
         """Notes, from now to the end of the process, the signal that SLURM sends before a job's time is over.
@@ -72,19 +76,32 @@ class StopSignals:
             self._take(number, Wish.REQUEUE)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self, last: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Ends the process tidily at Ctrl-C and SIGTERM: at once, but while a Trainer runs after its step.
+
+        Args:
+            last: What is still to be done, in another thread, where the main one cannot be reached.
 
         Raises:
             KeyboardInterrupt: In the main thread, after Ctrl-C.
             SystemExit: In the main thread, after SIGTERM.
         """
+
+        def end(number: int) -> None:
+            try:
+                last()
+            finally:
+                os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
+
         self.wish = self.wish if self.wish is Wish.REQUEUE else Wish.NONE
         self._phase, self._interrupted = _Phase.AT_ONCE, False
+        self._came.clear()
+        self._handled.clear()
         self._take(signal.SIGINT, Wish.INTERRUPT)
         self._take(signal.SIGTERM, Wish.TERMINATE)
         try:
-            yield
+            with heard(self._ends_at_once, self._waits, end):
+                yield
         finally:
             self._give_back(signal.SIGINT)
             self._give_back(signal.SIGTERM)
@@ -106,6 +123,8 @@ class StopSignals:
         """Says that the Trainer has ended: from now on a signal ends the process at once again."""
         if self._phase is _Phase.NOTED:
             self._phase = _Phase.AT_ONCE
+            self._came.clear()
+            self._handled.clear()
 
     @property
     def active(self) -> bool:
@@ -124,7 +143,23 @@ class StopSignals:
             if signal.getsignal(number) == self._on_signal:  # Lightning ignores Ctrl-C from the first one on
                 signal.signal(number, before)
 
+    def _ends_at_once(self, number: int) -> bool:
+        self._came[number] += 1
+        needed = self._needed(number)
+        return needed is not None and self._came[number] >= needed
+
+    def _waits(self, number: int) -> bool:
+        needed = self._needed(number)
+        return needed is not None and self._handled[number] < needed
+
+    def _needed(self, number: int) -> int | None:
+        """Tells how often a signal must come now to end the process at once; None if it never does."""
+        if self._phase is _Phase.AT_ONCE and number in (signal.SIGINT, signal.SIGTERM):
+            return 1
+        return 2 if number == signal.SIGINT else None
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._handled[number] += 1
         asked = self._wishes[number]
         self.wish = max(self.wish, asked)
         if asked is Wish.INTERRUPT:
