@@ -20,6 +20,7 @@ TWO_NODES = "--trainer.devices 1 --trainer.num_nodes 2"
 """What a config for two processes on one machine needs on two machines."""
 HEAD = f"""#SBATCH --requeue --open-mode=append --output=slurm-%j.out
 export PATH={BIN}:$PATH PYTHONPATH={ROOT} PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
+export WANDB_MODE=offline
 """
 """Of every job script."""
 SLOW = {"train": 0.05, "validate": 0.15, "importance": 0.15, "items": 0.15}

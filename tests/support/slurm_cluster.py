@@ -250,6 +250,10 @@ class Job:
         for pid in pids:
             os.kill(pid, number)
 
+    def signal_rank(self, number: signal.Signals, rank: int) -> None:
+        """Sends a signal to one rank's process alone."""
+        os.kill(self.ranks()[rank], number)
+
     def signal_everything(self, number: signal.Signals) -> None:
         """Lets SLURM send a signal to all processes of the job's steps, as it does some time before the limit."""
         done = self.cluster.run("scancel", "--signal", number.name.removeprefix("SIG"), self.number)
