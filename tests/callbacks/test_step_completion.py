@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from textkeep.callbacks import StepCompletion
+from textkeep.callbacks import RunCheckpoint, StepCompletion
 from textkeep.lightning_modules.saving.step_boundary import end_at_last_step
 
 MAX_STEPS = 11
@@ -135,7 +138,7 @@ class Restored(L.Callback):
         pl_module.events.append(("start",))
 
 
-def run(learner: Learner, folder: Path, resume: Path | None = None, **options: Any) -> Learner:
+def run(learner: Learner, folder: Path, resume: Path | None = None, saves_end: bool = False, **options: Any) -> Learner:
     """Trains, saves every two steps and the best by validation, and stops early where that one gets no better."""
     stopping = options.pop("stopping", {"patience": 4, "check_on_train_epoch_end": False})
     trainer = L.Trainer(
@@ -143,6 +146,7 @@ def run(learner: Learner, folder: Path, resume: Path | None = None, **options: A
         logger=Log(learner.events),
         callbacks=[
             EarlyStopping("val", **stopping),
+            *([RunCheckpoint(dirpath=folder / "end")] if saves_end else []),
             Restored(),
             StepCompletion(),
             ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=2, save_top_k=-1),
@@ -209,3 +213,70 @@ def test_what_was_cut_off_is_done(name: str, place: str, tmp_path: Path) -> None
             held_against(whole, run(Learner(plateau=plateau), folder, saved, **OPTIONS[name]), saved)
         best = sorted(path.name for path in (folder / "best").glob("*"))
         assert best == sorted(path.name for path in (tmp_path / "whole/best").glob("*"))
+
+
+def from_the_next_batch_on(events: Events) -> Events:
+    """Leaves out what comes before a batch is trained on."""
+    return events[[event[0] for event in events].index("train") :]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "epochs" not in name or name == "across epochs"])
+def test_a_finished_run_that_is_made_longer_validates_no_step_twice(name: str, tmp_path: Path) -> None:
+    whole = run(Learner(), tmp_path / "whole", **OPTIONS[name])
+    for steps in (2, 3, 4, 7):
+        folder = tmp_path / str(steps)
+        first = run(Learner(), folder, saves_end=True, **OPTIONS[name] | {"max_steps": steps})
+        (saved,) = (folder / "end").glob("step=*.ckpt")
+        longer = run(Learner(), folder, saved, **OPTIONS[name])
+        trained = sum(event[0] == "train" for event in first.events)
+        assert from_the_next_batch_on(longer.events) == from_the_next_batch_on(after(whole.events, trained))
+        before = longer.events[: [event[0] for event in longer.events].index("train")]
+        assert not [event for event in before if event[0] in ("row", "validate")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("before", "now", "validates"),
+    [
+        ({"val_check_interval": 2}, {"val_check_interval": 2}, True),
+        ({"val_check_interval": 2}, {"val_check_interval": 4}, True),
+        ({"val_check_interval": 2}, {"val_check_interval": 3}, False),
+        ({"val_check_interval": 3}, {"val_check_interval": 2}, False),
+        ({"val_check_interval": 2}, {"limit_val_batches": 0}, False),
+        ({"limit_val_batches": 0}, {"val_check_interval": 2}, False),
+    ],
+)
+def test_other_settings_of_validation_hold_from_the_next_step_on(
+    before: dict[str, Any], now: dict[str, Any], validates: bool, tmp_path: Path
+) -> None:
+    with suppress(KilledError):
+        run(Learner(lambda hook, step: step == 4 and hook in ("validate", "train")), tmp_path, **before)
+    resumed = run(Learner(), tmp_path, newest(tmp_path), **now)
+    first = [event[0] for event in resumed.events[resumed.events.index(("start",)) + 1 :]]
+    assert ("validate" in first[: first.index("train")]) == validates
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_time_since_the_last_validation_goes_on_counting(tmp_path: Path) -> None:
+    def patient(hook: str, step: int) -> bool:
+        if hook == "train" and step == 3:
+            time.sleep(1.0)  # before the checkpoint: the validation is due when it is written
+        return hook == "validate"
+
+    by_time = {"val_check_interval": timedelta(seconds=1), "check_val_every_n_epoch": None}
+    with suppress(KilledError):
+        run(Learner(patient), tmp_path, **by_time)
+    saved = newest(tmp_path)
+    assert torch.load(saved, weights_only=False)["global_step"] == 4
+    resumed = run(Learner(), tmp_path, saved, **by_time)
+    names = [event[0] for event in resumed.events]
+    assert names[names.index("start") :][:4] == ["start", "row", "validate", "validate"]
+    assert names.count("validated") == 1
+
+
+def test_a_run_that_begins_with_the_state_of_another_has_none_of_its_rows(tmp_path: Path) -> None:
+    whole = run(Learner(), tmp_path / "whole", max_steps=4)
+    assert ("row", 3) in [event[:2] for event in whole.events]
+    other = run(Learner(), tmp_path / "other", newest(tmp_path / "whole"), max_steps=6)
+    assert [event[1] for event in other.events if event[0] == "row"] == [4, 5]

@@ -58,6 +58,8 @@ class Learner(L.LightningModule):
 
     def on_train_batch_end(self, *args: Any) -> None:
         self._die("on_train_batch_end", len(self.seen))
+        if self.dies == "time" and len(self.seen) >= self.at:
+            self.trainer.should_stop = True  # as Lightning's timer does for max_time
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer.training:
@@ -203,3 +205,21 @@ def test_a_run_that_ended_can_be_made_longer(
     assert first.logged + rest.logged == whole.logged
     assert torch.equal(rest.weight, whole.weight)
     assert rest.trainer.current_epoch == whole.trainer.current_epoch
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["plain", "accumulate", "limit and accumulate", "epochs"])
+def test_a_run_whose_time_was_over_goes_on_with_the_next_logged_step(
+    name: str, make_manifest: ManifestMaker, front_end: EnergyFrontEnd, tmp_path: Path
+) -> None:
+    manifest, options = make_manifest(9), OPTIONS[name]
+    whole = run(Learner(front_end), manifest, tmp_path / "whole", **options)
+    for batches in range(2, 8):
+        folder = tmp_path / str(batches)
+        first = run(Learner(front_end, "time", batches), manifest, folder, **options)
+        (saved,) = folder.glob("step*.ckpt")
+        rest = run(Learner(front_end), manifest, folder, saved, **options)
+        trained = len(whole.seen) - len(rest.seen)
+        assert first.seen[:trained] + rest.seen == whole.seen
+        assert first.logged + rest.logged == whole.logged
+        assert torch.equal(rest.weight, whole.weight)
