@@ -10,12 +10,14 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from ...foundation.errors import MachineError
 from ..sources.bad_examples import BadExampleError, OnBadExample
 from ..sources.example import name_examples
 from .batch import Batch
 from .collator import Collator
 from .rows import Row, RowReader, View
 from .view_digest import view_digest
+from .worker_watch import NotHandedOver
 
 _MAX_REPLACEMENTS = 100
 
@@ -40,7 +42,7 @@ class Unread:
     fatal: bool
 
 
-class ViewDataset(Dataset[Batch | Unread]):
+class ViewDataset(Dataset[Batch | Unread | NotHandedOver]):
     """Reads whole batches: a function of (epoch, indices) alone, so that any worker may do it.
 
     A clip that turns out to be corrupt is left out under ``skip``.
@@ -81,11 +83,11 @@ class ViewDataset(Dataset[Batch | Unread]):
         """Tells these views from others."""
         return view_digest(self.views)
 
-    def __getitem__(self, pick: Pick) -> Batch | Unread:
+    def __getitem__(self, pick: Pick) -> Batch | Unread | NotHandedOver:
         """Reads a batch of one view."""
         return self.__getitems__([pick])
 
-    def __getitems__(self, picks: list[Pick]) -> Batch | Unread:
+    def __getitems__(self, picks: list[Pick]) -> Batch | Unread | NotHandedOver:
         """Reads the batch of these views (``DataLoader`` calls it with what the batch sampler yields).
 
         Errors are given instead of raised: raised in a worker they would come out as a page of traceback.
@@ -105,6 +107,10 @@ class ViewDataset(Dataset[Batch | Unread]):
             return self.collator(rows, skipped) if rows else Unread(skipped, fatal=self.refill)
         except BadExampleError as error:
             return Unread([error], fatal=True)
+        except MachineError as error:
+            if get_worker_info() is None:
+                raise
+            return NotHandedOver(str(error))
 
     def read_by(self, workers: Iterable[int]) -> str:
         """Names the clips that workers, given by number, read at this moment; nothing if they read none."""

@@ -125,12 +125,12 @@ class WorkerWatch(Generic[T_co]):
             return _too_many_files(count)
         if any(word in said for word in _NO_ROOM) or number == errno.ENOSPC:
             return (
-                f"/dev/shm ({_size('/dev/shm')}) is too small for the batches of {count} data workers; allowed: more "
-                "of it (docker run --shm-size=2g; Kubernetes: an emptyDir of medium Memory mounted there), or fewer "
+                f"/dev/shm ({_size('/dev/shm')}) is too small for the batches of the data workers ({count}); allowed: "
+                "more of it (docker run --shm-size=2g; Kubernetes: an emptyDir of medium Memory mounted there), or fewer "
                 "data.num_workers (0 needs none)"
             )
         if said.startswith("MemoryError") or number in (errno.ENOMEM, errno.EAGAIN):
-            return f"no memory is left for {count} data workers; allowed: fewer data.num_workers, more memory"
+            return f"no memory is left for the data workers ({count}); allowed: fewer data.num_workers, more memory"
         return None
 
     def _dead(self, said: str, iterator: Any) -> str | None:
@@ -228,8 +228,8 @@ def _allow_open_files(workers: int) -> None:
 def _too_many_files(workers: int) -> str:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
-        f"{workers} data workers need more open files than are allowed ({soft}); allowed: more of them (`ulimit -n "
-        f"{max(4096, workers * _FILES_OF_A_WORKER)}`), or fewer data.num_workers"
+        f"the data workers ({workers}) need more open files than are allowed ({soft}); allowed: more of them (`ulimit "
+        f"-n {max(4096, workers * _FILES_OF_A_WORKER)}`), or fewer data.num_workers"
     )
 
 

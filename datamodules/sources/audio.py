@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from ...foundation.errors import MachineError
 from .bad_examples import BadExampleError
 from .example import Audio, AudioArray, Example
 from .resampling import resample
@@ -20,6 +22,9 @@ MAX_SECONDS = 30.0
 
 _NO_LENGTH = 1e9
 """Seconds that no clip has."""
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the system says when it opens no file at all."""
 
 _LOUDEST = 100.0
 """Peak (full scale is 1) from which on samples were not scaled: floats that hold 16-bit numbers reach 32,767."""
@@ -34,6 +39,7 @@ def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX
     Raises:
         BadExampleError: If the clip is missing, corrupt, empty or longer than ``max_seconds``; it names the manifest's
             line.
+        MachineError: If no file at all can be opened.
     """
     waveform, rate, seconds = _decode(example, max_seconds)
     check_seconds(example, seconds, max_seconds)
@@ -64,7 +70,7 @@ def clip_seconds(example: Example) -> float:
     try:
         return sound_seconds(_file(example.audio))
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise _corrupt(example, str(error)) from None
+        raise _fault(example, error) from None
 
 
 def clip_bytes(example: Example) -> bytes:
@@ -81,7 +87,7 @@ def clip_bytes(example: Example) -> bytes:
         file = _file(example.audio)
         return file.getvalue() if isinstance(file, io.BytesIO) else Path(file).read_bytes()
     except OSError as error:
-        raise _corrupt(example, str(error)) from None
+        raise _fault(example, error) from None
 
 
 def check_seconds(example: Example, seconds: float, max_seconds: float) -> None:
@@ -99,7 +105,7 @@ def _decode(example: Example, max_seconds: float) -> tuple[Tensor, int, float]:
     try:
         sound = read_sound(_file(example.audio), max_seconds)
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise _corrupt(example, str(error)) from None
+        raise _fault(example, error) from None
     return torch.from_numpy(sound.samples), sound.rate, sound.seconds
 
 
@@ -128,6 +134,19 @@ def _file(audio: Audio | None) -> str | io.BytesIO:
         raise ValueError("the example has no clip")
     stored = audio if isinstance(audio, Path | AudioArray) else audio.read()
     return io.BytesIO(stored) if isinstance(stored, bytes) else os.fspath(stored)  # type: ignore[arg-type]
+
+
+def _fault(example: Example, error: Exception) -> BadExampleError | MachineError:
+    """Gives what is wrong: mostly the clip, but none is bad because the machine opens no more files."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, soundfile.LibsndfileError):  # it says "System error" of whatever fails
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as own:
+            number = own.errno
+    if number in _EXHAUSTED:
+        return MachineError(f"{example.location}: {os.strerror(number)}; {example.audio} cannot be opened")
+    return _corrupt(example, str(error))
 
 
 def _corrupt(example: Example, cause: str) -> BadExampleError:

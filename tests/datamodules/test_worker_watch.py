@@ -103,7 +103,9 @@ def test_a_batch_without_room_in_shared_memory_ends_the_run(
     narrow = NarrowFrontEnd(front_end.tokenizer, samples=int(16000 * 1.75))
     data = connected(narrow, make_manifest(8), timeout=60)  # an error that is lost makes the whole of it pass
     began = time.monotonic()
-    with pytest.raises(MachineError, match=r"^/dev/shm \(.* free\) is too small for the batches of 2 data workers; "):
+    with pytest.raises(
+        MachineError, match=r"^/dev/shm \(.* free\) is too small for the batches of the data workers \(2\); "
+    ):
         list(data.train_dataloader())
     assert time.monotonic() - began < 30
     assert not multiprocessing.active_children()
@@ -118,6 +120,24 @@ def test_open_files_are_allowed_as_far_as_may_be(make_manifest: ManifestMaker, f
         assert len(list(data.train_dataloader())) == 30
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class NoFilesFrontEnd(FaultyFrontEnd):
+    """From this clip on its worker can open no file."""
+
+    def fail(self) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+
+
+def test_a_clip_is_not_bad_because_no_file_can_be_opened(
+    make_manifest: ManifestMaker, front_end: EnergyFrontEnd
+) -> None:
+    exhausted = NoFilesFrontEnd(front_end.tokenizer, samples=int(16000 * 1.75))
+    data = SpeechTextData(train=str(make_manifest(8)), num_workers=1, on_bad_example="skip", seed=1)
+    data.connect(exhausted)
+    with pytest.raises(MachineError, match=r"^the data workers \(1\) need more open files than are allowed"):
+        list(data.train_dataloader())
+    assert data.skipped == {}
 
 
 @pytest.mark.parametrize("timeout", [0, -1])
