@@ -3,6 +3,7 @@
     python -m benchmarks.soak --kills 50                          # kill -9 of the whole process group
     python -m benchmarks.soak --kills 50 --workers 2 --json out.json
     python -m benchmarks.soak --kills 10 --processes 2 --signal TERM
+    python -m benchmarks.soak --kills 20 --cluster                # two nodes of SLURM, disturbed in every way there
 
 Both train the same tiny model with checkpoints, validations, evaluations and measurements of importance. Weights, the
 optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must be the same to
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from .cluster import ClusterSoak
 from .comparison import Comparison, compare_runs
 from .run import Soak, Telling
 
@@ -34,9 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; 1 if anything differs."""
     options = _parser().parse_args(argv)
     folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
-    soak = Soak(folder, options.steps, options.workers, options.processes, options.fork)
-    soak.reference()
-    told = soak.killed(options.kills, SIGNALS[options.signal], options.seed)
+    soak = _soak(options, folder)
+    told = _trial(soak, options)
     found = compare_runs(soak.whole, soak.parts)
     print(_text(found))
     if options.json:
@@ -47,6 +48,19 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(f"runs: {folder}")
     return 0 if found.equal else 1
+
+
+def _soak(options: argparse.Namespace, folder: Path) -> Soak:
+    if options.cluster:
+        return ClusterSoak(folder, options.steps, options.workers)
+    return Soak(folder, options.steps, options.workers, options.processes, options.fork)
+
+
+def _trial(soak: Soak, options: argparse.Namespace) -> Telling:
+    soak.reference()
+    if isinstance(soak, ClusterSoak):
+        return soak.disturbed(options.kills, options.seed)
+    return soak.killed(options.kills, SIGNALS[options.signal], options.seed)
 
 
 def _text(found: Comparison) -> str:
@@ -81,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1, help="ranks of DDP (default: 1)")
     parser.add_argument("--signal", choices=SIGNALS, default="KILL", help="what the group is sent (default: KILL)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--cluster", action="store_true", help="two nodes of SLURM: needs root, slurm-wlm and munge")
     parser.add_argument("--fork", action="store_true", help="begin with a fork of this process, without imports")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--out", type=Path, help="folder to keep both runs in (default: a temporary one)")

@@ -20,6 +20,8 @@ TIMES = {"seconds", "seconds_per_step", "created"}
 """Keys of what took how long, and when: no two runs agree in them."""
 TALLIES = {"zero_grad"}
 """Keys of counters that nothing is decided by."""
+BEFORE = {"passing"}
+"""Keys of what names the checkpoint before the last one: a stop may have saved another."""
 
 
 @dataclass
@@ -142,7 +144,8 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 def _without(value: Any, directory: Path) -> Any:
     """Leaves out where a run lies, and tallies."""
     if isinstance(value, Mapping):
-        return {_without(str(k), directory): _without(v, directory) for k, v in value.items() if k not in TALLIES}
+        kept = {key: item for key, item in value.items() if key not in TALLIES | BEFORE}
+        return {_without(str(key), directory): _without(item, directory) for key, item in kept.items()}
     if isinstance(value, list | tuple):
         return [_without(item, directory) for item in value]
     return value.replace(str(directory), "") if isinstance(value, str) else value

@@ -121,7 +121,7 @@ def kill_at(process: Running, moment: Moment, number: signal.Signals, timeline: 
         if moment.event is None and (events or time.monotonic() - started > moment.delay):
             delay = 0.0  # a process that begins sooner than the one that was left alone is not let run on
             break
-        if moment.event is not None and any(_reached(event, moment.event) for event in events):
+        if moment.event is not None and any(reached(event, moment.event) for event in events):
             break
         if time.monotonic() - started > PATIENCE:
             _signal_group(process, signal.SIGKILL)
@@ -161,7 +161,7 @@ def wait_for_group(process: Running) -> int:
     return code
 
 
-def _reached(event: Event, wanted: Event) -> bool:
+def reached(event: Event, wanted: Event) -> bool:
     """Tells whether a run is at a place or past it."""
     return event.batches > wanted.batches or (event.batches == wanted.batches and event.name == wanted.name)
 
