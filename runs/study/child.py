@@ -23,6 +23,8 @@ from .state import JobState, StateStore
 from .stopping import Stop, StudyInterrupted, blocked
 
 POLL_SECONDS = 0.5
+ENDING_SECONDS = 120.0
+"""So long the child of an earlier start has to save and to end; one that hangs is killed then."""
 SHARED_SERVICE = "WANDB_SERVICE"
 """With it a child would use the W&B service of whoever started the study: there a run that has ended is still in use
 when its test goes on with it."""
@@ -98,7 +100,10 @@ def _end_former(state: JobState, stop: Stop) -> None:
         f"{state.job}: process {state.pid} of an earlier start still runs: it saves a checkpoint and ends", flush=True
     )
     os.kill(state.pid, signal.SIGTERM)
+    end = time.monotonic() + ENDING_SECONDS
     while _child_lives(state):
+        if time.monotonic() > end:
+            os.kill(state.pid, signal.SIGKILL)
         stop.wait(POLL_SECONDS)
         if stop.asked:
             raise StudyInterrupted
@@ -174,9 +179,7 @@ def _run(
                 return child.wait(timeout=POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 if stop.overdue:
-                    raise StudyInterrupted from None  # who asked ends it
-    except StudyInterrupted:
-        raise
+                    child.kill()
     except BaseException:  # a terminal that is gone, a full disk: a child nobody waits for would go on alone
         child.terminate()
         child.wait()

@@ -114,10 +114,12 @@ EVERY_STEP_ONCE = ["1", "2", "3", "4"]
 
 
 def test_tasks_whose_time_is_over_or_that_are_requeued_are_waited_for(studies: Studies) -> None:
-    """Time over (in training and in the test), requeued (both), cancelled, and one that fails by itself, at once."""
-    arms: dict[str, Any] = {name: {"set": {"waits": "fit"}} for name in ("over", "requeued", "cancelled")}
+    """Also one that is asked to make room and has a time of grace, one that is cancelled, and one that fails itself."""
+    arms: dict[str, Any] = {name: {"set": {"waits": "fit"}} for name in ("over", "requeued", "cancelled", "graced")}
     arms |= {name: {"set": {"waits": "test"}} for name in ("over-in-test", "requeued-in-test")}
-    studies.plan({**arms, "broken": {"set": {"model.broken": True}}})
+    arms["over-and-hung"] = {"set": {"waits": "for ever"}}
+    delay = {"slurm_signal_delay_s": 20}  # half of it is for saving
+    studies.plan({**arms, "broken": {"set": {"model.broken": True}}}, delay)
     process = studies.start()
     studies.waits(*arms)
     for arm in arms:
@@ -126,6 +128,8 @@ def test_tasks_whose_time_is_over_or_that_are_requeued_are_waited_for(studies: S
             task.signal_everything(signal.SIGUSR2)
         elif "requeued" in arm:
             task.requeue()
+        elif arm == "graced":
+            task.signal_everything(signal.SIGTERM)
         else:
             task.cancel()
     out, _ = process.communicate(timeout=240)
@@ -138,22 +142,23 @@ def test_tasks_whose_time_is_over_or_that_are_requeued_are_waited_for(studies: S
     assert "model.broken: true; allowed: false (exit code 2)" in broken["error"]
     for name, state in found.items():
         assert (state["status"], state["tested"], state["attempts"]) == ("finished", True, 2), (name, out)
-        assert studies.steps(name.split(",")[0]) == EVERY_STEP_ONCE
+        again = ["1"] * ("hung" in name)  # killed without a checkpoint
+        assert studies.steps(name.split(",")[0]) == [*again, *EVERY_STEP_ONCE]
     assert {path.name for path in (studies.study / "runs").glob("*/*")} == {"seed=0"}
-    assert len(studies.tasks()) == 6  # nothing was submitted twice
+    assert len(studies.tasks()) == 8  # nothing was submitted twice
     assert "failed after" in out
     assert out.count("failed: ") == out.count("interrupted: ") == 1
     # No child takes the task for its own launch.
     told = (studies.run("over") / "environment.txt").read_text().split()
     assert told == ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
     # Started again: the one that was cancelled goes on, as another task.
-    studies.plan(arms)
+    studies.plan(arms, delay)
     again = studies.start()
     out, _ = again.communicate(timeout=120)
     assert again.returncode == 0, out
     assert studies.steps("cancelled") == EVERY_STEP_ONCE
     assert studies.state("cancelled,seed=0")["task"] != cancelled["task"]
-    assert len(studies.tasks()) == 7
+    assert len(studies.tasks()) == 9
 
 
 def test_the_one_who_waits_is_replaced_and_no_task_doubled(studies: Studies) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = (  # a shell that starts the tests in its background has SIGINT ignored
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from textkeep.runs.study import jobs; jobs.PROGRAM = (sys.executable, sys.argv[1]);"
+    "from textkeep.runs.study import child; child.ENDING_SECONDS = 3;"
     "from textkeep.cli.main import main; sys.exit(main(['study', *sys.argv[2:]]))"
 )
 Start = Callable[..., subprocess.Popen[str]]
@@ -156,3 +157,15 @@ def test_the_third_ctrl_c_kills_a_child_that_hangs(plan: Any, tmp_path: Path, st
     assert process.returncode == 130
     assert began(number) is None
     assert set(states(tmp_path / "s")) == {"full,seed=0"}
+
+
+def test_a_child_of_a_killed_study_that_hangs_is_killed_in_the_end(plan: Any, tmp_path: Path, start: Start) -> None:
+    plan(arms={"full": {"set": {"waits": "for ever"}}}, untouched=False)
+    killed = start()
+    number = child(tmp_path)
+    killed.kill()
+    killed.communicate(timeout=60)
+    process = start()
+    assert process.wait(timeout=60) == 0
+    assert began(number) is None
+    assert states(tmp_path / "s")["full,seed=0"]["attempts"] == 2
