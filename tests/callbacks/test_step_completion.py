@@ -197,9 +197,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PLACES = ["validate", "validated", "epoch_end", "epoch_start", "batch_end", "end"]
 
 
+CASES = [
+    pytest.param(name, place, marks=[] if (i + j) % len(PLACES) == 0 else pytest.mark.slow)
+    for i, name in enumerate(OPTIONS)
+    for j, place in enumerate(PLACES)
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("name", "place"), CASES)
 def test_what_was_cut_off_is_done(name: str, place: str, tmp_path: Path) -> None:
     plateau = "epoch" if "epoch" in name else "step"
     whole = run(Learner(plateau=plateau), tmp_path / "whole", **OPTIONS[name])

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from textkeep.callbacks import RunCheckpoint, StepCompletion
 from textkeep.datamodules import Batch, SpeechTextData
+from textkeep.datamodules.sources.bad_examples import BadExampleError
 from textkeep.lightning_modules.saving.step_boundary import end_at_last_step
 
 from .conftest import EnergyFrontEnd, ManifestMaker
@@ -153,6 +154,7 @@ CASES = [
     for j, place in enumerate(PLACES)
     if (i, j) in QUICK or (i + j) % 2
 ]
+TIMED = ["accumulate", *(pytest.param(n, marks=pytest.mark.slow) for n in ("plain", "limit and accumulate", "epochs"))]
 LONGER = [pytest.param(name, marks=[] if i in (1, 4, 9) else pytest.mark.slow) for i, name in enumerate(OPTIONS)]
 
 
@@ -208,13 +210,13 @@ def test_a_run_that_ended_can_be_made_longer(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["plain", "accumulate", "limit and accumulate", "epochs"])
+@pytest.mark.parametrize("name", TIMED)
 def test_a_run_whose_time_was_over_goes_on_with_the_next_logged_step(
     name: str, make_manifest: ManifestMaker, front_end: EnergyFrontEnd, tmp_path: Path
 ) -> None:
     manifest, options = make_manifest(9), OPTIONS[name]
     whole = run(Learner(front_end), manifest, tmp_path / "whole", **options)
-    for batches in range(2, 8):
+    for batches in range(2, 7):
         folder = tmp_path / str(batches)
         first = run(Learner(front_end, "time", batches), manifest, folder, **options)
         (saved,) = folder.glob("step*.ckpt")
@@ -223,3 +225,53 @@ def test_a_run_whose_time_was_over_goes_on_with_the_next_logged_step(
         assert first.seen[:trained] + rest.seen == whole.seen
         assert first.logged + rest.logged == whole.logged
         assert torch.equal(rest.weight, whole.weight)
+
+
+class Damages(Learner):
+    """A learner that damages a clip after the first batch; a later batch ends the run.
+
+    Args:
+        front_end: For the data.
+        clip: The clip.
+        cut: Whether it is cut or removed.
+    """
+
+    def __init__(self, front_end: EnergyFrontEnd, clip: Path, cut: bool) -> None:
+        super().__init__(front_end)
+        self.clip, self.cut, self.content = clip, cut, clip.read_bytes()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if len(self.seen) == 1:
+            self.clip.write_bytes(self.content[:20])  # within the header: not a short clip
+            if not self.cut:
+                self.clip.unlink()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "cut", "workers"),
+    [
+        ("plain", True, 0),
+        ("accumulate", False, 0),
+        pytest.param("plain", False, 2, marks=pytest.mark.slow),
+        pytest.param("accumulate", True, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_batch_that_could_not_be_read_is_trained_on_when_it_can(
+    name: str, cut: bool, workers: int, make_manifest: ManifestMaker, front_end: EnergyFrontEnd, tmp_path: Path
+) -> None:
+    options = OPTIONS[name] | {"max_steps": -1, "max_epochs": 1}
+    manifest, folder = make_manifest(9), tmp_path / "damaged"
+    whole = run(Learner(front_end), manifest, tmp_path / "whole", **options)
+    place = max(number for number, (_, energy) in enumerate(whole.seen) if energy)  # the last batch that reads clips
+    assert place > 6, "workers have not read that far ahead when the clip is damaged"
+    learner = Damages(front_end, tmp_path / "clips" / f"{whole.seen[place][0][0]}.wav", cut)
+    with pytest.raises(BadExampleError):
+        run(learner, manifest, folder, None, workers, **options)
+    assert learner.seen == whole.seen[:place]
+    learner.clip.write_bytes(learner.content)
+    (saved,) = folder.glob("step*.ckpt")
+    step = torch.load(saved, weights_only=True)["global_step"]
+    resumed = run(Learner(front_end), manifest, folder, saved, workers, **options)
+    same(whole, resumed, step)
+    assert len(resumed.seen) >= len(whole.seen) - place
