@@ -38,6 +38,7 @@ REASONS = {
     "runs/study/child.py:_run": "the log of a process",
     "runs/report/clips.py:_as_ogg": "into memory",
     "runs/study/locking.py:exclusively": LOCK,
+    "runs/study/sharing.py:alone": LOCK,
 }
 """Function -> why it may write as it does. Builders of assets write into the folder that ``install`` renames."""
 
