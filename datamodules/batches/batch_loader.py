@@ -14,7 +14,7 @@ from ..sources.bad_examples import BadExampleError
 from .batch import Batch
 from .token_budget_sampler import TokenBudgetSampler
 from .view_dataset import Pick, Unread, ViewDataset
-from .worker_watch import WorkerWatch, end_workers, hand_over
+from .worker_watch import NotHandedOver, WorkerWatch, end_workers, hand_over
 
 
 class EpochPosition(Sampler[list[Pick]]):
@@ -84,7 +84,7 @@ class BatchLoader:
         self.everywhere = everywhere
         self._given = 0
         self._resumed = False
-        self._loader: DataLoader[Batch | Unread] = DataLoader(
+        self._loader: DataLoader[Batch | Unread | NotHandedOver] = DataLoader(
             dataset,
             batch_sampler=self.position,
             collate_fn=hand_over,
@@ -94,7 +94,7 @@ class BatchLoader:
             worker_init_fn=_leave_signals,
             persistent_workers=keep_workers and num_workers > 0,
         )
-        self._watch = WorkerWatch(self._loader, dataset.read_by)
+        self._watch: WorkerWatch[Batch | Unread] = WorkerWatch(self._loader, dataset.read_by)
 
     def __len__(self) -> int:
         return max(len(self.position), int(self.everywhere))

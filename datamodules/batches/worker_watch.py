@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -22,7 +22,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from ...foundation.errors import MachineError
 from ...foundation.signals import unreached_children
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 _FEWEST_FILES = 8
 """Files that are open for a worker at least: its queue and its end."""
@@ -47,7 +47,7 @@ class NotHandedOver:
     reason: str
 
 
-class WorkerWatch(Generic[T_co]):
+class WorkerWatch(Generic[T]):
     """Takes the batches of a ``DataLoader``, and says in one line why its workers give none.
 
     Torch raises for a dead worker wherever the main process is, in the middle of an optimizer step too, of which half
@@ -58,18 +58,18 @@ class WorkerWatch(Generic[T_co]):
         read_by: Names what these workers, by number, read at this moment; nothing if they read none.
     """
 
-    def __init__(self, loader: DataLoader[T_co], read_by: Callable[[Iterable[int]], str]) -> None:
+    def __init__(self, loader: DataLoader[T | NotHandedOver], read_by: Callable[[Iterable[int]], str]) -> None:
         self.loader = loader
         self.read_by = read_by
 
-    def batches(self) -> Iterator[T_co]:
+    def batches(self) -> Iterator[T]:
         """Gives the batches of an iteration.
 
         Raises:
             MachineError: If a worker was killed, gives no batch in time, or cannot hand one over.
         """
         if self.loader.num_workers == 0:
-            yield from self.loader
+            yield from cast(Iterable[T], self.loader)
             return
         _allow_open_files(self.loader.num_workers)
         with self._waiting(None), unreached_children():
@@ -126,8 +126,8 @@ class WorkerWatch(Generic[T_co]):
         if any(word in said for word in _NO_ROOM) or number == errno.ENOSPC:
             return (
                 f"/dev/shm ({_size('/dev/shm')}) is too small for the batches of the data workers ({count}); allowed: "
-                "more of it (docker run --shm-size=2g; Kubernetes: an emptyDir of medium Memory mounted there), or fewer "
-                "data.num_workers (0 needs none)"
+                "more of it (docker run --shm-size=2g; Kubernetes: an emptyDir of medium Memory mounted there), or "
+                "fewer data.num_workers (0 needs none)"
             )
         if said.startswith("MemoryError") or number in (errno.ENOMEM, errno.EAGAIN):
             return f"no memory is left for the data workers ({count}); allowed: fewer data.num_workers, more memory"
