@@ -12,7 +12,8 @@ from datetime import timedelta
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
-from ..callbacks.running.stop_signals import Wish
+from ..callbacks.running.stop_signals import STOP_SIGNALS, Wish
+from ..foundation.signals import unreached_children
 
 PATIENCE = 60.0
 """Seconds that a rank waits: for rank zero to end, and for SLURM to end a job that it has put into the queue again."""
@@ -32,16 +33,15 @@ def leave(wish: Wish, code: int) -> int:
     Returns:
         The exit code of this process.
     """
-    requeue = wish is Wish.REQUEUE
-    if requeue:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM's: only noted, it would be followed by SIGKILL, later
+    requeue, terms = wish is Wish.REQUEUE, STOP_SIGNALS.times(signal.SIGTERM)
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         queued = requeue and requeue_job()
         _tell("queued" if queued else "failed" if requeue else "ended")
     else:
         said = _hear()
         queued, requeue = said == "queued", said in ("queued", "failed")
-    if queued:
+    if queued and STOP_SIGNALS.times(signal.SIGTERM) == terms:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM's, which is followed by SIGKILL, later
         time.sleep(PATIENCE)  # else the job's script goes on to its next command before SLURM ends the job
     return code if queued or not requeue else 1
 
@@ -57,7 +57,8 @@ def requeue_job() -> bool:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     print(f"putting SLURM job {job} into the queue again", flush=True)
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
+        with unreached_children():
+            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
         reason = "" if done.returncode == 0 else done.stderr.strip() or f"scontrol ended with {done.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = str(error)

@@ -126,6 +126,10 @@ class StopSignals:
             self._came.clear()
             self._handled.clear()
 
+    def times(self, number: int) -> int:
+        """Counts how often a signal has come since the Trainer began or ended."""
+        return self._handled[number]
+
     @property
     def active(self) -> bool:
         """Whether Ctrl-C is listened to."""

@@ -61,7 +61,7 @@ def write(folder: Path, settings: dict[str, Any], slow: dict[str, float], worker
         **settings["trainer"],
         "max_steps": 10,
         "accumulate_grad_batches": 2,
-        "val_check_interval": 100,
+        "val_check_interval": 10,  # batches, so at step 5
         "check_val_every_n_epoch": None,
         "callbacks": callbacks,
     }
@@ -78,7 +78,7 @@ def stopped_and_continued(
 ) -> list[str]:
     """Lists what a run that is stopped so often tells otherwise than one that is left alone."""
     plain = write(folder, settings, {}, workers)
-    slow = write(folder, settings, {"train": 0.1, "importance": 0.2, "items": 0.2}, workers)
+    slow = write(folder, settings, {"train": 0.1, "importance": 0.2, "items": 0.2, "validate": 0.2}, workers)
     whole, run = folder / "whole", folder / "run"
     fit(["fit", "--config", plain, "--trainer.default_root_dir", whole], folder / "log", ranks)
     last: list[object] = []
@@ -101,7 +101,7 @@ def test_one_process_stopped_everywhere(tiny_settings: dict[str, Any], tmp_path:
         Stop("train 1", signal.SIGTERM),
         Stop("importance 3", signal.SIGINT),
         Stop("items 4", signal.SIGTERM),
-        Stop("train 6", signal.SIGINT),
+        Stop("validate 5", signal.SIGINT),
     ]
     assert stopped_and_continued(tmp_path, tiny_settings, stops, workers=1) == []
 
@@ -111,7 +111,7 @@ def test_two_ranks_that_are_signalled_one_after_the_other(tiny_settings: dict[st
         Stop("train 1", signal.SIGTERM, first=0, skew=0.15),
         Stop("importance 3", signal.SIGTERM, first=1, skew=0.25),
         Stop("items 4", signal.SIGINT, first=1, skew=0.15),
-        Stop("train 6", signal.SIGTERM, first=1, skew=0.25),
+        Stop("validate 5", signal.SIGTERM, first=1, skew=0.25),
     ]
     assert stopped_and_continued(tmp_path, tiny_settings, stops, ranks=2, workers=1) == []
 
@@ -145,9 +145,10 @@ def test_slurms_signal_is_noted_from_the_first_moment_and_the_job_queued_again_l
         end = time.monotonic() + 10
         while not (calls := tmp_path / "bin" / "calls").is_file() and time.monotonic() < end:
             time.sleep(0.05)
-        running.send(signal.SIGTERM)  # SLURM's, which follows at once
         time.sleep(1)
         assert running.processes[0].poll() is None  # the job's script must not go on
+        running.send(signal.SIGTERM)  # SLURM's
+        assert running.end(10) == [-signal.SIGTERM]
     assert calls.read_text() == "requeue 7 0\n"  # W&B's process has ended
     assert "MARK train" not in running.output()
 
