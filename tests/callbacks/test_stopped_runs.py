@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stopped_runs import Ranks, differences, fit
+from tests.support.stopped_runs import Ranks, differences, fit, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -225,3 +225,23 @@ def test_sigterm_of_rank_zero_alone_ends_the_rank_that_it_started(
         assert running.end() == [143]
         assert "saved" in running.output()
         assert ended(running.pids[0])
+
+
+def test_a_rank_that_waits_for_one_that_never_comes_ends_at_sigterm(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = write(tmp_path, tiny_settings, {"train": 0.1})
+    words = ["fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"]
+    alone = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "WORLD_SIZE": "2",
+        "NODE_RANK": "0",
+        "LOCAL_RANK": "0",
+    }
+    with Ranks([*words, "--trainer.devices", 2, "--trainer.strategy", "ddp"], tmp_path / "log", **alone) as running:
+        running.wait_for("GLOBAL_RANK: 0")
+        time.sleep(1)
+        running.send(signal.SIGTERM)
+        assert running.end(30) == [143]
+    assert not (tmp_path / "run").exists()

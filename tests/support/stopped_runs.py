@@ -54,7 +54,7 @@ class Ranks:
         self.logs = [folder / f"rank{rank}.log" for rank in range(ranks)]
         self._starts = [log.stat().st_size if log.exists() else 0 for log in self.logs]
         more = ["--trainer.devices", ranks, "--trainer.strategy", "ddp"] if ranks > 1 else []
-        port = _free_port()
+        port = free_port()
         self.processes = []
         for rank, log in enumerate(self.logs):
             variables = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "WANDB_MODE": "offline", **environment}
@@ -220,7 +220,8 @@ def _equal(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def _free_port() -> str:
+def free_port() -> str:
+    """Gives a port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])
