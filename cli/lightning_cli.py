@@ -30,6 +30,7 @@ from ..lightning_modules import SpeechLLM
 from ..lightning_modules.supported_trainer import check_strategy_setting, check_supported
 from ..runs.directory import RunDirectory
 from .config_files import check_config_files
+from .elastic_store import leave_agents_store
 from .ending import leave
 from .errors import EXPECTED, one_line, said_by_lightning
 from .launch_checks import check_launch
@@ -127,6 +128,7 @@ class TextKeepCLI(LightningCLI):
         check_trainer(config.trainer)
         check_strategy_setting(config.trainer.strategy)
         check_launch(config.trainer)
+        leave_agents_store()
         directory = choose_run(verb, config, self.argv, self._config_text)
         self.state.directory = directory
         overwrite = bool(config.get("overwrite"))

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ..loggers.csv_logger import RunCSVLogger
-from .exact_loops import RestOfStep, exact_loop, make_exact
+from .exact_loops import ExactFitLoop, RestOfStep, exact_loop, make_exact
 
 NOTED = "step_completion"
 """Key of a checkpoint under which it keeps what this callback needs."""
@@ -50,6 +50,8 @@ class StepCompletion(Callback):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if not isinstance(trainer.fit_loop, ExactFitLoop):
+            return  # before setup: the ranks have not met
         # A stop at the end of a step comes before Lightning logs it, and perhaps nobody goes on with the run.
         if _is_training(trainer) and (rest := exact_loop(trainer).rest_of_step()) is not None:
             exact_loop(trainer).log_step(rest.row)
