@@ -15,6 +15,7 @@ from ..callbacks import (
     PredictionWriter,
     RunCheckpoint,
     RunProgressBar,
+    SeededBatches,
     SkippedExamples,
     StepCompletion,
     TuningImportance,
@@ -50,10 +51,11 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tu
         added.append(RunProgressBar() if sys.stdout.isatty() else LogProgress())
     if verb == "fit" and trainer.enable_checkpointing is not False and missing(ModelCheckpoint):
         added.append(RunCheckpoint())
+    for kind in (StepCompletion, SeededBatches) if verb == "fit" else ():
+        if missing(kind):
+            added.append(kind())
     if missing(SkippedExamples):
         added.append(SkippedExamples())
-    if verb == "fit" and missing(StepCompletion):
-        added.append(StepCompletion())
     measured = any(user.request for user in tuning.importance_users().values())
     if verb == "fit" and measured and missing(TuningImportance):
         added.append(TuningImportance())  # after ImportanceTracker, whose measurement it can use

@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from .cluster import ClusterSoak
 from .comparison import Comparison, compare_runs
 from .run import Soak, Telling
@@ -35,6 +37,8 @@ SHOWN = 12
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; 1 if anything differs."""
     options = _parser().parse_args(argv)
+    if options.fork:
+        torch.set_num_threads(1)  # a fork has none of the threads that its parent would wait for
     folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
     soak = _soak(options, folder)
     told = _trial(soak, options)

@@ -93,8 +93,8 @@ def draw_moment(reference: Sequence[Event], after: int, share: float, rng: rando
     """
     whole = reference[-1].at - reference[0].at
     first = next((i for i, event in enumerate(reference) if event.batches >= after), len(reference) - 1)
-    at = reference[first].at + rng.uniform(0.0, 2.0 * share * whole)
-    last = max(first, max(i for i, event in enumerate(reference) if event.at <= max(at, reference[0].at)))
+    at = rng.uniform(reference[first].at, min(reference[first].at + 2.0 * share * whole, reference[-1].at))
+    last = max(first, max(i for i, event in enumerate(reference) if event.at <= at))
     return Moment(reference[last], max(0.0, at - reference[last].at))
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 import yaml
 
+from textkeep.foundation.files import write_json
+
 from ..tiny_models import write_tiny_llm, write_tiny_whisper
 
 EXAMPLES = {"train": 26, "val": 5}
@@ -33,6 +35,7 @@ def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 
     """
     folder.mkdir(parents=True, exist_ok=True)
     llm, whisper = write_tiny_llm(folder / "llm"), write_tiny_whisper(folder / "whisper")
+    _set_dropout(llm / "config.json")
     sources = {split: str(_write_questions(folder, split, count)) for split, count in EXAMPLES.items()}
     prose = folder / "prose.txt"
     prose.write_text("The capital of France is Paris.\n\nThe user asks the assistant.\n", encoding="utf-8")
@@ -59,6 +62,11 @@ def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 
     path = folder / "soak.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
+
+
+def _set_dropout(path: Path) -> None:
+    """Makes the LLM draw random numbers in training."""
+    write_json({**json.loads(path.read_text(encoding="utf-8")), "attention_dropout": 0.1}, path)
 
 
 def _trainer(steps: int, processes: int, prose: Path) -> dict[str, Any]:

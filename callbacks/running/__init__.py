@@ -9,6 +9,7 @@ _PUBLIC = {
     "LogProgress": "log_progress",
     "RunCheckpoint": "checkpoint",
     "RunProgressBar": "run_progress_bar",
+    "SeededBatches": "seeded_batches",
     "SkippedExamples": "skipped_examples",
     "StepCompletion": "step_completion",
 }
