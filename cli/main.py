@@ -36,10 +36,10 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
-    "fit": Verb(".lightning_cli:fit", "train a speech LLM from a config file", trains=True),
-    "validate": Verb(".lightning_cli:validate", "run the validation of a config on a checkpoint", trains=True),
-    "test": Verb(".lightning_cli:test", "score a checkpoint on the test questions", trains=True),
-    "predict": Verb(".lightning_cli:predict", "write a checkpoint's answers to a file", trains=True),
+    "fit": Verb(".training_verbs:fit", "train a speech LLM from a config file", trains=True),
+    "validate": Verb(".training_verbs:validate", "run the validation of a config on a checkpoint", trains=True),
+    "test": Verb(".training_verbs:test", "score a checkpoint on the test questions", trains=True),
+    "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),

@@ -24,7 +24,7 @@ REASONS = {
     "callbacks/evaluations/prediction_writer.py:write_on_batch_end": "parts that are put together at the end",
     "callbacks/loggers/csv_logger.py:save": APPENDS,
     "callbacks/running/checkpoint_io.py:_write": "writes to the file that its caller lets appear",
-    "cli/lightning_cli.py:_keep_traceback": "a traceback for people; what the disk takes of it is better than nothing",
+    "cli/training_verbs.py:_keep_traceback": "a traceback for people; what the disk takes of it is better than nothing",
     "cli/run_callback.py:_send": "a copy for W&B, in its own folder of this start",
     "importance/storage.py:_write": INSIDE,
     "lightning_modules/saving/export_folder.py:_add_stops": INSIDE,

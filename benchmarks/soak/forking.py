@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textkeep.cli.main import main
 
-IMPORTED = ("textkeep.cli.lightning_cli", "textkeep.inference.yaml_classes", "torch.distributed", "transformers")
+IMPORTED = ("textkeep.cli.training_verbs", "textkeep.inference.yaml_classes", "torch.distributed", "transformers")
 
 
 class ForkedProcess:
