@@ -111,7 +111,7 @@ def test_two_ranks_that_are_signalled_one_after_the_other(tiny_settings: dict[st
         Stop("train 1", signal.SIGTERM, first=0, skew=0.15),
         Stop("importance 3", signal.SIGTERM, first=1, skew=0.25),
         Stop("items 4", signal.SIGINT, first=1, skew=0.15),
-        Stop("validate 5", signal.SIGTERM, first=1, skew=0.25),
+        Stop("validate 6", signal.SIGTERM, first=1, skew=0.25),
     ]
     assert stopped_and_continued(tmp_path, tiny_settings, stops, ranks=2, workers=1) == []
 
