@@ -35,6 +35,7 @@ def real_plan(tiny_settings: dict[str, Any], tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_of_real_runs_is_interrupted_continued_and_reported(real_plan: Path, tmp_path: Path) -> None:
     environment = child_environment(HOME=str(tmp_path), PYTHONPATH=os.environ.get("PYTHONPATH", ""))
     words = command("study", real_plan)
@@ -47,7 +48,7 @@ def test_a_study_of_real_runs_is_interrupted_continued_and_reported(real_plan: P
     assert states(tmp_path / "s")["full,seed=0"]["status"] == "interrupted"
     stopped = [path for path in (run / "checkpoints").glob("step=*.ckpt") if not path.is_symlink()]
     assert stopped
-    again = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290)
+    again = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert again.returncode == 1, again.stdout + again.stderr
     assert "full,seed=0: continuing" in again.stdout
     assert "failed: broken,seed=0: textkeep: error:" in again.stdout
