@@ -37,12 +37,15 @@ SHOWN = 12
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; 1 if anything differs."""
     options = _parser().parse_args(argv)
+    if options.fork and options.processes > 1:
+        raise SystemExit("--fork: further ranks are started with the command line of the soak; allowed: --processes 1")
     if options.fork:
         torch.set_num_threads(1)  # a fork has none of the threads that its parent would wait for
     folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
     soak = _soak(options, folder)
     told = _trial(soak, options)
-    found = compare_runs(soak.whole, soak.parts)
+    asked = options.cluster or options.signal != "KILL"
+    found = compare_runs(soak.whole, soak.parts, ordered=not asked)
     print(_text(found))
     if options.json:
         settings = {k: v for k, v in vars(options).items() if isinstance(v, int | str)}
@@ -57,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 def _soak(options: argparse.Namespace, folder: Path) -> Soak:
     if options.cluster:
         return ClusterSoak(folder, options.steps, options.workers)
-    return Soak(folder, options.steps, options.workers, options.processes, options.fork)
+    asked = options.signal != "KILL"
+    return Soak(folder, options.steps, options.workers, options.processes, options.fork, asked)
 
 
 def _trial(soak: Soak, options: argparse.Namespace) -> Telling:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from tests.support.cluster_runs import TWO_NODES, write_job
 from tests.support.slurm_cluster import ENDED, Cluster, Job, until
 
@@ -63,12 +61,7 @@ class ClusterSoak(Soak):
     """
 
     def __init__(self, folder: Path, steps: int, workers: int = 0) -> None:
-        super().__init__(folder, steps, workers, processes=2)
-        settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        for callback in settings["trainer"]["callbacks"]:
-            if callback["class_path"] == "ImportanceTracker":  # a stop saves a checkpoint, which would be measured
-                callback["init_args"] |= {"at_checkpoints": False, "every_n_steps": 5}
-        self.config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        super().__init__(folder, steps, workers, processes=2, asked=True)
 
     def disturbed(self, times: int, seed: int) -> Telling:
         """Trains the run on a cluster of its own.

@@ -60,17 +60,19 @@ class Comparison:
         return "\n".join([head, *(f"{kind:24}{count:12d}{wrong:10d}" for kind, count, wrong in rows)])
 
 
-def compare_runs(reference: Path, other: Path) -> Comparison:
+def compare_runs(reference: Path, other: Path, ordered: bool = True) -> Comparison:
     """Compares all that two runs left in their directories; what they say of time and of their own paths excepted.
 
     Args:
         reference: Directory of the run that was not interrupted.
         other: That of the run that is held against it.
+        ordered: Whether rows must be in the same order: a measurement that gave way to a stop is done again after the
+            row that it came before.
     """
     found = Comparison()
     _compare_files(found, reference, other)
     _compare_checkpoints(found, reference, other)
-    _compare_metrics(found, _rows(reference / METRICS), _rows(other / METRICS))
+    _compare_metrics(found, _rows(reference / METRICS), _rows(other / METRICS), ordered)
     for path in _files(reference) & _files(other):
         kind = "importance" if path.parts[0] == IMPORTANCE else path.parts[0]
         ours, theirs = reference / path, other / path
@@ -109,7 +111,9 @@ def _compare_checkpoints(found: Comparison, reference: Path, other: Path) -> Non
         found.values(kind, key, ours, theirs)
 
 
-def _compare_metrics(found: Comparison, ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> None:
+def _compare_metrics(
+    found: Comparison, ours: list[dict[str, str]], theirs: list[dict[str, str]], ordered: bool
+) -> None:
     """Compares the rows as they are, each with its columns: none may be missing, doubled or in another place."""
     found.compared["metric rows"] += len(ours)
     found.compared["metric values"] += sum(len(row) for row in ours)
@@ -119,7 +123,7 @@ def _compare_metrics(found: Comparison, ours: list[dict[str, str]], theirs: list
     for row, count in (right - left).items():
         word = "doubled" if row in left else "other"
         found.note("metric rows", f"{word}{'' if count == 1 else f' {count} times'}: {row}")
-    if left == right and ours != theirs:
+    if ordered and left == right and ours != theirs:
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         found.note("order of rows", f"from row {place + 1} on: {ours[place]} and not {theirs[place]}")
 

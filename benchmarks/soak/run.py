@@ -48,16 +48,19 @@ class Soak:
         workers: Processes that read, per rank.
         processes: Ranks of DDP.
         fork: Whether attempts begin with a fork of this process, without imports.
+        asked: Whether the run will be asked to stop, by another signal than SIGKILL.
 
     Attributes:
         whole: Directory of the run that is left alone.
         parts: Directory of the run that is killed.
     """
 
-    def __init__(self, folder: Path, steps: int, workers: int = 0, processes: int = 1, fork: bool = False) -> None:
+    def __init__(
+        self, folder: Path, steps: int, workers: int = 0, processes: int = 1, fork: bool = False, asked: bool = False
+    ) -> None:
         self.fork = fork
         self.folder = folder.resolve()
-        self.config = write_tiny_run(self.folder, steps, workers, processes)
+        self.config = write_tiny_run(self.folder, steps, workers, processes, asked)
         self.whole, self.parts = self.folder / "runs/whole", self.folder / "runs/parts"
         self._timeline: list[Event] = []
         self._startup = 0.0

@@ -18,7 +18,7 @@ EXAMPLES = {"train": 26, "val": 5}
 ESTIMATORS = ["taylor", "fisher"]
 
 
-def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 1) -> Path:
+def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 1, asked: bool = False) -> Path:
     """Writes models, questions and the config of a run.
 
     An epoch has an odd number of batches, so that accumulation windows of two end short, and a validation in the midst
@@ -29,6 +29,8 @@ def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 
         steps: Optimizer steps.
         workers: Processes that read, per rank.
         processes: Ranks of DDP.
+        asked: Whether the run will be asked to stop. It saves a checkpoint then, which is not to be measured: one that
+            is left alone has none at that step.
 
     Returns:
         The config; its run directory is to be named on the command line.
@@ -41,7 +43,7 @@ def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 
     prose.write_text("The capital of France is Paris.\n\nThe user asks the assistant.\n", encoding="utf-8")
     config = {
         "seed_everything": 0,
-        "trainer": _trainer(steps, processes, prose),
+        "trainer": _trainer(steps, processes, prose, asked),
         "model": {
             "llm": str(llm),
             "encoder": {"class_path": "WhisperEncoder", "init_args": {"source": str(whisper)}},
@@ -69,9 +71,11 @@ def _set_dropout(path: Path) -> None:
     write_json({**json.loads(path.read_text(encoding="utf-8")), "attention_dropout": 0.1}, path)
 
 
-def _trainer(steps: int, processes: int, prose: Path) -> dict[str, Any]:
+def _trainer(steps: int, processes: int, prose: Path, asked: bool) -> dict[str, Any]:
     suite = {"prose": {"class_path": "PlainTextLoss", "init_args": {"source": str(prose)}}}
-    tracker = {"estimators": ESTIMATORS, "replicates": 20, "max_heat_maps": 0}
+    tracker: dict[str, Any] = {"estimators": ESTIMATORS, "replicates": 20, "max_heat_maps": 0}
+    if asked:
+        tracker |= {"at_checkpoints": False, "every_n_steps": 5}
     callbacks = [
         {"class_path": "benchmarks.soak.timeline.Timeline"},
         {"class_path": "ImportanceTracker", "init_args": tracker},
