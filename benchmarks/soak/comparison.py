@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from textkeep.foundation.run_names import IMPORTANCE, METRICS, newest_checkpoint
+from textkeep.foundation.run_names import IMPORTANCE, METRICS, WANDB, newest_checkpoint
 
 TIMES = {"seconds", "seconds_per_step", "created"}
 """Keys of what took how long, and when: no two runs agree in them."""
@@ -88,7 +88,7 @@ def compare_runs(reference: Path, other: Path, ordered: bool = True) -> Comparis
 def _files(directory: Path) -> set[Path]:
     """Lists the files of a run, links too; what W&B keeps for itself has names of its own."""
     paths = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file() or path.is_symlink())
-    return {path for path in paths if path.parts[0] != "wandb"}
+    return {path for path in paths if path.parts[0] != WANDB}
 
 
 def _compare_files(found: Comparison, reference: Path, other: Path) -> None:
