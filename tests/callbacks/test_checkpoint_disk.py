@@ -75,7 +75,7 @@ def test_all_ranks_end_alike_on_a_full_disk(config: Path, tmp_path: Path) -> Non
     done = on_disk(tmp_path / "disk", "700k", script)
     assert "exit 1\nlast.ckpt\nstep=000001.ckpt\n" in done.stdout, done.stderr
     assert "RunError: the checkpoint" in done.stdout
-    assert done.stderr.count("textkeep: error: the checkpoint") == 2  # a line a rank
+    assert done.stderr.count("textkeep: error: the checkpoint") == 1  # of one rank
     assert "Traceback" not in done.stderr
 
 
