@@ -93,7 +93,9 @@ def test_a_disk_that_becomes_read_only_is_named(config: Path, tmp_path: Path) ->
     (tmp_path / "becomes.py").write_text(
         "import subprocess\nfrom lightning.pytorch import Callback\n\n\nclass ReadOnly(Callback):\n"
         "    def on_train_batch_start(self, trainer, *args):\n        if trainer.global_step == 2:\n"
-        "            subprocess.run(['mount', '-o', 'remount,ro', 'disk'], check=True)\n"
+        "            # The lock of the run is open for writing, so that the mount itself must stay as it is.\n"
+        "            subprocess.run(['mount', '--bind', 'disk/run', 'disk/run'], check=True)\n"
+        "            subprocess.run(['mount', '-o', 'remount,bind,ro', 'disk/run'], check=True)\n"
     )
     settings = yaml.safe_load(config.read_text())
     settings["trainer"]["callbacks"].append({"class_path": "becomes.ReadOnly"})
