@@ -12,7 +12,7 @@ from datetime import timedelta
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
-from ..callbacks.running.stop_signals import STOP_SIGNALS, Wish
+from ..callbacks.stopping.stop_signals import STOP_SIGNALS, Wish
 from ..foundation.signals import unreached_children
 
 PATIENCE = 60.0

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
-from ..callbacks.running.stop_signals import STOP_SIGNALS
+from ..callbacks.stopping.stop_signals import STOP_SIGNALS
 from ..foundation.errors import FAILED, INTERRUPTED, MachineError, RunError, UserError
 from .errors import EXPECTED, complain, debugging, one_line
 from .machine_faults import machine_fault

@@ -11,9 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ..callbacks.evaluations.measuring import KeepsRecords
-from ..callbacks.running.agreed_stop import AgreedStop
-from ..callbacks.running.checkpoint_io import write_whole
-from ..callbacks.running.stop_signals import Wish
+from ..callbacks.saving.checkpoint_io import write_whole
+from ..callbacks.stopping.agreed_stop import AgreedStop
+from ..callbacks.stopping.stop_signals import Wish
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
 from ..runs.directory import RunDirectory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from ..callbacks.running.stop_signals import STOP_SIGNALS, Wish
+from ..callbacks.stopping.stop_signals import STOP_SIGNALS, Wish
 from ..runs.directory import RunDirectory
 from .run_callback import RunCallback
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from ..callbacks.running.stop_signals import STOP_SIGNALS
+from ..callbacks.stopping.stop_signals import STOP_SIGNALS
 from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import ERROR

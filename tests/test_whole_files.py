@@ -23,7 +23,7 @@ REASONS = {
     "callbacks/evaluations/prediction_writer.py:on_predict_start": "parts that are put together at the end",
     "callbacks/evaluations/prediction_writer.py:write_on_batch_end": "parts that are put together at the end",
     "callbacks/loggers/csv_logger.py:save": APPENDS,
-    "callbacks/running/checkpoint_io.py:_write": "writes to the file that its caller lets appear",
+    "callbacks/saving/checkpoint_io.py:_write": "writes to the file that its caller lets appear",
     "cli/training_verbs.py:_keep_traceback": "a traceback for people; what the disk takes of it is better than nothing",
     "cli/run_callback.py:_send": "a copy for W&B, in its own folder of this start",
     "importance/storage.py:_write": INSIDE,

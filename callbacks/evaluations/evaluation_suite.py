@@ -15,7 +15,7 @@ from typing_extensions import override
 from ...evaluation import Prediction, RetentionSummary, forget_after, store_evaluation
 from ...foundation.run_names import stage_key
 from ..contract import Batch
-from ..running.agreed_stop import AgreedStop
+from ..stopping.agreed_stop import AgreedStop
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
 from .measuring import evaluation_folder, measured_step, scoring

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from typing_extensions import override
 
-from ..running.give_way import taking_turns
+from ..stopping.give_way import taking_turns
 from .item_scorer import ItemScorer
 
 Value = TypeVar("Value")

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 
 from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
 from ..contract import Batch
-from ..running.give_way import taking_turns
+from ..stopping.give_way import taking_turns
 
 
 @dataclass

@@ -17,7 +17,7 @@ from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snap
 from ...importance.estimators import checked
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
-from ..running.agreed_stop import AgreedStop
+from ..stopping.agreed_stop import AgreedStop
 from .heat_maps import HeatMaps
 from .probing import acting_weights, measure_probe
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from ...importance import Snapshot, probe, undisturbed
-from ..running.give_way import give_way
+from ..stopping.give_way import give_way
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
 

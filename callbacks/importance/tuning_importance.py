@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from ...importance import Snapshot
 from ..contract import Batch
-from ..running.agreed_stop import AgreedStop
+from ..stopping.agreed_stop import AgreedStop
 from .importance_tracker import ImportanceTracker
 from .probing import measure_probe
 

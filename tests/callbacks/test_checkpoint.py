@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from textkeep.callbacks import RunCheckpoint
-from textkeep.callbacks.running.checkpoint_io import WholeCheckpoints
+from textkeep.callbacks.saving.checkpoint_io import WholeCheckpoints
 from textkeep.lightning_modules.saving.step_boundary import end_at_last_step
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,9 +17,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from textkeep.callbacks import GracefulStop
-from textkeep.callbacks.running.agreed_stop import AgreedEnd, AgreedStop
-from textkeep.callbacks.running.give_way import give_way, taking_turns
-from textkeep.callbacks.running.stop_signals import StopSignals, Wish
+from textkeep.callbacks.stopping.agreed_stop import AgreedEnd, AgreedStop
+from textkeep.callbacks.stopping.give_way import give_way, taking_turns
+from textkeep.callbacks.stopping.stop_signals import StopSignals, Wish
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -91,7 +91,7 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
 
 WAITS_IN_C = """
 import ctypes
-from textkeep.callbacks.running.stop_signals import StopSignals
+from textkeep.callbacks.stopping.stop_signals import StopSignals
 with StopSignals().listening(lambda: print("last", flush=True)):
     mutex, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     c.pthread_mutex_lock(mutex)

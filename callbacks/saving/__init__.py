@@ -1,16 +1,12 @@
-"""Callbacks about the run itself: saving, stopping, progress."""
+"""Callbacks that save a run, and let it go on from a checkpoint as if nobody had disturbed it."""
 
 from __future__ import annotations
 
 from ...foundation.lazy_exports import from_modules
 
 _PUBLIC = {
-    "GracefulStop": "graceful_stop",
-    "LogProgress": "log_progress",
     "RunCheckpoint": "checkpoint",
-    "RunProgressBar": "run_progress_bar",
     "SeededBatches": "seeded_batches",
-    "SkippedExamples": "skipped_examples",
     "StepCompletion": "step_completion",
 }
 

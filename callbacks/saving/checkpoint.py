@@ -17,7 +17,7 @@ from typing_extensions import override
 from ...foundation.errors import RunError
 from ...foundation.files import remove_unfinished, replace_link
 from ...foundation.run_names import CHECKPOINTS
-from .agreed_stop import AgreedStop
+from ..stopping.agreed_stop import AgreedStop
 from .checkpoint_io import CheckpointError, write_whole
 from .kept_checkpoints import KeptCheckpoints, moved
 from .step_window import StepWindow

@@ -1,0 +1,14 @@
+"""Callbacks that tell how a run proceeds: progress, and the examples that were left out."""
+
+from __future__ import annotations
+
+from ...foundation.lazy_exports import from_modules
+
+_PUBLIC = {
+    "LogProgress": "log_progress",
+    "RunProgressBar": "run_progress_bar",
+    "SkippedExamples": "skipped_examples",
+}
+
+__all__ = sorted(_PUBLIC)
+__getattr__ = from_modules(__name__, _PUBLIC)
