@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..callbacks.stopping.stop_signals import STOP_SIGNALS
 from ..foundation.errors import FAILED, INTERRUPTED, MachineError, RunError, UserError
+from ..foundation.signals import ending_at_interrupt
 from .errors import EXPECTED, complain, debugging, one_line
 from .machine_faults import machine_fault
 
@@ -120,7 +121,9 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if argv[0] in VERBS and VERBS[argv[0]].trains and "SLURM_JOB_ID" in os.environ:
         STOP_SIGNALS.note_requeue()  # before torch is imported, which may take minutes
-    return load(argv[0])(list(argv[1:]))
+    with ending_at_interrupt():
+        verb = load(argv[0])
+    return verb(list(argv[1:]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import INTERRUPTED
+
 STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 """What a terminal sends to its whole process group, and SLURM to every process of a job step."""
 
@@ -26,6 +28,24 @@ def unreached_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def ending_at_interrupt() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once, for the time of imports: nothing is to be saved yet.
+
+    A ``KeyboardInterrupt`` that comes up while an extension module is imported is lost in C, and the library that waits
+    for the module fails with an error of its own.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def obey_parent_alone() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from textkeep.cli.main import VERBS, Verb, main
+from textkeep.foundation.errors import INTERRUPTED
 
 MODULE = __name__
 
@@ -48,6 +52,28 @@ def test_asking_for_nothing_shows_the_help(argv: list[str], capsys: pytest.Captu
 def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"textkeep {version('textkeep')}\n"
+
+
+def test_ctrl_c_during_an_import_ends_at_once_whatever_the_library_makes_of_it(tmp_path: Path) -> None:
+    library = """
+        import os, signal
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000): pass
+        except KeyboardInterrupt:
+            raise AttributeError("half an extension module")
+        def main(argv): return 0
+    """
+    (tmp_path / "importing_verb.py").write_text(dedent(library), encoding="utf-8")
+    named = "VERBS['slow'] = Verb('importing_verb:main', '')"
+    start = f"import sys; from textkeep.cli.main import VERBS, Verb, main; {named}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{start}; sys.exit(main(['slow']))"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "")
 
 
 def test_an_unknown_verb_is_one_line_with_the_allowed_ones(capsys: pytest.CaptureFixture[str]) -> None:
