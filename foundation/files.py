@@ -34,6 +34,28 @@ def follow_umask(path: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets an error say what could not be written: a full disk is noticed while writing, which knows no name.
+
+    Args:
+        path: What is written in the block.
+
+    Raises:
+        OSError: If it cannot be written; it names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        if (found := _IO_ERROR.search(str(error))) is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
+@contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Gives a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
 
@@ -50,7 +72,7 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
-        with _named(path):
+        with naming(path):
             yield temporary
             if lasting:
                 sync(temporary)
@@ -139,7 +161,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     temporary = _beside(folder)
     temporary.mkdir()
     try:
-        with _named(folder):
+        with naming(folder):
             yield temporary
             _take_place(temporary, folder)
     finally:
@@ -189,21 +211,6 @@ def _take_place(temporary: Path, folder: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Lets an error say what could not be written: a full disk is noticed while writing, which knows no name."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-    except Exception as error:
-        if (found := _IO_ERROR.search(str(error))) is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def _beside(path: Path) -> Path:

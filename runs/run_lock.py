@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import SoftFileLease, Timeout
 
 from ..foundation.errors import UserError
+from ..foundation.files import naming
 from .launch import Launch
 
 LEASE_SECONDS = 120.0
@@ -96,7 +97,8 @@ class RunLock:
             OSError: If the directory cannot be written to.
         """
         try:
-            self._lease.acquire(blocking=False)
+            with naming(self.path):
+                self._lease.acquire(blocking=False)
         except Timeout:
             return False
         self._sign()
@@ -184,7 +186,7 @@ class RunLock:
         attempt = ".".join(map(str, self._launch.attempt))
         job = self._launch.job[:LONGEST_JOB]
         lines = {"machine": socket.gethostname(), "place": _place(), "job": job, "attempt": attempt}
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{key}={value}\n" for key, value in lines.items()))
 
 

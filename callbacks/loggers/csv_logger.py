@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
-from ...foundation.files import replacing, sync
+from ...foundation.files import naming, replacing, sync
 from ...foundation.run_names import METRICS, PICTURES
 
 STEP = "step"
@@ -115,7 +115,7 @@ class RunCSVLogger(Logger):
             self._columns += fresh
             self._rewrite(self._rows() + self._waiting)
         else:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
+            with naming(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerows(self._waiting)
             self._written += len(self._waiting)
         self._waiting = []

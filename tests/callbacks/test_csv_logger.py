@@ -115,3 +115,13 @@ def test_what_a_checkpoint_counts_on_is_in_the_file(tmp_path: Path) -> None:
     logger.log_metrics({"late": 1.0}, step=3)
     assert logger.settle() == 4
     assert len(rows(tmp_path)) == 4
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    logger = RunCSVLogger(tmp_path, flush_every=1)
+    logger.log_metrics({"loss": 1.0}, step=0)
+    (tmp_path / "metrics.csv").unlink()
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as told:
+        logger.log_metrics({"loss": 2.0}, step=1)
+    assert told.value.filename == str(tmp_path / "metrics.csv")

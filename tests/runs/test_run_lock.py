@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -209,3 +210,14 @@ def _until(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+def test_a_lock_that_the_disk_has_no_room_for_is_named(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # what write() refuses then knows no name either
+    try:
+        with pytest.raises(OSError) as told:
+            RunLock(path, NOBODY, LEASE).acquire()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (told.value.filename, path.exists()) == (str(path), False)
