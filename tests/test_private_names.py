@@ -62,6 +62,9 @@ USES = [
     Use("callbacks/saving/checkpoint.py", "_save_topk_checkpoint", CHECKPOINT, SAVES_NOW),
     Use("callbacks/saving/checkpoint.py", "_should_save_on_exception", CHECKPOINT, SAVES_NOW),
     Use("callbacks/saving/checkpoint.py", "_should_skip_saving_checkpoint", CHECKPOINT, SAVES_NOW),
+    Use(
+        "foundation/signals.py", "_exit", "os", "ends a process in which a library would make an error of an exception"
+    ),
     Use("callbacks/stopping/stop_signals.py", "_exit", "os", "its main thread waits outside of Python"),
     Use("callbacks/stopping/signal_connector.py", "_SignalConnector", CONNECTOR, ONLY_NOTED),
     Use("callbacks/stopping/signal_connector.py", "_signal_connector", "lightning.pytorch.Trainer", ONLY_NOTED),

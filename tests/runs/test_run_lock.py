@@ -216,7 +216,7 @@ def test_a_lock_that_the_disk_has_no_room_for_is_named(path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # what write() refuses then knows no name either
     try:
-        with pytest.raises(OSError) as told:
+        with pytest.raises(OSError, match="too large") as told:
             RunLock(path, NOBODY, LEASE).acquire()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
