@@ -174,7 +174,7 @@ class Job:
         Raises:
             TimeoutError: If none has come after ``timeout`` seconds; with the end of the log.
         """
-        until(lambda: self.state in states, timeout, lambda: f"{states}, but {self.state}:\n{self.log[-4000:]}")
+        until(lambda: self.state in states, timeout, lambda: f"{states}, but {self._told()}")
 
     def finish(self, timeout: float = 120) -> str:
         """Waits for the end, restarts included, and gives the state that the job ended in.
@@ -182,8 +182,13 @@ class Job:
         Raises:
             TimeoutError: If it has not ended after that time.
         """
-        until(lambda: self.state in ENDED, timeout, lambda: f"the end, {self.state}:\n{self.log[-4000:]}")
+        until(lambda: self.state in ENDED, timeout, lambda: f"the end, {self._told()}")
         return self.state
+
+    def _told(self) -> str:
+        """Gives state, SLURM's reason for it, the nodes, and the end of the log."""
+        nodes = self.cluster.run("sinfo", "--Node", "--noheader", "--format=%N %T %G %E").stdout.strip()
+        return f"{self.state} ({self.facts().get('Reason', '')}; {nodes}):\n{self.log[-4000:]}"
 
     def says(self, words: str, times: int = 1, timeout: float = 240) -> None:
         """Waits until the log has these words so many times.
