@@ -17,7 +17,7 @@ owner=${OWNER:-}                      # a process with whose end the cluster end
 net=${NET:-10.77.0}                   # exists inside the namespaces alone
 kill_wait=${KILL_WAIT:-30}            # SLURM's default: seconds from SIGTERM to SIGKILL
 slurmd_timeout=${SLURMD_TIMEOUT:-60}  # seconds until a silent node is down
-requeue_delay=${REQUEUE_DELAY:-5}     # seconds until a requeued job starts; SLURM's default is 120
+requeue_delay=${REQUEUE_DELAY:-8}     # seconds until a requeued job starts, and a launch may take; SLURM's default is 120
 
 skip() { echo "skipped: $*" >&2; exit 77; }
 
