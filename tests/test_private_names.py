@@ -62,9 +62,7 @@ USES = [
     Use("callbacks/saving/checkpoint.py", "_save_topk_checkpoint", CHECKPOINT, SAVES_NOW),
     Use("callbacks/saving/checkpoint.py", "_should_save_on_exception", CHECKPOINT, SAVES_NOW),
     Use("callbacks/saving/checkpoint.py", "_should_skip_saving_checkpoint", CHECKPOINT, SAVES_NOW),
-    Use(
-        "foundation/signals.py", "_exit", "os", "ends a process in which a library would make an error of an exception"
-    ),
+    Use("foundation/signals.py", "_exit", "os", "ends a process where libraries swallow exceptions"),
     Use("callbacks/stopping/stop_signals.py", "_exit", "os", "its main thread waits outside of Python"),
     Use("callbacks/stopping/signal_connector.py", "_SignalConnector", CONNECTOR, ONLY_NOTED),
     Use("callbacks/stopping/signal_connector.py", "_signal_connector", "lightning.pytorch.Trainer", ONLY_NOTED),
@@ -78,6 +76,7 @@ USES = [
     Use("callbacks/saving/exact_loops.py", "_FitLoop", FIT_LOOP, GOES_ON),
     Use("callbacks/saving/exact_loops.py", "_TrainingEpochLoop", EPOCH_LOOP, GOES_ON),
     Use("callbacks/saving/exact_loops.py", "_batches_that_stepped", f"{EPOCH_LOOP}._TrainingEpochLoop", GOES_ON),
+    Use("callbacks/saving/exact_loops.py", "_combined_loader", f"{FIT_LOOP}._FitLoop", GOES_ON),
     Use("callbacks/saving/exact_loops.py", "_data_fetcher", f"{FIT_LOOP}._FitLoop", GOES_ON),
     Use("callbacks/saving/exact_loops.py", "_last_val_time", f"{FIT_LOOP}._FitLoop", BY_TIME),
     Use("callbacks/saving/exact_loops.py", "_logger_connector", "lightning.pytorch.Trainer", GOES_ON),

@@ -44,6 +44,15 @@ class ExactFitLoop(_FitLoop):
     validated: int = 0
     logged: int = 0
 
+    def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
+        """Has the data loader made anew, at the place that the checkpoint tells.
+
+        Where ``max_epochs`` says how long the run is, the optimizer's schedule has asked for it before, and Lightning
+        would leave it at the first batch.
+        """
+        super().on_load_checkpoint(state_dict)
+        self._combined_loader = None
+
     @property
     def skip(self) -> bool:
         """Whether there is nothing to do; the end of a run that was cut off is something."""

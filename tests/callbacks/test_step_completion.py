@@ -103,6 +103,7 @@ class Learner(L.LightningModule):
         end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
 
     def configure_optimizers(self) -> Any:
+        assert self.trainer.estimated_stepping_batches > 0  # a schedule asks; by epochs, this makes the data loader
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.9, patience=0)
         return [optimizer], [{"scheduler": plateau, "monitor": "val", "interval": self.plateau, "strict": False}]
