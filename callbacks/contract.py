@@ -1,10 +1,10 @@
-"""What callbacks need to know of a batch; they import neither the data side nor the model side."""
+"""What callbacks need to know of a batch and a model; they import neither the data side nor the model side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import Field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,3 +32,12 @@ class Batch(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """Gives the same batch with its tensors on a device."""
+
+
+@runtime_checkable
+class DoubtsWeights(Protocol):
+    """A model that knows when its weights are not to take the place of those that were saved."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether several steps in a row were skipped because they were not finite."""

@@ -18,7 +18,9 @@ from ..foundation.signals import unreached_children
 PATIENCE = 60.0
 """Seconds that a rank waits: for rank zero to end, and for SLURM to end a job that it has put into the queue again."""
 
-_LEFT = "textkeep/left"
+_LEFT, _HEARD = "textkeep/left", "textkeep/heard"
+_MOMENT = 2.0
+"""Seconds that the other ranks are given to hear rank zero, whose end is that of their store."""
 
 
 def leave(wish: Wish, code: int) -> int:
@@ -80,8 +82,12 @@ def rank_store() -> distributed.Store | None:
 
 
 def _tell(word: str) -> None:
-    if (store := rank_store()) is not None:
-        store.set(_LEFT, word)
+    if (store := rank_store()) is None:
+        return
+    store.set(_LEFT, word)
+    until = time.monotonic() + _MOMENT
+    while store.add(_HEARD, 0) < distributed.get_world_size() - 1 and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _hear() -> str:
@@ -90,6 +96,8 @@ def _hear() -> str:
         return ""
     try:
         store.wait([_LEFT], timedelta(seconds=PATIENCE))
-        return store.get(_LEFT).decode()
+        said = store.get(_LEFT).decode()
+        store.add(_HEARD, 1)
+        return said
     except RuntimeError:  # rank zero has gone, or does not come to an end
         return ""

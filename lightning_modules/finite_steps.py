@@ -47,6 +47,11 @@ class FiniteSteps:
         self._in_a_row = 0
         self._window: list[tuple[Sequence[str], Tensor]] = []
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether more than one step in a row was skipped: the weights before them may be the cause."""
+        return self.skips and self._in_a_row > 1
+
     def note(self, ids: Sequence[str], loss: Tensor) -> None:
         """Notes a batch of the step to come: its examples and its loss (scalar)."""
         self._window.append((ids, loss.detach()))

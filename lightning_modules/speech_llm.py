@@ -184,6 +184,11 @@ class SpeechLLM(Listening):
         with suppress(SkippedStep):
             super().optimizer_step(*args, **kwargs)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether several steps in a row were skipped: the checkpoint before them is then kept."""
+        return self._finite.in_doubt
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how many steps were skipped."""
         super().on_save_checkpoint(checkpoint)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..foundation.run_names import CONFIG, FINISHED, newest_checkpoint
+from ..foundation.run_names import CONFIG, FINISHED, newest_checkpoint, step_of
 from .launch import Launch
 
 TRAINED = ("seed_everything", "model", "data")
@@ -99,11 +99,17 @@ def newer_sibling(directory: Path) -> Path | None:
 
 
 def finished_step(directory: Path) -> int | None:
-    """Gives the step at which the fit of a directory came to its end; None if it has not, or not yet."""
+    """Gives the step at which the fit of a directory came to its end; None if it has not, or not yet.
+
+    Whoever removes its last checkpoints wants it to go on from an earlier one: then it is not finished any more.
+    """
     try:
-        return int(json.loads((directory / FINISHED).read_text(encoding="utf-8"))["step"])
+        finished = int(json.loads((directory / FINISHED).read_text(encoding="utf-8"))["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    newest = newest_checkpoint(directory)
+    step = None if newest is None else step_of(newest.name)
+    return finished if step is None or step >= finished else None
 
 
 def same_run(directory: Path, text: str) -> bool:

@@ -17,6 +17,7 @@ from typing_extensions import override
 from ...foundation.errors import RunError
 from ...foundation.files import remove_unfinished, replace_link
 from ...foundation.run_names import CHECKPOINTS
+from ..contract import DoubtsWeights
 from ..stopping.agreed_stop import AgreedStop
 from .checkpoint_io import CheckpointError, write_whole
 from .kept_checkpoints import KeptCheckpoints, moved
@@ -127,7 +128,7 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning leaves the steps after the last validation out of every file.
-        saved = self._should_skip_saving_checkpoint(trainer) or trainer.global_step == self._resumed_step
+        saved = super()._should_skip_saving_checkpoint(trainer) or trainer.global_step == self._resumed_step
         if not saved and self.save_top_k != 0:
             self._save_now(trainer, regular=self.monitor is None)
 
@@ -138,7 +139,7 @@ class RunCheckpoint(ModelCheckpoint):
         step = trainer.global_step
         if isinstance(exception, RunError) or not self._training or not together or step == self._resumed_step:
             return
-        if not self._should_save_on_exception(trainer):
+        if not self._should_save_on_exception(trainer) or _in_doubt(trainer):
             return
         if self._step_window.is_open(trainer):
             rank_zero_warn(f"stopped inside of the optimizer step after step {step}: these weights are not saved")
@@ -151,6 +152,10 @@ class RunCheckpoint(ModelCheckpoint):
             rank_zero_info(f"saved {self._last_checkpoint_saved}; --ckpt_path last continues from it")
 
     # ------------------------------------------------------------------ saving
+
+    @override
+    def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
+        return super()._should_skip_saving_checkpoint(trainer) or _in_doubt(trainer)
 
     def _save_now(self, trainer: Trainer, regular: bool) -> None:
         """Saves the present state, also where the schedule or the monitored metric does not ask for it.
@@ -239,6 +244,12 @@ class RunCheckpoint(ModelCheckpoint):
         self.best_model_path = best(self.best_k_models, key=self.best_k_models.__getitem__, default="")
         self.best_model_score = self.best_k_models.get(self.best_model_path)
         self.kth_best_model_path = ""  # chosen anew when there are save_top_k of them
+
+
+def _in_doubt(trainer: Trainer) -> bool:
+    """Tells whether the weights at hand may be worth nothing: the checkpoint before them is then kept."""
+    model = trainer.lightning_module
+    return isinstance(model, DoubtsWeights) and model.in_doubt
 
 
 def _files_of(callback: ModelCheckpoint) -> list[str]:

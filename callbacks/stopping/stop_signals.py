@@ -21,7 +21,7 @@ from typing import Any
 from ...foundation.errors import INTERRUPTED, TERMINATED
 from .unheard_signals import heard
 
-STOPPING = b"\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.\n"
+STOPPING = b"\nStopping after this step. Ctrl-C again stops at once.\n"
 """What the first Ctrl-C is answered with."""
 
 

@@ -144,6 +144,12 @@ def test_a_skipped_step_changes_nothing_but_the_schedule(fit: Any, window: int, 
     assert all(torch.isfinite(tensor).all() for tensor in states.seen[6].values())
 
 
+def test_weights_in_doubt_take_no_checkpoint_away(fit: Any, tmp_path: Path) -> None:
+    fit((2, 3, 4), RunCheckpoint(every_n_train_steps=1, save_top_k=-1), on_nonfinite="skip_step")
+    saved = sorted(file.stem for file in (tmp_path / "run/checkpoints").glob("step=*.ckpt"))
+    assert saved == [f"step={step:06d}" for step in (1, 2, 3, 6)]  # 3 to 5 were skipped, one may happen
+
+
 def test_a_run_that_skips_is_continued_exactly(fit: Any, tmp_path: Path) -> None:
     whole = States()
     model = fit((1, 4), whole, on_nonfinite="skip_step")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from textkeep.runs.belonging import directory_of_job
+from textkeep.runs.belonging import directory_of_job, finished_step
 from textkeep.runs.directory import RunDirectory
 from textkeep.runs.launch import Launch
 
@@ -109,7 +109,7 @@ def test_a_changed_config_goes_on_unless_it_trains_something_else_or_the_run_is_
     slurm(monkeypatch, "77", 1, STEP_ID="1")
     assert directory_of_job(wanted, config(steps=60)) is None
     slurm(monkeypatch, "77", 1, STEP_ID="0")
-    run.finish(30)
+    run.finish(10)
     assert directory_of_job(wanted, config(steps=60)) is None  # the second fit of the script, which had not begun
     assert directory_of_job(wanted, config()) == wanted
 
@@ -176,3 +176,14 @@ def test_torchrun_inside_of_slurm_is_the_job_of_slurm() -> None:
     assert first.attempt < second.attempt
     assert Launch.of({}).mark == ""
     assert not Launch.of({}).began("")
+
+
+def test_a_run_whose_last_checkpoints_were_removed_is_not_finished(tmp_path: Path) -> None:
+    run = begin(tmp_path / "a", saved=10)
+    run.finish(10)
+    assert finished_step(run.path) == 10
+    run.finish(30)
+    assert finished_step(run.path) is None
+    for file in (run.path / "checkpoints").iterdir():
+        file.unlink()
+    assert finished_step(run.path) == 30  # nothing is left to go on from
