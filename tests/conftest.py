@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ from benchmarks.tiny_models import write_tiny_llm, write_tiny_whisper
 from .skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks of pytest
 from .support.measured_runs import measured_run, talkative_llm_dir  # noqa: F401 - fixtures
 from .support.tiny_runs import plan, textkeep, tiny_config, tiny_manifest, tiny_settings  # noqa: F401 - fixtures
+
+
+def pytest_configure() -> None:
+    """Hears Ctrl-C and the end of a terminal, and lets the processes that tests start hear them.
+
+    A shell that starts tests in the background, or under ``nohup``, has them ignored, and processes hand that on.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
