@@ -16,7 +16,7 @@ STEPS = 12
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of two nodes; its tests are skipped where there can be none."""
     try:
-        cluster = Cluster.up(tmp_path_factory.mktemp("slurm") / "cluster")
+        cluster = Cluster.up(tmp_path_factory.mktemp("slurm") / "cluster", KILL_WAIT=90)  # it may be a slow machine
     except UnavailableError as why:
         pytest.skip(str(why))
     yield cluster

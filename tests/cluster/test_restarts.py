@@ -68,12 +68,15 @@ def test_tasks_of_an_array_keep_apart(slurm: Cluster, one_rank: TinyRun) -> None
 def test_the_time_is_over(slurm: Cluster, one_rank: TinyRun) -> None:
     """With the signal before it the run goes on; without it a checkpoint is left."""
     slow = "--trainer.limit_val_batches 1 --trainer.max_steps 2000"
-    warned = one_rank.send(slurm, "warned", slow, options="--time=1 --signal=USR1@10")
-    over = one_rank.send(slurm, "over", slow, options="--time=1")
-    warned.restarted(1, timeout=400)
+    warned = one_rank.send(slurm, "warned", slow, options="--time=60 --signal=USR1@10")
+    over = one_rank.send(slurm, "over", slow, options="--time=60")
+    for job in (warned, over):
+        job.says("MARK train 3")
+        job.end_in(20)
+    warned.restarted(1)
     warned.says("continuing ")
     warned.cancel()
-    assert over.finish(400) == "TIMEOUT"
+    assert over.finish() == "TIMEOUT"
     over.gone()
     assert "saved " in over.log
     assert "putting SLURM job" in warned.log

@@ -27,6 +27,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STEPS = (0, 10, 20)
 WIDTHS = {"phone": 390, "tablet": 900, "desktop": 1400}
 PLOTS = 14
+PATIENCE = 180_000
+"""Milliseconds for a picture of a large page on a busy machine without a GPU."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
 
@@ -201,8 +203,8 @@ def test_what_is_saved_is_what_is_shown(opened: Open, page_file: Path, tmp_path:
 
 def saved(page: Page, plot: str, kind: str, folder: Path) -> Path:
     """The file that a click on a save button gives."""
-    with page.expect_download() as waiting:
-        page.locator(f'button[data-save="{kind}"][data-plot="{plot}"]').click()
+    with page.expect_download(timeout=PATIENCE) as waiting:
+        page.locator(f'button[data-save="{kind}"][data-plot="{plot}"]').click(timeout=PATIENCE)
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path

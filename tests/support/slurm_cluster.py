@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .processes import child_environment
@@ -168,7 +169,7 @@ class Job:
             self.log_file = Path(self.facts()["StdOut"])
         return self.log_file.read_text(errors="replace") if self.log_file.is_file() else ""
 
-    def wait(self, *states: str, timeout: float = 120) -> None:
+    def wait(self, *states: str, timeout: float = 300) -> None:
         """Waits for one of these states.
 
         Raises:
@@ -176,7 +177,7 @@ class Job:
         """
         until(lambda: self.state in states, timeout, lambda: f"{states}, but {self._told()}")
 
-    def finish(self, timeout: float = 120) -> str:
+    def finish(self, timeout: float = 400) -> str:
         """Waits for the end, restarts included, and gives the state that the job ended in.
 
         Raises:
@@ -190,7 +191,7 @@ class Job:
         nodes = self.cluster.run("sinfo", "--Node", "--noheader", "--format=%N %T %G %E").stdout.strip()
         return f"{self.state} ({self.facts().get('Reason', '')}; {nodes}):\n{self.log[-4000:]}"
 
-    def says(self, words: str, times: int = 1, timeout: float = 240) -> None:
+    def says(self, words: str, times: int = 1, timeout: float = 400) -> None:
         """Waits until the log has these words so many times.
 
         Raises:
@@ -204,7 +205,7 @@ class Job:
         if self.log.count(words) < times:
             raise TimeoutError(f"{words!r} is not in the log of a job that is {self.state}:\n{self.log[-4000:]}")
 
-    def restarted(self, times: int, timeout: float = 240) -> None:
+    def restarted(self, times: int, timeout: float = 400) -> None:
         """Waits until SLURM has started it again so many times, and it runs.
 
         Raises:
@@ -253,7 +254,8 @@ class Job:
         os.kill(pids.pop(first), number)
         time.sleep(skew)
         for pid in pids:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # all of them may have stopped by the word of the first one
+                os.kill(pid, number)
 
     def signal_rank(self, number: signal.Signals, rank: int) -> None:
         """Sends a signal to one rank's process alone."""
@@ -262,6 +264,17 @@ class Job:
     def signal_everything(self, number: signal.Signals) -> None:
         """Lets SLURM send a signal to all processes of the job's steps, as it does some time before the limit."""
         done = self.cluster.run("scancel", "--signal", number.name.removeprefix("SIG"), self.number)
+        assert done.returncode == 0, done.stderr
+
+    def end_in(self, seconds: int) -> None:
+        """Sets the job's limit so that its time is over in this many seconds, or up to a minute later.
+
+        Limits are whole minutes from the start: one set at submission may be over before the run has begun.
+        """
+        ran = self.facts()["RunTime"]
+        hours, minutes, rest = (int(part) for part in ran.split(":"))
+        limit = -(-(3600 * hours + 60 * minutes + rest + seconds) // 60)
+        done = self.cluster.run("scontrol", "update", f"JobId={self.number}", f"TimeLimit={limit}")
         assert done.returncode == 0, done.stderr
 
     def cancel(self) -> None:
