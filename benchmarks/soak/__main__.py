@@ -4,6 +4,7 @@
     python -m benchmarks.soak --kills 50 --workers 2 --json out.json
     python -m benchmarks.soak --kills 10 --processes 2 --signal TERM
     python -m benchmarks.soak --kills 20 --cluster                # two nodes of SLURM, disturbed in every way there
+    python -m benchmarks.soak --kills 60 --steps 180 --cluster --kinds "SIGUSR1, rank"    # each skew and order ten times
 
 Both train the same tiny model with checkpoints, validations, evaluations and measurements of importance. Weights, the
 optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must be the same to
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _soak(options: argparse.Namespace, folder: Path) -> Soak:
     if options.cluster:
-        return ClusterSoak(folder, options.steps, options.workers)
+        return ClusterSoak(folder, options.steps, options.workers, options.kinds)
     asked = options.signal != "KILL"
     return Soak(folder, options.steps, options.workers, options.processes, options.fork, asked)
 
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--signal", choices=SIGNALS, default="KILL", help="what the group is sent (default: KILL)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--cluster", action="store_true", help="two nodes of SLURM: needs root, slurm-wlm and munge")
+    parser.add_argument("--kinds", default="", help="of a cluster's disturbances: those whose names contain this")
     parser.add_argument("--fork", action="store_true", help="begin with a fork of this process, without imports")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--out", type=Path, help="folder to keep both runs in (default: a temporary one)")

@@ -15,8 +15,10 @@ from .killing import PATIENCE, HungError, Moment, fit_command, reached
 from .run import EARLY, Soak, Telling
 from .timeline import VARIABLE, read_timeline
 
-HUNG = 25.0
-"""Seconds after which a run that was asked to stop counts as hung: SLURM kills it after thirty."""
+HUNG = 60.0
+"""Seconds after which a run that was asked to stop counts as hung. A deadlock lasts for ever, and a busy machine is slow."""
+KILL_WAIT = 120
+"""Seconds from SLURM's SIGTERM to its SIGKILL: it must not end what hangs before that is seen."""
 SKEWS = (0.0, 0.15, 0.25)
 Disturbance = Callable[[Cluster, Job], None]
 
@@ -58,10 +60,17 @@ class ClusterSoak(Soak):
         folder: For the cluster, models, data and both run directories.
         steps: Optimizer steps of the run.
         workers: Processes that read, per rank.
+        kinds: Only disturbances whose names contain this.
+
+    Raises:
+        ValueError: If no disturbance's name does.
     """
 
-    def __init__(self, folder: Path, steps: int, workers: int = 0) -> None:
+    def __init__(self, folder: Path, steps: int, workers: int = 0, kinds: str = "") -> None:
         super().__init__(folder, steps, workers, processes=2, asked=True)
+        self.kinds = [name for name in DISTURBANCES if kinds in name]
+        if not self.kinds:
+            raise ValueError(f"no disturbance is called {kinds!r}; allowed: part of one of: {'; '.join(DISTURBANCES)}")
 
     def disturbed(self, times: int, seed: int) -> Telling:
         """Trains the run on a cluster of its own.
@@ -76,9 +85,9 @@ class ClusterSoak(Soak):
             UnavailableError: If there can be no cluster here.
         """
         rng, told, started = random.Random(seed), Telling(), time.monotonic()
-        names = list(DISTURBANCES) * (times // len(DISTURBANCES) + 1)
+        names = self.kinds * -(-times // len(self.kinds))
         rng.shuffle(names)
-        cluster = Cluster.up(self.folder / "cluster")
+        cluster = Cluster.up(self.folder / "cluster", KILL_WAIT=KILL_WAIT)
         try:
             job = self._send(cluster)
             for attempt, name in enumerate(names[:times]):
