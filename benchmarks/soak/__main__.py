@@ -4,7 +4,7 @@
     python -m benchmarks.soak --kills 50 --workers 2 --json out.json
     python -m benchmarks.soak --kills 10 --processes 2 --signal TERM
     python -m benchmarks.soak --kills 20 --cluster                # two nodes of SLURM, disturbed in every way there
-    python -m benchmarks.soak --kills 60 --steps 180 --cluster --kinds "SIGUSR1, rank"    # each skew and order ten times
+    python -m benchmarks.soak --kills 60 --steps 180 --cluster --kinds "SIGUSR1, rank"   # each skew and order ten times
 
 Both train the same tiny model with checkpoints, validations, evaluations and measurements of importance. Weights, the
 optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must be the same to

@@ -16,7 +16,7 @@ from .run import EARLY, Soak, Telling
 from .timeline import VARIABLE, read_timeline
 
 HUNG = 60.0
-"""Seconds after which a run that was asked to stop counts as hung. A deadlock lasts for ever, and a busy machine is slow."""
+"""Seconds after which a run that was asked to stop counts as hung: a deadlock lasts for ever."""
 KILL_WAIT = 120
 """Seconds from SLURM's SIGTERM to its SIGKILL: it must not end what hangs before that is seen."""
 SKEWS = (0.0, 0.15, 0.25)
