@@ -71,6 +71,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=$slurmd_timeout
 SlurmctldTimeout=20
+MessageTimeout=60
 KillWait=$kill_wait
 OverTimeLimit=0
 MinJobAge=3600
