@@ -8,6 +8,7 @@ from .divergences import (
     store_divergences,
     summarize_divergences,
 )
+from .loss_increase import Losses, LossIncrease, loss_increase
 from .paired_proportions import paired_difference, paired_ratio
 from .paired_tests import McNemar, holm, mcnemar, shown_p
 from .predictions import Prediction, read_lines, read_predictions, write_predictions
@@ -23,6 +24,8 @@ __all__ = [
     "Estimate",
     "Interval",
     "ItemDivergence",
+    "LossIncrease",
+    "Losses",
     "McNemar",
     "Prediction",
     "RetentionSummary",
@@ -33,6 +36,7 @@ __all__ = [
     "exact_match",
     "forget_after",
     "holm",
+    "loss_increase",
     "mcnemar",
     "mean_interval",
     "paired_bootstrap",

@@ -171,6 +171,21 @@ def importance_picture(probe: str, name: str) -> str:
     return f"importance_media/{probe}/{name}"
 
 
+BUDGET_PREFIX = "budget/"
+"""How the key of a figure of a budget of text begins."""
+
+
+def budget_name(text: str) -> str:
+    """Gives the name of a budget in keys, of what names its text: ``plain-text-probe``, ``manual`` of a manual.txt."""
+    stem = re.sub(r"(\.(txt|jsonl))(\.gz)?$", "", text)
+    return re.sub(r"[^\w.]+", "-", stem if stem == text else stem.rsplit("/", 1)[-1]).strip("-")
+
+
+def budget_key(text: str, name: str) -> str:
+    """Gives the key of a figure of a budget: ``budget/<text>/increase``, ``…/low``, ``…/high``, ``…/allowed``."""
+    return f"{BUDGET_PREFIX}{text}/{name}"
+
+
 LAYER_PREFIX = "layer_"
 """How the label of a decoder layer begins."""
 

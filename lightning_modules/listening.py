@@ -98,6 +98,10 @@ class Listening(TrainedParts):
         """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
 
+    def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
+        return cross_entropies(self.reference.untouched_logits(batch))
+
     def divergences(self, batch: Batch) -> ItemDivergences:
         """Gives forgetting and misalignment of each row of a batch with text twins."""
         return item_divergences(self, batch)

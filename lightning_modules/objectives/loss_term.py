@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 
 from torch import nn
@@ -26,7 +27,17 @@ class LossTerm(nn.Module, ABC):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        if weight <= 0:
+        self.set_weight(weight)
+
+    def set_weight(self, weight: float) -> None:
+        """Sets the factor of this term in the total, from the next step on; alike on all ranks.
+
+        What changes it during a run keeps it: the weight is a setting, and no checkpoint holds it.
+
+        Raises:
+            ValueError: If it is not positive and finite.
+        """
+        if not 0 < weight < math.inf:
             raise ValueError(
                 f"{type(self).__name__}: weight is {weight}, but must be positive (leave the objective out)"
             )

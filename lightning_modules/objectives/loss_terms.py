@@ -48,6 +48,19 @@ class LossTerms(nn.ModuleList):
         """The functions of the weights."""
         return [term for term in self if isinstance(term, Penalty)]
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factor of each term in the total, by its name; the first one's tokens divide the others' sums."""
+        return {term.name: term.weight for term in cast(list[LossTerm], list(self))}
+
+    def set_weight(self, name: str, weight: float) -> None:
+        """Sets the factor of a term from the next step on (:meth:`LossTerm.set_weight`).
+
+        Raises:
+            KeyError: If there is no term of this name.
+        """
+        {term.name: term for term in cast(list[LossTerm], list(self))}[name].set_weight(weight)
+
     def build(self, model: SpeechModel) -> None:
         """Lets each term make what depends on the model's weights."""
         for term in self:

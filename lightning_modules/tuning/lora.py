@@ -100,6 +100,11 @@ class LoRA(Tuning):
         if self.gate is not None:
             self.gate.install(layers.values())
 
+    @property
+    def changes_text(self) -> bool:
+        """Whether LoRA acts on text: behind a gate it does not."""
+        return self.gate is None
+
     def peft_config(self, llm: nn.Module) -> LoraConfig:
         """Says what peft is asked for."""
         return LoraConfig(

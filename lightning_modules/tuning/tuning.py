@@ -62,6 +62,11 @@ class Tuning(ABC):
     #: What it needs of one of the objectives at least; without, it is refused when the model is built.
     needs: tuple[Need, ...] = ()
 
+    @property
+    def changes_text(self) -> bool:
+        """Whether what the LLM makes of text without any speech can change."""
+        return self.trains_llm
+
     # ------------------------------------------------------------------ the weights are read
 
     def loading_options(self) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""Keeps the loss on text within what a team has set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from ...evaluation import Interval, Losses, LossIncrease, loss_increase
+from ...foundation.errors import UserError
+from ...foundation.run_names import budget_key, budget_name
+from ..contract import Batch
+from ..stopping.agreed_stop import AgreedStop
+from .budget_action import BudgetAction, Reading
+from .passages import Passages
+
+
+class TextBudget(Callback):
+    """Measures by how much the loss on text has risen since before training, and acts on it.
+
+    Every ``every_n_steps`` optimizer steps and at the end the model reads the same passages; the increase is paired
+    with the untouched LLM's losses on them, with a 95 % interval over passages. It is logged as
+    ``budget/<text>/increase`` with ``…/low``, ``…/high`` and ``…/allowed``, and what the actions set beside it.
+
+    Example::
+
+        trainer:
+          callbacks+:
+            - class_path: TextBudget
+              init_args:
+                max_increase: 0.02
+                on: my/text.txt
+                actions:
+                  - class_path: StopAtBudget
+
+    Args:
+        max_increase: Largest increase of the loss, nats a token.
+        on: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names a
+            source (``spoken-facts/general``, a .txt file with passages between empty lines).
+        every_n_steps: Optimizer steps between two measurements.
+        actions: What is done about it, in this order; none only measures.
+        limit: Most passages of a set or source; a fixed choice.
+
+    Note:
+        Measuring leaves no trace: without an action that changes something, training is bit-identical to training
+        without this callback. A continued run goes on as if it had not been stopped: losses of the untouched LLM,
+        readings and the actions' state travel in checkpoints. An action changes weights before the last checkpoint is
+        written and before the last validation, unless something else than the number of steps ends the run; put this
+        callback in front of those that measure the end.
+    """
+
+    def __init__(
+        self,
+        max_increase: float,
+        on: str,
+        every_n_steps: int = 10,
+        actions: Sequence[BudgetAction] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        if not 0 < max_increase < math.inf:
+            raise UserError(f"TextBudget.max_increase: {max_increase} (allowed: positive, nats a token, such as 0.02)")
+        for key, value in (("every_n_steps", every_n_steps), ("limit", limit)):
+            if value is not None and value < 1:
+                raise UserError(f"TextBudget.{key}: {value} (allowed: at least 1)")
+        self.max_increase = max_increase
+        self.on = on
+        self.every_n_steps = every_n_steps
+        self.actions = list(actions or ())
+        self._passages = Passages(on, limit)
+        self._untouched: Losses = {}
+        self._readings: list[Reading] = []
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return f"{type(self).__qualname__}: {self.on}"  # there may be several
+
+    @property
+    def readings(self) -> list[Reading]:
+        """All measurements so far, the first of the untouched LLM."""
+        return list(self._readings)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "untouched": {identity: list(loss) for identity, loss in self._untouched.items()},
+            "readings": [[r.step, r.found.loss, r.found.before, *r.found.increase] for r in self._readings],
+            "actions": [action.state_dict() for action in self.actions],
+        }
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._untouched = {identity: (total, tokens) for identity, (total, tokens) in state_dict["untouched"].items()}
+        self._readings = [self._reading(row[0], *row[1:3], Interval(*row[3:])) for row in state_dict["readings"]]
+        if len(state_dict["actions"]) == len(self.actions):  # other settings begin anew
+            for action, state in zip(self.actions, state_dict["actions"], strict=True):
+                action.load_state_dict(state)
+
+    # ------------------------------------------------------------------ hooks
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        tuning: Any = getattr(pl_module, "tuning", None)
+        if tuning is None or not hasattr(pl_module, "untouched_losses"):
+            raise UserError(f"TextBudget needs a SpeechLLM, got {type(pl_module).__name__}")
+        if not tuning.changes_text:
+            raise UserError(
+                f"TextBudget: {type(tuning).__name__} cannot change what the LLM does with text; leave it out"
+            )
+        self._passages.check(trainer.datamodule)  # type: ignore[attr-defined]
+        for action in self.actions:
+            action.check(pl_module)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step
+        if not self._untouched:
+            self._untouched = self._passages.losses(trainer, pl_module, untouched=step > 0)
+        for action in self.actions:
+            action.start(pl_module)
+        if not self._readings:
+            self._note(trainer, self._reading(0, *loss_increase(self._untouched, self._untouched)))
+        if self._is_due(step):  # when the run was stopped
+            self._measure(trainer, pl_module)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        with suppress(AgreedStop):  # it comes again in the next hook, when this step has been logged
+            if self._is_due(trainer.global_step):
+                self._measure(trainer, pl_module)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._readings[-1].step != trainer.global_step:
+            self._note(trainer, self._read(trainer, pl_module))
+
+    # ------------------------------------------------------------------ measuring
+
+    def _is_due(self, step: int) -> bool:
+        return step > 0 and step % self.every_n_steps == 0 and step > self._readings[-1].step
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the weights as they are and lets the actions act on it."""
+        reading = self._read(trainer, pl_module)
+        for action in self.actions:
+            action.measured(trainer, pl_module, [*self._readings, reading])
+        self._note(trainer, reading)
+
+    def _read(self, trainer: Trainer, pl_module: LightningModule) -> Reading:
+        found = loss_increase(self._untouched, self._passages.losses(trainer, pl_module))
+        return self._reading(trainer.global_step, *found)
+
+    def _reading(self, step: int, loss: float, before: float, increase: Interval) -> Reading:
+        return Reading(step, LossIncrease(loss, before, increase), self.max_increase, self.every_n_steps)
+
+    def _note(self, trainer: Trainer, reading: Reading) -> None:
+        self._readings.append(reading)
+        estimate, low, high = reading.found.increase
+        values = {
+            "loss": reading.found.loss,
+            "increase": estimate,
+            "low": low,
+            "high": high,
+            "allowed": reading.allowed,
+        }
+        for action in self.actions:
+            values |= action.figures()
+        text = budget_name(self.on)
+        for logger in trainer.loggers:
+            logger.log_metrics({budget_key(text, name): value for name, value in values.items()}, step=reading.step)
+        shown = f"{estimate:+.3g} [{low:+.3g}, {high:+.3g}] nats/token of {reading.allowed:g} allowed"
+        more = "".join(f", {name} {value:.3g}" for action in self.actions for name, value in action.figures().items())
+        rank_zero_info(f"text budget ({text}) at step {reading.step}: {shown}{more}")

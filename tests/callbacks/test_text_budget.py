@@ -1,0 +1,175 @@
+"""The budget of text: what it measures, that it leaves no trace, and how it ends a run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.speech_run import make_data, make_model, make_trainer
+from textkeep.callbacks import RunCheckpoint, RunCSVLogger, StopAtBudget, TextBudget
+from textkeep.callbacks.budget.budget_action import Reading
+from textkeep.evaluation import Interval, LossIncrease
+from textkeep.foundation.errors import UserError
+from textkeep.foundation.run_names import budget_name
+from textkeep.lightning_modules import AdaptorOnly, LoRA, SpeechTurns
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """A file of six passages."""
+    path = tmp_path / "prose.txt"
+    path.write_text("\n\n".join(f"Passage {i} tells {'more ' * (i % 3 + 1)}of plain things." for i in range(6)))
+    return str(path)
+
+
+def run(folder: Path, models: tuple[Path, Path], callbacks: list[Any], steps: int, **options: Any) -> Any:
+    """Fits; gives the model and the trainer."""
+    model = options.pop("model", None) or make_model(*models)
+    logger = RunCSVLogger(str(folder))
+    ckpt = options.pop("ckpt_path", None)
+    settings = {"max_epochs": -1, "max_steps": steps, "limit_val_batches": 0, "logger": logger, **options}
+    trainer = make_trainer(folder, callbacks, **settings)
+    trainer.fit(model, make_data(folder / "data"), ckpt_path=ckpt)
+    return model, trainer
+
+
+@pytest.fixture
+def models(tiny_llm_dir: Path, tiny_whisper_dir: Path) -> tuple[Path, Path]:
+    return tiny_llm_dir, tiny_whisper_dir
+
+
+def logged(folder: Path, key: str) -> dict[int, float]:
+    rows = csv.DictReader((folder / "metrics.csv").open())
+    return {int(row["step"]): float(row[key]) for row in rows if row.get(key)}
+
+
+def passage_losses(llm: Any, tokenizer: Any, path: str) -> tuple[float, int]:
+    """Summed loss of each token after the first of all passages, one at a time."""
+    total, count = 0.0, 0
+    for passage in Path(path).read_text().split("\n\n"):
+        ids = torch.tensor(tokenizer(passage)["input_ids"])
+        with torch.no_grad():
+            scores = llm(ids[None]).logits[0].double().log_softmax(-1)
+        total -= sum(float(scores[i - 1, ids[i]]) for i in range(1, len(ids)))
+        count += len(ids) - 1
+    return total, count
+
+
+def test_it_measures_the_loss_against_the_untouched_model(tmp_path: Path, models: Any, text: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    budget = TextBudget(5.0, text, every_n_steps=2)
+    model, _ = run(tmp_path / "run", models, [budget], 5)
+    assert [reading.step for reading in budget.readings] == [0, 2, 4, 5]
+    assert budget.readings[0].found.increase == (0.0, 0.0, 0.0)
+    model.eval()
+    (before, tokens), (after, _) = (
+        passage_losses(llm, model.tokenizer, text)
+        for llm in (AutoModelForCausalLM.from_pretrained(models[0]), model.llm)
+    )
+    last = budget.readings[-1].found
+    assert last.before == pytest.approx(before / tokens, rel=1e-4)
+    assert last.loss == pytest.approx(after / tokens, rel=1e-4)
+    assert abs(last.increase.estimate) > 0.01
+    assert last.increase.estimate == pytest.approx((after - before) / tokens, rel=1e-3)
+    for name, wanted in (("increase", last.increase.estimate), ("high", last.increase.high), ("allowed", 5.0)):
+        assert logged(tmp_path / "run", f"budget/prose/{name}")[5] == pytest.approx(wanted)
+
+
+def test_measuring_alone_leaves_no_trace(tmp_path: Path, models: Any, text: str) -> None:
+    states = [
+        run(tmp_path / name, models, callbacks, 4)[0].state_dict()
+        for name, callbacks in (("without", []), ("with", [TextBudget(0.1, text, every_n_steps=1)]))
+    ]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_a_probe_and_a_file_are_read_alike(tmp_path: Path, models: Any, text: str) -> None:
+    from textkeep.datamodules import Probe
+
+    budgets = [TextBudget(5.0, "prose", every_n_steps=2), TextBudget(5.0, text, every_n_steps=2)]
+    model = make_model(*models)
+    trainer = make_trainer(tmp_path / "run", budgets, max_epochs=-1, max_steps=2, limit_val_batches=0)
+    trainer.fit(model, make_data(tmp_path / "data", probes={"prose": Probe(text, examples=6, batch_size=4)}))
+    first, second = (budget.readings[-1].found for budget in budgets)
+    assert first.increase == pytest.approx(second.increase, abs=1e-5)
+    assert first.loss == pytest.approx(second.loss, rel=1e-5)
+
+
+def reading(step: int, increase: float, every: int = 10) -> Reading:
+    return Reading(step, LossIncrease(3.0 + increase, 3.0, Interval(increase, increase, increase)), 0.1, every)
+
+
+class Stoppable:
+    should_stop = False
+
+
+@pytest.mark.parametrize(
+    ("increases", "ahead", "stops"),
+    [
+        ([0.0, 0.04, 0.07], True, False),  # 0.10 is not over 0.1
+        ([0.0, 0.03, 0.07], True, True),
+        ([0.0, 0.03, 0.07], False, False),
+        ([0.0, 0.09, 0.08], True, False),  # falling
+        ([0.0, 0.05, 0.11], False, True),
+        ([0.0, 0.12, 0.11], True, True),
+    ],
+)
+def test_when_it_stops(increases: list[float], ahead: bool, stops: bool) -> None:
+    trainer = Stoppable()
+    readings = [reading(10 * i, value) for i, value in enumerate(increases)]
+    StopAtBudget(ahead).measured(trainer, None, readings)  # type: ignore[arg-type]
+    assert trainer.should_stop is stops
+
+
+def test_a_run_ends_at_its_budget_and_its_last_checkpoint_is_that_step(tmp_path: Path, models: Any, text: str) -> None:
+    free = TextBudget(5.0, text, every_n_steps=1)
+    run(tmp_path / "free", models, [free], 6)
+    rises = [reading.increase for reading in free.readings]
+    allowed = max(rises) / 2
+    passes = next(i for i, rise in enumerate(rises) if rise > allowed)
+    budget = TextBudget(allowed, text, every_n_steps=1, actions=[StopAtBudget(ahead=False)])
+    checkpoint = RunCheckpoint(every_n_train_steps=100)
+    _, trainer = run(tmp_path / "run", models, [budget, checkpoint], 6, enable_checkpointing=True)
+    assert trainer.global_step == passes < 6
+    assert [path.name for path in (tmp_path / "run/checkpoints").glob("step*")] == [f"step={passes:06d}.ckpt"]
+    assert [reading.increase for reading in budget.readings] == rises[: passes + 1]  # one measurement a step, no more
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_increase": 0.0}, r"max_increase: 0\.0 \(allowed: positive"),
+        ({"max_increase": float("nan")}, "max_increase: nan"),
+        ({"max_increase": 0.1, "every_n_steps": 0}, "every_n_steps: 0"),
+        ({"max_increase": 0.1, "limit": 0}, "limit: 0"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TextBudget(on="x.txt", **settings)
+
+
+def test_what_cannot_be_read_is_refused_before_training(tmp_path: Path, models: Any) -> None:
+    with pytest.raises(UserError, match=r"TextBudget\.on: .*nothing.*data\.sets.*data\.probes \(none is defined\)"):
+        run(tmp_path / "run", models, [TextBudget(0.1, "nothing.jsonl")], 1)
+
+
+@pytest.mark.parametrize("tuning", [AdaptorOnly(), LoRA(gate=SpeechTurns())], ids=["adaptor", "gated"])
+def test_a_model_whose_text_cannot_change_has_no_budget(tmp_path: Path, models: Any, text: str, tuning: Any) -> None:
+    with pytest.raises(UserError, match="cannot change what the LLM does with text"):
+        run(tmp_path / "run", models, [TextBudget(0.1, text)], 1, model=make_model(*models, tuning=tuning))
+
+
+def test_the_names_of_texts_in_keys() -> None:
+    named = {
+        "plain-text/probe": "plain-text-probe",
+        "my/data/prose.txt": "prose",
+        "a.jsonl.gz": "a",
+        "held_out": "held_out",
+    }
+    assert {text: budget_name(text) for text in named} == named
