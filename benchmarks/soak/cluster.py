@@ -16,7 +16,7 @@ from .run import EARLY, Soak, Telling
 from .timeline import VARIABLE, read_timeline
 
 HUNG = 300.0
-"""Seconds after which a run that was asked to stop counts as hung: a deadlock lasts for ever, imports and loading long."""
+"""Seconds after which a run that was asked to stop counts as hung: a deadlock lasts for ever, loading long."""
 KILL_WAIT = 900
 """Seconds from SLURM's SIGTERM to its SIGKILL: it must not end what hangs before that is seen."""
 SKEWS = (0.0, 0.15, 0.25)
