@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..foundation.ranks import Ranks, is_sharded
+from .ablation import Ablation, marked_groups
 from .accumulator import Accumulator
 from .activations import InputNorms
 from .coverage import MOSTLY, by_reason
@@ -42,6 +43,7 @@ def build_snapshot(
     options: ProbeOptions,
     ranks: Ranks,
     test: SelfTest,
+    ablation: Ablation | None,
     header: dict[str, Any],
 ) -> Snapshot:
     """Gathers all ranks and assembles the snapshot.
@@ -84,8 +86,20 @@ def build_snapshot(
     require_finite(header["name"], record, snapshot.totals, matrices)
     unsigned = {n: values for n, values in (examples | snapshot.totals).items() if not ESTIMATORS[n].signed}
     require_not_negative(unsigned, matrices)
-    snapshot.meta = {**header, **_meta(model, table, snapshot, options, record, ranks, errors)}
+    if ablation is not None:
+        _add_effects(snapshot, ablation, record, ranks, header["name"])
+    snapshot.meta = {**header, **snapshot.meta, **_meta(model, table, snapshot, options, record, ranks, errors)}
     return snapshot
+
+
+def _add_effects(snapshot: Snapshot, ablation: Ablation, record: Record, ranks: Ranks, name: str) -> None:
+    """Adds what taking out each group did to the loss of each example."""
+    estimator = ablation.estimator
+    changes = np.concatenate(ranks.gather(ablation.changes))
+    groups = marked_groups([target.group for target in ablation.targets], changes)
+    require_finite(name, record, {estimator: changes}, [group.name for group in groups])
+    snapshot.examples[estimator], snapshot.groups[estimator] = changes, groups
+    snapshot.meta["ablation"] = {"resumes": ablation.resumes, "tokens": ablation.tokens}
 
 
 def tell_what_is_missing(model: str, table: SiteTable) -> None:

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from ..foundation.decoder import eval_mode
 from ..foundation.ranks import Ranks, is_sharded
+from .ablation import Ablation
 from .accumulator import Accumulator
 from .activations import InputNorms
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .finish import build_snapshot
 from .losses import IGNORED, AnswerLoss
 from .options import ProbeOptions
+from .progress import Progress, silent
 from .record import Record, identities
 from .rehearsal import Use, rehearse, usable
 from .self_test import SelfTest
@@ -37,6 +39,7 @@ def probe(
     *,
     step: int = 0,
     name: str = "probe",
+    progress: Progress = silent,
     **options: Any,
 ) -> Snapshot:
     """Measures the importance of a causal LM's weights, and leaves the model as it was.
@@ -51,6 +54,8 @@ def probe(
         estimators: Names; see :data:`~textkeep.importance.estimators.ESTIMATORS`. All from one pass.
         step: Optimiser step, for the record.
         name: Of the probe, for the record.
+        progress: Is told before each group that ``ablation`` takes out, as often on every rank; what it raises ends the
+            measurement.
         **options: Fields of :class:`ProbeOptions`.
 
     Returns:
@@ -63,7 +68,7 @@ def probe(
     """
     names, settings = checked(estimators), ProbeOptions.of(options)  # in this order: the first imports estimators
     with torch.inference_mode(False):  # sums made in inference mode could not be added to in the backward pass
-        run = Measurement(unwrap(model), name, names, settings)
+        run = Measurement(unwrap(model), name, names, settings, progress)
         started = time.perf_counter()
         run.measure(batches)
         header = {"step": step, "name": name, "seconds": time.perf_counter() - started}
@@ -77,6 +82,7 @@ def probe(
                 settings,
                 run.ranks,
                 run.self_test,
+                run.ablation,
                 header,
             )
 
@@ -84,13 +90,17 @@ def probe(
 class Measurement:
     """One pass over the batches of a rank."""
 
-    accumulator: Accumulator  # made, as the three after it, when the first batch has shown what is scored
+    accumulator: Accumulator  # made, as the four after it, when the first batch has shown what is scored
     norms: InputNorms
     self_test: SelfTest
+    ablation: Ablation | None
     _taps: Taps
 
-    def __init__(self, model: nn.Module, name: str, estimators: tuple[str, ...], options: ProbeOptions) -> None:
+    def __init__(
+        self, model: nn.Module, name: str, estimators: tuple[str, ...], options: ProbeOptions, progress: Progress
+    ) -> None:
         self.model, self.name, self.options, self.estimators = model, name, options, estimators
+        self._progress = progress
         self.ranks = Ranks(options.distributed)
         self.specs = {estimator: ESTIMATORS[estimator] for estimator in estimators}
         options.check(self.specs)
@@ -105,11 +115,12 @@ class Measurement:
         """Makes everything that needs to know what is scored, and how a forward pass uses it."""
         options, specs = self.options, self.specs
         signed = any(spec.signed for spec in specs.values())
+        ablated = next((name for name, spec in specs.items() if spec.ablated), None)
         tested = options.self_test and not signed
         mapped = self.estimators if options.top_fraction else options.keep_maps
         self.accumulator = Accumulator(
             self.table.sites,
-            self.estimators,
+            [name for name, spec in specs.items() if not spec.ablated],
             options.vectors,
             {name for name in mapped if name in specs and specs[name].block is not None},
             options.maps_on_cpu,
@@ -118,6 +129,8 @@ class Measurement:
         )
         self.norms = InputNorms(self.table.sites if any(spec.input_norms for spec in specs.values()) else [])
         self.self_test = SelfTest(self.model, self._loss, self.table)
+        how = (options.ablate, options.ablate_with, self.ranks, self._progress)
+        self.ablation = Ablation(ablated, self.model, self._loss, self.table, *how) if ablated else None
         entries = any(spec.finish is not None for spec in specs.values())
         self._taps = Taps(
             self.table.sites,
@@ -136,15 +149,18 @@ class Measurement:
             stack.enter_context(undisturbed(self.model))
             stack.enter_context(frozen(self.model))
             batches = self._rehearsed(batches)
-            stack.enter_context(differentiable_embeddings(self.model))
-            if gradients:
-                stack.enter_context(self._taps.attached())
-            stack.enter_context(self.norms.attached())
-            for batch in self._in_step(batches):
-                if batch is not None:
-                    last = self._to_device(batch)
-                assert last is not None
-                self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
+            with ExitStack() as hooks:
+                hooks.enter_context(differentiable_embeddings(self.model))
+                if gradients:
+                    hooks.enter_context(self._taps.attached())
+                hooks.enter_context(self.norms.attached())
+                for batch in self._in_step(batches):
+                    if batch is not None:
+                        last = self._to_device(batch)
+                    assert last is not None
+                    self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
+            if self.ablation is not None:
+                self.ablation.run()
 
     def _rehearsed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Gives the batches, after a look at how the model uses its weights on the first; all ranks must call it."""
@@ -201,6 +217,8 @@ class Measurement:
             self.record.tokens += (targets != IGNORED).sum(dim=1).tolist()
             self.record.ids += ids
             self.record.keys += keys
+            if self.ablation is not None:
+                self.ablation.keep(batch)
         else:
             self.accumulator.drop_batch()
 

@@ -26,7 +26,8 @@ def js_distance(before: Profile, after: Profile) -> np.ndarray:
     """
     from scipy.spatial.distance import jensenshannon
 
-    distance = np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
+    with np.errstate(invalid="ignore"):  # no shares at all: every effect of an ablation may be negative
+        distance = np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
     return np.clip(distance, 0.0, 1.0)  # rounding
 
 

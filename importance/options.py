@@ -10,6 +10,7 @@ import torch
 
 from .estimators import Spec, checked
 from .masks import SCOPES
+from .targets import ABLATED, ABLATED_WITH
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class ProbeOptions:
         vectors: Keep row and column sums.
         draws: Label draws of estimators with sampled labels (``fisher_sampled``).
         seed: Of those draws; each example has its own stream.
+        ablate: What ``ablation`` takes out: each ``layer``, ``matrix`` of the decoder blocks, or attention ``head``.
+        ablate_with: What stands in for it: ``zero``, or the ``mean`` of what it gives at the probe's content tokens.
         autocast: Compute type of the forward pass, ``None`` for the weights' own.
         top_fraction: Keep a mask of the top fraction of single weights.
         top_scope: What competes: ``matrix``, ``layer`` or ``global``.
@@ -36,6 +39,8 @@ class ProbeOptions:
     vectors: bool = True
     draws: int = 4
     seed: int = 0
+    ablate: str = "layer"
+    ablate_with: str = "zero"
     autocast: torch.dtype | None = None
     top_fraction: float | None = None
     top_scope: str = "matrix"
@@ -51,6 +56,10 @@ class ProbeOptions:
             raise ValueError(f"importance: top_fraction={self.top_fraction} must lie in (0, 1]")
         if self.top_scope not in SCOPES:
             raise ValueError(f"importance: top_scope={self.top_scope!r} is unknown; allowed: {', '.join(SCOPES)}")
+        if self.ablate not in ABLATED:
+            raise ValueError(f"importance: ablate={self.ablate!r} is unknown; allowed: {', '.join(ABLATED)}")
+        if self.ablate_with not in ABLATED_WITH:
+            raise ValueError(f"importance: ablate_with={self.ablate_with!r} is unknown; allowed: zero, mean")
         if self.keep_maps:
             object.__setattr__(self, "keep_maps", checked(self.keep_maps, "importance: keep_maps"))
 
@@ -80,6 +89,9 @@ class ProbeOptions:
         signed = [name for name, spec in specs.items() if spec.signed]
         if len(signed) > 1:
             raise ValueError(f"importance: {' and '.join(signed)} both score signs; measure them one after the other")
+        ablated = [name for name, spec in specs.items() if spec.ablated]
+        if len(ablated) > 1:
+            raise ValueError(f"importance: {' and '.join(ablated)} are the same measurement; leave one out")
         inputs = [name for name, spec in specs.items() if spec.input_norms]
         if inputs and self.include:
             raise ValueError(f"importance: {inputs[0]} scores the inputs of Linear layers; leave include empty")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from .metrics import METRICS, NO_CHANGE, Profile
 
 DRAWS = 4999
 _BATCH_ELEMENTS = 2_000_000  # exchanges held at once
+Fold = Callable[[np.ndarray], Profile]
+"""Makes layer totals (..., L) of means over examples (..., M)."""
 _ROUNDING = 1e-9  # of the observed figure: a profile exchanged in all examples gives it again, up to its rounding
 
 
@@ -29,7 +31,14 @@ class Permutation:
     exact: bool
 
 
-def paired_permutation(before: Profile, after: Profile, draws: int = DRAWS, seed: int = 0) -> Permutation:
+def as_it_is(means: np.ndarray) -> Profile:
+    """Gives means over examples that are layer totals already."""
+    return means
+
+
+def paired_permutation(
+    before: np.ndarray, after: np.ndarray, draws: int = DRAWS, seed: int = 0, fold: Fold = as_it_is
+) -> Permutation:
     """Tests a shift between two measurements of the same examples (Fisher 1935; Good 2005, chapter 3).
 
     Where training moved nothing that the examples have in common, either of an example's two profiles could be the one
@@ -45,18 +54,19 @@ def paired_permutation(before: Profile, after: Profile, draws: int = DRAWS, seed
         after: (N, L) of the same examples in the same order.
         draws: Random exchanges.
         seed: Of the draws.
+        fold: What makes layer totals of means, where the scores by example (N, M) are no totals.
     """
     count = len(before)
     exact = 2 ** (count - 1) <= draws
     mean, step = before.mean(axis=0), (after - before) / count
     whole = mean + step.sum(axis=0)
-    observed = {name: _distance(name, mean, whole) for name in METRICS}
+    observed = {name: _distance(name, fold(mean), fold(whole)) for name in METRICS}
     reached = dict.fromkeys(METRICS, 0)
     total = 0
     size = max(1, _BATCH_ELEMENTS // max(before.shape))
     for exchanged in _all(count, size) if exact else _drawn(count, draws, size, np.random.default_rng(seed)):
         moved = exchanged @ step
-        first, second = mean + moved, whole - moved
+        first, second = fold(mean + moved), fold(whole - moved)
         total += len(exchanged)
         for name, bound in observed.items():
             reached[name] += int((_distance(name, first, second) >= bound - _ROUNDING * abs(bound)).sum())

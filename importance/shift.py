@@ -9,8 +9,8 @@ import numpy as np
 
 from .comparable import check_comparable, untestable
 from .masks import overlap
-from .metrics import METRICS, NO_CHANGE, Profile
-from .permutation import DRAWS, Permutation, paired_permutation
+from .metrics import METRICS, NO_CHANGE
+from .permutation import DRAWS, Fold, Permutation, as_it_is, paired_permutation
 from .snapshot import Snapshot
 
 LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
@@ -106,9 +106,9 @@ def compare(
     layers = {label: Estimate(float(ratio)) for label, ratio in zip(labels, ratios, strict=True)}
     floor, untested = None, untestable(before, after, estimator)
     if replicates and not untested:
-        pair = before.per_example(estimator) @ member, _paired(before, after, estimator) @ member
-        metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed))
-        test = paired_permutation(*pair, draws, seed)
+        fold, *pair = _examples(before, after, estimator, member)
+        metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed), fold)
+        test = paired_permutation(*pair, draws, seed, fold)
         metrics, floor = {name: replace(found, p=test.p[name]) for name, found in metrics.items()}, test.floor
     shared, chance = _top_overlap(before, after, estimator)
     return Shift(
@@ -139,7 +139,21 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
     if untested := untestable(before, after, estimator):
         raise ValueError(f"importance: {untested}")
     _, member = before.membership(estimator)
-    return paired_permutation(before.per_example(estimator) @ member, _paired(before, after, estimator) @ member)
+    fold, *pair = _examples(before, after, estimator, member)
+    return paired_permutation(*pair, fold=fold)
+
+
+def _examples(
+    before: Snapshot, after: Snapshot, estimator: str, member: np.ndarray
+) -> tuple[Fold, np.ndarray, np.ndarray]:
+    """Gives both snapshots' scores by example, and what makes layer totals of their means over examples.
+
+    Sums over a layer come first where they are all that is needed; what of an ablation counts is known of means alone.
+    """
+    first, second = before.per_example(estimator), _paired(before, after, estimator)
+    if estimator in before.groups:
+        return lambda means: before.counted(estimator, means) @ member, first, second
+    return as_it_is, first @ member, second @ member
 
 
 def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
@@ -169,19 +183,20 @@ def half_split_weights(examples: int, replicates: int, generator: np.random.Gene
 def _with_uncertainty(
     metrics: dict[str, Estimate],
     layers: dict[str, Estimate],
-    before: Profile,
-    after: Profile,
+    before: np.ndarray,
+    after: np.ndarray,
     replicates: int,
     generator: np.random.Generator,
+    fold: Fold,
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Adds intervals and the scale of halves. Both snapshots are resampled with the same weights: paired."""
     count = len(before)
     weights = bootstrap_weights(count, replicates, generator)
-    first, second = weights @ before, weights @ after
+    first, second = fold(weights @ before), fold(weights @ after)
     halves = None
     if count >= 4:  # halves of one example say nothing
         left, right = half_split_weights(count, replicates, generator)
-        halves = left @ before, right @ before
+        halves = fold(left @ before), fold(right @ before)
     found = {}
     for name, metric in METRICS.items():
         low, high = np.percentile(metric(first, second), [LOW, HIGH])

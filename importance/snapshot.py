@@ -12,7 +12,7 @@ from torch import Tensor
 from ..foundation.run_names import layer_label
 from .estimators import ESTIMATORS
 from .masks import unpack
-from .snapshot_data import SnapshotData
+from .snapshot_data import Group, Matrix, SnapshotData
 from .storage import load_snapshot, save_snapshot
 
 GROUPS = ("layer", "kind", "matrix")
@@ -55,6 +55,10 @@ class Snapshot(SnapshotData):
         """Names of the estimators measured."""
         return (*self.examples, *self.totals)
 
+    def units(self, estimator: str) -> list[Matrix] | list[Group]:
+        """Lists what an estimator scores: the matrices of the table, or groups of its own."""
+        return self.groups.get(estimator, self.table)
+
     def facts(self, estimator: str) -> Mapping[str, Any]:
         """Gives what a reader must know of an estimator, which need not be registered where a snapshot is read."""
         recorded = self.meta.get("specs", {})  # snapshots of earlier versions have none, and our estimators alone
@@ -66,17 +70,32 @@ class Snapshot(SnapshotData):
         return int(self.meta["layers"])
 
     def scores(self, estimator: str) -> np.ndarray:
-        """Gives the score (M,) of each matrix: mean over the examples, of absolute values if signed.
+        """Gives the non-negative score (M,) of each unit: mean over the examples, of absolute values if signed.
+
+        Of an ablation it is the positive part of the mean: what taking the group out costs. A group without which the
+        loss falls is worth nothing; :meth:`effects` has the sign.
 
         Raises:
             ValueError: If the estimator was not measured.
         """
         if estimator in self.totals:
             return self.totals[estimator]
+        return self.counted(estimator, self.per_example(estimator).mean(axis=0))
+
+    def counted(self, estimator: str, means: np.ndarray) -> np.ndarray:
+        """Gives what of means over examples (..., M) counts in totals and shares: of an ablation the positive part."""
+        return np.maximum(means, 0.0) if self.facts(estimator).get("ablated") else means
+
+    def effects(self, estimator: str) -> np.ndarray:
+        """Gives the mean over the examples (M,), with its sign of an ablation: below 0 the loss falls without a group.
+
+        Raises:
+            ValueError: If the estimator was not measured or has no per-example scores.
+        """
         return self.per_example(estimator).mean(axis=0)
 
     def per_example(self, estimator: str) -> np.ndarray:
-        """Gives the non-negative scores (N, M).
+        """Gives the scores (N, M): absolute values if signed, but with their sign of an ablation.
 
         Raises:
             ValueError: If the estimator was not measured or has no per-example scores.
@@ -88,33 +107,33 @@ class Snapshot(SnapshotData):
         return np.abs(values) if self.facts(estimator)["signed"] else values
 
     def matrices(self, estimator: str) -> dict[str, float]:
-        """Maps parameter names to the mean over the examples of the matrix total."""
-        return {m.name: float(v) for m, v in zip(self.table, self.scores(estimator), strict=True)}
+        """Maps the names of parameters (or groups) to their scores."""
+        return {unit.name: float(v) for unit, v in zip(self.units(estimator), self.scores(estimator), strict=True)}
 
     def membership(self, estimator: str, group: str = "layer") -> tuple[list[str], np.ndarray]:
-        """Gives labels (G,) and a 0/1 matrix (M, G) saying which matrix counts in which group.
+        """Gives labels (G,) and a 0/1 matrix (M, G) saying which unit counts in which group.
 
-        Only matrices in decoder blocks count. For a signed score, one of each conserved pair counts: the other is
-        equal.
+        Only those in decoder blocks count. For a signed score or an ablation, one of several equal ones counts.
 
         Raises:
             ValueError: For an unknown group.
         """
         if group not in GROUPS:
             raise ValueError(f"importance: group={group!r} is unknown; allowed: {', '.join(GROUPS)}")
-        signed = self.facts(estimator)["signed"]
+        once = self.facts(estimator)["signed"] or estimator in self.groups
         name_of = {
             "layer": lambda m: layer_label(m.layer, self.layers),
             "kind": lambda m: m.kind,
             "matrix": lambda m: m.name,
         }[group]
-        counted = [(i, m) for i, m in enumerate(self.table) if m.layer is not None and not (signed and m.equal_to)]
+        units = list(enumerate(self.units(estimator)))
+        counted = [(i, m) for i, m in units if m.layer is not None and not (once and m.equal_to)]
         labels = list(dict.fromkeys(name_of(m) for _, m in counted))
         if group == "layer":
             labels = [layer_label(i, self.layers) for i in range(self.layers)]
-        member = np.zeros((len(self.table), len(labels)))
-        for i, matrix in counted:
-            member[i, labels.index(name_of(matrix))] = 1.0
+        member = np.zeros((len(units), len(labels)))
+        for i, unit in counted:
+            member[i, labels.index(name_of(unit))] = 1.0
         return labels, member
 
     def shares(self, estimator: str, group: str = "layer") -> dict[str, float]:
@@ -160,6 +179,8 @@ class Snapshot(SnapshotData):
         Raises:
             ValueError: If they were not kept.
         """
+        if estimator in self.groups:
+            raise ValueError(f"importance: {estimator!r} scores whole groups: it has no row and column sums")
         if estimator not in self.rows:
             raise ValueError(
                 f"importance: no row and column sums of {estimator!r} in the snapshot of step {self.step}; measure "

@@ -32,6 +32,23 @@ class Matrix:
     equal_to: str | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """What an estimator scores as a whole, where that is not the matrices of the table.
+
+    Attributes:
+        name: Of a layer its label, of a matrix its name, of a head the name of its output projection and its number.
+        layer: Decoder block.
+        kind: ``layer``, ``head``, or the kind of the matrix.
+        equal_to: Name of the group of this layer whose score is equal on every example: not separate evidence.
+    """
+
+    name: str
+    layer: int
+    kind: str
+    equal_to: str | None = None
+
+
 @dataclass
 class SnapshotData:
     """What was measured of a model's weights on a probe.
@@ -48,6 +65,7 @@ class SnapshotData:
         meta: Step, probe, options, versions (see ``storage``).
         masks: Estimator -> packed top-k bits, one array a matrix.
         maps: Estimator -> mean score of every weight (O, I), one tensor a matrix.
+        groups: Estimator -> the G groups that it scores instead of the M matrices.
     """
 
     table: list[Matrix]
@@ -61,3 +79,4 @@ class SnapshotData:
     meta: dict[str, Any]
     masks: dict[str, list[np.ndarray]] = field(default_factory=dict)
     maps: dict[str, list[Tensor]] = field(default_factory=dict)
+    groups: dict[str, list[Group]] = field(default_factory=dict)

@@ -16,9 +16,10 @@ from safetensors.torch import save_file as save_torch
 
 from ..foundation.files import follow_umask, replacing_folder
 from .masks import from_gaps, to_gaps
-from .snapshot_data import Matrix, SnapshotData
+from .snapshot_data import Group, Matrix, SnapshotData
 
-FORMAT = 2  # 1 had no delta-coded masks
+FORMAT = 3  # 1 had no delta-coded masks
+WITHOUT_GROUPS = 2  # written where no estimator has groups of its own: earlier versions read it
 GAPS = "gaps:"  # before the key of a mask that is stored as gaps
 Kind = TypeVar("Kind", bound=SnapshotData)
 
@@ -42,7 +43,12 @@ def _write(snapshot: SnapshotData, temporary: Path) -> None:
         }
         save_torch(maps, temporary / "maps.safetensors")
     follow_umask(temporary)
-    meta = {**snapshot.meta, "format": FORMAT, "matrices": [asdict(m) for m in snapshot.table]}
+    meta = {
+        **snapshot.meta,
+        "format": FORMAT if snapshot.groups else WITHOUT_GROUPS,
+        "matrices": [asdict(m) for m in snapshot.table],
+        **({"groups": _as_json(snapshot.groups)} if snapshot.groups else {}),
+    }
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
 
@@ -59,6 +65,7 @@ def load_snapshot(folder: Path, kind: type[Kind]) -> Kind:
     """
     meta = read_meta(folder)
     table = [Matrix(**{**entry, "shape": tuple(entry["shape"])}) for entry in meta.pop("matrices")]
+    groups = {e: [Group(**entry) for entry in entries] for e, entries in meta.pop("groups", {}).items()}
     try:
         stats = load_file(folder / "stats.safetensors")
     except (OSError, SafetensorError) as error:
@@ -80,6 +87,7 @@ def load_snapshot(folder: Path, kind: type[Kind]) -> Kind:
         maps=_by_matrix(load_torch(folder / "maps.safetensors"), table)
         if (folder / "maps.safetensors").exists()
         else {},
+        groups=groups,
     )
 
 
@@ -116,6 +124,10 @@ def _stats(snapshot: SnapshotData) -> dict[str, np.ndarray]:
     if snapshot.meta["heads"]:
         stats["heads"] = np.concatenate(snapshot.heads)
     return {key: np.ascontiguousarray(value) for key, value in stats.items()}
+
+
+def _as_json(groups: dict[str, list[Group]]) -> dict[str, list[dict[str, Any]]]:
+    return {estimator: [asdict(group) for group in found] for estimator, found in groups.items()}
 
 
 def _coded_masks(snapshot: SnapshotData) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The estimators: one file each, all of them registered here. See docs/importance.md, *A score of your own*."""
 
+from .ablation import ABLATION
 from .fisher import FISHER, FISHER_SAMPLED
 from .magnitude import MAGNITUDE
 from .registry import ESTIMATORS, checked, register
@@ -18,4 +19,5 @@ register("signed_taylor", SIGNED_TAYLOR)
 register("taylor_batch", TAYLOR_BATCH)
 register("wanda", WANDA)
 register("magnitude", MAGNITUDE)
+register("ablation", ABLATION)
 DEFAULT_ESTIMATORS = ("taylor", "fisher", "signed_taylor")

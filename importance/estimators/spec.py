@@ -61,7 +61,7 @@ class ForwardScore(Protocol):
 class Spec:
     """An estimator: how it scores, and what it therefore needs of a measurement.
 
-    Exactly one of ``block``, ``batch``, ``forward`` and ``signed`` says how it scores.
+    Exactly one of ``block``, ``batch``, ``forward``, ``signed`` and ``ablated`` says how it scores.
 
     Attributes:
         formula: For tables and error messages.
@@ -70,6 +70,8 @@ class Spec:
         forward: Scores the weights without any gradient.
         signed: Scores whole matrices by ``<theta, g_i>``. The sign is kept per example, and a matrix is reported by the
             mean absolute value.
+        ablated: Scores groups (layers, matrices or heads) by the change of the loss when they are taken out. The sign
+            is kept per example, and a group is reported by the positive part of the mean.
         labels: Whose loss is differentiated: that of the labels in the ``data``, or of labels ``sampled`` from the
             model's prediction (``draws`` times, block scores alone).
         squared_norm: A block score whose total is the gradient's squared norm (and ``finish`` does nothing): Gram
@@ -86,16 +88,17 @@ class Spec:
     batch: Finish | None = None
     forward: ForwardScore | None = None
     signed: bool = False
+    ablated: bool = False
     labels: Literal["data", "sampled"] = "data"
     squared_norm: bool = False
     input_norms: bool = False
     source: str = ""
 
     def __post_init__(self) -> None:
-        ways = [self.block is not None, self.batch is not None, self.forward is not None, self.signed]
+        ways = [self.block is not None, self.batch is not None, self.forward is not None, self.signed, self.ablated]
         if sum(ways) != 1:
             raise ValueError(
-                f"importance: {self.formula}: give one of block, batch, forward and signed, not {sum(ways)}"
+                f"importance: {self.formula}: give one of block, batch, forward, signed and ablated, not {sum(ways)}"
             )
         if self.labels not in ("data", "sampled"):
             raise ValueError(f"importance: {self.formula}: labels={self.labels!r}; allowed: data, sampled")
@@ -107,7 +110,7 @@ class Spec:
     @property
     def gradients(self) -> bool:
         """Whether it needs a backward pass."""
-        return self.forward is None
+        return self.forward is None and not self.ablated
 
     @property
     def sampled(self) -> bool:
@@ -122,18 +125,25 @@ class Spec:
     @property
     def per_example(self) -> bool:
         """Whether it has a score for each example, so that bootstrap and permutation are possible."""
-        return self.block is not None or self.signed
+        return self.block is not None or self.signed or self.ablated
 
     @property
     def maps(self) -> bool:
         """Whether it has a value for every single weight."""
-        return not self.signed
+        return not (self.signed or self.ablated)
 
     @property
     def options(self) -> tuple[str, ...]:
         """Settings of a probe that change its scores and not those of every estimator."""
+        if self.ablated:
+            return ("ablate", "ablate_with")
         return ("draws", "seed") if self.sampled else ()
 
     def facts(self) -> dict[str, Any]:
         """Gives what a reader of its scores needs to know, as JSON."""
-        return {"formula": self.formula, "signed": self.signed, "options": list(self.options)}
+        return {
+            "formula": self.formula,
+            "signed": self.signed,
+            "ablated": self.ablated,
+            "options": list(self.options),
+        }

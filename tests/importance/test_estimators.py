@@ -210,7 +210,7 @@ class Score:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({}, "give one of block, batch, forward and signed, not 0"),
+        ({}, "give one of block, batch, forward, signed and ablated, not 0"),
         ({"batch": Score(), "signed": True}, "give one of .*, not 2"),
         ({"batch": Score(), "labels": "sampled"}, "are for block scores"),
         ({"batch": Score(), "squared_norm": True}, "are for block scores"),
