@@ -41,3 +41,15 @@ class DoubtsWeights(Protocol):
     @property
     def in_doubt(self) -> bool:
         """Whether several steps in a row were skipped because they were not finite."""
+
+
+@runtime_checkable
+class WeighsTerms(Protocol):
+    """The terms of a model's loss, whose factors may be set between two optimizer steps."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factor of each term by its name, what is learned first."""
+
+    def set_weight(self, name: str, weight: float) -> None:
+        """Sets the factor of a term, from the next step on; every rank must set the same."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +177,40 @@ def test_the_names_of_texts_in_keys() -> None:
         "held_out": "held_out",
     }
     assert {text: budget_name(text) for text in named} == named
+
+
+DDP = """
+import json, sys
+from pathlib import Path
+import torch
+from textkeep.callbacks import ControlWeight, TextBudget
+from textkeep.lightning_modules import L2SP, AnswerCrossEntropy
+from tests.support.speech_run import make_data, make_model, make_trainer
+llm, whisper, folder, text, devices = *map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5])
+budget = TextBudget(0.05, text, every_n_steps=2, actions=[ControlWeight("l2sp", gain=2.0)])
+trainer = make_trainer(folder / f"run{devices}", [budget], devices=devices, max_epochs=-1, max_steps=4,
+                       limit_val_batches=0, strategy="ddp" if devices > 1 else "auto")
+model = make_model(llm, whisper, objectives=[AnswerCrossEntropy(), L2SP(0.1)])
+trainer.fit(model, make_data(folder / "data"))
+digest = float(sum(p.double().abs().sum() for p in model.llm.parameters()))
+found = {"weight": model.objectives.weights["l2sp"], "digest": digest,
+         "readings": [[r.step, r.found.before, *r.found.increase] for r in budget.readings]}
+(folder / f"found{devices}-{trainer.global_rank}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_passages_and_set_one_weight(tmp_path: Path, models: Any, text: str) -> None:
+    script = tmp_path / "fit.py"
+    script.write_text(DDP)
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    for devices in (1, 2):
+        words = [sys.executable, str(script), *map(str, models), str(tmp_path), text, str(devices)]
+        done = subprocess.run(words, env=env, cwd=root, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, first, second = (json.loads((tmp_path / f"found{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert first == second  # weight, readings and weights of the LLM, bit for bit
+    assert first["weight"] != 0.1
+    assert [reading[0] for reading in first["readings"]] == [0, 2, 4]
+    assert first["readings"][0][1] == pytest.approx(one["readings"][0][1], rel=1e-5)  # every passage once
