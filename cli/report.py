@@ -13,7 +13,7 @@ from .output import print_table
 
 
 def main(argv: list[str]) -> int:
-    """Writes the report and prints where it is.
+    """Writes the report, and prints what it says in a few words and where it is.
 
     Args:
         argv: The words after ``textkeep report``.
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     if study:
         return _report_study(arguments)
     from ..runs.report.run_page import run_page
+    from ..runs.report.words import words
     from ..runs.run import open_runs
 
     runs = open_runs(arguments.runs)
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> int:
     for run in runs:
         for note in run.notes:
             print(f"{run.name}: {note}")
+    print("\n".join(words(runs)))
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from .figures.figure import Figure
 from .section import Section
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,7 +26,9 @@ def part(name: str, **values: Any) -> Markup:
     return Markup(_ENVIRONMENT.get_template(f"{name}.html.jinja").render(**values))
 
 
-def render(title: str, kind: str, sections: Sequence[Section], before: Markup, after: Markup) -> str:
+def render(
+    title: str, kind: str, sections: Sequence[Section], before: Markup, after: Markup, lead: Sequence[Figure] = ()
+) -> str:
     """Writes a page.
 
     Args:
@@ -34,8 +37,9 @@ def render(title: str, kind: str, sections: Sequence[Section], before: Markup, a
         sections: With all figures and tables.
         before: Stands above them.
         after: Stands below them.
+        lead: Figures that stand in ``before``.
     """
-    figures = [figure for section in sections for figure in section.figures]
+    figures = [*lead, *(figure for section in sections for figure in section.figures)]
     return _ENVIRONMENT.get_template("page.html.jinja").render(
         title=title,
         kind=kind,

@@ -21,6 +21,7 @@ from .figures.removal import removal
 from .figures.shift import shift
 from .figures.training import training
 from .flips import flipped_parts
+from .outcome_part import outcome_part
 from .page import part, render
 from .section import Chapter, sections_of
 from .tables.paired_differences import paired_table
@@ -77,13 +78,16 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
 
 def run_page(runs: Sequence[Run]) -> str:
     """Writes the page about runs, in the order in which they are given."""
+    outcome, lead = outcome_part(runs)
     return render(
         " · ".join(run.name for run in runs),
         "report",
         sections_of(CHAPTERS, runs),
-        before=part("verdict", verdicts=[(run, found, headline(found)) for run in runs for found in [verdict(run)]]),
+        before=outcome
+        + part("verdict", verdicts=[(run, found, headline(found)) for run in runs for found in [verdict(run)]]),
         after=part("flips", flipped=flipped_parts(runs), modalities=MODALITIES, several=len(runs) > 1)
         + part("configuration", runs=runs, difference=config_difference(runs), versions=_versions()),
+        lead=lead,
     )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.runs.test_report import figures_of
+from tests.support.plain_text_set import write_plain_text
 from tests.support.report_run import write_removal, write_run
 from tests.support.study_runs import write_study
 from textkeep.cli.main import main
@@ -26,7 +27,7 @@ from textkeep.cli.main import main
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STEPS = (0, 10, 20)
 WIDTHS = {"phone": 390, "tablet": 900, "desktop": 1400}
-PLOTS = 14
+PLOTS = 15
 PATIENCE = 180_000
 """Milliseconds for a picture of a large page on a busy machine without a GPU."""
 
@@ -55,6 +56,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     full = write_run(folder / "full", steps=STEPS, items=40, layers=4)
     lora = write_run(folder / "lora", steps=STEPS, items=40, layers=4, harm=0.1, seed=1)
     write_removal(full)
+    for run, change in ((full, 0.15), (lora, 0.0)):
+        write_plain_text(run, [change * (1 + 0.1 * (i % 3)) for i in range(40)])
     main(["report", str(full), str(lora), "-o", str(folder / "page.html")])
     return folder / "page.html"
 
@@ -114,6 +117,19 @@ def test_it_is_drawn_whole_at_every_width(opened: Open, device: str, scheme: str
         assert bool(drawn[5, 5].mean() < 60) == (scheme == "dark")
         for ink in ("ink", "soft", "good", "bad"):
             assert contrast(page, f"--{ink}", "--ground") >= 4.5, ink
+
+
+def test_text_lost_text_kept_and_heard_are_on_the_first_screen(browser: Browser, page_file: Path) -> None:
+    """Words and picture, without scrolling."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator(".card .topic").all_inner_texts()[:2] == ["Text lost", "Text kept"]
+    parts = page.locator(".card, #cost .main-svg, #outcome figcaption")
+    bottoms = parts.evaluate_all("all => all.map((e) => e.getBoundingClientRect().bottom)")
+    assert len(bottoms) > 4
+    assert max(bottoms) <= 800
+    page.close()
 
 
 def test_selections_and_the_slider_change_what_is_drawn(opened: Open) -> None:

@@ -1,0 +1,66 @@
+"""The first screen of a page that compares runs: a card a figure, and one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..run import Run
+from .figures.cost import cost as picture
+from .figures.figure import Figure
+from .finding import Finding
+from .outcome import Outcome, outcomes, speech_finding, text_finding
+from .page import part
+from .verdict import number
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure, large.
+
+    Attributes:
+        runs: Places of the runs that it is about.
+        title: Their names.
+        figure: The figure.
+        unit: Of it.
+        finding: What it means.
+    """
+
+    runs: tuple[int, ...]
+    title: str
+    figure: str
+    unit: str
+    finding: Finding
+
+
+def outcome_part(runs: Sequence[Run]) -> tuple[Markup, list[Figure]]:
+    """Makes the first screen and the figures in it; empty for a single run, and where there is nothing to compare."""
+    found = outcomes(runs) if len(runs) > 1 else []
+    cards = [*_text_cards(found), *_speech_cards(found)]
+    if not cards:
+        return Markup(""), []
+    figure = picture(found)
+    return part("outcome", cards=cards, figure=figure), [figure] if figure else []
+
+
+def _text_cards(found: Sequence[Outcome]) -> list[Card]:
+    cards = []
+    for index, outcome in enumerate(found):
+        finding = text_finding(outcome)
+        if finding is not None and outcome.text is not None:
+            cost = outcome.text.cost
+            shown = number(*cost, signed=True) if any(cost) else "0"
+            cards.append(Card((index,), outcome.name, shown, "nats a token", finding))
+    return cards
+
+
+def _speech_cards(found: Sequence[Outcome]) -> list[Card]:
+    cards = []
+    for index, outcome in enumerate(found[1:], start=1):
+        finding, first = speech_finding(outcome, found[0]), found[0].speech
+        if finding is not None and outcome.speech is not None and first is not None:
+            shares = " beside ".join(f"{100 * speech.right[0]:.3g} %" for speech in (outcome.speech, first))
+            cards.append(Card((index, 0), f"{outcome.name} beside {found[0].name}", shares, "right", finding))
+    return cards

@@ -1,0 +1,22 @@
+"""What the first screen of a page about runs says, for a console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..run import Run
+from .outcome import outcome_lines, outcomes
+from .verdict import headline, verdict
+
+
+def words(runs: Sequence[Run]) -> list[str]:
+    """Writes the verdict of each run in a sentence; of several runs first what each lost of its text, and how it hears.
+
+    Args:
+        runs: As for :func:`~textkeep.runs.report.run_page.run_page`.
+    """
+    lines = outcome_lines(outcomes(runs)) if len(runs) > 1 else []
+    for run in runs:
+        if findings := verdict(run):
+            lines.append(f"{run.name}: {headline(findings)}")
+    return lines
