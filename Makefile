@@ -12,8 +12,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 INSTALLED := $(VENV)/.installed
 DEVELOP   := $(VENV)/.develop
 
-# What tests need of `textkeep assets`, 290 MB once: a test that is skipped for want of it fails (tests/skips.py).
-ASSETS := smollm2-135m-instruct whisper-tiny.en flite kokoro fact-sources wordnet
+# What tests need of `textkeep assets`, 340 MB once: a test that is skipped for want of it fails (tests/skips.py).
+ASSETS := smollm2-135m-instruct whisper-tiny.en flite kokoro fact-sources wordnet prose-sources
 
 .PHONY: quickstart test lint types slow assets install clean help
 

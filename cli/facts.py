@@ -13,6 +13,7 @@ from typing import Any
 from ..foundation.assets import locate
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
+from ..preparation.plain_text.sets import SETS, plain_text_sets, read_works
 from ..preparation.spoken_facts.choices import choice_rows
 from ..preparation.spoken_facts.fact import Fact
 from ..preparation.spoken_facts.manifest_rows import SPLITS, alignment_rows, fact_row, general_questions
@@ -39,6 +40,10 @@ def main(argv: list[str]) -> int:
     if arguments.prose is not None:
         prose = prose_rows(arguments.wordnet or locate("wordnet"), arguments.prose, arguments.seed)
         return _told(arguments.output, prose, "sentences")
+    if arguments.plain_text:
+        for name, passages in plain_text_sets(read_works(arguments.sources or locate("prose-sources"))).items():
+            _told(arguments.output / f"{name}.jsonl", passages, "passages")
+        return 0
     if arguments.opposites is not None:
         opposites = opposite_facts(arguments.wordnet or locate("wordnet"), arguments.opposites)
         return _write_splits(arguments.output, split_opposites(opposites))
@@ -53,7 +58,10 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("textkeep facts", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "output", type=Path, help="folder for train, validation and test.jsonl; a file with one of the next options"
+        "output",
+        type=Path,
+        help="folder for train, validation and test.jsonl (with --plain-text: probe and evaluation.jsonl); a file "
+        "with --alignment, --choices or --prose",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -66,18 +74,22 @@ def _parser() -> argparse.ArgumentParser:
         "--opposites", type=positive, metavar="N", help="write N questions on opposites, in three splits, instead"
     )
     instead.add_argument("--prose", type=positive, metavar="N", help="write N plain sentences of WordNet instead")
+    instead.add_argument(
+        "--plain-text", action="store_true", help="write the two sets of plain text of the asset prose-sources instead"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
-    parser.add_argument("--sources", type=Path, help="folder of the fact sources (default: the asset fact-sources)")
+    parser.add_argument("--sources", type=Path, help="folder of the sources (default: the asset they come from)")
     parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data files (default: the asset wordnet)")
     add_overwrite_option(parser)
     return parser
 
 
 def _check_place(arguments: argparse.Namespace) -> None:
-    """Refuses an output that is taken: one file with most options, else the files of three splits."""
+    """Refuses an output that is taken: one file with most options, else the files of the splits."""
     alone = arguments.choices or arguments.prose is not None or arguments.alignment is not None
     output: Path = arguments.output
-    for path in [output] if alone else [output / f"{split}.jsonl" for split in SPLITS]:
+    splits = SETS if arguments.plain_text else SPLITS
+    for path in [output] if alone else [output / f"{split}.jsonl" for split in splits]:
         check_output("facts:", path, arguments.overwrite)
 
 

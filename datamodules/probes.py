@@ -15,10 +15,14 @@ from .sources.named import SourceName, read_sources
 
 @dataclass
 class Probe:
-    """A fixed choice of examples, which depends on nothing but this: source, modality, number and seed."""
+    """A fixed choice of examples, which depends on nothing but this: source, modality, number and seed.
+
+    Of a question, the loss is that of the answer. Of plain text (``plain-text/probe``, a .txt file, ``PlainText``) it
+    is that of every token but the first, which nothing foretells: there training on answers can only lose.
+    """
 
     source: SourceName
-    """A manifest, ``spoken-facts/SPLIT``, a .txt file, or a source."""
+    """A manifest, ``spoken-facts/SPLIT``, ``plain-text/probe``, a .txt file, or a source."""
     modality: Modality = "text"
     """"speech" or "text"."""
     examples: int = 32
@@ -27,6 +31,8 @@ class Probe:
     """Seed of the choice."""
     batch_size: int = 8
     """Rows of a batch; the scores are per example, so this is a matter of memory."""
+    tokens: int | None = None
+    """Plain text is cut after so many tokens; None takes whole passages."""
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
@@ -36,16 +42,24 @@ class Probe:
             raise ValueError(
                 f"probe examples: {self.examples}, batch_size: {self.batch_size} (allowed: at least 1 each)"
             )
+        if self.tokens is not None and self.tokens < 2:
+            raise ValueError(f"probe tokens: {self.tokens} (allowed: at least 2, or null for whole passages)")
+        if self.tokens is not None and self.modality == "speech":
+            raise ValueError(f"probe tokens: {self.tokens} cuts plain text (allowed: modality text, or no tokens)")
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """Chooses those with the smallest hashes of (seed, id): the same whatever the order, and stable under growth.
 
         Raises:
-            ValueError: If no example has the modality.
+            ValueError: If no example has the modality, or ``tokens`` is to cut questions.
         """
         having = [example for example in examples if example.has(self.modality)]
         if not having:
             raise ValueError(f"probe: none of the {len(examples)} examples of {self.source} has {self.modality}")
+        questions = sum(not example.plain for example in having)
+        if self.tokens is not None and questions:
+            fault = f"{questions} of the {len(having)} examples of {self.source} are questions"
+            raise ValueError(f"probe tokens: {self.tokens} cuts plain text, but {fault} (allowed: no tokens)")
         return sorted(having, key=lambda e: hashlib.sha256(f"{self.seed}:{e.id}".encode()).digest())[: self.examples]
 
 
@@ -82,5 +96,5 @@ class ProbeSet:
         if name not in self._batches:
             probe = self.probes[name]
             chosen = probe.choose(read_sources(probe.source, self.bad))
-            self._batches[name] = maker.batches(chosen, probe.modality, probe.batch_size)
+            self._batches[name] = maker.batches(chosen, probe.modality, probe.batch_size, tokens=probe.tokens)
         return self._batches[name]

@@ -11,14 +11,19 @@ from pathlib import Path
 ASSET = "asset:"
 """Prefix of the name of an asset where a hub id or a path could stand."""
 
-EMBEDDED = "spoken-facts/"
-"""Prefix of the splits of the embedded data set."""
-
 KINDS = ("models", "tools")
 """Folders of the assets' home."""
 
-SPOKEN_FACTS = Path(__file__).resolve().parents[1] / "datamodules" / "spoken_facts"
+_DATA = Path(__file__).resolve().parents[1] / "datamodules"
+
+SPOKEN_FACTS = _DATA / "spoken_facts"
 """The embedded data set: manifests, clips, an aligned adaptor."""
+
+PLAIN_TEXT = "plain-text/"
+"""Prefix of the embedded sets of plain text, which hold passages and no questions."""
+
+EMBEDDED = {"spoken-facts/": SPOKEN_FACTS, PLAIN_TEXT: _DATA / "plain_text"}
+"""Prefix of the splits of an embedded data set -> its folder."""
 
 SHIPPED = {"spoken-facts-adaptor": SPOKEN_FACTS / "adaptor.safetensors"}
 """Assets inside the package, by name."""
@@ -69,18 +74,24 @@ def resolve(source: str) -> str:
     return str(locate(source.removeprefix(ASSET))) if source.startswith(ASSET) else source
 
 
+def is_embedded(source: str) -> bool:
+    """Tells whether a name means a split of an embedded data set."""
+    return source.startswith(tuple(EMBEDDED))
+
+
 def embedded_split(source: str) -> Path:
-    """Finds a split of the embedded data set.
+    """Finds a split of an embedded data set.
 
     Args:
-        source: ``spoken-facts/SPLIT``.
+        source: ``spoken-facts/SPLIT`` or ``plain-text/SPLIT``.
 
     Raises:
         FileNotFoundError: If there is no such split; the message lists those there are.
     """
-    path = SPOKEN_FACTS / f"{source.removeprefix(EMBEDDED)}.jsonl"
+    prefix = next(prefix for prefix in EMBEDDED if source.startswith(prefix))
+    path = EMBEDDED[prefix] / f"{source.removeprefix(prefix)}.jsonl"
     if not path.is_file():
-        splits = ", ".join(EMBEDDED + found.stem for found in sorted(SPOKEN_FACTS.glob("*.jsonl")))
+        splits = ", ".join(prefix + found.stem for found in sorted(EMBEDDED[prefix].glob("*.jsonl")))
         allowed = splits or "none is installed"
         raise FileNotFoundError(f"{source}: the embedded data set has no such split (allowed: {allowed})")
     return path

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA_ALONE = {"textkeep.configs", "textkeep.datamodules.spoken_facts"}
+DATA_ALONE = {"textkeep.configs", "textkeep.datamodules.plain_text", "textkeep.datamodules.spoken_facts"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -32,7 +32,7 @@ def python_packages() -> set[str]:
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
-    apart = {"textkeep.preparation.spoken_facts"}  # what made the data set, for a clone only
+    apart = {"textkeep.preparation.plain_text", "textkeep.preparation.spoken_facts"}  # made the data, for a clone only
     assert python_packages() - apart == set(PROJECT["tool"]["setuptools"]["packages"]) - DATA_ALONE
 
 
@@ -65,7 +65,7 @@ def test_the_wheel_holds_textkeep_and_its_data_only(wheel: Path) -> None:
     version = PROJECT["project"]["version"]
     assert {name.split("/")[0] for name in names} == {"textkeep", f"textkeep-{version}.dist-info"}
     inside = set(names)
-    data = ("configs/", "datamodules/spoken_facts/", "runs/report/templates/")
+    data = ("configs/", "datamodules/plain_text/", "datamodules/spoken_facts/", "runs/report/templates/")
     missing = [name for name in tracked() if name.startswith(data) and f"textkeep/{name}" not in inside]
     assert not missing
     assert f"textkeep-{version}.dist-info/licenses/LICENSE" in inside
@@ -96,5 +96,5 @@ def test_the_installed_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) ->
     facts = subprocess.run(
         [sys.executable, "-S", script, "facts", "out"], cwd=tmp_path, env=apart, capture_output=True, text=True
     )
-    refusal = "facts works in a clone of the repository only: textkeep.preparation.spoken_facts is not installed"
+    refusal = "facts works in a clone of the repository only: textkeep.preparation.plain_text is not installed"
     assert (facts.returncode, facts.stdout, facts.stderr) == (2, "", f"textkeep: error: {refusal}\n")

@@ -38,6 +38,7 @@ class Collator:
         answers: False leaves the answers out; a prompt then ends with the generation prompt.
         encoded: Whether the rows' features are outputs of the frozen encoder.
         twins: Whether batches of speech come with their text twins.
+        plain_tokens: Plain text is cut after so many; None leaves it whole.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Collator:
         answers: bool = True,
         encoded: bool = False,
         twins: bool = False,
+        plain_tokens: int | None = None,
     ) -> None:
         tokenizer = front_end.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -57,6 +59,7 @@ class Collator:
         self.answers = answers
         self.encoded = encoded
         self.twins = twins
+        self.plain_tokens = plain_tokens
 
     def __call__(self, rows: Sequence[Row], skipped: Sequence[BadExampleError] = ()) -> Batch:
         """Pads and stacks the rows.
@@ -100,7 +103,7 @@ class Collator:
     def _tokens(self, row: Row) -> _Tokens:
         example = row.example
         if example.plain:
-            plain = self.prompt.plain(example.target)
+            plain = self.prompt.plain(example.target)[: self.plain_tokens]
             check_embedded(plain, self.front_end, example.location)
             ids = torch.tensor(plain)
             labels = ids.clone()

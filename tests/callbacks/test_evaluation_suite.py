@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +295,20 @@ def test_instructions_and_text_benchmarks_in_the_suite(run: Any, tmp_path: Path)
     records = read_predictions(folder / "evaluation" / "benchmarks" / "step=000002.jsonl")
     assert line["val/benchmarks/textkeep_general/acc"] == sum(bool(r.correct) for r in records) / 12
     assert "val/benchmarks/text_accuracy_change" in line
+
+
+def test_plain_text_is_also_scored_by_kind(run: Any, tmp_path: Path) -> None:
+    kinds = ("prose", "verse", "prose", "verse", "prose")
+    rows = [{"id": f"{i}", "text": f"It {'really ' * i}rained.", "kind": kind} for i, kind in enumerate(kinds)]
+    evaluation = PlainTextLoss(str(write_lines_in(tmp_path / "sets", "kinds.jsonl", rows)))
+    records = evaluation.measure(scorer_of(run), "kinds").records
+    before = [replace(record, loss=(record.loss or 0) - 0.1 * (i + 1)) for i, record in enumerate(records)]
+    values = evaluation.summarize(records, before).values
+    for kind in ("prose", "verse"):
+        tokens = [r.tokens for r in records if r.category == kind]
+        losses = [r.loss for r in records if r.category == kind]
+        assert values[f"loss_{kind}"] == pytest.approx(np.average(losses, weights=tokens))
+        changes = [0.1 * (i + 1) for i in range(5) if kinds[i] == kind]
+        assert values[f"loss_change_{kind}"] == pytest.approx(np.average(changes, weights=tokens))
+    assert "loss_prose" not in evaluation.summarize([replace(r, category="") for r in records], []).values
+    assert len(PlainTextLoss("plain-text/evaluation", limit=5).measure(scorer_of(run), "x").records) == 5

@@ -16,8 +16,9 @@ from textkeep.cli.main import main
 from textkeep.foundation.assets import locate
 from textkeep.foundation.errors import UserError
 from textkeep.preparation.assets import builders, install
-from textkeep.preparation.assets.catalogue import CATALOGUE, Asset, Package
+from textkeep.preparation.assets.catalogue import CATALOGUE, Asset
 from textkeep.preparation.assets.fetch import explain, fetch
+from textkeep.preparation.assets.packages import Package
 from textkeep.preparation.assets.unpack import unpack_deb, unpack_tarball
 
 UNREACHABLE = "http://127.0.0.1:9/simple"
