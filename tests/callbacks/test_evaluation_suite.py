@@ -26,7 +26,8 @@ from textkeep.callbacks import (
     TextBenchmarks,
 )
 from textkeep.callbacks.evaluations.gathered_scorer import GatheredScorer
-from textkeep.evaluation import qa_match, read_predictions
+from textkeep.callbacks.evaluations.item_scorer import exchange_clips
+from textkeep.evaluation import Prediction, paired_difference, qa_match, read_predictions
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -101,6 +102,49 @@ def test_spoken_options_differ_from_written_ones(run: Any) -> None:
         records = ChoicesByLikelihood("choices").measure(scorer_of(run), "choices").records
     by_modality = {m: [r.scores for r in records if r.modality == m] for m in ("speech", "text")}
     assert by_modality["speech"] != by_modality["text"]
+
+
+def test_the_exchange_is_the_right_option_with_another_clip(run: Any, tmp_path: Path) -> None:
+    """Against a manifest in which the clips were exchanged by hand."""
+    _, data, _ = run
+    rows = choice_rows(tmp_path / "sets")
+    with torch.no_grad():
+        records = ChoicesByLikelihood("choices", exchange=True).measure(scorer_of(run), "choices").records
+        plain = ChoicesByLikelihood("choices").measure(scorer_of(run), "choices").records
+    assert [record.scores for record in records] == [record.scores for record in plain]
+    swapped = {e.id: e.audio.name for e in exchange_clips(data.evaluation_set("choices"), seed=0)}
+    own = {row["id"]: Path(row["audio"]).name for row in rows}
+    assert sorted(swapped.values()) == sorted(own.values())
+    assert all(swapped[identity] != own[identity] for identity in own)
+    by_hand = [{**row, "audio": f"clips/{swapped[row['id']]}"} for row in rows]
+    path = write_lines_in(tmp_path / "sets", "swapped.jsonl", by_hand)
+    with torch.no_grad():
+        expected = ChoicesByLikelihood(str(path)).measure(scorer_of(run), "swapped").records
+    right = {record.id: float(record.correct or 0) for record in expected if record.modality == "speech"}
+    spoken = [record for record in records if record.modality == "speech"]
+    assert {record.id: record.figures["right_with_another_clip"] for record in spoken} == right
+    assert all(not record.figures for record in (*plain, *records) if record not in spoken)
+
+
+def choice_record(identity: str, modality: str, correct: bool, other: bool | None = None) -> Prediction:
+    figures = {} if other is None else {"right_with_another_clip": float(other)}
+    return Prediction(identity, modality, correct=correct, figures=figures)
+
+
+def test_what_the_clip_adds_and_what_the_ear_loses_are_differences_of_the_same_items() -> None:
+    """Ten items, by hand: 8 right when written, 6 when heard, 3 with another's clip (one of them not when heard)."""
+    written = [choice_record(f"c{i}", "text", i < 8) for i in range(10)]
+    spoken = [choice_record(f"c{i}", "speech", i < 6, other=i in (0, 1, 9)) for i in range(10)]
+    summary = ChoicesByLikelihood().summarize(spoken + written[::-1], [])
+    assert summary.values["speech_exchanged_accuracy"] == pytest.approx(0.3)
+    assert summary.values["speech_hearing_gain"] == pytest.approx((4 + 0 - 1) / 10)
+    assert summary.values["speech_minus_text"] == pytest.approx(-2 / 10)
+    ears = paired_difference([i in (0, 1, 9) for i in range(10)], [i < 6 for i in range(10)])
+    assert summary.intervals["speech_hearing_gain"] == (ears.low, ears.high)
+    lost = paired_difference([i < 8 for i in range(10)], [i < 6 for i in range(10)])
+    assert summary.intervals["speech_minus_text"] == (lost.low, lost.high)
+    alone = ChoicesByLikelihood().summarize(written, []).values
+    assert not {"speech_exchanged_accuracy", "speech_hearing_gain", "speech_minus_text"} & set(alone)
 
 
 def test_bytes_normalise_by_length(run: Any) -> None:
