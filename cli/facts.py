@@ -16,6 +16,7 @@ from ..foundation.outputs import check_output
 from ..preparation.plain_text.sets import SETS, plain_text_sets, read_works
 from ..preparation.spoken_facts.choices import choice_rows
 from ..preparation.spoken_facts.fact import Fact
+from ..preparation.spoken_facts.instruction_prompts import instruction_rows
 from ..preparation.spoken_facts.manifest_rows import SPLITS, alignment_rows, fact_row, general_questions
 from ..preparation.spoken_facts.opposites import opposite_facts, split_opposites
 from ..preparation.spoken_facts.prose import prose_rows
@@ -37,6 +38,8 @@ def main(argv: list[str]) -> int:
     _check_place(arguments)
     if arguments.choices:
         return _told(arguments.output, choice_rows(general_questions()), "multiple choice questions")
+    if arguments.instructions:
+        return _told(arguments.output, instruction_rows(), "prompts with a rule")
     if arguments.prose is not None:
         prose = prose_rows(arguments.wordnet or locate("wordnet"), arguments.prose, arguments.seed)
         return _told(arguments.output, prose, "sentences")
@@ -71,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "--choices", action="store_true", help="write multiple choice of the general questions instead"
     )
     instead.add_argument(
+        "--instructions", action="store_true", help="write prompts with a rule that can be checked instead"
+    )
+    instead.add_argument(
         "--opposites", type=positive, metavar="N", help="write N questions on opposites, in three splits, instead"
     )
     instead.add_argument("--prose", type=positive, metavar="N", help="write N plain sentences of WordNet instead")
@@ -86,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_place(arguments: argparse.Namespace) -> None:
     """Refuses an output that is taken: one file with most options, else the files of the splits."""
-    alone = arguments.choices or arguments.prose is not None or arguments.alignment is not None
+    alone = arguments.choices or arguments.instructions
+    alone = alone or arguments.prose is not None or arguments.alignment is not None
     output: Path = arguments.output
     splits = SETS if arguments.plain_text else SPLITS
     for path in [output] if alone else [output / f"{split}.jsonl" for split in splits]:

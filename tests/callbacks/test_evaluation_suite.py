@@ -309,6 +309,15 @@ def test_text_benchmarks_generate_greedily(run: Any, monkeypatch: pytest.MonkeyP
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="the extra lm-eval")
 
 
+@needs_lm_eval
+def test_the_shipped_instructions_are_asked_in_writing(run: Any) -> None:
+    evaluation = InstructionFollowing("spoken-facts/instructions", max_new_tokens=2, limit=4)
+    with torch.no_grad():
+        records = evaluation.measure(scorer_of(run), "instructions").records
+    assert [record.modality for record in records] == ["text"] * 4
+    assert all(record.figures["instructions"] == 1 for record in records)
+
+
 @pytest.mark.slow
 @needs_lm_eval
 def test_instructions_and_text_benchmarks_in_the_suite(run: Any, tmp_path: Path) -> None:
