@@ -99,7 +99,6 @@ def settings(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]
             "seed": arm.seed,
             "eval_limit": options.questions,
             "tokens_per_batch": options.tokens,
-            "feature_cache": str(out / "features"),
             "probes": {},
         },
     }

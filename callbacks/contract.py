@@ -43,6 +43,13 @@ class DoubtsWeights(Protocol):
         """Whether several steps in a row were skipped because they were not finite."""
 
 
+class WayBack(Protocol):
+    """What training changed in a model's LLM, of which a share can be taken back in place."""
+
+    def apply(self, alpha: float = 1.0) -> None:
+        """Sets the weights to this share: 0 gives the untouched LLM, 1 the tuned one, both exactly."""
+
+
 @runtime_checkable
 class WeighsTerms(Protocol):
     """The terms of a model's loss, whose factors may be set between two optimizer steps."""

@@ -13,6 +13,7 @@ from ..foundation.assets import resolve
 from .contract import Batch
 from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
+from .llm.changes import Change
 from .llm.generation import Written, greedily, greedy_tokens, stop_ids
 from .llm.reference import ReferenceLLM
 from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, splice, zero_through
@@ -101,6 +102,10 @@ class Listening(TrainedParts):
     def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
         return cross_entropies(self.reference.untouched_logits(batch))
+
+    def way_back(self) -> Change:
+        """Gives what training changed in the LLM so far, of which a share can be taken back in place."""
+        return self.tuning.way_back(self.llm, self.reference.copy)
 
     def divergences(self, batch: Batch) -> ItemDivergences:
         """Gives forgetting and misalignment of each row of a batch with text twins."""

@@ -7,6 +7,7 @@ from ...foundation.lazy_exports import from_modules
 _PUBLIC = {
     "BudgetAction": "budget_action",
     "ControlWeight": "control_weight",
+    "RollBack": "roll_back",
     "StopAtBudget": "stop_at_budget",
     "TextBudget": "text_budget",
 }

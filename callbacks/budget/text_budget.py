@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from ...evaluation import Interval, Losses, LossIncrease, loss_increase
 from ...foundation.errors import UserError
 from ...foundation.run_names import budget_key, budget_name
 from ..contract import Batch
+from ..saving.checkpoint import RunCheckpoint
 from ..stopping.agreed_stop import AgreedStop
 from .budget_action import BudgetAction, Reading
 from .passages import Passages
@@ -74,6 +75,7 @@ class TextBudget(Callback):
         self._passages = Passages(on, limit)
         self._untouched: Losses = {}
         self._readings: list[Reading] = []
+        self._finished = -1
 
     # ------------------------------------------------------------------ state
 
@@ -137,13 +139,18 @@ class TextBudget(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         with suppress(AgreedStop):  # it comes again in the next hook, when this step has been logged
-            if self._is_due(trainer.global_step):
+            due = self._is_due(trainer.global_step)
+            if due:
                 self._measure(trainer, pl_module)
+            if trainer.global_step >= trainer.estimated_stepping_batches or (due and trainer.should_stop):
+                self._finish(trainer, pl_module)  # before the last checkpoint is written
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._readings[-1].step != trainer.global_step:
-            self._note(trainer, self._read(trainer, pl_module))
+        if self._finish(trainer, pl_module):  # something else has ended the run
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, RunCheckpoint):
+                    callback.save_anew()
 
     # ------------------------------------------------------------------ measuring
 
@@ -156,6 +163,22 @@ class TextBudget(Callback):
         for action in self.actions:
             action.measured(trainer, pl_module, [*self._readings, reading])
         self._note(trainer, reading)
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Lets the actions act on the end of the run, once; tells whether they changed the weights."""
+        if self._finished == trainer.global_step:
+            return False
+        if self._readings[-1].step != trainer.global_step:
+            self._note(trainer, self._read(trainer, pl_module))
+        changed = False
+        for action in self.actions:
+            if action.finish(trainer, pl_module, self._readings[-1], lambda: self._read(trainer, pl_module)):
+                self._note(trainer, self._read(trainer, pl_module))
+                changed = True
+        self._finished = trainer.global_step
+        if self.actions and self._readings[-1].over:
+            rank_zero_warn(f"text budget: the run ends at step {trainer.global_step} over its budget")
+        return changed
 
     def _read(self, trainer: Trainer, pl_module: LightningModule) -> Reading:
         found = loss_increase(self._untouched, self._passages.losses(trainer, pl_module))

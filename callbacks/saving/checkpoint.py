@@ -153,6 +153,10 @@ class RunCheckpoint(ModelCheckpoint):
 
     # ------------------------------------------------------------------ saving
 
+    def save_anew(self) -> None:
+        """Has the last step saved once more at the end of the fit: its weights have changed since."""
+        self._last_global_step_saved, self._resumed_step = 0, None
+
     @override
     def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
         return super()._should_skip_saving_checkpoint(trainer) or _in_doubt(trainer)

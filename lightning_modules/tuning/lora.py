@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...foundation.decoder import decoder_layers
 from ..contract import SpeechModel
+from ..llm.changes import AdapterChange, Change
 from ..llm.lora_layers import lora_layers
 from .injection import inject, linears, reshape, switched_off
 from .layer_ranks import LayerRanks
@@ -104,6 +105,15 @@ class LoRA(Tuning):
     def changes_text(self) -> bool:
         """Whether LoRA acts on text: behind a gate it does not."""
         return self.gate is None
+
+    @property
+    def turns_back(self) -> bool:
+        """Whether what LoRA adds is linear in B: with DoRA it is not."""
+        return not self.use_dora
+
+    def way_back(self, llm: nn.Module, untouched: Callable[[], nn.Module]) -> Change:
+        """Scales B."""
+        return AdapterChange(llm)
 
     def peft_config(self, llm: nn.Module) -> LoraConfig:
         """Says what peft is asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...foundation.decoder import decoder_layers
 from ...foundation.run_names import OTHER_GROUP, layer_group
 from ..contract import Need, SpeechModel
+from ..llm.changes import Change, DenseChange
 from .importance_user import ImportanceUser
 from .rates import LayerRates
 
@@ -66,6 +67,11 @@ class Tuning(ABC):
     def changes_text(self) -> bool:
         """Whether what the LLM makes of text without any speech can change."""
         return self.trains_llm
+
+    @property
+    def turns_back(self) -> bool:
+        """Whether :meth:`way_back` can take a share of what the LLM learned back."""
+        return self.moves_base_weights
 
     # ------------------------------------------------------------------ the weights are read
 
@@ -154,6 +160,15 @@ class Tuning(ABC):
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
         """Gives a context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
         return None
+
+    def way_back(self, llm: nn.Module, untouched: Callable[[], nn.Module]) -> Change:
+        """Gives what training changed so far, of which a share can be taken back in place; training may go on from it.
+
+        Args:
+            llm: The trained LLM.
+            untouched: Gives a copy of the LLM as it was before tuning, where one is needed.
+        """
+        return DenseChange(llm, untouched())
 
     def grow(self, base: nn.Module) -> nn.Module:
         """Brings an untouched LLM into the shape that this strategy trains; inserts layers where it inserts any."""

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 from tests.support.speech_batches import make_batch
 from textkeep.cli.main import main
 from textkeep.lightning_modules import SpeechLLM
-from textkeep.lightning_modules.llm.edits import LoRAChange, change_of
+from textkeep.lightning_modules.llm.changes import LoRAChange
+from textkeep.lightning_modules.llm.edits import change_of
 from textkeep.lightning_modules.llm.lora_layers import lora_layers
 from textkeep.lightning_modules.losses.answer_loss import cross_entropies, predict_answers
 
