@@ -83,6 +83,7 @@ def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, 
             "logger": {"class_path": "RunCSVLogger"},
             "callbacks": [*measuring, *callbacks],
         },
+        "model": {"optimizer": {"init_args": {"lr": 5e-5}}},  # an overlay may have its own
         "data": {"tokens_per_batch": 256, "eval_limit": 24, "feature_cache": str(out / "features")},
     }
 

@@ -33,6 +33,7 @@ class EvaluationSuite(Callback):
         every_n_steps: Optimizer steps between two measurements; None measures at the start and the end only.
         at_start: Also measure the untouched model, to which the others are compared.
         max_new_tokens: Longest response, where an evaluation does not say; default the model's own setting.
+        in_tests: Also run them in ``textkeep test``.
 
     Note:
         Module modes and random states are put back: training with this callback is bit-identical to training without.
@@ -44,6 +45,7 @@ class EvaluationSuite(Callback):
         every_n_steps: int | None = None,
         at_start: bool = True,
         max_new_tokens: int | None = None,
+        in_tests: bool = True,
     ) -> None:
         for key, value in (("every_n_steps", every_n_steps), ("max_new_tokens", max_new_tokens)):
             if value is not None and value < 1:
@@ -57,6 +59,7 @@ class EvaluationSuite(Callback):
         self.every_n_steps = every_n_steps
         self.at_start = at_start
         self.max_new_tokens = max_new_tokens
+        self.in_tests = in_tests
         self._loaded_step: int | None = None
         self._measured = -1
 
@@ -108,12 +111,13 @@ class EvaluationSuite(Callback):
 
     @override
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.measure(trainer, pl_module, "test")
+        if self.in_tests:
+            self.measure(trainer, pl_module, "test")
 
     def would_lose(self, trainer: Trainer) -> str | None:
         """Names the records of this step: which items a set has is known only when it is scored."""
         folder = evaluation_folder(trainer, "test")
-        if folder is None or trainer.state.fn != TrainerFn.TESTING:
+        if folder is None or not self.in_tests or trainer.state.fn != TrainerFn.TESTING:
             return None
         files = [
             folder / name / f"step={measured_step(trainer, self._loaded_step):06d}.jsonl" for name in self.evaluations

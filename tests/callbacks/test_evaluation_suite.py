@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import (
@@ -203,6 +204,19 @@ def test_the_suite_scores_at_the_start_every_so_many_steps_and_at_the_end(run: A
     trainer = make_trainer(folder, [EvaluationSuite({"prose": PlainTextLoss(limit=3)})])
     trainer.test(model, data, verbose=False)
     assert (folder / "evaluation" / "test" / "prose" / "summary.jsonl").is_file()
+
+
+def test_a_suite_may_be_left_out_of_tests(run: Any) -> None:
+    """It neither measures nor refuses what a test would replace."""
+    model, data, folder = run
+    kept = folder / "evaluation" / "test" / "prose" / "step=000000.jsonl"
+    for in_tests, measured in ((False, False), (True, True), (False, True)):
+        suite = EvaluationSuite({"prose": PlainTextLoss(limit=3)}, in_tests=in_tests)
+        trainer = make_trainer(folder, [suite])
+        trainer.test(model, data, verbose=False)
+        assert kept.is_file() is measured
+        trainer.state.fn = TrainerFn.TESTING
+        assert (suite.would_lose(trainer) is not None) is in_tests
 
 
 def lines_of(folder: Path, name: str) -> list[dict[str, Any]]:
