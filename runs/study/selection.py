@@ -11,6 +11,8 @@ from .jobs import Job, job_of, points
 from .spec import Arm, Study
 from .state import StateStore
 
+_ROUNDING = 1e-9  # of shares of items: 0.55 - 0.5 is a little more than 0.05
+
 
 def last_value(folder: Path, metric: str) -> float | None:
     """Gives the last value of a metric that a run logged; None if there is none or it is no number."""
@@ -21,17 +23,31 @@ def last_value(folder: Path, metric: str) -> float | None:
 
 
 def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:
-    """Lists the trained points of a grid with the metric of the first seed, best first; the first of equals wins."""
-    if study.selection is None:
+    """Lists the trained points of a grid with the metric of the first seed, best first; the first of equals wins.
+
+    Where the selection names a second metric, the points that come near enough to the best stand first, by that one;
+    those of them that lack it come last among them.
+    """
+    rule = study.selection
+    if rule is None:
         return []
-    scored = []
+    scored: list[tuple[dict[str, Any], float, Path]] = []
     for point in points(arm):
         job = job_of(study, arm, point, arm.seeds[0])
-        value = last_value(job.directory, study.selection.metric)
+        value = last_value(job.directory, rule.metric)
         if store.read(job.name).fitted and value is not None:  # also while the one that was taken is being tested
-            scored.append((point, value))
-    sign = -1 if study.selection.mode == "max" else 1
-    return sorted(scored, key=lambda entry: sign * entry[1])
+            scored.append((point, value, job.directory))
+    best = (max if rule.mode == "max" else min)((value for _, value, _ in scored), default=math.nan)
+
+    def place(entry: tuple[dict[str, Any], float, Path]) -> tuple[bool, float, float]:
+        _, value, folder = entry
+        behind = rule.gap(value, best)
+        if rule.then is None or behind > rule.within + _ROUNDING:
+            return rule.then is not None, 0.0, behind
+        second = last_value(folder, rule.then.metric)
+        return False, math.inf if second is None else rule.then.gap(second, 0.0), behind
+
+    return [(point, value) for point, value, _ in sorted(scored, key=place)]
 
 
 def choose(study: Study, arm: Arm, store: StateStore) -> tuple[list[Job], dict[str, Any]]:

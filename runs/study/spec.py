@@ -12,8 +12,8 @@ import yaml
 
 from ...foundation.errors import UserError
 from ...foundation.json_lines import require_text
-from ...foundation.run_names import stage_key
 from ...foundation.text_lines import read_text
+from .selection_rule import Selection, read_selection
 
 STUDY_FILE = "study.yaml"
 """Name of the plan's copy in the study's directory: what tells such a directory."""
@@ -29,19 +29,6 @@ _KEYS = (
 _ARM_KEYS = ("configs", "set", "seeds", "grid")
 
 Settings = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """How an arm's point of its grid is chosen.
-
-    Attributes:
-        metric: A column of ``metrics.csv`` measured on validation questions; its last value counts.
-        mode: ``max`` or ``min``.
-    """
-
-    metric: str
-    mode: str
 
 
 @dataclass(frozen=True)
@@ -231,12 +218,7 @@ class _Reader:
     def selection(self, value: Any, arms: tuple[Arm, ...]) -> Selection | None:
         if value is None:
             return None
-        given = self.mapping(value, "selection", ("metric", "mode"))
-        metric, mode = given.get("metric"), given.get("mode", "max")
-        if not isinstance(metric, str) or not metric.startswith(stage_key("val", "")):
-            raise self.error("selection.metric", metric, "a metric of validation, such as val/speech_accuracy")
-        if mode not in ("max", "min"):
-            raise self.error("selection.mode", mode, "max, min")
+        rule = read_selection(self.mapping(value, "selection"), self.error)
         if not any(arm.grid for arm in arms):
             raise self.error("selection", value, "only where an arm has a grid")
-        return Selection(metric, mode)
+        return rule

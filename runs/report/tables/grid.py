@@ -36,7 +36,7 @@ def grid_table(data: StudyData) -> Table | None:
             run = runs.get((job.variant, job.seed))
             kept = [_change(data, run, measure) for measure in measures]
             rows.append([arm.name, settings, DASH if value is None else f"{value:.4g}", mark, *kept])
-    head = ["arm", "point", f"{selection.metric} ({selection.mode})", ""]
+    head = ["arm", "point", selection.words, ""]
     head += [f"{measure.label}, against {UNTOUCHED}" for measure in measures]
     note = "Of each arm's first seed, on validation, at the end of the run; the best goes on with the other seeds."
     if measures:
