@@ -236,7 +236,7 @@ def test_general_questions_are_about_other_things() -> None:
 
 
 def test_shipped_clips_are_all_there_checked_and_small() -> None:
-    rows = {split: shipped(split) for split in ("train", "validation", "test")}
+    rows = {split: shipped(split) for split in ("train", "validation", "test", "spoken_choices")}
     named = {Path(row["audio"]).name: row for split in rows.values() for row in split}
     clips = {path.name: path for path in (SHIPPED / "clips").iterdir()}
     assert set(named) == set(clips)
@@ -252,3 +252,11 @@ def test_shipped_test_voices_speak_no_training_question() -> None:
     voices = {split: {row["voice"] for row in shipped(split)} for split in ("train", "validation", "test")}
     assert len(voices["train"] | voices["test"]) >= 6
     assert not voices["train"] & (voices["validation"] | voices["test"])
+    assert {row["voice"] for row in shipped("spoken_choices")} == voices["test"]
+
+
+def test_the_spoken_choices_are_the_written_ones_with_clips() -> None:
+    heard = {"audio", "voice", "seconds", "transcript", "wer"}
+    spoken = shipped("spoken_choices")
+    assert [{key: value for key, value in row.items() if key not in heard} for row in spoken] == shipped("choices")
+    assert all(heard <= set(row) for row in spoken)
