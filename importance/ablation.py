@@ -46,7 +46,7 @@ class Ablation:
         ablate: What is taken out.
         ablate_with: ``zero`` or ``mean``.
         ranks: That share the examples.
-        progress: Is told before each group, as often on every rank.
+        progress: Is told before each group and at the end, as often on every rank.
 
     Attributes:
         estimator: What the scores are called.
@@ -69,7 +69,7 @@ class Ablation:
     ) -> None:
         self.estimator = estimator
         self._model, self._loss, self._ranks, self._progress = model, loss, ranks, progress
-        self._blocks, self._mean = table.blocks, ablate_with == "mean"
+        self._blocks, self._what, self._mean = table.blocks, ablate, ablate_with == "mean"
         self._batches: list[Batch] = []
         self.targets = find_targets(table, ablate)
         self.changes = np.zeros((0, len(self.targets)))
@@ -87,7 +87,8 @@ class Ablation:
         with eval_mode(self._model):
             self.resumes = all(self._ranks.gather(self._replay_is_exact()))
             means = self._means(rounds) if self._mean else [None] * len(self.targets)
-            found = [self._without_each(*step, means) for step in self._in_step(rounds)]
+            found = [self._without_each(*step, means, rounds) for step in self._in_step(rounds)]
+            self._tell(rounds, rounds)
         counted = [part for part in found if part is not None]
         self.changes = np.concatenate([self.changes, *counted])
         self._batches = []
@@ -115,7 +116,7 @@ class Ablation:
             yield (number, self._batches[number], True) if number < own else (number, spare, False)
 
     def _without_each(
-        self, number: int, batch: Batch | None, counted: bool, means: Sequence[Tensor | None]
+        self, number: int, batch: Batch | None, counted: bool, means: Sequence[Tensor | None], rounds: int
     ) -> np.ndarray | None:
         """Gives the changes (B, G) of a batch; ``None`` of one that does not count."""
         replay = Replay(self._blocks)
@@ -124,11 +125,15 @@ class Ablation:
                 base = self._losses(batch)
         changes = []
         for index, (target, mean) in enumerate(zip(self.targets, means, strict=True)):
-            self._progress(f"taking out, batch {number + 1}", index, len(self.targets))
+            self._tell(number, rounds, index)
             if batch is not None:
                 with target.taken_out(mean), replay.beginning_at(target.begins if self.resumes else 0):
                     changes.append(self._losses(batch) - base)
         return torch.stack(changes, dim=1).cpu().numpy() if counted else None
+
+    def _tell(self, number: int, rounds: int, index: int = 0) -> None:
+        groups = len(self.targets)
+        self._progress(f"taking out each {self._what}", number * groups + index, rounds * groups)
 
     def _losses(self, batch: Batch) -> Tensor:
         return self._loss.per_example(*self._loss.forward(batch)).double()

@@ -45,5 +45,14 @@ def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
     return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""
 
 
+def paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
+    """Gives the scores of ``after`` in the order of ``before``'s examples."""
+    scores = after.per_example(estimator)
+    if before.ids == after.ids or len(set(after.ids)) < len(after.ids):
+        return scores
+    place = {label: row for row, label in enumerate(after.ids)}
+    return scores[[place[label] for label in before.ids]]
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from .edits import shrunk
-from .estimators import DEFAULT_ESTIMATORS, checked
+from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .groups import GRANULARITIES, Place, distinct, scored_groups, stratified
 from .measurement import probe
 from .metrics import spearman
@@ -114,7 +114,8 @@ def verify(
         model: As for ``probe``; its weights end bit for bit as they were.
         batches: What importance is measured on.
         evaluation: Other examples, on which the loss is measured.
-        estimators: Whose scores are tested, beside magnitude; groups are drawn from all deciles of the first.
+        estimators: Whose scores are tested, beside magnitude; groups are drawn from all deciles of the first. Of an
+            ablation it is the change of the loss of ``batches`` when the very groups drawn are removed.
         granularity: ``matrix`` or ``head``.
         groups: The largest number of groups, 8 of them drawn without regard to the score.
         shrinks: Amounts in (0, 1], 1 removes a group.
@@ -131,29 +132,36 @@ def verify(
         raise ValueError(f"importance: shrink={list(shrinks)} must lie in (0, 1]")
     tested = tuple(dict.fromkeys((*checked(estimators), BASELINE)))
     model = unwrap(model)
-    snapshot = probe(model, counted(batches, "scoring", progress), tested, **options)
-    every = scored_groups(snapshot, granularity, tested)
+    scored = [name for name in tested if not ESTIMATORS[name].ablated]
+    snapshot = probe(model, counted(batches, "scoring", progress), scored, **options)
+    every = scored_groups(snapshot, granularity, scored)
     if not every:
         raise ValueError("importance: no attention heads were recognised; use granularity=matrix")
     generator = np.random.default_rng(seed)
     every = distinct(every, snapshot, generator)
-    picked = [every[i] for i in stratified([scores[tested[0]] for _, scores in every], groups, generator)]
+    picked = [every[i] for i in stratified([scores[scored[0]] for _, scores in every], groups, generator)]
     places = [place for place, _ in picked]
-    scores = {name: np.array([values[name] for _, values in picked]) for name in tested}
+    scores = {name: np.array([values[name] for _, values in picked]) for name in scored}
+    reliability = {n: _half_reliability(snapshot.per_example(n), generator) for n in snapshot.examples}
     names = [matrix.name for matrix in snapshot.table]
+    if len(scored) < len(tested):
+        (changed,) = _measure(model, names, places, batches, (1.0,), progress, options)[1].values()
+        for name in set(tested) - set(scored):
+            scores[name] = np.abs(changed.mean(axis=1))
+            reliability[name] = _half_reliability(changed.T, generator, absolute=True)
     base, changes = _measure(model, names, places, evaluation, tuple(dict.fromkeys(shrinks)), progress, options)
     effects = {shrink: changed.mean(axis=1) for shrink, changed in changes.items()}
     results: list[Faithfulness] = []
     for shrink, effect in effects.items():
-        results += [_judge(name, shrink, values, np.abs(effect), generator) for name, values in scores.items()]
+        results += [_judge(name, shrink, scores[name], np.abs(effect), generator) for name in tested]
         results.append(_chance(shrink, np.abs(effect), generator))
     return Verification(
         results=results,
         effects={shrink: effect.tolist() for shrink, effect in effects.items()},
-        scores={name: values.tolist() for name, values in scores.items()},
+        scores={name: scores[name].tolist() for name in tested},
         groups=[place.name for place in places],
         granularity=granularity,
-        reliability={n: _half_reliability(snapshot.per_example(n), generator) for n in snapshot.examples},
+        reliability=reliability,
         effect_reliability={s: _half_reliability(c.T, generator, absolute=True) for s, c in changes.items()},
         loss=float(base.mean()),
         examples=len(snapshot.losses),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .comparable import check_comparable, untestable
+from .comparable import check_comparable, paired, untestable
 from .masks import overlap
 from .metrics import METRICS, NO_CHANGE
 from .permutation import DRAWS, Fold, Permutation, as_it_is, paired_permutation
@@ -150,19 +150,10 @@ def _examples(
 
     Sums over a layer come first where they are all that is needed; what of an ablation counts is known of means alone.
     """
-    first, second = before.per_example(estimator), _paired(before, after, estimator)
+    first, second = before.per_example(estimator), paired(before, after, estimator)
     if estimator in before.groups:
         return lambda means: before.counted(estimator, means) @ member, first, second
     return as_it_is, first @ member, second @ member
-
-
-def _paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
-    """Gives the scores of ``after`` in the order of ``before``'s examples."""
-    scores = after.per_example(estimator)
-    if before.ids == after.ids or len(set(after.ids)) < len(after.ids):
-        return scores
-    place = {label: row for row, label in enumerate(after.ids)}
-    return scores[[place[label] for label in before.ids]]
 
 
 def bootstrap_weights(examples: int, replicates: int, generator: np.random.Generator) -> np.ndarray:

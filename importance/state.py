@@ -57,8 +57,17 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
         yield
     finally:
+        _reshard(model)
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _reshard(model: nn.Module) -> None:
+    """Puts FSDP2's shards back: after a pass without a backward its root still holds whole, frozen weights."""
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if callable(reshard):
+            reshard()
 
 
 @contextmanager

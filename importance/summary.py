@@ -9,19 +9,27 @@ from typing import Any
 
 from ..foundation.files import replacing
 from ..foundation.run_names import importance_key, probe_key, step_of
+from .agreement import Agreement, costless
 from .coverage import by_reason, scored_part
 from .shift import Shift
 from .snapshot import Snapshot
 
 
-def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dict[str, Any]:
+def summary_line(
+    snapshot: Snapshot, estimator: str, shift: Shift | None, causal: Agreement | None = None
+) -> dict[str, Any]:
     """Puts a measurement in short.
 
     Args:
         snapshot: The measurement.
         estimator: Name.
         shift: Against the reference, if there is one.
+        causal: Beside the ablation of the same examples, if there is one.
     """
+    own: dict[str, Any] = {"causal": causal.as_dict()} if causal else {}
+    if estimator in snapshot.groups:
+        groups, of, part = costless(snapshot, estimator)
+        own["costless"] = {"groups": groups, "of": of, "part": part}
     return {
         "step": snapshot.step,
         "probe": snapshot.meta["name"],
@@ -35,6 +43,7 @@ def summary_line(snapshot: Snapshot, estimator: str, shift: Shift | None) -> dic
         "shares_of": scored_part(snapshot.meta["coverage"], by_reason(snapshot.meta["untapped"])),
         "seconds": snapshot.meta["seconds"],
         "shift": shift.as_dict() if shift else None,
+        **own,
     }
 
 
@@ -46,6 +55,8 @@ def metric_values(line: dict[str, Any]) -> dict[str, float]:
         figures |= {name: metric["value"] for name, metric in metrics.items()}
         if metrics["js"]["null_p95"] is not None:
             figures["js_null"] = metrics["js"]["null_p95"]
+    if line.get("causal"):
+        figures["causal_spearman"] = line["causal"]["now"]["value"]
     probe, estimator = line["probe"], line["estimator"]
     values = {importance_key(probe, estimator, name): value for name, value in figures.items()}
     return {probe_key(probe, "loss"): line["loss"], **values}

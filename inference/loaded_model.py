@@ -182,7 +182,7 @@ class LoadedModel:
             estimators: What to measure.
             count: Only so many of them, as a probe of the run chooses (``data.probes``).
             batch_size: Examples at once.
-            progress: Is told how many batches are done.
+            progress: Is told how many batches are done, and how many groups were taken out.
             **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``step`` and ``name`` for the record.
 
         Raises:
@@ -192,7 +192,8 @@ class LoadedModel:
             chosen = read_examples(examples, modality, count)
             starts = counted(range(0, len(chosen), batch_size), "measuring", progress)
             parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size) for start in starts)
-            return probe(self.llm, chain.from_iterable(parts), estimators, **{"step": self.origin.step or 0, **options})
+            told = {"step": self.origin.step or 0, "progress": progress, **options}
+            return probe(self.llm, chain.from_iterable(parts), estimators, **told)
 
     def measuring(self, modality: Modality) -> AbstractContextManager[None]:
         """Puts in place the weights that questions of this modality meet, for a measurement of the bare LLM.

@@ -31,6 +31,31 @@ class ShiftRecord(TypedDict):
     untested: NotRequired[str]
 
 
+class RankedRecord(TypedDict):
+    """A rank correlation with its interval; see :class:`textkeep.importance.agreement.Ranked`."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class AgreementRecord(TypedDict):
+    """An estimator beside an ablation; see :class:`textkeep.importance.agreement.Agreement`."""
+
+    estimator: str
+    ablation: str
+    now: RankedRecord
+    moved: RankedRecord | None
+
+
+class Costless(TypedDict):
+    """Groups of an ablation without which the loss does not rise: how many, of how many, part of all effects."""
+
+    groups: int
+    of: int
+    part: float
+
+
 class Measurement(TypedDict):
     """A line of the summary: one estimator on one probe at one step.
 
@@ -49,6 +74,8 @@ class Measurement(TypedDict):
     coverage: NotRequired[float]
     examples: NotRequired[int]
     seconds: NotRequired[float]
+    causal: NotRequired[AgreementRecord]
+    costless: NotRequired[Costless]
 
 
 class Verified(TypedDict):

@@ -14,6 +14,7 @@ from typing_extensions import override
 from ...evaluation import shown_p
 from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
 from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
+from ...importance.agreement import agreement
 from ...importance.estimators import checked
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
@@ -42,6 +43,9 @@ class ImportanceTracker(Callback):
         top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
         vectors: Keep row and column sums. They are nearly all of a snapshot: at 8B, three probes and a hundred
             checkpoints make 9.5 GB with them and under 0.1 GB without. Structure, overlap and heads need them.
+        ablate: What the estimator ``ablation`` takes out, one after the other: each ``layer`` (half as many forward
+            passes of the probe as there are layers), ``matrix`` or attention ``head`` (seven and ten times as many).
+        ablate_with: What stands in for it: ``zero``, or the ``mean`` over the probe of what it gives.
         self_test: Hold the scores of every measurement against identities that they must obey, and against autograd
             where those do not hold. Switch it off only if it stops a run.
 
@@ -65,6 +69,8 @@ class ImportanceTracker(Callback):
         max_heat_maps: int = 80,
         vectors: bool = True,
         self_test: bool = True,
+        ablate: str = "layer",
+        ablate_with: str = "zero",
     ) -> None:
         if min(every_n_steps, replicates, max_heat_maps) < 0:
             raise ValueError("ImportanceTracker: every_n_steps, replicates and max_heat_maps must be 0 or more")
@@ -76,7 +82,8 @@ class ImportanceTracker(Callback):
         self.at_end = at_end
         self.replicates = replicates
         self._heat_maps = HeatMaps(max_heat_maps)
-        self._options = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
+        kept = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
+        self._options: dict[str, Any] = {**kept, "ablate": ablate, "ablate_with": ablate_with}
         ProbeOptions.of(self._options)  # refuses a bad value now, not at the first measurement
         self.history: list[dict[str, Any]] = []
         self._reference_steps: dict[str, int] = {}
@@ -208,7 +215,8 @@ class ImportanceTracker(Callback):
         lines = []
         for estimator in self.estimators:
             shift = compare(reference, snapshot, estimator, self.replicates) if reference else None
-            lines.append(summary_line(snapshot, estimator, shift))
+            causal = agreement(snapshot, estimator, reference if shift else None, self.replicates)
+            lines.append(summary_line(snapshot, estimator, shift, causal))
         return lines
 
     def _log(self, trainer: Trainer, lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -45,6 +45,7 @@ def measure_probe(
             step=trainer.global_step,
             name=name,
             autocast=AUTOCAST.get(str(trainer.precision)),
+            progress=lambda *_: give_way(trainer),
             **options,
         )
 

@@ -13,6 +13,7 @@ from ..options import positive
 from ..output import add_output_options, check_outputs, deliver, print_table, say
 
 if TYPE_CHECKING:
+    from ...importance.agreement import Agreement, Ranked
     from ...importance.shift import Shift
 
 
@@ -28,14 +29,21 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
     from ...importance import Snapshot, compare
+    from ...importance.agreement import agreement
     from ...runs.pictures.measurements import plot_comparison
 
     before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
     measured = [n for n in before.meta["estimators"] if n in after.estimators]
     names = [arguments.estimator] if arguments.estimator else measured
     shifts = [compare(before, after, name, arguments.replicates) for name in names]
-    result = [shift.as_dict() for shift in shifts]
-    deliver(result, arguments, partial(plot_comparison, before, after, names), partial(_print_all, shifts))
+    beside = [agreement(after, name, before, arguments.replicates) for name in names]
+    result = [
+        {**shift.as_dict(), **({"causal": found.as_dict()} if found else {})}
+        for shift, found in zip(shifts, beside, strict=True)
+    ]
+    earlier = [agreement(before, name, None, arguments.replicates) for name in names]
+    show = partial(_print_all, shifts, earlier, beside)
+    deliver(result, arguments, partial(plot_comparison, before, after, names), show)
     return 0
 
 
@@ -49,9 +57,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_all(shifts: Sequence[Shift]) -> None:
+def _print_all(shifts: Sequence[Shift], before: Sequence[Agreement | None], after: Sequence[Agreement | None]) -> None:
     for shift in shifts:
         _print(shift)
+    pairs = [(first, second) for first, second in zip(before, after, strict=True) if first and second]
+    if pairs:
+        heads = ["estimator", "before", "after", "of the changes of the shares"]
+        rows = [
+            [second.estimator, ranked(first.now), ranked(second.now), ranked(second.moved)] for first, second in pairs
+        ]
+        title = f"rank correlation over the layers with {pairs[0][1].ablation}: what taking out really does"
+        print_table(title, heads, rows)
+
+
+def ranked(found: Ranked | None) -> str:
+    """Writes a rank correlation with its interval."""
+    if found is None:
+        return "-"
+    limits = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None else ""
+    return f"{found.value:.2f}{limits}"
 
 
 def _print(shift: Shift) -> None:

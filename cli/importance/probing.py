@@ -67,6 +67,8 @@ def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[s
         "keep_maps": tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
         "vectors": arguments.vectors,
         "self_test": arguments.self_test,
+        "ablate": arguments.ablate,
+        "ablate_with": arguments.ablate_with,
         **({} if arguments.step is None else {"step": arguments.step}),
     }
 
@@ -105,6 +107,18 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="check the scores against identities that they must obey (default: on)",
+    )
+    parser.add_argument(
+        "--ablate",
+        choices=("layer", "matrix", "head"),
+        default="layer",
+        help="what the estimator ablation takes out, one after the other (default: layer)",
+    )
+    parser.add_argument(
+        "--ablate-with",
+        choices=("zero", "mean"),
+        default="zero",
+        help="what stands in for it; mean: of what it gives on these examples (default: zero)",
     )
     parser.add_argument("--step", type=not_negative, help="optimizer step, for the record (default: the checkpoint's)")
     parser.add_argument("--name", help="name of the probe, for the record (default: the data's name)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
     )
     rows = ([label, f"{share:.2%}", "█" * round(30 * share / largest)] for label, share in shares.items())
     print_table(title, [group, "share", ""], rows)
+    for line in causal_lines(snapshot, estimator):
+        print(line)
     untapped = snapshot.meta["untapped"]
     if part := scored_part(snapshot.meta["coverage"], by_reason(untapped)):
         print(f"shares are {part}")
@@ -116,11 +119,41 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
         print(f"not measured: {len(untapped) - 5} more (--json lists all)")
 
 
+def causal_lines(snapshot: Snapshot, estimator: str) -> Iterator[str]:
+    """Says of an ablation what it took out and what cost nothing, of others how they agree with it."""
+    from ...importance.agreement import agreement, costless
+    from .comparing import ranked
+
+    if estimator in snapshot.groups:
+        options, (groups, of, part) = snapshot.meta["options"], costless(snapshot, estimator)
+        yield (
+            f"each {options['ablate']} taken out in turn ({options['ablate_with']} in its place); shares are of the "
+            f"positive part of the mean change of the loss. Without {groups} of {of} the loss does not rise "
+            f"({part:.0%} of all effects)"
+        )
+        largest = sorted(zip(snapshot.effects(estimator), snapshot.units(estimator), strict=True), key=_by_size)[:5]
+        yield "largest: " + ", ".join(f"{unit.name} {effect:+.3g}" for effect, unit in largest)
+    if found := agreement(snapshot, estimator):
+        yield f"rank correlation with {found.ablation} over the layers: {ranked(found.now)}"
+
+
+def _by_size(pair: tuple[float, object]) -> float:
+    return -abs(pair[0])
+
+
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
     """Gives what a snapshot says of a model, as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
+    from ...importance.agreement import agreement
+
+    found = agreement(snapshot, estimator)
+    own: dict[str, Any] = {"causal": found.as_dict()} if found else {}
+    if estimator in snapshot.groups:
+        names = [unit.name for unit in snapshot.units(estimator)]
+        own["effects"] = dict(zip(names, snapshot.effects(estimator).tolist(), strict=True))
     return {
         **{key: snapshot.meta[key] for key in kept},
+        **own,
         "estimator": estimator,
         "total": snapshot.total(estimator),
         "shares": snapshot.shares(estimator, group),

@@ -24,9 +24,9 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
     shares = snapshot.shares(estimator)
     kinds = list(snapshot.shares(estimator, "kind"))
     grid = np.zeros((len(kinds), snapshot.layers))
-    for matrix, score in zip(snapshot.table, snapshot.scores(estimator), strict=True):
-        if matrix.layer is not None and matrix.kind in kinds:
-            grid[kinds.index(matrix.kind), matrix.layer] += score
+    for unit, score in zip(snapshot.units(estimator), snapshot.scores(estimator), strict=True):
+        if unit.layer is not None and unit.kind in kinds:
+            grid[kinds.index(unit.kind), unit.layer] += score
     with drawing(path, 2, 1, (7.0, 5.5)) as axes:
         upper, lower = axes[0, 0], axes[1, 0]
         upper.bar(range(snapshot.layers), [100 * share for share in shares.values()], color=BEFORE)

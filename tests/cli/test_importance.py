@@ -19,7 +19,7 @@ from textkeep.cli.importance import main
 from textkeep.cli.main import main as textkeep_main
 from textkeep.cli.reverting import read_culprits
 from textkeep.foundation.errors import UserError
-from textkeep.importance import Snapshot, compare
+from textkeep.importance import Snapshot, compare, probe
 from textkeep.importance.estimators import registry
 from textkeep.importance.reverts import blamed
 from textkeep.inference import load, read_examples
@@ -143,6 +143,42 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 def mean_loss(model: Path, manifest: Path, count: int, skip: int = 0) -> float:
     """Gives the loss on the examples that a command chooses."""
     return float(load(model, "cpu").losses(read_examples(str(manifest), count=count, skip=skip)).mean())
+
+
+def test_ablation_beside_taylor(
+    tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run
+) -> None:
+    folders = [str(tmp_path / "before"), str(tmp_path / "after")]
+    for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):
+        argv = ["probe", str(model), *data(manifest), "-o", folder, "--estimators", "taylor,ablation"]
+        run_main([*argv, "--ablate", "matrix", "--ablate-with", "mean"])
+    shown = run_main(["show", folders[0], "--estimator", "ablation", "--plot", str(tmp_path / "s.png")])
+    assert "each matrix taken out in turn (mean in its place)" in shown
+    assert "of 14 the loss does not rise" in shown
+    assert "rank correlation with ablation over the layers:" in run_main(["show", folders[0]])
+    effects = json.loads(run_main(["show", folders[0], "--estimator", "ablation", "--json"]))["effects"]
+    assert effects.keys() == {matrix.name for matrix in Snapshot.load(folders[0]).table}
+    table = run_main(["compare", *folders, "--plot", str(tmp_path / "c.png")])
+    assert "ablation: 5 examples" in table
+    assert "rank correlation over the layers with ablation: what taking out really does" in table
+    taylor, ablation = json.loads(run_main(["compare", *folders, "--json"]))
+    assert {"now", "moved"} <= taylor["causal"].keys()
+    assert "causal" not in ablation
+    assert ablation["metrics"]["js"]["p"] is not None
+
+
+def test_verify_holds_an_ablation_against_other_examples(
+    tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run
+) -> None:
+    argv = ["verify", str(tiny_llm_dir), *data(manifest), "--groups", "6", "--shrink", "1", "--json"]
+    found = json.loads(run_main([*argv, "--estimators", "ablation,taylor"]))
+    assert [r["score"] for r in found["results"]] == ["ablation", "taylor", "magnitude", "random"]
+    assert found["reliability"].keys() == {"ablation", "taylor"}
+    model = load(str(tiny_llm_dir), "cpu")
+    batches = list(model.inputs(read_examples(str(manifest), "text", 5, seed=0), "text", 2))
+    whole = probe(model.llm, batches, "ablation", ablate="matrix")
+    effects = {g.name: abs(v) for g, v in zip(whole.groups["ablation"], whole.effects("ablation"), strict=True)}
+    assert found["scores"]["ablation"] == pytest.approx([effects[name] for name in found["groups"]], abs=1e-6)
 
 
 def test_show_structure_and_pictures(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:

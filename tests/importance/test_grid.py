@@ -49,3 +49,9 @@ def test_two_ranks(setting: str, estimator: str, both_ranks: list[dict[str, dict
 @pytest.mark.parametrize("setting", TWO_RANKS)
 def test_training_on_two_ranks_is_bit_identical(setting: str, both_ranks: list[dict[str, dict[str, float]]]) -> None:
     assert [errors[setting]["training"] for errors in both_ranks] == [0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", TWO_RANKS)
+def test_ablation_on_two_ranks(setting: str, both_ranks: list[dict[str, dict[str, float]]]) -> None:
+    assert max(errors[setting]["ablation"] for errors in both_ranks) <= 1e-12

@@ -80,7 +80,7 @@ def training_is_unharmed(wrap: Callable[[nn.Module], nn.Module], rank: int) -> f
         for step in range(3):
             if probes:
                 before = _picture(model)
-                probe(model, SHARES[rank], ("taylor", "signed_taylor", "fisher_sampled"), draws=1)
+                probe(model, SHARES[rank], ("taylor", "signed_taylor", "fisher_sampled", "ablation"), draws=1)
                 _same(before, _picture(model))
             batch = BATCHES[(rank + step) % 3]
             model(input_ids=batch["input_ids"], labels=batch["labels"], use_cache=False).loss.backward()
@@ -130,6 +130,20 @@ def edges(rank: int) -> None:
     assert relative(rough.scores("taylor"), exact.scores("taylor")) < 0.05
 
 
+def ablations(wrap: Callable[[nn.Module], nn.Module], rank: int) -> float:
+    """Largest difference of the effects from those of one process; groups are told of as often on either rank."""
+    model, worst = wrap(tiny_llama(tied=True)), 0.0
+    for options in ({}, {"ablate": "matrix"}, {"ablate": "head", "ablate_with": "mean"}):
+        single = probe(tiny_llama(tied=True), BATCHES, "ablation", distributed=False, **options)
+        told: list[int] = []
+        found = probe(model, SHARES[rank], "ablation", progress=lambda _, done, total: told.append(total), **options)  # noqa: B023
+        assert found.groups == single.groups
+        assert found.meta["ablation"] == single.meta["ablation"]
+        assert len(told) == 2 * len(found.groups["ablation"]) + 1  # two batches of rank 0, one of rank 1
+        worst = max(worst, float(abs(found.examples["ablation"] - single.examples["ablation"]).max()))
+    return worst
+
+
 def main(rank: int, store: str, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     reference = tiny_llama(tied=True)
@@ -138,6 +152,7 @@ def main(rank: int, store: str, folder: Path) -> None:
     found = {}
     for name, wrap in TWO_RANKS.items():
         found[name] = {**exactness(wrap, expected, rank), "training": training_is_unharmed(wrap, rank)}
+        found[name]["ablation"] = ablations(wrap, rank)
     edges(rank)
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()
