@@ -5,8 +5,9 @@
 
 An arm is `textkeep fit --config configs/quickstart.yaml` with full fine-tuning at a rate that loses text, in a child
 process of its own: without a remedy, with L2-SP of a fixed weight, or with its weight controlled to a budget. All
-measure one half of some plain text, by which the budget is controlled, and once at the end the other half. Arms that
-are in rows.jsonl already are skipped: the command goes on where it was broken off. A row is written as its arm ends.
+measure passages of plain-text/probe, by which the budget is controlled, and at the end passages of
+plain-text/evaluation. Arms that are in rows.jsonl already are skipped: the command goes on where it was broken off. A
+row is written as its arm ends.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from typing import Any
 
 import yaml
 
-from benchmarks.miniature.manual_text import paragraphs
-from textkeep.foundation.run_names import budget_key, budget_name, cross_entropy, stage_key
+from textkeep.foundation.run_names import budget_key, cross_entropy, stage_key
 from textkeep.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBE, HELD_OUT = "probe.txt", "heldout.txt"
+PROBE, HELD_OUT = "watched", "heldout"
 ROWS = "rows.jsonl"
 
 
@@ -63,14 +63,14 @@ def arms(options: argparse.Namespace) -> list[Arm]:
     return found
 
 
-def settings(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+def settings(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
     """Gives what differs from the quickstart.
 
     Args:
         arm: Which.
-        out: Folder with the two texts.
         options: Of the command.
     """
+    text = {"modality": "text", "tokens": options.cut}
     control = {"class_path": "ControlWeight", "init_args": {"of": "l2sp"}}
     allowed = arm.budget or 1.0  # of those that only measure, nothing depends on it
     watched = {"max_increase": allowed, "every_n_steps": options.every, "actions": [control] if arm.budget else []}
@@ -87,8 +87,8 @@ def settings(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "callbacks": [
-                {"class_path": "TextBudget", "init_args": {"on": str(out / PROBE), **watched}},
-                {"class_path": "TextBudget", "init_args": {"on": str(out / HELD_OUT), **seen_once}},
+                {"class_path": "TextBudget", "init_args": {"text": PROBE, **watched}},
+                {"class_path": "TextBudget", "init_args": {"text": HELD_OUT, **seen_once}},
             ],
         },
         "model": {
@@ -99,7 +99,10 @@ def settings(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]
             "seed": arm.seed,
             "eval_limit": options.questions,
             "tokens_per_batch": options.tokens,
-            "probes": {},
+            "probes": {
+                PROBE: {**text, "source": "plain-text/probe", "examples": options.passages},
+                HELD_OUT: {**text, "source": "plain-text/evaluation", "examples": options.heldout},
+            },
         },
     }
 
@@ -109,7 +112,7 @@ def run_arm(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     folder = out / arm.name
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was broken off
     config = out / f"{arm.name}.yaml"
-    config.write_text(yaml.safe_dump(settings(arm, out, options), sort_keys=False), encoding="utf-8")
+    config.write_text(yaml.safe_dump(settings(arm, options), sort_keys=False), encoding="utf-8")
     words = ["fit", "--config", str(ROOT / "configs/quickstart.yaml"), "--config", str(config)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
@@ -129,16 +132,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     metrics = Run.open(folder).metrics
     found: dict[str, Any] = {"speech_loss": metrics.last(stage_key("val", cross_entropy("speech")))}
     for place, text in (("probe", PROBE), ("heldout", HELD_OUT)):
-        keys = [budget_key(budget_name(text), name) for name in ("increase", "low", "high")]
+        keys = [budget_key(text, name) for name in ("increase", "low", "high")]
         found[place] = [metrics.last(key) for key in keys]
-    return found | {"last_weight": metrics.last(budget_key(budget_name(PROBE), "weight_l2sp"))}
-
-
-def write_texts(out: Path, probe: int, held_out: int) -> None:
-    """Writes two halves of Python's language reference, a passage between empty lines."""
-    found = paragraphs()
-    for name, texts in ((PROBE, found[:probe]), (HELD_OUT, found[probe : probe + held_out])):
-        (out / name).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return found | {"last_weight": metrics.last(budget_key(PROBE, "weight_l2sp"))}
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -182,7 +178,6 @@ def main() -> int:
         print(table(read_rows(out)))
         return 0
     out.mkdir(parents=True, exist_ok=True)
-    write_texts(out, options.passages, options.heldout)
     failed = False
     for arm in arms(options):
         if any(row["arm"] == arm.name and "error" not in row for row in read_rows(out)):
@@ -190,7 +185,6 @@ def main() -> int:
         row = run_arm(arm, out, options)
         with (out / ROWS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        shutil.rmtree(out / arm.name / "checkpoints", ignore_errors=True)
         failed |= "error" in row
         print(json.dumps(row), flush=True)
     return int(failed)
@@ -210,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=int, default=256, help="positions of a batch")
     parser.add_argument("--passages", type=int, default=24, help="of the text that is watched")
     parser.add_argument("--heldout", type=int, default=48, help="passages of the text that is read at the end")
+    parser.add_argument("--cut", type=int, default=128, help="tokens of a passage")
     parser.add_argument("--questions", type=int, default=40, help="of validation")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -175,6 +176,10 @@ BUDGET_PREFIX = "budget/"
 """How the key of a figure of a budget of text begins."""
 
 
+BUDGET_WEIGHT = "weight_"
+"""How the name of a weight begins that follows a budget: ``budget/<text>/weight_l2sp``."""
+
+
 def budget_name(text: str) -> str:
     """Gives the name of a budget in keys, of what names its text: ``plain-text-probe``, ``manual`` of a manual.txt."""
     stem = re.sub(r"(\.(txt|jsonl))(\.gz)?$", "", text)
@@ -184,6 +189,13 @@ def budget_name(text: str) -> str:
 def budget_key(text: str, name: str) -> str:
     """Gives the key of a figure of a budget: ``budget/<text>/increase``, ``…/low``, ``…/high``, ``…/allowed``."""
     return f"{BUDGET_PREFIX}{text}/{name}"
+
+
+def budget_texts(keys: Iterable[str]) -> list[str]:
+    """Finds the texts that have a budget, by their names in the keys of a run's metrics."""
+    end = budget_key("", "increase").removeprefix(BUDGET_PREFIX)
+    found = [key.removeprefix(BUDGET_PREFIX) for key in keys if key.startswith(BUDGET_PREFIX)]
+    return [name.removesuffix(end) for name in found if name.endswith(end)]
 
 
 LAYER_PREFIX = "layer_"

@@ -13,9 +13,8 @@ from textkeep.lightning_modules import Objective, Penalty, Tuning
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
-OVERLAYS = [
-    path for name in ("tuning", "objectives", "hybrids") for path in sorted((ROOT / "configs" / name).glob("*"))
-]
+FOLDERS = ("tuning", "objectives", "hybrids", "callbacks")
+OVERLAYS = [path for name in FOLDERS for path in sorted((ROOT / "configs" / name).glob("*"))]
 CHOICES = [
     name
     for name in lightning_modules.__all__

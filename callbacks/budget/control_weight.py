@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from ...foundation.errors import UserError
+from ...foundation.run_names import BUDGET_WEIGHT
 from ..contract import WeighsTerms
 from .budget_action import BudgetAction, Reading
 from .dual_ascent import DualAscent
@@ -87,7 +88,7 @@ class ControlWeight(BudgetAction):
 
     @override
     def figures(self) -> dict[str, float]:
-        return {} if self._weight is None else {f"weight_{self.of}": self._weight}
+        return {} if self._weight is None else {f"{BUDGET_WEIGHT}{self.of}": self._weight}
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -21,13 +21,13 @@ class Passages:
     """Fixed text of the data module: a probe, or a set that is read whole.
 
     Args:
-        on: Name of a probe of text (``data.probes``), of a set (``data.sets``), or what names a source: an embedded
+        text: Name of a probe of text (``data.probes``), of a set (``data.sets``), or what names a source: an embedded
             set, a .txt file (passages between empty lines), a manifest.
         limit: Most passages of a set; a fixed choice. A probe says itself how many it has.
     """
 
-    def __init__(self, on: str, limit: int | None) -> None:
-        self.on = on
+    def __init__(self, text: str, limit: int | None) -> None:
+        self.text = text
         self.limit = limit
         self._read: list[Any] | None = None
 
@@ -39,11 +39,13 @@ class Passages:
         """
         if not hasattr(data, "evaluation_set"):
             raise UserError(f"TextBudget needs the data module SpeechTextData, got {data!r}")
-        if self.on not in data.probes:
+        if self.text not in data.probes:
             self._examples(data)
-        elif data.probes[self.on].modality == "speech":
+        elif data.probes[self.text].modality == "speech":
             texts = ", ".join(name for name, probe in data.probes.items() if probe.modality != "speech") or "none"
-            raise UserError(f"TextBudget.on: the probe '{self.on}' is of speech; allowed: a probe of text ({texts})")
+            raise UserError(
+                f"TextBudget.text: the probe '{self.text}' is of speech; allowed: a probe of text ({texts})"
+            )
 
     def losses(self, trainer: Trainer, pl_module: LightningModule, untouched: bool = False) -> Losses:
         """Measures the summed loss of each passage; the ranks share the passages, and each gets all losses.
@@ -68,20 +70,20 @@ class Passages:
     def _batches(self, trainer: Trainer) -> Iterable[Batch]:
         """Gives this rank's batches."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if self.on in data.probes:
-            return islice(data.probe_batches(self.on), trainer.global_rank, None, trainer.world_size)
+        if self.text in data.probes:
+            return islice(data.probe_batches(self.text), trainer.global_rank, None, trainer.world_size)
         return data.loader(self._examples(data), "text")
 
     def _examples(self, data: Any) -> list[Any]:
         if self._read is None:
             try:
-                found = data.evaluation_set(self.on)
+                found = data.evaluation_set(self.text)
             except (OSError, ValueError) as error:
                 probes = ", ".join(data.probes) or "none is defined"
-                raise UserError(f"TextBudget.on: {error}; or a name of data.probes ({probes})") from error
+                raise UserError(f"TextBudget.text: {error}; or a name of data.probes ({probes})") from error
             self._read = limited([example for example in found if example.has("text") and example.target], self.limit)
             if not self._read:
                 raise UserError(
-                    f"TextBudget.on: {self.on} has no text with an answer; allowed: plain text, or questions"
+                    f"TextBudget.text: {self.text} has no text with an answer; allowed: plain text, or questions"
                 )
         return self._read

@@ -35,14 +35,14 @@ class TextBudget(Callback):
             - class_path: TextBudget
               init_args:
                 max_increase: 0.02
-                on: my/text.txt
+                text: plain-text/probe
                 actions:
                   - class_path: StopAtBudget
 
     Args:
         max_increase: Largest increase of the loss, nats a token.
-        on: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names a
-            source (``spoken-facts/general``, a .txt file with passages between empty lines).
+        text: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names a
+            source (``plain-text/probe``, a .txt file with passages between empty lines, a manifest of questions).
         every_n_steps: Optimizer steps between two measurements.
         actions: What is done about it, in this order; none only measures.
         limit: Most passages of a set or source; a fixed choice.
@@ -58,7 +58,7 @@ class TextBudget(Callback):
     def __init__(
         self,
         max_increase: float,
-        on: str,
+        text: str = "plain-text/probe",
         every_n_steps: int = 10,
         actions: Sequence[BudgetAction] | None = None,
         limit: int | None = None,
@@ -69,10 +69,10 @@ class TextBudget(Callback):
             if value is not None and value < 1:
                 raise UserError(f"TextBudget.{key}: {value} (allowed: at least 1)")
         self.max_increase = max_increase
-        self.on = on
+        self.text = text
         self.every_n_steps = every_n_steps
         self.actions = list(actions or ())
-        self._passages = Passages(on, limit)
+        self._passages = Passages(text, limit)
         self._untouched: Losses = {}
         self._readings: list[Reading] = []
         self._finished = -1
@@ -82,7 +82,7 @@ class TextBudget(Callback):
     @property
     @override
     def state_key(self) -> str:
-        return f"{type(self).__qualname__}: {self.on}"  # there may be several
+        return f"{type(self).__qualname__}: {self.text}"  # there may be several
 
     @property
     def readings(self) -> list[Reading]:
@@ -199,7 +199,7 @@ class TextBudget(Callback):
         }
         for action in self.actions:
             values |= action.figures()
-        text = budget_name(self.on)
+        text = budget_name(self.text)
         for logger in trainer.loggers:
             logger.log_metrics({budget_key(text, name): value for name, value in values.items()}, step=reading.step)
         shown = f"{estimate:+.3g} [{low:+.3g}, {high:+.3g}] nats/token of {reading.allowed:g} allowed"

@@ -11,6 +11,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from ...foundation.run_names import (
+    BUDGET_PREFIX,
     FORGETTING,
     HEAT_MAP_CHART,
     HEAT_MAP_FIELDS,
@@ -112,6 +113,7 @@ def retention() -> list[Any]:
         _lines("Loss on the answers", [_val("text_answer_loss"), _val("speech_answer_loss")]),
         _lines("Hearing gap", [_val("hearing_gap")]),
         _lines("Forgetting and misalignment (KL)", [FORGETTING, MISALIGNMENT]),
+        wr.LinePlot(title="Budget of text", x=STEP_METRIC, metric_regex=f"{BUDGET_PREFIX}.*"),
     ]
 
 

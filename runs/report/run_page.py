@@ -9,6 +9,7 @@ from ...evaluation import MODALITIES
 from ..run import Run
 from .figures.accuracy import accuracy
 from .figures.answer_loss import answer_loss
+from .figures.budget import budget
 from .figures.concentration import concentration
 from .figures.frontier import frontier
 from .figures.hearing_gap import hearing_gap
@@ -53,6 +54,7 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
         "The same questions, written and spoken; right is what holds a gold answer.",
         "No evaluation was found: the callback Retention writes them.",
     ),
+    Chapter("Budget of text", (budget,), "What TextBudget measured, and the weight that it set."),
     Chapter(
         "Importance",
         (heat_maps, profile, shift, layer_ratio, probe_loss),

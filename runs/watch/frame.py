@@ -16,7 +16,15 @@ from rich.text import Text
 
 from ...evaluation import MODALITIES, shown_p
 from ...foundation.duration import duration
-from ...foundation.run_names import FORGETTING, MISALIGNMENT, TRAIN_LOSS, cross_entropy, stage_key
+from ...foundation.run_names import (
+    FORGETTING,
+    MISALIGNMENT,
+    TRAIN_LOSS,
+    budget_key,
+    budget_texts,
+    cross_entropy,
+    stage_key,
+)
 from ..measurements import Measurement, ShiftRecord
 from .run_view import RunView
 
@@ -116,7 +124,8 @@ def _header(view: RunView, width: int) -> RenderableType:
 
 def _losses(view: RunView, width: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for key in LOSSES:
+    budgets = [budget_key(text, "increase") for text in budget_texts(view.run.metrics)]
+    for key in (*LOSSES, *budgets):
         if points := view.run.metrics.get(key):
             trace = sparkline([value for _, value in points], max(10, min(60, width - 45)))
             table.add_row(key, f"{points[-1][1]:.4g}", Text(trace, style="cyan"))

@@ -155,11 +155,11 @@ def test_a_run_ends_at_its_budget_and_its_last_checkpoint_is_that_step(tmp_path:
 )
 def test_bad_settings_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        TextBudget(on="x.txt", **settings)
+        TextBudget(text="x.txt", **settings)
 
 
 def test_what_cannot_be_read_is_refused_before_training(tmp_path: Path, models: Any) -> None:
-    with pytest.raises(UserError, match=r"TextBudget\.on: .*nothing.*data\.sets.*data\.probes \(none is defined\)"):
+    with pytest.raises(UserError, match=r"TextBudget\.text: .*nothing.*data\.sets.*data\.probes \(none is defined\)"):
         run(tmp_path / "run", models, [TextBudget(0.1, "nothing.jsonl")], 1)
 
 

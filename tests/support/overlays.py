@@ -1,4 +1,4 @@
-"""The overlays of strategies, objectives and hybrids over the quickstart, on tiny models."""
+"""The overlays of strategies, objectives and hybrids over the quickstart, and of a budget, on tiny models."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from textkeep.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 NEEDS_GPU = {"qlora"}
-OVERLAYS = sorted(
-    path
-    for folder in ("tuning", "objectives", "hybrids")
-    for path in (CONFIGS / folder).glob("*.yaml")
-    if path.stem not in NEEDS_GPU
-)
+OVERLAYS = [
+    *sorted(
+        path
+        for folder in ("tuning", "objectives", "hybrids")
+        for path in (CONFIGS / folder).glob("*.yaml")
+        if path.stem not in NEEDS_GPU
+    ),
+    CONFIGS / "callbacks/text_budget_control.yaml",
+]
 
 
 def overlay_name(path: Path) -> str:
