@@ -41,8 +41,8 @@ class TextBudget(Callback):
 
     Args:
         max_increase: Largest increase of the loss, nats a token.
-        text: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names a
-            source (``plain-text/probe``, a .txt file with passages between empty lines, a manifest of questions).
+        text: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names
+            a source (``plain-text/probe``, a .txt file with passages between empty lines, a manifest of questions).
         every_n_steps: Optimizer steps between two measurements.
         actions: What is done about it, in this order; none only measures.
         limit: Most passages of a set or source; a fixed choice.
