@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CHARTS = "^(train/loss|val/(text|speech)_acc.*y|val/hear.*|importance/speech/(loss|taylor/(js|js_null|total|layer_(00|11|29))))$"
+OF_SPEECH = "importance/speech/(loss|taylor/(js|js_null|total|layer_(00|11|29)))"
+CHARTS = f"^(train/loss|val/(text|speech)_acc.*y|val/hear.*|{OF_SPEECH})$"
 """What leet shows of the run, one page."""
 
 
@@ -57,9 +58,8 @@ PICTURES: dict[str, Callable[[list[Path], Path], None]] = {
 def _first_screen(runs: list[Path], output: Path, width: int, height: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "page.html")
-        subprocess.run(
-            [sys.executable, "-m", "textkeep.cli.main", "report", *map(str, runs), "-o", str(page)], check=True
-        )
+        report = [sys.executable, "-m", "textkeep.cli.main", "report", *map(str, runs), "-o", str(page)]
+        subprocess.run(report, check=True)
         chromium = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         wait = ["--virtual-time-budget=15000", f"--user-data-dir={folder}/profile"]
         size = [f"--window-size={width},{height}", f"--screenshot={output.resolve()}"]
