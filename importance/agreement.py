@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .comparable import paired
+from .intervals import bootstrap_weights, percentiles
 from .metrics import shares, spearman
-from .shift import HIGH, LOW, bootstrap_weights
 from .snapshot import Snapshot
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -104,7 +104,7 @@ def _ranked(first: Curve, second: Curve, drawn: np.ndarray) -> Ranked:
     value = float(spearman(first(everything), second(everything)))
     if not len(drawn):
         return Ranked(value)
-    low, high = np.percentile(spearman(first(drawn), second(drawn)), [LOW, HIGH])
+    low, high = np.percentile(spearman(first(drawn), second(drawn)), percentiles(drawn.shape[1]))
     return Ranked(value, float(low), float(high))
 
 

@@ -73,6 +73,10 @@ NO_CHANGE: dict[str, tuple[float, float]] = dict.fromkeys(
 ) | {"spearman": (1.0, -1.0)}
 """Value of a metric between equal profiles, and where a larger shift takes it (of a signed metric: its size)."""
 
+POWER: dict[str, int] = {"js": 2, "wasserstein": 2, "spearman": 1}
+"""Metrics that noise can only take away from their value without a change, and the power of that distance to which,
+for small changes, the noise of few examples adds its own mean."""
+
 METRICS: dict[str, Callable[[Profile, Profile], np.ndarray]] = {
     "js": js_distance,
     "wasserstein": wasserstein,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .metrics import METRICS, NO_CHANGE, Profile
+from .metrics import METRICS, NO_CHANGE, POWER, Profile
 
 DRAWS = 4999
 _BATCH_ELEMENTS = 2_000_000  # exchanges held at once
@@ -24,11 +24,16 @@ class Permutation:
         p: Metric -> p-value, of the hypothesis that on each example before and after could as well be exchanged.
         floor: The smallest p-value that so many examples or draws can give: a p at the floor means "at most".
         exact: Whether all exchanges were tried.
+        expected: Metric -> its mean over the exchanges: what noise alone gives with so many examples. Of a signed
+            metric its mean size.
+        corrected: Metric (of :data:`~textkeep.importance.metrics.POWER`) -> its value without what noise adds.
     """
 
     p: dict[str, float]
     floor: float
     exact: bool
+    expected: dict[str, float]
+    corrected: dict[str, float]
 
 
 def as_it_is(means: np.ndarray) -> Profile:
@@ -49,6 +54,12 @@ def paired_permutation(
     and reject 7 to 8 % of true nulls at 5 %). Else
     ``p = (1 + as far or farther) / (1 + draws)`` (Phipson and Smyth 2010).
 
+    A distance is above 0 by noise alone, and the more so the fewer the examples. Let D be the divergence (JS distance
+    squared), near 0 a quadratic form q of the mean change ``sum_i d_i / N``. Its expectation is q of the true change
+    plus what the spread of the ``d_i`` adds, and its mean M over the exchanges, which give each ``d_i`` a random sign,
+    is ``sum_i q(d_i) / N^2``. So ``(D - M) N / (N - 1)`` has q of the true change as its expectation; its root, 0 where
+    it is negative, is the corrected distance. ``wasserstein`` is corrected alike, ``spearman`` with 1 - rho for D.
+
     Args:
         before: (N, L) totals of L layers for each of N examples.
         after: (N, L) of the same examples in the same order.
@@ -62,6 +73,7 @@ def paired_permutation(
     whole = mean + step.sum(axis=0)
     observed = {name: _distance(name, fold(mean), fold(whole)) for name in METRICS}
     reached = dict.fromkeys(METRICS, 0)
+    sums, powers = dict.fromkeys(METRICS, 0.0), dict.fromkeys(POWER, 0.0)
     total = 0
     size = max(1, _BATCH_ELEMENTS // max(before.shape))
     for exchanged in _all(count, size) if exact else _drawn(count, draws, size, np.random.default_rng(seed)):
@@ -69,9 +81,32 @@ def paired_permutation(
         first, second = fold(mean + moved), fold(whole - moved)
         total += len(exchanged)
         for name, bound in observed.items():
-            reached[name] += int((_distance(name, first, second) >= bound - _ROUNDING * abs(bound)).sum())
+            far = _distance(name, first, second)
+            reached[name] += int((far >= bound - _ROUNDING * abs(bound)).sum())
+            sums[name] += float(far.sum())
+            if name in POWER:
+                powers[name] += float((far ** POWER[name]).sum())
     spare = 0 if exact else 1  # the exchanges tried hold the observed order only where they are all
-    return Permutation({name: (n + spare) / (total + spare) for name, n in reached.items()}, 1 / (total + spare), exact)
+    return Permutation(
+        p={name: (n + spare) / (total + spare) for name, n in reached.items()},
+        floor=1 / (total + spare),
+        exact=exact,
+        expected={name: at_distance(name, value / total) for name, value in sums.items()},
+        corrected={name: _corrected(name, observed[name], value / total, count) for name, value in powers.items()},
+    )
+
+
+def at_distance(name: str, far: float) -> float:
+    """Gives the value of a metric that lies so far from its value without a change."""
+    unchanged, direction = NO_CHANGE[name]
+    return unchanged + direction * far
+
+
+def _corrected(name: str, observed: float, noise: float, count: int) -> float:
+    """Takes the mean over the exchanges from the observed power of a distance."""
+    power = POWER[name]
+    signal = max(0.0, float(observed) ** power - noise) * count / max(count - 1, 1)
+    return at_distance(name, signal ** (1 / power))
 
 
 def _distance(name: str, before: Profile, after: Profile) -> np.ndarray:

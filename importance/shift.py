@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from .comparable import check_comparable, paired, untestable
+from .intervals import half_scale, paired_intervals
 from .masks import overlap
-from .metrics import METRICS, NO_CHANGE
+from .metrics import METRICS
 from .permutation import DRAWS, Fold, Permutation, as_it_is, paired_permutation
 from .snapshot import Snapshot
-
-LOW, HIGH = 5.0, 95.0  # percentiles: a 90 % interval
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class Estimate:
 
     Attributes:
         value: On all examples.
-        low: Lower end of the paired-bootstrap 90 % interval over examples; ``None`` without per-example scores.
+        low: Lower end of the paired-bootstrap 90 % interval over examples (:mod:`~textkeep.importance.intervals`);
+            ``None`` without per-example scores. Of a distance it is freed of the bias: it surrounds ``corrected``.
         high: Upper end.
         null: Median of the same figure between random halves of the reference's examples. It is a scale: what another
             probe of half the size would differ by without any training. Of a signed figure its size; of a rank
@@ -30,6 +30,9 @@ class Estimate:
         null_p95: What 95 % of the halves stay within: the 95th percentile, of a rank correlation the 5th.
         p: Whether these examples moved: the p-value of the paired permutation test (:func:`paired_permutation`).
             Halves are different examples and no null of that; ``None`` without per-example scores.
+        expected: What noise alone gives with so many examples: the mean over the exchanges of that test. Of a signed
+            figure its size.
+        corrected: The value without what noise adds to it; ``None`` of signed figures, to which it adds nothing.
     """
 
     value: float
@@ -38,6 +41,8 @@ class Estimate:
     null: float | None = None
     null_p95: float | None = None
     p: float | None = None
+    expected: float | None = None
+    corrected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,10 @@ def compare(
     layers = {label: Estimate(float(ratio)) for label, ratio in zip(labels, ratios, strict=True)}
     floor, untested = None, untestable(before, after, estimator)
     if replicates and not untested:
-        fold, *pair = _examples(before, after, estimator, member)
-        metrics, layers = _with_uncertainty(metrics, layers, *pair, replicates, np.random.default_rng(seed), fold)
-        test = paired_permutation(*pair, draws, seed, fold)
-        metrics, floor = {name: replace(found, p=test.p[name]) for name, found in metrics.items()}, test.floor
+        fold, one, other = _examples(before, after, estimator, member)
+        metrics, layers = _with_uncertainty(metrics, layers, one, other, replicates, np.random.default_rng(seed), fold)
+        test = paired_permutation(one, other, draws, seed, fold)
+        metrics, floor = {name: _tested(name, found, test) for name, found in metrics.items()}, test.floor
     shared, chance = _top_overlap(before, after, estimator)
     return Shift(
         estimator=estimator,
@@ -139,8 +144,8 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
     if untested := untestable(before, after, estimator):
         raise ValueError(f"importance: {untested}")
     _, member = before.membership(estimator)
-    fold, *pair = _examples(before, after, estimator, member)
-    return paired_permutation(*pair, fold=fold)
+    fold, first, second = _examples(before, after, estimator, member)
+    return paired_permutation(first, second, fold=fold)
 
 
 def _examples(
@@ -156,19 +161,8 @@ def _examples(
     return as_it_is, first @ member, second @ member
 
 
-def bootstrap_weights(examples: int, replicates: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws the weights (R, N) of the examples in each bootstrap sample; rows sum to 1."""
-    return generator.multinomial(examples, np.full(examples, 1.0 / examples), size=replicates) / examples
-
-
-def half_split_weights(examples: int, replicates: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws two (R, N) weight matrices of random disjoint halves."""
-    order = np.argsort(generator.random((replicates, examples)), axis=1)
-    half = examples // 2
-    first, second = np.zeros((replicates, examples)), np.zeros((replicates, examples))
-    np.put_along_axis(first, order[:, :half], 1.0 / half, axis=1)
-    np.put_along_axis(second, order[:, half : 2 * half], 1.0 / half, axis=1)
-    return first, second
+def _tested(name: str, found: Estimate, test: Permutation) -> Estimate:
+    return replace(found, p=test.p[name], expected=test.expected[name], corrected=test.corrected.get(name))
 
 
 def _with_uncertainty(
@@ -181,30 +175,11 @@ def _with_uncertainty(
     fold: Fold,
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Adds intervals and the scale of halves. Both snapshots are resampled with the same weights: paired."""
-    count = len(before)
-    weights = bootstrap_weights(count, replicates, generator)
-    first, second = fold(weights @ before), fold(weights @ after)
-    halves = None
-    if count >= 4:  # halves of one example say nothing
-        left, right = half_split_weights(count, replicates, generator)
-        halves = fold(left @ before), fold(right @ before)
-    found = {}
-    for name, metric in METRICS.items():
-        low, high = np.percentile(metric(first, second), [LOW, HIGH])
-        null = _null(metric(*halves), *NO_CHANGE[name]) if halves else (None, None)
-        found[name] = Estimate(metrics[name].value, float(low), float(high), *null)
-    low_ratio, high_ratio = np.percentile(second / np.maximum(first, np.finfo(float).tiny), [LOW, HIGH], axis=0)
-    ratios = {
-        label: Estimate(estimate.value, float(low_ratio[i]), float(high_ratio[i]))
-        for i, (label, estimate) in enumerate(layers.items())
-    }
-    return found, ratios
-
-
-def _null(values: np.ndarray, unchanged: float, direction: float) -> tuple[float, float]:
-    """Gives the median and 95 % bound of how far other examples take a metric from its value without a change."""
-    median, bound = np.percentile(np.abs(values - unchanged), [50.0, HIGH])
-    return unchanged + direction * float(median), unchanged + direction * float(bound)
+    intervals, ratios = paired_intervals(before, after, replicates, generator, fold)
+    scale = half_scale(before, replicates, generator, fold)
+    found = {n: Estimate(e.value, *intervals[n], *scale.get(n, (None, None))) for n, e in metrics.items()}
+    parts = {label: Estimate(e.value, *ratios[i]) for i, (label, e) in enumerate(layers.items())}
+    return found, parts
 
 
 def _top_overlap(before: Snapshot, after: Snapshot, estimator: str) -> tuple[float | None, float | None]:

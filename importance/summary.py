@@ -14,6 +14,9 @@ from .coverage import by_reason, scored_part
 from .shift import Shift
 from .snapshot import Snapshot
 
+JS_FIGURES = {"null": "null_p95", "p": "p", "expected": "expected", "corrected": "corrected"}
+"""What is logged of the JS distance beside its value, as ``js_null`` and so on: fields of an ``Estimate``."""
+
 
 def summary_line(
     snapshot: Snapshot, estimator: str, shift: Shift | None, causal: Agreement | None = None
@@ -53,8 +56,8 @@ def metric_values(line: dict[str, Any]) -> dict[str, float]:
     if line["shift"]:
         metrics = line["shift"]["metrics"]
         figures |= {name: metric["value"] for name, metric in metrics.items()}
-        if metrics["js"]["null_p95"] is not None:
-            figures["js_null"] = metrics["js"]["null_p95"]
+        more = {f"js_{name}": metrics["js"].get(field) for name, field in JS_FIGURES.items()}
+        figures |= {name: value for name, value in more.items() if value is not None}
     if line.get("causal"):
         figures["causal_spearman"] = line["causal"]["now"]["value"]
     probe, estimator = line["probe"], line["estimator"]

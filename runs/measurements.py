@@ -14,6 +14,8 @@ class Estimated(TypedDict):
     null: float | None
     null_p95: float | None
     p: NotRequired[float | None]
+    expected: NotRequired[float | None]
+    corrected: NotRequired[float | None]
 
 
 class ShiftRecord(TypedDict):
@@ -117,6 +119,18 @@ class Removal(TypedDict):
     fraction: float
     scope: str
     rows: list[Removed]
+
+
+def with_limits(js: Estimated) -> str:
+    """Writes a JS distance with what noise alone gives, and what is left without it with its 90 % interval.
+
+    Earlier versions knew neither: their interval was of the distance itself.
+    """
+    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
+    expected, corrected = js.get("expected"), js.get("corrected")
+    if expected is None or corrected is None:
+        return f"{js['value']:.2g}{limits}"
+    return f"{js['value']:.2g} (noise alone {expected:.2g}; without it {corrected:.2g}{limits})"
 
 
 def check_measurement(line: dict[str, Any]) -> object:

@@ -102,7 +102,8 @@ def _importance(probe: str, run: Run, start: Path, step: int) -> dict[str, Any]:
     }
     if [matrix.name for matrix in first.table] == [matrix.name for matrix in last.table]:
         shift = compare(first, last, "taylor", replicates=500)
-        row["js_null"] = shift.metrics["js"].null_p95
+        js = shift.metrics["js"]
+        row |= {"js_null": js.null_p95, "js_p": js.p, "js_expected": js.expected, "js_corrected": js.corrected}
         for name in ("js", "log_total_ratio"):
             estimate = shift.metrics[name]
             row[name] = [estimate.value, estimate.low, estimate.high]

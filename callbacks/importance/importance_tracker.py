@@ -274,7 +274,7 @@ def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
             js = line["shift"]["metrics"]["js"]
             text += f", {line['estimator']} shift {js['value']:.2g}"
             if js["p"] is not None:
-                paired = f"paired p {shown_p(js['p'], line['shift']['p_floor'])}"
+                paired = f"paired p {shown_p(js['p'], line['shift']['p_floor'])}, noise alone {js['expected']:.2g}"
                 text += f" ({paired}" + (f"; between halves {js['null_p95']:.2g})" if js["null_p95"] else ")")
         parts.append(text)
     return f"importance at step {step}: " + "; ".join(parts)

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     ]
     earlier = [agreement(before, name, None, arguments.replicates) for name in names]
     show = partial(_print_all, shifts, earlier, beside)
-    deliver(result, arguments, partial(plot_comparison, before, after, names), show)
+    deliver(result, arguments, partial(plot_comparison, before, after, shifts), show)
     return 0
 
 
@@ -89,14 +89,18 @@ def _print(shift: Shift) -> None:
         interval = f"[{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.low is not None else "-"
         null = f"{estimate.null:.3g} (95 %: {estimate.null_p95:.3g})" if estimate.null is not None else "-"
         p = shown_p(estimate.p, shift.p_floor or 0.0) if estimate.p is not None else "-"
-        rows.append([name, f"{estimate.value:.4g}", interval, p, null])
+        noise, left = ("-" if x is None else f"{x:.3g}" for x in (estimate.expected, estimate.corrected))
+        rows.append([name, f"{estimate.value:.4g}", p, noise, left, interval, null])
     if shift.top_overlap is not None:
-        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", "-", f"{shift.top_chance:.3g} by chance"])
-    print_table(title, ["shift", "value", "90 % interval", "paired p", "half against half"], rows)
+        chance = f"{shift.top_chance:.3g} by chance"
+        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", "-", "-", "-", chance])
+    heads = ["shift", "value", "paired p", "noise alone", "without it", "90 % interval", "half against half"]
+    print_table(title, heads, rows)
     if shift.untested:
         say(f"{shift.untested}; no interval and no scale either")
     elif shift.p_floor is not None:
         print(
             f"paired p: before and after exchanged within the {shift.examples} examples, floor {shift.p_floor:.2g}; "
+            "noise alone: the mean over these exchanges; the interval is of the shift without it; "
             "half against half: a scale, what another probe of half the size would differ by without training"
         )

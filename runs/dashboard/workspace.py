@@ -94,11 +94,14 @@ def heat_map(entity: str, probe: str) -> Any:
 
 
 def shift(names: MetricNames) -> list[Any]:
-    """Draws the shift against step 0 beside what halves of the probe differ by, and the loss on each probe."""
+    """Draws the shift against step 0 beside its scales, its paired p-value, and the loss on each probe."""
     panels = []
     for probe in names.probes:
-        keys = [importance_key(probe, e, kind) for e in names.estimators for kind in ("js", "js_null")]
-        panels.append(_lines(f"{probe}: Jensen-Shannon distance, and between halves of the probe (js_null)", keys))
+        keys = [importance_key(probe, e, kind) for e in names.estimators for kind in ("js", "js_null", "js_expected")]
+        title = f"{probe}: Jensen-Shannon distance, between halves of the probe (js_null), of noise alone (js_expected)"
+        panels.append(_lines(title, keys))
+    tests = [importance_key(probe, e, "js_p") for probe in names.probes for e in names.estimators]
+    panels.append(_lines("Did these examples move? Paired p of the Jensen-Shannon distance", tests))
     for measure, title in SHIFTS.items():
         panels.append(_lines(title, [importance_key(p, names.estimators[0], measure) for p in names.probes]))
     panels.append(_lines("Loss on the probes", [probe_key(probe, "loss") for probe in names.probes]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...evaluation import shown_p
 from ...foundation.run_names import LAYER_PREFIX
 from .drawing import AFTER, BEFORE, GREY, drawing
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ...importance.faithfulness import Verification
     from ...importance.removal import RemovalTest
     from ...importance.reverts import Revert
+    from ...importance.shift import Shift
 
 
 def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
@@ -39,16 +41,21 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
         lower.figure.colorbar(image, ax=lower, label="%")
 
 
-def plot_comparison(before: Snapshot, after: Snapshot, estimators: Sequence[str], path: Path) -> None:
-    """Draws layer shares before and after, one panel an estimator."""
-    with drawing(path, 1, len(estimators), (4.5 * len(estimators), 3.6)) as axes:
-        for axis, estimator in zip(axes[0], estimators, strict=True):
+def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], path: Path) -> None:
+    """Draws layer shares before and after, one panel an estimator; its title has the JS distance and its paired p."""
+    with drawing(path, 1, len(shifts), (4.5 * len(shifts), 3.8)) as axes:
+        for axis, shift in zip(axes[0], shifts, strict=True):
+            estimator, js = shift.estimator, shift.metrics["js"]
             for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
                 shares = [100 * share for share in snapshot.shares(estimator).values()]
                 axis.plot(shares, marker="o", markersize=3, color=colour, label=f"{label}, step {snapshot.step}")
             ratio = after.total(estimator) / max(before.total(estimator), 1e-300)
             axis.set(xlabel="layer", ylabel="share of importance, %")
-            axis.set_title(f"{estimator} (total x{ratio:.2g})", loc="left")
+            paired = "" if js.p is None else f", paired p {shown_p(js.p, shift.p_floor or 0.0)}"
+            noise = "" if js.expected is None else f" (noise alone {js.expected:.2g})"
+            axis.set_title(
+                f"{estimator} (total x{ratio:.2g})\nJS {js.value:.2g}{noise}{paired}", loc="left", fontsize=9
+            )
             axis.legend(frameon=False)
 
 

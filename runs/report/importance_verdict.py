@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..measurements import Measurement, ShiftRecord, Verification, Verified
+from ..measurements import Measurement, ShiftRecord, Verification, Verified, with_limits
 from ..run import Run
 from .finding import Finding
 from .paired_p import PairedP, paired_p
@@ -75,7 +75,6 @@ def _ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None
 
 def _shift_words(line: Measurement, shift: ShiftRecord, estimator: str, test: PairedP | None) -> tuple[str, str]:
     js, scale = shift["metrics"]["js"], shift["metrics"]["js"]["null_p95"]
-    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
     mark = "plain" if test is not None and test.shifted else "open"
     judged = ", without a paired test"
     if test is not None:
@@ -87,7 +86,7 @@ def _shift_words(line: Measurement, shift: ShiftRecord, estimator: str, test: Pa
         "stays in" if shift["peak_before"] == shift["peak_after"] else f"moves from {_layer(shift['peak_before'])} to"
     )
     return mark, (
-        f"layer shares ({estimator}{part}) shifted by a Jensen-Shannon distance of {js['value']:.2g}{limits}{judged}; "
+        f"layer shares ({estimator}{part}) shifted by a Jensen-Shannon distance of {with_limits(js)}{judged}; "
         f"the peak {moved} {_layer(shift['peak_after'])}; the total changed by a factor of "
         f"{shift['total_after'] / shift['total_before'] if shift['total_before'] else math.nan:.2g}; "
         f"the loss on this probe went from {shift['loss_before']:.3g} to {shift['loss_after']:.3g} nats per token."

@@ -25,7 +25,7 @@ from ...foundation.run_names import (
     cross_entropy,
     stage_key,
 )
-from ..measurements import Measurement, ShiftRecord
+from ..measurements import Measurement, ShiftRecord, with_limits
 from .run_view import RunView
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -181,12 +181,11 @@ def _shift(line: Measurement) -> str:
     if not shift:
         return "no reference for a shift"
     js = shift["metrics"]["js"]
-    limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
-    words = f"shift (JS) {js['value']:.2g}{limits}"
+    words = f"shift (JS) {with_limits(js)}"
     if p := _paired(shift):
         words += f", paired p {p}"
     if js["null_p95"] is not None:
-        words += f", between halves of the probe {js['null_p95']:.2g}"
+        words += f", halves {js['null_p95']:.2g}"
     return words
 
 

@@ -174,7 +174,14 @@ def test_summary_loggers_and_history_agree(tmp_path: Path) -> None:
     assert 0 < last["shift"]["top_overlap"] <= 1
     assert last["shift"]["top_chance"] == 0.05
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    for key in ("taylor/js", "fisher/layer_01", "signed_taylor/total", "taylor/js_null"):
+    for key in (
+        "taylor/js",
+        "fisher/layer_01",
+        "signed_taylor/total",
+        "taylor/js_null",
+        "taylor/js_p",
+        "taylor/js_expected",
+    ):
         assert f"importance/heldout_text/{key}" in header
     assert "importance/speech/loss" in header
     steps = [row.split(",")[header.split(",").index("step")] for row in rows]

@@ -66,7 +66,8 @@ def test_a_real_shift_is_beyond_half_against_half(pair: tuple[Snapshot, Snapshot
 def test_a_shift_lies_in_its_interval(pair: tuple[Snapshot, Snapshot], estimator: str) -> None:
     shift = compare(*pair, estimator, replicates=400)
     js = shift.metrics["js"]
-    assert js.low <= js.value <= js.high
+    assert js.low <= js.corrected <= js.high
+    assert max(js.expected, js.corrected) < js.value
     assert js.null_p95 > js.null > 0
     own = compare(pair[0], pair[0], estimator, replicates=50)
     assert own.metrics["js"].value == own.metrics["js"].high == 0.0
@@ -82,6 +83,12 @@ def test_a_shift_lies_in_its_interval(pair: tuple[Snapshot, Snapshot], estimator
     )
 
 
+def wider(count: int) -> list[float]:
+    """Percentiles of the expanded interval, by the variance of a mean and Student's t, of ``count`` examples."""
+    outer = 100 * stats.norm.sf(stats.t.isf(0.05, count - 1) * np.sqrt(count / (count - 1)))
+    return [outer, 100 - outer]
+
+
 def test_the_interval_is_the_paired_bootstrap(pair: tuple[Snapshot, Snapshot]) -> None:
     """Against an explicit loop that draws examples with replacement, the same ones in both snapshots."""
     shift = compare(*pair, "taylor", replicates=4000).metrics["log_total_ratio"]
@@ -89,7 +96,7 @@ def test_the_interval_is_the_paired_bootstrap(pair: tuple[Snapshot, Snapshot]) -
     generator = np.random.default_rng(1)
     draws = [generator.integers(len(first), size=len(first)) for _ in range(4000)]
     looped = [np.log(second[d].mean() / first[d].mean()) for d in draws]
-    np.testing.assert_allclose([shift.low, shift.high], np.percentile(looped, [5, 95]), rtol=0.05)
+    np.testing.assert_allclose([shift.low, shift.high], np.percentile(looped, wider(len(first))), rtol=0.05)
 
 
 def test_examples_are_paired_by_id_not_by_position(pair: tuple[Snapshot, Snapshot]) -> None:
@@ -149,7 +156,13 @@ def test_each_metric_has_an_interval_and_a_null_that_sampling_stays_within(pair:
     for name, metric in METRICS.items():
         looped = [metric(first[d].mean(0), second[d].mean(0)) for d in draws]
         found, scale = metrics[name], max(np.std(looped), 1e-3)
-        np.testing.assert_allclose([found.low, found.high], np.percentile(looped, [5, 95]), atol=0.3 * scale)
+        ends = np.percentile(looped, wider(count))
+        observed = metric(first.mean(0), second.mean(0))
+        if name in ("js", "wasserstein"):  # the square is moved back by the bias of resampling and by that of sampling
+            ends = np.sqrt(np.maximum(ends**2 - 2 * (np.mean(np.square(looped)) - observed**2), 0))
+        if name == "spearman":
+            ends = np.minimum(ends - 2 * (np.mean(looped) - observed), 1)
+        np.testing.assert_allclose([found.low, found.high], ends, atol=0.3 * scale)
         halves = np.array([metric(first[a].mean(0), first[b].mean(0)) for a, b in splits])
         bound = np.percentile(halves, 5) if name == "spearman" else np.percentile(np.abs(halves), 95)
         assert found.null_p95 == pytest.approx(bound, abs=0.3 * max(np.std(halves), 1e-3)), name

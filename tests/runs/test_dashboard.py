@@ -48,7 +48,8 @@ def test_the_spec_has_all_sections_over_the_global_step(capsys: pytest.CaptureFi
     assert chart["panelDefId"] == "tester/textkeep_heat_map"
     assert "importance_media/speech/shares_table" in json.dumps(chart)
     drawn = [p["config"] for p in found["Shift"]]
-    assert drawn[0]["metrics"][:2] == ["importance/speech/taylor/js", "importance/speech/taylor/js_null"]
+    kinds = ("js", "js_null", "js_expected")
+    assert drawn[0]["metrics"][:3] == [f"importance/speech/taylor/{kind}" for kind in kinds]
     assert {line["xAxis"] for line in [*lines, *drawn]} == {"trainer/global_step"}
     assert [p["viewType"] for p in found["Frontier"]].count("Scatter Plot") == 3
     assert found["Learning rates by layer"][0]["config"]["metrics"][-1] == "lr-AdamW/llm.02"

@@ -72,7 +72,9 @@ def test_figures_show_what_the_run_wrote(run: Path) -> None:
             assert heat["z"][layer][column] == pytest.approx(100 * share, rel=1e-4)
     shift, null = figures["shift"]["heldout_text|fisher|js"]["data"]
     js = [line["shift"]["metrics"]["js"] for line in mine]
-    assert shift["y"] == pytest.approx([m["value"] for m in js], rel=1e-4)
+    assert shift["y"] == pytest.approx([m["corrected"] for m in js], rel=1e-4)
+    for words, m in zip(shift["text"], js, strict=True):
+        assert words.startswith(f"measured {m['value']:.3g}, noise alone {m['expected']:.3g}, paired p ")
     high = [y + above for y, above in zip(shift["y"], shift["error_y"]["array"], strict=True)]
     assert high == pytest.approx([m["high"] for m in js], rel=1e-3)
     assert null["y"] == pytest.approx([m["null_p95"] for m in js], rel=1e-4)
@@ -95,6 +97,8 @@ def test_verdict_in_words(run: Path) -> None:
     assert words["Hearing (validation)"].mark == "good"
     shifted = words["Importance (heldout_text)"].text
     assert "on these examples a shift (paired permutation, p <= 0.005)" in shifted
+    js = Run.open(run).importance.of("heldout_text", "taylor")[-1]["shift"]["metrics"]["js"]
+    assert f"noise alone {js['expected']:.2g}; without it {js['corrected']:.2g} [{js['low']:.2g}" in shifted
     assert "another probe of half the size would differ by up to" in shifted
     part = "of the 79 % of the decoder's parameters that are scored (not: fused experts)"
     assert shifted.startswith(f"layer shares (taylor, {part}) shifted by")

@@ -72,13 +72,14 @@ def test_the_shift_has_students_interval_over_seeds(data: StudyData, folder: Pat
     js = [s["metrics"]["js"]["value"] for s in shifts]
     limits = stats.ttest_1samp(js, 0.0).confidence_interval(0.95)
     assert row[3] == f"{np.mean(js):.3g} [{limits.low:.3g}, {limits.high:.3g}]"
-    assert row[4] == f"2 of 2, p <= {shifts[0]['p_floor']:.2g}"
+    assert row[4] == f"{np.mean([s['metrics']['js']['expected'] for s in shifts]):.2g}"
+    assert row[5] == f"2 of 2, p <= {shifts[0]['p_floor']:.2g}"
     beyond = sum(s["metrics"]["js"]["low"] > s["metrics"]["js"]["null_p95"] for s in shifts)
-    assert row[6] == f"{beyond} of 2"
+    assert row[7] == f"{beyond} of 2"
     before, after = (int(shifts[0][f"peak_{side}"][-2:]) for side in ("before", "after"))
-    assert row[7].startswith(f"{before} to {after}")
+    assert row[8].startswith(f"{before} to {after}")
     ratios = [np.log(s["total_after"] / s["total_before"]) for s in shifts]
-    assert row[8].startswith(f"{np.mean(ratios):+.3g} [")
+    assert row[9].startswith(f"{np.mean(ratios):+.3g} [")
     single = next(row for row in table.rows if row[:3] == ["lora", "heldout_text", "taylor"])
     assert "[" not in single[3]  # one seed has no interval over seeds
     found = drawn(shift_by_arm(data))
@@ -103,14 +104,14 @@ def test_runs_of_earlier_versions_are_tested_from_their_snapshots(folder: Path, 
     tables = [shift_table(load_study(place)) for place in (folder, old)]
     assert tables[0] is not None
     assert tables[1] is not None
-    counts = [[row[4].split(",")[0] for row in table.rows] for table in tables if table is not None]
+    counts = [[row[5].split(",")[0] for row in table.rows] for table in tables if table is not None]
     assert counts[0] == counts[1]
-    assert {row[4] for row in tables[1].rows if "taylor" in row} == {"2 of 2, p <= 0.0002", "1 of 1, p <= 0.0002"}
+    assert {row[5] for row in tables[1].rows if "taylor" in row} == {"2 of 2, p <= 0.0002", "1 of 1, p <= 0.0002"}
     for stats_file in old.glob("runs/**/stats.safetensors"):
         stats_file.unlink()
     without = shift_table(load_study(old))
     assert without is not None
-    assert {row[4] for row in without.rows} == {"not tested"}
+    assert {row[5] for row in without.rows} == {"not tested"}
 
 
 def test_the_interval_of_a_distance_over_seeds_stays_within_its_bounds(data: StudyData, folder: Path) -> None:

@@ -47,7 +47,8 @@ def test_a_frame_tells_progress_losses_scores_and_shift(run: Path) -> None:
     assert f"{100 * last['val/text_accuracy']:.3g} [{100 * low:.3g}, {100 * high:.3g}] %" in text
     line = view.profile("speech", "taylor")[-1]
     js = line["shift"]["metrics"]["js"]
-    assert f"shift (JS) {js['value']:.2g} [{js['low']:.2g}, {js['high']:.2g}]" in text
+    left = f"without it {js['corrected']:.2g} [{js['low']:.2g}, {js['high']:.2g}]"
+    assert f"shift (JS) {js['value']:.2g} (noise alone {js['expected']:.2g}; {left})" in text
     shares = list(line["shares"].values())
     assert f"peak in layer {shares.index(max(shares))}: {100 * max(shares):.3g} %" in text
     for probe in ("indomain_text", "heldout_text", "speech"):

@@ -46,6 +46,14 @@ def by_pair(
 
 
 def limits_of(estimate: Estimated) -> tuple[float, float, float]:
-    """Gives value, low and high; limits that are not known are no number."""
+    """Gives value, low and high; limits that are not known are no number.
+
+    Of a distance the value is the one without what noise adds, where it is known: the limits surround that one.
+    """
     low, high = estimate.get("low"), estimate.get("high")
-    return estimate["value"], math.nan if low is None else low, math.nan if high is None else high
+    corrected = estimate.get("corrected")
+    return (
+        estimate["value"] if corrected is None else corrected,
+        math.nan if low is None else low,
+        math.nan if high is None else high,
+    )

@@ -7,6 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ....evaluation import shown_p
+from ...measurements import Estimated
 from ...run import Run
 from .figure import Figure, drawing
 from .pairs import by_pair, limits_of, pairs_of
@@ -28,8 +30,9 @@ SHIFTS = {
 }
 
 NOTE = (
-    "Bars: 90 % intervals. Grey: a scale, what another probe of half the size would differ by. "
-    "Whether these examples moved is a paired test: the verdict has it."
+    "Distances without what noise alone adds to them, and 90 % intervals; under the pointer the distance as it was "
+    "measured, what noise alone gives, and p of the paired test of whether these examples moved. "
+    "Grey: a scale, what another probe of half the size would differ by."
 )
 
 
@@ -46,14 +49,26 @@ def shift(runs: Sequence[Run]) -> Figure | None:
     return by_pair("shift", "Shift over steps", NOTE, found, runs, {"measure": SHIFTS})
 
 
+def _words(estimate: Estimated, floor: float | None) -> str:
+    """Writes what was measured, what noise alone gives, and the p-value, as far as they are known."""
+    words = [f"measured {estimate['value']:.3g}"]
+    if (expected := estimate.get("expected")) is not None:
+        words.append(f"noise alone {expected:.3g}")
+    if (p := estimate.get("p")) is not None:
+        words.append(f"paired p {shown_p(p, floor or 0.0)}")
+    return ", ".join(words)
+
+
 def _shift_traces(run: Run, probe: str, estimator: str, measure: str, shade: str) -> list[Any]:
     found = [(line["step"], line.get("shift")) for line in run.importance.of(probe, estimator)]
     measured = {step: shift["metrics"][measure] for step, shift in found if shift and measure in shift["metrics"]}
     if not measured:
         return []
     steps, estimates = list(measured), list(measured.values())
-    hover = f"{label(run.name)}<br>step %{{x}}: %{{y:.3g}}<extra></extra>"
-    traces = [curve(run.name, steps, [limits_of(e) for e in estimates], shade, hovertemplate=hover)]
+    hover = f"{label(run.name)}<br>step %{{x}}: %{{y:.3g}}<br>%{{text}}<extra></extra>"
+    floors = [(shift or {}).get("p_floor") for _, shift in found if shift and measure in shift["metrics"]]
+    words = [_words(estimate, floor) for estimate, floor in zip(estimates, floors, strict=True)]
+    traces = [curve(run.name, steps, [limits_of(e) for e in estimates], shade, hovertemplate=hover, text=words)]
     null = [e["null_p95"] for e in estimates]
     if all(value is not None for value in null) and measure in ("js", "wasserstein"):
         traces.append(

@@ -41,8 +41,8 @@ def bars(points: Sequence[tuple[float, float, float]]) -> dict[str, Any] | None:
     """Makes error bars from (value, low, high); None where no limit is known."""
     if not any(math.isfinite(low) and math.isfinite(high) for _, low, high in points):
         return None
-    above = [high - value if math.isfinite(high) else 0.0 for value, _, high in points]
-    below = [value - low if math.isfinite(low) else 0.0 for value, low, _ in points]
+    above = [max(0.0, high - value) if math.isfinite(high) else 0.0 for value, _, high in points]
+    below = [max(0.0, value - low) if math.isfinite(low) else 0.0 for value, low, _ in points]
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
 
 

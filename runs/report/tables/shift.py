@@ -6,21 +6,22 @@ from collections.abc import Callable, Sequence
 
 from ....evaluation import mean_interval
 from ....foundation.run_names import layer_number
-from ...measurements import ShiftRecord
+from ...measurements import Estimated, ShiftRecord
 from ..estimates import interval
 from ..paired_p import PairedP
 from ..study_data import StudyData
 from .table import DASH, Table
 
 _NOTE = (
-    "Last measurement against the first, mean over seeds; in brackets Student's 95 % interval over them. JS distance: "
-    "of the layer shares, in [0, 1]. Shifted: runs whose own examples moved, by a paired permutation (before and after "
-    "exchanged within examples) at 5 %, and the largest p-value. Half size: no null of that but a scale, what 95 % of "
-    "random halves of the probe stay below without any training. Beyond it: runs whose 90 % interval over the examples "
-    "lies above it. Peak: the layer with the largest total, and its move. Log total ratio: below 0 importance is "
-    "suppressed. The loss on the probe stands beside it because importance on fitted items falls by itself."
+    "Last measurement against the first, mean over seeds; in brackets Student's 95 % interval over them. JS "
+    "distance: of the layer shares, in [0, 1]; noise alone: what it would be without a shift, as examples are few. "
+    "Shifted: runs whose own examples moved, by a paired permutation (before and after exchanged within examples) "
+    "at 5 %, and the largest p-value. Half size: no null of that but a scale, what 95 % of random halves of the "
+    "probe stay below without any training. Beyond it: runs whose 90 % interval over the examples lies above it. "
+    "Peak: the layer with the largest total, and its move. Log total ratio: below 0 importance is suppressed. The "
+    "loss on the probe stands beside it because importance on fitted items falls by itself."
 )
-_HEAD = ["arm", "probe", "estimator", "JS distance", "shifted", "half size (95 %)", "beyond it"]
+_HEAD = ["arm", "probe", "estimator", "JS distance", "noise alone", "shifted", "half size (95 %)", "beyond it"]
 _MORE = ["peak layer", "log total ratio", "loss, change"]
 JS_BOUNDS = (0.0, 1.0)
 
@@ -52,6 +53,7 @@ def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> li
     beyond = sum(d["null_p95"] is not None and d["low"] is not None and d["low"] > d["null_p95"] for d in distances)
     return [
         interval(mean_interval([value_of("js")(shift) for shift in shifts], bounds=JS_BOUNDS)),
+        _noise(distances),
         _shifted([test for test in tests if test is not None]),
         f"{sum(nulls) / len(nulls):.2g}" if nulls else DASH,
         f"{beyond} of {len(distances)}",
@@ -59,6 +61,12 @@ def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> li
         _mean(shifts, value_of("log_total_ratio"), signed=True),
         _mean(shifts, loss_change, signed=True),
     ]
+
+
+def _noise(distances: Sequence[Estimated]) -> str:
+    """Gives the mean of what noise alone gives; earlier versions did not know it."""
+    known = [value for distance in distances if (value := distance.get("expected")) is not None]
+    return f"{sum(known) / len(known):.2g}" if known else DASH
 
 
 def _shifted(tests: Sequence[PairedP]) -> str:
