@@ -101,8 +101,8 @@ def test_it_follows_a_run_that_goes_on(run: Path) -> None:
     view.refresh()
     assert view.step == 21
     assert view.run.metrics["train/loss"][-1] == (21, 1.25)
-    assert view.pace == pytest.approx(5, rel=0.01)
-    assert view.remaining == pytest.approx(5 * 979, rel=0.01)
+    assert view.pace == pytest.approx(5, rel=0.1)
+    assert view.remaining == pytest.approx(5 * 979, rel=0.1)
     assert "of 1000" in shown(view)
     with path.open("a") as file:
         file.write("5,,\n")
