@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..measurements import Measurement, ShiftRecord, Verification, Verified, with_limits
 from ..run import Run
+from .causal import ends
+from .causal_verdict import causal_findings
 from .finding import Finding
 from .paired_p import PairedP, paired_p
-
-if TYPE_CHECKING:
-    from ...importance import Snapshot
 
 UNVERIFIED = (
     "unverified: whether these scores foretell what happens when weights are shrunk was not tested on this run; "
@@ -22,7 +20,11 @@ UNVERIFIED = (
 
 def importance_findings(run: Run) -> list[Finding]:
     """Says how importance moved, one line a probe; then whether the scores were put to the test, and how they did."""
-    findings = [*_shifts(run), *(_verification(record, run) for record in run.importance.verifications)]
+    findings = [
+        *_shifts(run),
+        *causal_findings(run),
+        *(_verification(record, run) for record in run.importance.verifications),
+    ]
     if findings and not run.importance.verifications:
         findings.append(Finding("Importance check", "open", UNVERIFIED))
     return findings
@@ -64,13 +66,9 @@ def _shifts(run: Run) -> list[Finding]:
             findings.append(Finding(topic, "plain", "was measured once: no shift to speak of yet."))
             continue
         steps = run.importance.of(probe, estimator)[0]["step"], line["step"]
-        test = paired_p(shift, estimator, partial(_ends, run, probe, steps))
+        test = paired_p(shift, estimator, partial(ends, run, probe, steps))
         findings.append(Finding(topic, *_shift_words(line, shift, estimator, test)))
     return findings
-
-
-def _ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None, Snapshot | None]:
-    return run.importance.snapshot(probe, steps[0]), run.importance.snapshot(probe, steps[1])
 
 
 def _shift_words(line: Measurement, shift: ShiftRecord, estimator: str, test: PairedP | None) -> tuple[str, str]:

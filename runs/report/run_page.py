@@ -25,6 +25,7 @@ from .flips import flipped_parts
 from .outcome_part import outcome_part
 from .page import part, render
 from .section import Chapter, sections_of
+from .tables.causal import causal_table
 from .tables.paired_differences import paired_table
 from .tables.scores import score_tables
 from .tables.settings import config_difference
@@ -57,7 +58,7 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
     Chapter("Budget of text", (budget,), "What TextBudget measured, and the weight that it set."),
     Chapter(
         "Importance",
-        (heat_maps, profile, shift, layer_ratio, probe_loss),
+        (heat_maps, profile, shift, layer_ratio, probe_loss, causal_table),
         "Where in the LLM the score of its weights lies, before, while and after it learns speech.",
         "No importance measurement was found: the callback ImportanceTracker writes them.",
     ),
