@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,19 @@ import pytest
 import torch
 
 from tests.support.speech_run import make_data, make_model, make_trainer
-from textkeep.callbacks import ControlWeight, RunCheckpoint, SeededBatches, StepCompletion, TextBudget
+from textkeep.callbacks import (
+    ControlWeight,
+    GracefulStop,
+    RollBack,
+    RunCheckpoint,
+    SeededBatches,
+    StepCompletion,
+    TextBudget,
+)
 from textkeep.callbacks.budget.dual_ascent import DualAscent
+from textkeep.callbacks.budget.passages import Passages
+from textkeep.callbacks.stopping.give_way import give_way
+from textkeep.callbacks.stopping.stop_signals import STOP_SIGNALS, Wish
 from textkeep.foundation.errors import UserError
 from textkeep.lightning_modules import L2SP, AnswerCrossEntropy
 
@@ -84,15 +96,23 @@ def text(tmp_path: Path) -> str:
 
 
 def fit(
-    folder: Path, models: tuple[Path, Path], text: str, steps: int, ckpt: Path | None = None
+    folder: Path,
+    models: tuple[Path, Path],
+    text: str,
+    steps: int,
+    ckpt: Path | None = None,
+    more: Sequence[Any] = (),
+    allowed: float = 0.02,
+    actions: Sequence[Any] = (),
 ) -> tuple[Any, TextBudget]:
     """Fits with a controlled pull and a checkpoint every step; gives the model and the budget."""
-    budget = TextBudget(0.02, text, every_n_steps=2, actions=[ControlWeight("l2sp", gain=2.0)])
+    control = ControlWeight("l2sp", gain=2.0)
+    budget = TextBudget(allowed, text, every_n_steps=2, actions=[control, *actions])
     saving = [RunCheckpoint(every_n_train_steps=1, save_top_k=-1), StepCompletion(), SeededBatches()]
     adam = {"optimizer": lambda groups: torch.optim.AdamW(groups, lr=0.01)}
     model = make_model(*models, objectives=[AnswerCrossEntropy(), L2SP(0.5)], lr_schedule="constant", **adam)
     options = {"max_epochs": -1, "max_steps": steps, "limit_val_batches": 0, "enable_checkpointing": True}
-    trainer = make_trainer(folder, [budget, *saving], **options)
+    trainer = make_trainer(folder, [*more, budget, *saving], **options)
     path = None if ckpt is None else str(ckpt)
     trainer.fit(
         model, make_data(folder / "data"), ckpt_path=path, weights_only=False
@@ -149,3 +169,41 @@ def test_what_is_no_remedy_of_the_model_is_refused(
     trainer = make_trainer(tmp_path, [TextBudget(0.1, text, actions=[ControlWeight(name)])], max_steps=1)
     with pytest.raises(UserError, match=rf"no remedy '{name}' \(allowed: l2sp\)"):
         trainer.fit(model, make_data(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("cut", [2, 4], ids=["at a measurement", "while it turns back"])
+def test_a_run_that_is_stopped_while_it_measures_goes_on_as_the_same_run(
+    tmp_path: Path,
+    tiny_llm_dir: Path,
+    tiny_whisper_dir: Path,
+    text: str,
+    cut: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Readings: 1 of the untouched model, 2 at step 2, 3 at step 4, and from the 4th on the shares of RollBack."""
+    models, measure, count = (tiny_llm_dir, tiny_whisper_dir), Passages.losses, 0
+
+    def interrupted(self: Passages, trainer: Any, *args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == cut:
+            STOP_SIGNALS.wish = Wish.INTERRUPT
+            give_way(trainer)
+        return measure(self, trainer, *args, **options)
+
+    more = [GracefulStop()]
+    whole, budget = fit(tmp_path / "whole", models, text, 4, more=more, allowed=1e-4, actions=[RollBack(rounds=3)])
+    assert len(budget.readings) == 4
+    monkeypatch.setattr(Passages, "losses", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(tmp_path / "cut", models, text, 4, more=more, allowed=1e-4, actions=[RollBack(rounds=3)])
+    monkeypatch.undo()
+    last = tmp_path / "cut/checkpoints/last.ckpt"
+    again, continued = fit(tmp_path / "cut", models, text, 4, last, more, allowed=1e-4, actions=[RollBack(rounds=3)])
+    assert continued.readings == budget.readings
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in whole.state_dict().items())
+    saved = [
+        torch.load(tmp_path / f"{run}/checkpoints/step=000004.ckpt", weights_only=False) for run in ("whole", "cut")
+    ]
+    first, second = (checkpoint["state_dict"] for checkpoint in saved)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
