@@ -61,7 +61,9 @@ class Costless(TypedDict):
 class Measurement(TypedDict):
     """A line of the summary: one estimator on one probe at one step.
 
-    ``shares`` (of the layers) and ``kinds`` (of matrices) are parts of 1; the loss is in nats per token.
+    ``shares`` (of the layers) and ``kinds`` (of matrices) are parts of 1; the loss is in nats per token. ``plain``: it
+    is that of every token of a text, not of answers. ``loss_change``: against the first measurement, mean over the
+    same examples, with Student's 95 % limits.
     """
 
     step: int
@@ -78,6 +80,8 @@ class Measurement(TypedDict):
     seconds: NotRequired[float]
     causal: NotRequired[AgreementRecord]
     costless: NotRequired[Costless]
+    plain: NotRequired[bool]
+    loss_change: NotRequired[list[float]]
 
 
 class Verified(TypedDict):

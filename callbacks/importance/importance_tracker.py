@@ -11,16 +11,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from ...evaluation import shown_p
+from ...evaluation import mean_interval, shown_p
 from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
 from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
 from ...importance.agreement import agreement
 from ...importance.estimators import checked
+from ...importance.paired_losses import loss_changes
 from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
 from ..stopping.agreed_stop import AgreedStop
 from .heat_maps import HeatMaps
-from .probing import acting_weights, measure_probe
+from .probing import acting_weights, is_plain, measure_probe
 
 
 class ImportanceTracker(Callback):
@@ -212,11 +213,14 @@ class ImportanceTracker(Callback):
         if name not in self._reference_steps:
             self._reference[name] = snapshot
         reference = self._reference.get(name)
+        common: dict[str, Any] = {"plain": is_plain(trainer, name)}
+        if reference and reference is not snapshot and len(snapshot.losses) > 1:
+            common["loss_change"] = list(mean_interval(loss_changes(reference, snapshot)))
         lines = []
         for estimator in self.estimators:
             shift = compare(reference, snapshot, estimator, self.replicates) if reference else None
             causal = agreement(snapshot, estimator, reference if shift else None, self.replicates)
-            lines.append(summary_line(snapshot, estimator, shift, causal))
+            lines.append(summary_line(snapshot, estimator, shift, causal) | common)
         return lines
 
     def _log(self, trainer: Trainer, lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from ...importance import Snapshot, probe, undisturbed
 from ..stopping.give_way import give_way
 
+IGNORED = -100  # of labels: not supervised
 AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
 
 
@@ -59,6 +60,14 @@ def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> A
     if tuning is None:
         return nullcontext()
     return tuning.measuring(trainer.datamodule.probes[name].modality)  # type: ignore[attr-defined]
+
+
+def is_plain(trainer: Trainer, name: str) -> bool:
+    """Tells whether a probe is plain text: every token but the first is predicted, and nothing stands beside them."""
+    return all(
+        bool(((batch.labels != IGNORED).sum(dim=1) == batch.attention_mask.sum(dim=1) - 1).all())
+        for batch in trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
+    )
 
 
 def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:

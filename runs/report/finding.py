@@ -13,8 +13,10 @@ class Finding:
         topic: What it is about.
         mark: ``good``, ``bad``, ``same``, ``open`` (the interval does not decide) or ``plain`` (a fact).
         text: The statement.
+        short: The same as the beginning of a headline; empty where it leads none.
     """
 
     topic: str
     mark: str
     text: str
+    short: str = ""

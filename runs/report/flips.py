@@ -11,7 +11,7 @@ from ...evaluation import MODALITIES, Prediction
 from ..evaluations import Evaluation
 from ..run import Run
 from .clips import Clips
-from .verdict import SPLITS
+from .numbers import SPLITS
 
 MAX_FLIPS = 300
 """Flipped items listed of a run: a page of thousands helps nobody."""

@@ -11,7 +11,8 @@ from ...foundation.run_names import stage_key
 from ..evaluations import Evaluation
 from ..run import Run
 from .finding import Finding
-from .verdict import LEVEL, SPLITS, Limits, number, percent, points
+from .numbers import LEVEL, SPLITS, Limits, number, percent, points
+from .plain_text import judged, scored_texts
 
 EQUAL = 0.1
 """Two runs hear equally where the interval of their difference, an accuracy, holds 0 and nothing beyond this."""
@@ -70,7 +71,7 @@ class Outcome:
 
 def outcomes(runs: Sequence[Run]) -> list[Outcome]:
     """Gives the outcome of each run; comparisons are with the first one, on what both were asked."""
-    texts = [_plain_texts(run) for run in runs]
+    texts = [scored_texts(run) for run in runs]
     common = [name for name in texts[0] if all(name in found for found in texts)]
     stage = next((s for s in ("test", "val") if all(_heard(run, s) for run in runs)), None)
     found = []
@@ -87,10 +88,9 @@ def text_finding(outcome: Outcome) -> Finding | None:
     if text is None:
         return None
     what = f"on {text.passages} passages of {text.source}"
-    if text.cost == (0.0, 0.0, 0.0):
-        return Finding("Text kept", "same", f"exactly: {what} the loss is what it was, to the last digit.")
-    _, low, high = text.cost
-    topic, mark = ("Text lost", "bad") if low > 0 else ("Text kept", "good") if high < 0 else ("Text kept?", "open")
+    topic, mark = judged(text.cost)
+    if mark == "same":
+        return Finding(topic, mark, f"exactly: {what} the loss is what it was, to the last digit.")
     words = f"{number(*text.cost, signed=True)} nats a token against the untouched LLM, {what}"
     if text.against is not None and text.against != (0.0, 0.0, 0.0):
         words += f"; {number(*text.against, signed=True)} against the first run"
@@ -135,20 +135,9 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.topic[0].lower()}{finding.topic[1:]}{joint}{finding.text}"
 
 
-def _plain_texts(run: Run) -> dict[str, Evaluation]:
-    """Finds the sets of plain text that a fit scored at both ends."""
-    found = {}
-    for name in run.sets("val"):
-        evaluation = run.evaluation("val", name)
-        wanted = ("perplexity", "loss_change")
-        if evaluation.rows and all(evaluation.has(stage_key(name, figure)) for figure in wanted):
-            found[name] = evaluation
-    return found
-
-
 def _text(name: str, evaluation: Evaluation, reference: Evaluation, first: bool) -> Text:
     cost = evaluation.value(evaluation.last, stage_key(name, "loss_change"))
-    assert cost is not None  # _plain_texts has asked
+    assert cost is not None  # scored_texts has asked
     against = None if first else _loss_difference(evaluation, reference)
     return Text(name, cost, int(evaluation.last["items"]), against)
 

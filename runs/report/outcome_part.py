@@ -11,9 +11,9 @@ from ..run import Run
 from .figures.cost import cost as picture
 from .figures.figure import Figure
 from .finding import Finding
+from .numbers import number
 from .outcome import Outcome, outcomes, speech_finding, text_finding
 from .page import part
-from .verdict import number
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .figures.heat_map import heat_maps
 from .figures.kinds import kinds
 from .figures.layer_ratio import layer_ratio
 from .figures.probe_loss import probe_loss
+from .figures.probe_shares import probe_shares
 from .figures.profile import profile
 from .figures.removal import removal
 from .figures.shift import shift
@@ -27,6 +28,7 @@ from .page import part, render
 from .section import Chapter, sections_of
 from .tables.causal import causal_table
 from .tables.paired_differences import paired_table
+from .tables.probes import probe_table
 from .tables.scores import score_tables
 from .tables.settings import config_difference
 from .verdict import headline, verdict
@@ -57,8 +59,14 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
     ),
     Chapter("Budget of text", (budget,), "What TextBudget measured, and the weight that it set."),
     Chapter(
+        "Probes",
+        (probe_table, probe_shares, probe_loss),
+        "What training did on each probe. Text is lost where plain text becomes harder; to the form of answers a model "
+        "also fits.",
+    ),
+    Chapter(
         "Importance",
-        (heat_maps, profile, shift, layer_ratio, probe_loss, causal_table),
+        (heat_maps, profile, shift, layer_ratio, causal_table),
         "Where in the LLM the score of its weights lies, before, while and after it learns speech.",
         "No importance measurement was found: the callback ImportanceTracker writes them.",
     ),

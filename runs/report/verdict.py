@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ...evaluation import McNemar, mcnemar
@@ -10,17 +9,14 @@ from ..evaluations import Evaluation
 from ..run import Run
 from .finding import Finding
 from .importance_verdict import importance_findings
-
-Limits = tuple[float, float, float]
-"""A figure with its lower and upper limit."""
-
-LEVEL = 0.05
-SPLITS = {"val": "validation", "test": "test"}
+from .numbers import LEVEL, SPLITS, Limits, number, percent, points
+from .plain_text import plain_text_finding
 
 
 def verdict(run: Run) -> list[Finding]:
     """Says what the run's evaluations and importance measurements say; empty if there are none."""
-    findings: list[Finding] = []
+    leading = plain_text_finding(run)
+    findings = [leading] if leading else []
     for evaluation in _splits(run):
         findings += [f for f in (_text(evaluation), _speech(evaluation), _hearing(evaluation)) if f]
     return findings + importance_findings(run)
@@ -36,9 +32,12 @@ _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "I
 
 
 def headline(findings: Sequence[Finding]) -> str:
-    """Gives the verdict in one sentence, from the first findings on text and hearing."""
-    text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text") and f.mark in _TEXT), None)
+    """Gives the verdict in one sentence: what became of plain text, else of text accuracy; then hearing."""
+    text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text (") and f.mark in _TEXT), None)
     hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
+    lead = next((f.short for f in findings if f.short), None)
+    if lead:
+        return f"{lead}; {hearing[0].lower()}{hearing[1:]}." if hearing else f"{lead}."
     if hearing and text:
         return f"{hearing}, and {text}."
     if hearing or text:
@@ -49,27 +48,6 @@ def headline(findings: Sequence[Finding]) -> str:
 def _splits(run: Run) -> list[Evaluation]:
     """Lists the test questions first: they are the ones to quote."""
     return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
-
-
-def percent(value: float, low: float, high: float) -> str:
-    """Writes ``20 % [15, 26]``."""
-    return f"{100 * value:.3g} % [{_bound(100 * low)}, {_bound(100 * high)}]"
-
-
-def number(value: float, low: float, high: float, signed: bool = False) -> str:
-    """Writes ``0.35 [0.21, 0.5]``."""
-    sign = "+" if signed and value > 0 else ""
-    return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
-
-
-def points(change: Limits) -> str:
-    """Writes ``+4 [-1, 9] points``, of a difference of shares."""
-    value, low, high = (100 * part for part in change)
-    return f"{number(value, low, high, signed=True)} points"
-
-
-def _bound(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else ("-∞" if value < 0 else "∞")
 
 
 def _text(evaluation: Evaluation) -> Finding | None:

@@ -11,12 +11,14 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import ttest_rel
 from torch import nn
 from torch.utils.data import DataLoader
 
 from textkeep.callbacks.importance import importance_tracker
 from textkeep.callbacks.importance.importance_tracker import ImportanceTracker
 from textkeep.importance import NotFiniteError, Snapshot, compare, probe
+from textkeep.importance.paired_losses import loss_changes
 
 from ..importance.oracle import make_batch, tiny_llama
 
@@ -90,6 +92,7 @@ def run(
     steps: int = 6,
     ckpt: str | None = None,
     dropout: float = 0.2,
+    data: LightningDataModule | None = None,
     **saving,
 ) -> tuple[Trainer, Listener]:
     torch.manual_seed(3)
@@ -108,7 +111,7 @@ def run(
         max_epochs=-1,
         log_every_n_steps=1,
     )
-    trainer.fit(model, datamodule=Data(), ckpt_path=ckpt)
+    trainer.fit(model, datamodule=data or Data(), ckpt_path=ckpt)
     return trainer, model
 
 
@@ -190,6 +193,42 @@ def test_summary_loggers_and_history_agree(tmp_path: Path) -> None:
     assert logged.keys() == {0, 3, 6}
     assert logged[0] == 0.0
     assert logged[6] == pytest.approx(js["value"])
+
+
+class WithPlainText(Data):
+    """The probe "speech" is plain text: all of a row is predicted but its first token."""
+
+    def probe_batches(self, name: str) -> list[Rows]:
+        batches = super().probe_batches(name)
+        if name == "speech":
+            for batch in batches:
+                batch.labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+                batch.labels[:, 0] = -100
+        return batches
+
+
+def test_lines_say_what_is_plain_text_and_how_its_loss_changed(tmp_path: Path) -> None:
+    run(tmp_path, ImportanceTracker(replicates=0, at_checkpoints=False), steps=4, data=WithPlainText())
+    lines = [json.loads(text) for text in (tmp_path / "importance/summary.jsonl").read_text().splitlines()]
+    assert {(line["probe"], line["plain"]) for line in lines} == {("heldout_text", False), ("speech", True)}
+    assert not any("loss_change" in line for line in lines if line["step"] == 0)
+    for line in lines:
+        if line["step"] == 4:
+            first, last = (Snapshot.load(tmp_path / f"importance/{line['probe']}/step=00000{step}") for step in (0, 4))
+            test = ttest_rel(last.losses, first.losses)
+            limits = test.confidence_interval(0.95)
+            expected = [(last.losses - first.losses).mean(), limits.low, limits.high]
+            assert line["loss_change"] == pytest.approx(expected)
+
+
+def test_losses_are_paired_by_example(tmp_path: Path) -> None:
+    before = probe(tiny_llama(), [make_batch(3, seed=1), make_batch(3, seed=2)], ["taylor"])
+    after = probe(tiny_llama(seed=9), [make_batch(3, seed=2), make_batch(3, seed=1)], ["taylor"])
+    before.meta["probe"]["ids"], after.meta["probe"]["ids"] = list("abcdef"), list("defabc")
+    assert loss_changes(before, after) == pytest.approx(np.roll(after.losses, 3) - before.losses)
+    after.meta["probe"]["ids"] = list("defabx")
+    with pytest.raises(ValueError, match="different examples"):
+        loss_changes(before, after)
 
 
 def test_resume_continues_the_history_against_the_same_reference(tmp_path: Path) -> None:

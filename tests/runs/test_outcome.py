@@ -155,4 +155,4 @@ def test_the_page_begins_with_it_and_the_console_says_the_same(
     assert text.index('id="outcome"') < text.index('id="verdict"')
     assert main(["report", str(runs[0])]) == 0
     assert 'id="outcome"' not in (runs[0] / "report.html").read_text(encoding="utf-8")
-    assert "full: It listens, and " in capsys.readouterr().out
+    assert "full: Text lost: +" in capsys.readouterr().out

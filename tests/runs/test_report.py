@@ -51,7 +51,7 @@ def test_the_page_holds_all_figures_and_nothing_from_the_network(run: Path, caps
     figures = figures_of(page)
     assert set(figures) == {
         "frontier", "accuracy", "answer-loss", "hearing", "heat-0", "profile", "ratio", "shift", "probe-loss",
-        "kinds", "gini", "training",
+        "probe-shares", "kinds", "gini", "training",
     }  # fmt: skip
     # Every place of the page has its figures, and every selection of it exists.
     places = dict(re.findall(r'<div class="canvas" id="([^"]+)" data-controls="([^"]*)"', text))

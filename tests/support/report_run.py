@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from textkeep.evaluation import Prediction, qa_match, store_evaluation
+from textkeep.evaluation import Prediction, mean_interval, qa_match, store_evaluation
 from textkeep.importance import Matrix, Snapshot, compare
+from textkeep.importance.paired_losses import loss_changes
 from textkeep.importance.summary import SummaryFile, summary_line
 
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -130,18 +131,21 @@ def _importance(folder: Path, steps: tuple[int, ...], layers: int, harm: float, 
             progress = step / max(steps[-1], 1)
             centre = 0.72 - 0.25 * harm * progress
             profile = (0.3 + np.exp(-((depth - centre) ** 2) / 0.03)) * (1 - 0.35 * harm * progress)
-            snapshot = _snapshot(table, profile, step, probe, layers, seed + number)
+            snapshot = made_snapshot(table, profile, step, probe, layers, seed + number)
             reference = reference or snapshot
+            changes = loss_changes(reference, snapshot)
+            common = {"plain": False} | ({"loss_change": list(mean_interval(changes))} if step else {})
             snapshot.save(folder / probe / f"step={step:06d}")
             for estimator in snapshot.examples:
                 shift = compare(reference, snapshot, estimator, replicates=100, draws=199)
-                lines.append(summary_line(snapshot, estimator, shift))
+                lines.append(summary_line(snapshot, estimator, shift) | common)
     SummaryFile(folder / "summary.jsonl").write(lines)
 
 
-def _snapshot(
+def made_snapshot(
     table: list[Matrix], profile: np.ndarray, step: int, probe: str, layers: int, seed: int, examples: int = 32
 ) -> Snapshot:
+    """A measurement whose examples are the same at every step, up to ``profile`` (matrices of the table)."""
     rng = np.random.default_rng(seed)
     spread = rng.lognormal(0.0, 0.5, (examples, len(table)))
     losses = 2.4 + 0.3 * rng.standard_normal(examples) + 0.002 * step

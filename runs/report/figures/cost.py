@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ..numbers import SPLITS
 from ..outcome import Outcome, Speech, Text
-from ..verdict import SPLITS
 from .figure import Figure, drawing, single
 from .style import NEUTRAL, bars, colour, label
 

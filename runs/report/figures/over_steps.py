@@ -7,7 +7,7 @@ from typing import Any
 
 from ....evaluation import MODALITIES
 from ...run import Run
-from ..verdict import SPLITS
+from ..numbers import SPLITS
 from .figure import Drawing, Figure, drawing
 from .style import DASHES, MODALITY_COLOURS, SYMBOLS, colour, curve, label
 

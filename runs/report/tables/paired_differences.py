@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ....evaluation import MODALITIES, holm, mcnemar, paired_difference
 from ...evaluations import Evaluation
 from ...run import Run
-from ..verdict import SPLITS, points
+from ..numbers import SPLITS, points
 from .table import Table
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...evaluations import Evaluation
 from ...run import Run
-from ..verdict import SPLITS, number, percent
+from ..numbers import SPLITS, number, percent
 from .table import DASH, Table
 
 FIGURES = (

@@ -1,0 +1,119 @@
+"""Was text lost, or did the model only fit to the form of the answers? What a run's plain text says, in a finding.
+
+Training on answers lowers their loss, and importance falls with the loss whatever becomes of the text: on questions
+the two cannot be told apart. Plain text has no form to fit to. There a higher loss is text lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...foundation.run_names import stage_key
+from ..evaluations import Evaluation
+from ..run import Run
+from .finding import Finding
+from .movements import Movement, movements
+from .numbers import Limits, number
+
+LOST, KEPT, OPEN, FORM, MOVED = "Text lost", "Text kept", "Text kept?", "Fit to the form", "Text moved"
+
+
+@dataclass(frozen=True)
+class Change:
+    """The change of the loss on plain text.
+
+    Attributes:
+        limits: Nats a token, with 95 % limits.
+        where: What it was measured on.
+    """
+
+    limits: Limits
+    where: str
+
+    @property
+    def words(self) -> str:
+        """The figure with its unit and place."""
+        return f"{number(*self.limits, signed=True)} nats a token on {self.where}"
+
+
+def scored_texts(run: Run) -> dict[str, Evaluation]:
+    """Finds the sets of plain text that a fit scored at both ends."""
+    found = {}
+    for name in run.sets("val"):
+        evaluation = run.evaluation("val", name)
+        wanted = ("perplexity", "loss_change")
+        if evaluation.rows and all(evaluation.has(stage_key(name, figure)) for figure in wanted):
+            found[name] = evaluation
+    return found
+
+
+def judged(change: Limits) -> tuple[str, str]:
+    """Gives topic and mark of a change of the loss on plain text: lost or kept where its interval decides."""
+    if change == (0.0, 0.0, 0.0):
+        return KEPT, "same"
+    _, low, high = change
+    return (LOST, "bad") if low > 0 else (KEPT, "good") if high < 0 else (OPEN, "open")
+
+
+def plain_text_finding(run: Run) -> Finding | None:
+    """Says whether text was lost, or the form of the answers fitted to; None without plain text at both ends.
+
+    The loss is that of a set that was scored (``PlainTextLoss``), else of a probe; importance is of the probes.
+    """
+    probes = list(movements(run))
+    change = _change(run, probes)
+    if change is None:
+        return None
+    topic, mark = judged(change.limits)
+    text = _moved([m for m in probes if m.plain])
+    if mark != "open":
+        says = {"same": "exactly: the loss is what it was, ", "bad": "", "good": "it is even predicted better: "}[mark]
+        return Finding(topic, mark, f"{says}{change.words}{text.clause}.", _short(topic, change))
+    if text.shifted:
+        why = f"the loss is not certain to have changed, {change.words}{text.clause}."
+        return Finding(MOVED, "open", why, _short("The importance of text moved, no loss is certain", change))
+    form = next((m for m in probes if not m.plain and _fitted(m)), None)
+    if form is None or text.shifted is None or form.loss_change is None or form.test is None:
+        why = f"no loss is certain: {change.words}{text.clause}."
+        return Finding(OPEN, "open", why, _short("No loss of text is certain", change))
+    answers = f"{number(*form.loss_change, signed=True)} nats a token and importance moved ({form.test})"
+    why = f"of the answers, no text lost: on questions ({form.probe}) {answers}; {change.words}{text.clause}."
+    return Finding(FORM, "good", why, _short("Fit to the form of the answers, no text lost", change))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    shifted: bool | None
+    clause: str
+
+
+def _moved(plain: Sequence[Movement]) -> _Moved:
+    """Tells whether importance moved on plain text, by the first such probe; None where none was tested."""
+    tested = next((m for m in plain if m.test is not None), None)
+    if tested is None or tested.test is None:
+        return _Moved(None, "")
+    moved = "moved" if tested.test.shifted else "did not certainly move"
+    return _Moved(tested.test.shifted, f"; importance on plain text ({tested.probe}) {moved} ({tested.test})")
+
+
+def _fitted(questions: Movement) -> bool:
+    """Tells whether answers are certain to be predicted better, and importance to have moved with that."""
+    change, test = questions.loss_change, questions.test
+    return change is not None and change[2] < 0 and test is not None and test.shifted
+
+
+def _change(run: Run, probes: Sequence[Movement]) -> Change | None:
+    for name, evaluation in scored_texts(run).items():
+        limits = evaluation.value(evaluation.last, stage_key(name, "loss_change"))
+        if limits is not None:
+            return Change(limits, f"{evaluation.last['items']} passages of plain text ({name})")
+    for found in probes:
+        if found.plain and found.loss_change is not None:
+            where = f"{found.last.get('examples', 'the')} passages of plain text (probe {found.probe})"
+            return Change(found.loss_change, where)
+    return None
+
+
+def _short(words: str, change: Change) -> str:
+    return f"{words}: {number(*change.limits, signed=True)} nats a token of plain text"
