@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..foundation.decoder import eval_mode
 from ..foundation.ranks import Ranks, is_sharded
-from .losses import AnswerLoss
+from .losses import IGNORED, AnswerLoss
 from .progress import Progress
 from .rehearsal import ROWS
 from .replay import Replay
@@ -35,8 +35,8 @@ EQUAL = (
 class Ablation:
     """Takes the groups of a model out one after the other, on batches that it has kept.
 
-    Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that the
-    logits would differ in a single bit: then every pass is a whole one, and a warning says so.
+    Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that a
+    block gives a different bit when the others are left out: then every pass is a whole one, and a warning says so.
 
     Args:
         estimator: What the scores are called.
@@ -103,6 +103,11 @@ class Ablation:
         if not self._batches:
             return True
         few = {k: v[:ROWS] if isinstance(v, Tensor) else v for k, v in self._batches[0].items()}
+        labels = few["labels"]
+        first = (labels[:, 1:] != IGNORED).int().argmax(
+            1, keepdim=True
+        ) + 1  # the blocks are tested: one token is enough
+        few["labels"] = torch.full_like(labels, IGNORED).scatter(1, first, labels.gather(1, first))
         return Replay(self._blocks).is_exact(lambda: self._loss.forward(few)[0])
 
     def _in_step(self, rounds: int) -> Iterator[tuple[int, Batch | None, bool]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Snapshot(SnapshotData):
         """Names of the estimators measured."""
         return (*self.examples, *self.totals)
 
-    def units(self, estimator: str) -> list[Matrix] | list[Group]:
+    def units(self, estimator: str) -> Sequence[Matrix | Group]:
         """Lists what an estimator scores: the matrices of the table, or groups of its own."""
         return self.groups.get(estimator, self.table)
 
