@@ -20,10 +20,11 @@ class ControlWeight(BudgetAction):
 
     After each measurement the weight is multiplied by exp(gain times the error), the error being how far the increase
     is from (1 - ``margin``) of the budget, in budgets, as it will be ``ahead`` measurements from now
-    (:class:`DualAscent`: equations and sources). So the run ends inside the budget with the most speech that the remedy
-    leaves, whatever the scale of its weight. It can only do what the remedy can, and what the measurements that are
-    left allow: take at least ten over a run, and begin with a weight that is rather too large. Logged as
-    ``budget/<text>/weight_<of>``.
+    (:class:`DualAscent`: equations and sources); it is not lowered while there is more than that. So the run is to end
+    inside the budget with the most speech that the remedy leaves, whatever the scale of its weight. It can only do what
+    the remedy can, and what the measurements that are left allow: text that was lost comes back as slowly as it went.
+    Take at least ten over a run, more steps between them than Adam's momentum lasts (ten), and a weight to begin with
+    that is rather too large. Logged as ``budget/<text>/weight_<of>``.
 
     Args:
         of: Name of the term as it is logged: ``l2sp``, ``ewc``, ``distillation``, or one of your own; not the first of

@@ -21,12 +21,13 @@ class DualAscent:
     overshoot of integral control alone:
 
         e_k         = (increase_k - (1 - margin) budget) / budget
-        d_k         = clip(e_k + ahead (e_k - e_{k-1}), -REACH, REACH)
+        d_k          = clip(e_k + ahead (e_k - e_{k-1}), -REACH, REACH), at least 0 where e_k > 0
         lambda_{k+1} = clip(lambda_k exp(gain d_k), low, high)
 
     Summed up, log lambda is gain (sum_i e_i + ahead e_k): K_I is the gain and K_P the gain times ``ahead``. The second
     term also reads as looking ahead: e_k + ahead (e_k - e_{k-1}) is the error ``ahead`` measurements from now, if the
-    increase goes on as it did.
+    increase goes on as it did. It may be wrong about a fall, whose rate falls too: above what is aimed at the
+    multiplier is never lowered.
 
     Attributes:
         gain: Of the logarithm, at an error as large as the budget.
@@ -54,5 +55,5 @@ class DualAscent:
             error: Now.
             before: At the last measurement.
         """
-        drive = max(-REACH, min(REACH, error + self.ahead * (error - before)))
+        drive = max(0.0 if error > 0 else -REACH, min(REACH, error + self.ahead * (error - before)))
         return min(max(multiplier * math.exp(self.gain * drive), self.low), self.high)

@@ -199,6 +199,8 @@ class TextBudget(Callback):
         }
         for action in self.actions:
             values |= action.figures()
+        if reading.step < trainer.global_step:
+            return  # of the untouched LLM, in a run that had begun without this callback
         text = budget_name(self.text)
         for logger in trainer.loggers:
             logger.log_metrics({budget_key(text, name): value for name, value in values.items()}, step=reading.step)

@@ -48,6 +48,8 @@ def test_it_is_bounded_in_a_step_and_in_all() -> None:
     assert ascent.step(0.1, 50.0, 0.0) == pytest.approx(0.1 * math.exp(2.0))
     assert ascent.step(1.0, -50.0, 0.0) == pytest.approx(math.exp(-2.0))
     assert ascent.step(4.0, 1.0, 1.0) == 5.0
+    assert ascent.step(1.0, 0.1, 2.0) == 1.0  # falling fast, and still too much
+    assert ascent.step(1.0, -0.1, 2.0) == pytest.approx(math.exp(-2.0))
     assert ascent.step(0.011, -0.8, -0.8) == 0.01
 
 
@@ -84,7 +86,7 @@ def test_the_closed_loop_ends_inside_its_budget_and_uses_it(budget: float, start
     lost, free = closed_loop(None, 0.1)
     assert lost > 1.3 * budget
     text, speech = closed_loop(budget, start)
-    assert 0.3 * budget < text <= 1.02 * budget
+    assert 0.2 * budget < text <= 1.02 * budget
     assert free < speech < closed_loop(None, 30.0)[1]  # more speech than with a pull that keeps nearly all text
 
 

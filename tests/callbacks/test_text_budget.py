@@ -37,7 +37,7 @@ def run(folder: Path, models: tuple[Path, Path], callbacks: list[Any], steps: in
     ckpt = options.pop("ckpt_path", None)
     settings = {"max_epochs": -1, "max_steps": steps, "limit_val_batches": 0, "logger": logger, **options}
     trainer = make_trainer(folder, callbacks, **settings)
-    trainer.fit(model, make_data(folder / "data"), ckpt_path=ckpt)
+    trainer.fit(model, make_data(folder / "data"), ckpt_path=ckpt, weights_only=False)
     return model, trainer
 
 
@@ -102,6 +102,22 @@ def test_a_probe_and_a_file_are_read_alike(tmp_path: Path, models: Any, text: st
     first, second = (budget.readings[-1].found for budget in budgets)
     assert first.increase == pytest.approx(second.increase, abs=1e-5)
     assert first.loss == pytest.approx(second.loss, rel=1e-5)
+
+
+def test_a_run_that_began_without_it_is_compared_with_the_untouched_model_too(
+    tmp_path: Path, models: Any, text: str
+) -> None:
+    folder = tmp_path / "run"
+    saving = {"enable_checkpointing": True}
+    run(folder, models, [RunCheckpoint()], 2, **saving)
+    budget = TextBudget(5.0, text, every_n_steps=2)
+    _, trainer = run(folder, models, [budget], 4, ckpt_path=str(folder / "checkpoints/last.ckpt"), **saving)
+    whole = TextBudget(5.0, text, every_n_steps=2)
+    run(tmp_path / "whole", models, [whole], 2)
+    assert [reading.step for reading in budget.readings] == [0, 2, 4]
+    assert budget.readings[1].found.before == pytest.approx(whole.readings[0].found.before, rel=1e-6)
+    assert sorted(logged(folder, "budget/prose/increase")) == [2, 4]
+    assert trainer.global_step == 4
 
 
 def reading(step: int, increase: float, every: int = 10) -> Reading:
