@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -20,6 +20,10 @@ class Batch(Protocol):
         """The B rows' example ids."""
 
     @property
+    def modality(self) -> Sequence[str]:
+        """``speech`` or ``text`` of each of the B rows."""
+
+    @property
     def examples(self) -> Iterable[Any]:
         """The B rows' examples, in order."""
 
@@ -32,6 +36,23 @@ class Batch(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """Gives the same batch with its tensors on a device."""
+
+
+@runtime_checkable
+class ReadBatch(Protocol):
+    """B questions with answers that a model has read: what its validation and test steps return, and its ``read``."""
+
+    @property
+    def losses(self) -> Tensor:
+        """(B,) summed losses on the answers, nats."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """(B,) numbers of answer tokens."""
+
+    @property
+    def answer(self) -> Callable[[Sequence[int], int | None], list[str]] | None:
+        """Writes greedy answers of some rows, of at most so many tokens, once; None where it must be asked anew."""
 
 
 @runtime_checkable

@@ -71,6 +71,10 @@ class Batch(Protocol):
         """The same B questions as text, with the same answers; a row that is not known as text supervises nothing."""
 
     @property
+    def continues(self) -> bool:
+        """Whether each row's answer begins where its prompt, asked alone, ends."""
+
+    @property
     def end_id(self) -> int | None:
         """Token that ends an answer in the chat template; None leaves it to the LLM."""
 

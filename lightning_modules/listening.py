@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Self
+from functools import partial
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,12 +16,28 @@ from .contract import Batch
 from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
 from .llm.changes import Change
-from .llm.generation import Written, greedily, greedy_tokens, stop_ids
+from .llm.continuation import Prefix, alike_positions, continued, prefix_of, read_beginning
+from .llm.generation import Written, answer_texts, greedily, greedy_tokens, stop_ids
 from .llm.reference import ReferenceLLM
-from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, splice, zero_through
+from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, read_answers, splice, zero_through
 from .losses.item_divergences import ItemDivergences, item_divergences
 from .losses.shared_logits import SharedLogits
 from .saving.trained_parts import TrainedParts
+
+
+class ReadBatch(NamedTuple):
+    """A batch of B questions with answers, which the LLM has read.
+
+    Attributes:
+        losses: (B,) summed losses on the answers, nats.
+        tokens: (B,) numbers of answer tokens.
+        answer: Writes greedy answers of some rows, at most so many tokens long (None: the model's own setting), once;
+            None if the LLM cannot go on from what it has read, and must be asked anew (:meth:`Listening.generate`).
+    """
+
+    losses: Tensor
+    tokens: Tensor
+    answer: Callable[[Sequence[int], int | None], list[str]] | None
 
 
 class Listening(TrainedParts):
@@ -99,6 +117,7 @@ class Listening(TrainedParts):
         """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
 
+<<<<<<< HEAD
     def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
         return cross_entropies(self.reference.untouched_logits(batch))
@@ -106,6 +125,33 @@ class Listening(TrainedParts):
     def way_back(self) -> Change:
         """Gives what training changed in the LLM so far, of which a share can be taken back in place."""
         return self.tuning.way_back(self.llm, self.reference.copy)
+=======
+    @torch.no_grad()
+    def read(self, batch: Batch) -> ReadBatch:
+        """Reads a batch once: the losses on its answers, and the means to write answers after the same prompts.
+
+        What all rows begin with is read for one of them; the losses are :meth:`answer_losses`' but for rounding.
+        """
+        inputs, audio = self.embed(batch), batch.audio_mask
+        alike = alike_positions(batch.input_ids, batch.attention_mask, audio, batch.labels)
+        one_kind = len(set(batch.modality)) == 1  # a gate may stand open for speech and shut for text
+        with self.tuning.reading(audio[:1]):
+            beginning = read_beginning(self.llm, inputs["inputs_embeds"], alike if one_kind else 0)
+        with self.tuning.reading(audio if beginning is None else audio[:, alike:]):
+            found, cache = read_answers(self.llm, **inputs, keep=batch.continues, beginning=beginning)
+        losses, tokens = cross_entropies(found)
+        prefix = prefix_of(self.llm, cache, batch.attention_mask, batch.labels, found) if batch.continues else None
+        return ReadBatch(losses, tokens, None if prefix is None else partial(self._continue, batch, prefix))
+
+    def _continue(self, batch: Batch, prefix: Prefix, rows: Sequence[int], max_new_tokens: int | None) -> list[str]:
+        stops = stop_ids(self.llm, self.tokenizer, batch.end_id)
+        chosen = prefix.select(torch.tensor(rows, device=prefix.rows.device))
+        length = max_new_tokens or self.max_new_tokens
+        written = continued(
+            self.llm, chosen, stops, length, lambda places: self.tuning.reading(batch.audio_mask[places])
+        )
+        return answer_texts(written, self.tokenizer, stops)
+>>>>>>> f64c141 (What a validation reads is read once: losses and answers from one pass)
 
     def divergences(self, batch: Batch) -> ItemDivergences:
         """Gives forgetting and misalignment of each row of a batch with text twins."""

@@ -24,7 +24,7 @@ from .ears.adaptors import Adaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
-from .listening import Listening
+from .listening import Listening, ReadBatch
 from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
 from .llm.vocabulary import check_vocabulary, load_tokenizer
@@ -199,17 +199,19 @@ class SpeechLLM(Listening):
         super().on_load_checkpoint(checkpoint)
         self._finite.restore(checkpoint.get("finite_steps", {}))
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collects the answer loss by modality."""
-        self._eval_losses.update(*self.answer_losses(batch), batch.modality)
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> ReadBatch:
+        """Collects the answer loss by modality; callbacks get what was read, and need not read it again."""
+        read = self.read(batch)
+        self._eval_losses.update(read.losses, read.tokens, batch.modality)
+        return read
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean over all answer tokens of all ranks, for speech and for text."""
         self._log_means("val")
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> ReadBatch:
         """Does as in validation."""
-        self.validation_step(batch, batch_idx, dataloader_idx)
+        return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
         """Logs under ``test/``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
-from ..contract import Batch
+from ..contract import Batch, ReadBatch
 from ..stopping.give_way import taking_turns
 
 
@@ -58,7 +58,7 @@ class ItemScorer:
 
     Args:
         trainer: Its data module makes the batches (``loader(examples, modality, answers)``).
-        pl_module: Offers ``generate(batch, max_new_tokens)`` and ``answer_losses(batch)``.
+        pl_module: Offers ``generate(batch, max_new_tokens)`` and ``read(batch)``.
         max_new_tokens: Longest response; None leaves it to the model.
     """
 
@@ -95,15 +95,42 @@ class ItemScorer:
             found.update(zip(batch.ids, texts, strict=True))
         return found
 
-    def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
-        """Measures the mean loss on the target in nats per token, and counts its tokens, by item."""
-        found: dict[str, tuple[float, int]] = {}
+    def read(self, examples: Sequence[Any], modality: str, answer: bool) -> Scores:
+        """Measures losses and, where asked, responses of each item in one pass over its prompt.
+
+        Args:
+            examples: What is asked.
+            modality: ``speech`` or ``text``.
+            answer: Whether responses are wanted. Some may be missing: those of an LLM that must be asked anew.
+        """
+        found, wanted = Scores(), {example.id for example in examples}
         for batch in self._batches(examples, modality, answers=True):
             with self.precision.val_step_context():
-                sums, tokens = self.model.answer_losses(batch)
-            for identity, total, count in zip(batch.ids, sums.double().tolist(), tokens.tolist(), strict=True):
-                found[identity] = (total / max(count, 1), int(count))
+                read = self.model.read(batch)
+            self.take(found, read, batch.ids, wanted, answer)
         return found
+
+    def take(self, found: Scores, read: ReadBatch, ids: Sequence[str], wanted: Collection[str], answer: bool) -> None:
+        """Notes the losses of a batch that was read, and lets the model answer it where asked.
+
+        Args:
+            found: Gets them.
+            read: What the model read.
+            ids: Of its rows.
+            wanted: The items that count.
+            answer: Whether responses are wanted.
+        """
+        rows = [row for row, identity in enumerate(ids) if identity in wanted]
+        losses, tokens = read.losses.double().tolist(), read.tokens.tolist()
+        found.losses.update({ids[row]: (losses[row] / max(tokens[row], 1), int(tokens[row])) for row in rows})
+        if answer and rows and read.answer is not None:
+            with self.precision.val_step_context():
+                texts = read.answer(rows, self.max_new_tokens)
+            found.responses.update(zip([ids[row] for row in rows], texts, strict=True))
+
+    def losses(self, examples: Sequence[Any], modality: str) -> dict[str, tuple[float, int]]:
+        """Measures the mean loss on the target in nats per token, and counts its tokens, by item."""
+        return self.read(examples, modality, answer=False).losses
 
     def divergences(self, examples: Sequence[Any], modality: str) -> list[ItemDivergence]:
         """Measures forgetting and, of speech, misalignment by item."""

@@ -44,6 +44,7 @@ class PairedEvaluation(Callback, ABC):
         self.seed = seed
         self._measured: tuple[str, int] | None = None
         self._loaded_step: int | None = None
+        self._spent = 0.0  # seconds, before `measure` is called
 
     @abstractmethod
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> Any:
@@ -126,17 +127,17 @@ class PairedEvaluation(Callback, ABC):
         step = measured_step(trainer, self._loaded_step)
         examples = trainer.datamodule.eval_pairs()  # type: ignore[attr-defined]
         with scoring(pl_module):
-            scores = _gathered(self.score(trainer, pl_module, self._choose(examples)))
+            scores = gathered(self.score(trainer, pl_module, self._choose(examples)))
         metrics: dict[str, float] = {}
         if trainer.is_global_zero:
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - started + self._spent
             summary = self.store(self._folder(trainer, stage), stage, step, scores, examples, seconds)
             rank_zero_info(self.headline(step, summary))
             metrics = {self.metric_key(stage, name): value for name, value in summary.values.items()}
         metrics = trainer.strategy.broadcast(metrics)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
-        self._measured = (stage, step)
+        self._measured, self._spent = (stage, step), 0.0
         return metrics
 
     def would_lose(self, trainer: Trainer) -> str | None:
@@ -176,7 +177,7 @@ def modalities_of(examples: Sequence[Any]) -> list[str]:
     return [m for m in MODALITIES if any(example.has(m) for example in examples)]
 
 
-def _gathered(scores: Any) -> list[Any]:
+def gathered(scores: Any) -> list[Any]:
     """Collects all ranks' scores, on every rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [scores]

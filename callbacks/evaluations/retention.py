@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ from typing_extensions import override
 
 from ...evaluation import RetentionSummary, store_evaluation
 from ...foundation.run_names import stage_key
+from ..contract import Batch, ReadBatch
 from .item_scorer import ItemScorer, Scores, exchange_clips
-from .paired_evaluation import PairedEvaluation, Stage, modalities_of
+from .measuring import scoring
+from .paired_evaluation import PairedEvaluation, Stage, gathered, modalities_of
 
 Metric = Literal["accuracy", "loss", "hearing_gap"]
 
@@ -27,6 +30,10 @@ class Retention(PairedEvaluation):
 
     The **hearing gap** is the loss on the answers with the clips exchanged among the questions minus the loss with the
     right clips, in nats per answer token. A model that has only learned the form of the answers has none.
+
+    What a validation or test step has just read is not read again: the losses are the step's own, and the model writes
+    its responses after the prompts that it has in its cache (``ReadBatch``). Only the exchanged clips, and before step
+    0 all, are read for this callback.
 
     Args:
         max_items: Items to evaluate, drawn once by ``seed``; default all that the data module offers.
@@ -55,20 +62,62 @@ class Retention(PairedEvaluation):
             raise ValueError(f"Retention.metrics: some of {sorted(allowed)} are allowed, got {list(metrics)}")
         self.max_new_tokens = max_new_tokens
         self.metrics = tuple(metrics)
+        self._wanted: set[str] = set()
+        self._read: dict[str, Scores] = {}
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._read = {}
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._wanted = {example.id for example in self._choose(trainer.datamodule.eval_pairs())}  # type: ignore[attr-defined]
+        self._read, self._spent = {}, 0.0
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_validation_start(trainer, pl_module)
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.sanity_checking or not isinstance(outputs, ReadBatch):
+            return
+        started, scorer = time.perf_counter(), ItemScorer(trainer, pl_module, self.max_new_tokens)
+        found = self._read.setdefault(batch.modality[0], Scores())
+        with scoring(pl_module):
+            scorer.take(found, outputs, batch.ids, self._wanted, "accuracy" in self.metrics)
+        self._spent += time.perf_counter() - started
+
+    @override
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.on_validation_batch_end(*args, **kwargs)
 
     @override
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> dict[str, Scores]:
-        """Scores by modality."""
+        """Scores by modality what no validation or test step has read just before."""
         scorer = ItemScorer(trainer, pl_module, self.max_new_tokens)
+        losses, answers = {"loss", "hearing_gap"} & {*self.metrics}, "accuracy" in self.metrics
+        read, self._read = self._read, {}
         measured = {}
         for modality in modalities_of(examples):
-            scores = measured[modality] = Scores()
-            if "accuracy" in self.metrics:
-                scores.responses = scorer.responses(examples, modality)
-            if "loss" in self.metrics or "hearing_gap" in self.metrics:
-                scores.losses = scorer.losses(examples, modality)
+            scores = measured[modality] = read.get(modality, Scores())
+            if losses and (unread := _unknown(examples, scores.losses)):
+                scores.update(scorer.read(unread, modality, answers))
+            if answers and (unanswered := _unknown(examples, scores.responses)):
+                scores.responses |= scorer.responses(unanswered, modality)
             if "hearing_gap" in self.metrics and modality == "speech":
                 scores.shuffled_losses = scorer.losses(exchange_clips(examples, self.seed), modality)
+            if not losses:
+                scores.losses = {}
         return measured
 
     @override
@@ -107,3 +156,9 @@ class Retention(PairedEvaluation):
                 low, high = (limit * scale for limit in summary.intervals[key])
                 parts.append(f"{name} {summary.values[key] * scale:.3g} [{low:.3g}, {high:.3g}]{unit}")
         return f"retention at step {step}, {summary.items} items: " + ", ".join(parts)
+
+
+def _unknown(examples: Sequence[Any], known: Collection[str]) -> list[Any]:
+    """Gives the examples that no rank knows yet; every rank must come here."""
+    everywhere = {identity for part in gathered(set(known)) for identity in part}
+    return [example for example in examples if example.id not in everywhere]

@@ -58,6 +58,8 @@ class Batch:
             whose question is not known as text supervises nothing there. None for a text-only batch.
         skipped: Why examples were left out while this batch was made.
         end_id: Token that ends an answer in the chat template: generation stops there. None leaves it to the LLM.
+        continues: Whether each row's answer begins where its prompt, asked alone, ends: a template may write more into
+            the prompt, or the two may share a token.
     """
 
     input_ids: Tensor
@@ -74,6 +76,7 @@ class Batch:
     twin: Batch | None = None
     skipped: list[BadExampleError] = field(default_factory=list)
     end_id: int | None = None
+    continues: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)

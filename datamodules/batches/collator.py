@@ -22,11 +22,12 @@ from .rows import Row
 
 @dataclass
 class _Tokens:
-    """A row's ids, labels and audio positions, all (T,)."""
+    """A row's ids, labels and audio positions, all (T,), and whether its answer begins where its prompt alone ends."""
 
     ids: Tensor
     labels: Tensor
     audio: Tensor
+    continues: bool
 
 
 class Collator:
@@ -91,6 +92,7 @@ class Collator:
             twin=self._twin(rows) if self.twins and spoken else None,
             skipped=list(skipped),
             end_id=self.prompt.end_id,
+            continues=all(row.continues for row in tokens),
         )
 
     def _twin(self, rows: Sequence[Row]) -> Batch:
@@ -108,7 +110,7 @@ class Collator:
             ids = torch.tensor(plain)
             labels = ids.clone()
             labels[:1] = IGNORE_INDEX  # nothing stands before it
-            return _Tokens(ids, labels, torch.zeros(len(ids), dtype=torch.bool))
+            return _Tokens(ids, labels, torch.zeros(len(ids), dtype=torch.bool), False)
         target, before = (example.target if self.answers else None), []
         with refusals_at(example.location):
             if row.modality == "speech":
@@ -123,7 +125,7 @@ class Collator:
         labels[: shift + found.answer] = IGNORE_INDEX
         audio = torch.zeros(len(ids), dtype=torch.bool)
         audio[start:shift] = True
-        return _Tokens(ids, labels, audio)
+        return _Tokens(ids, labels, audio, self.answers and found.continues)
 
     def _pad(self, values: list[Tensor], fill: float) -> Tensor:
         side = "right" if self.answers else "left"

@@ -33,10 +33,12 @@ class Conversation(NamedTuple):
     Attributes:
         ids: Ids of the question (of a spoken one: what follows the audio), the answer and the token that ends it.
         answer: Index of the first id that is learned.
+        continues: Whether the ids before it are those of the question asked alone, all of them.
     """
 
     ids: list[int]
     answer: int
+    continues: bool = False
 
 
 class ChatPrompt:
@@ -95,7 +97,7 @@ class ChatPrompt:
             return Conversation(ids, len(ids))
         rendered = self.template.conversation(question + self.text_instruction, target, self._system(system))
         prompt, whole = self.tokenize(rendered)
-        return Conversation(whole, _shared(prompt, whole))
+        return _conversation(prompt, whole)
 
     def conversation_text(self, question: str, target: str | None, system: str | None = None) -> str:
         """Gives the text that ``conversation`` makes ids of."""
@@ -124,7 +126,7 @@ class ChatPrompt:
         if target is None:
             return Conversation(prompt, len(prompt))
         ids = self._split(self._ids(self.spoken_text(target, system)))[1]
-        return Conversation(ids, _shared(prompt, ids))
+        return _conversation(prompt, ids)
 
     def spoken_text(self, target: str | None, system: str | None = None) -> str:
         """Gives the text that ``spoken_conversation`` makes ids of: one token in the audio's place, then the rest."""
@@ -136,8 +138,8 @@ class ChatPrompt:
 
     def answer(self, target: str) -> list[int]:
         """Gives the ids that are learned of an answer to a text question, the end of the turn included."""
-        ids, start = self.conversation("?", target)
-        return ids[start:]
+        found = self.conversation("?", target)
+        return found.ids[found.answer :]
 
     def plain(self, text: str) -> list[int]:
         """Gives the ids of a text outside any conversation, as the tokenizer begins and ends one."""
@@ -159,6 +161,11 @@ class ChatPrompt:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenize([text])[0] if text else []
+
+
+def _conversation(prompt: list[int], whole: list[int]) -> Conversation:
+    answer = _shared(prompt, whole)
+    return Conversation(whole, answer, answer == len(prompt))
 
 
 def _shared(prompt: list[int], whole: list[int]) -> int:

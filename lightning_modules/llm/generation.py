@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -82,7 +82,14 @@ def greedy_tokens(
     with greedily(llm, tokenizer, stops):
         ids = llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, max_new_tokens=max_new_tokens)
     rows = ids.tolist()
+    ended = [any(token in stops for token in row) for row in rows]
+    return Written(ids, ended, answer_texts(rows, tokenizer, stops))
+
+
+def answer_texts(
+    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase, stops: Collection[int]
+) -> list[str]:
+    """Gives the text of each row of new tokens up to the first that ends it, without special tokens, stripped."""
     ends = [next((at for at, token in enumerate(row) if token in stops), None) for row in rows]
-    answers = [row[:end] for row, end in zip(rows, ends, strict=True)]
-    texts = [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
-    return Written(ids, [end is not None for end in ends], texts)
+    answers = [list(row[:end]) for row, end in zip(rows, ends, strict=True)]
+    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,32 @@ class AnswerLogits(NamedTuple):
     targets: Tensor
 
 
+class ReadAnswers(NamedTuple):
+    """Predictions of a batch, and what its LLM kept of it.
+
+    Attributes:
+        found: The predictions.
+        cache: Keys and values of all positions, as transformers has them; None if they were not asked for.
+    """
+
+    found: AnswerLogits
+    cache: Any
+
+
 def predict_answers(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> AnswerLogits:
-    """Predicts the supervised tokens.
+    """Predicts the supervised tokens (:func:`read_answers` without a cache)."""
+    return read_answers(llm, inputs_embeds, attention_mask, labels, keep=False).found
+
+
+def read_answers(
+    llm: nn.Module,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    keep: bool = True,
+    beginning: Any = None,
+) -> ReadAnswers:
+    """Predicts the supervised tokens, and keeps what it takes to go on from any of the positions.
 
     Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
     of 50,000 or more they are the largest tensor of a step.
@@ -34,15 +58,22 @@ def predict_answers(llm: nn.Module, inputs_embeds: Tensor, attention_mask: Tenso
         inputs_embeds: (B, T, H).
         attention_mask: (B, T).
         labels: (B, T), -100 where not supervised, unshifted as in transformers.
+        keep: Whether the keys and values are kept.
+        beginning: A cache of the first positions, none of them supervised, which are not read again.
     """
+    known = 0 if beginning is None else beginning.get_seq_length()
     targets = labels[:, 1:]
     columns = (targets != -100).any(dim=0).nonzero()
     first = int(columns[0]) if len(columns) else targets.shape[1] - 1
-    keep = labels.shape[1] - first
-    logits = llm(
-        inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep
-    ).logits
-    return AnswerLogits(logits[:, :-1], targets[:, first:])
+    out = llm(
+        inputs_embeds=inputs_embeds[:, known:],
+        attention_mask=attention_mask,
+        past_key_values=beginning,
+        use_cache=keep or beginning is not None,
+        logits_to_keep=labels.shape[1] - first,
+    )
+    found = AnswerLogits(out.logits[:, :-1], targets[:, first:])
+    return ReadAnswers(found, out.past_key_values if keep else None)
 
 
 def cross_entropies(found: AnswerLogits) -> tuple[Tensor, Tensor]:

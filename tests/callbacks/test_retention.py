@@ -113,6 +113,47 @@ def test_figures_reach_the_logger_at_the_global_step(fitted: Any) -> None:
     assert trainer.callback_metrics["val/text_accuracy"] == summary[trainer.global_step]["val/text_accuracy"]
 
 
+def test_a_validation_reads_every_item_once_and_once_more_with_another_clip(
+    tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = make_model(tiny_llm_dir, tiny_whisper_dir), make_data(tmp_path / "data")
+    seen: list[tuple[str, str]] = []
+    read = model.read
+
+    def noted(batch: Any) -> Any:
+        seen.extend(zip(batch.ids, batch.modality, strict=True))
+        return read(batch)
+
+    monkeypatch.setattr(model, "read", noted)
+    for name in ("generate", "answer_losses"):
+        monkeypatch.setattr(model, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    trainer = make_trainer(tmp_path / "run", [Retention()])
+    trainer.validate(model, data, verbose=False)
+    ids = [f"val-{number}" for number in range(7)]
+    assert sorted(seen) == sorted([(i, m) for i in ids for m in ("speech", "text")] + [(i, "speech") for i in ids])
+    # What the step counted and what the callback kept are one measurement.
+    records = read_predictions(tmp_path / "run/evaluation/step=000000.jsonl")
+    for modality in ("speech", "text"):
+        rows = [r for r in records if r.modality == modality]
+        mean = sum(r.loss * r.tokens for r in rows) / sum(r.tokens for r in rows)  # type: ignore[operator]
+        assert float(trainer.callback_metrics[f"val/{modality}_ce"]) == pytest.approx(mean, rel=1e-6)
+
+
+def test_what_a_limited_validation_left_out_is_read_by_the_callback(
+    tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
+) -> None:
+    found = {}
+    for limit in (1.0, 1):  # all, and one batch
+        model, data = make_model(tiny_llm_dir, tiny_whisper_dir), make_data(tmp_path / "data", eval_tokens_per_batch=90)
+        trainer = make_trainer(tmp_path / str(limit), [Retention()], limit_val_batches=limit)
+        trainer.validate(model, data, verbose=False)
+        found[limit] = by_item(read_predictions(tmp_path / str(limit) / "evaluation/step=000000.jsonl"))
+    assert found[1].keys() == found[1.0].keys()
+    for key, record in found[1.0].items():
+        assert record.prediction == found[1][key].prediction
+        assert record.loss == pytest.approx(found[1][key].loss, rel=1e-5)
+
+
 def test_training_with_it_is_bit_identical(tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path) -> None:
     states = []
     for name, callbacks in (("without", []), ("with", [Retention()])):

@@ -54,7 +54,7 @@ def test_prompt_and_answer_are_the_templates_own_ids(name: str) -> None:
     for system, question, target in product([None, "Be brief."][: 1 + layout.system], QUESTIONS, TARGETS + EDGES):
         asked = [("system", system), ("user", question)]
         whole = own_ids(tokenizer, layout, *asked, ("assistant", target))
-        ids, start = prompt.conversation(question, target, system)
+        ids, start, _ = prompt.conversation(question, target, system)
         following = whole if layout.prints_end else [*whole, end]
         assert ids == following[: len(ids)], (system, question, target)
         assert ids[-1] == end
@@ -88,7 +88,7 @@ def test_both_sides_of_the_audio_are_those_of_one_special_token(name: str) -> No
             assert [*around.before, audio, *around.after] == own_ids(with_audio, layout, *asked, generation=True)
         for target in TARGETS + EDGES:
             whole = own_ids(with_audio, layout, *asked, ("assistant", target))
-            ids, start = prompt.spoken_conversation(target, system)
+            ids, start, _ = prompt.spoken_conversation(target, system)
             ours = [*around.before, audio, *ids]
             assert ours == (whole if layout.prints_end else [*whole, end])[: len(ours)], (instruction, system, target)
             assert ids[-1] == end
@@ -122,7 +122,7 @@ def test_rows_and_estimates_hold_what_the_template_prints(name: str) -> None:
         assert real <= length.own <= real + 1
         labels = batch.labels[row][batch.labels[row] != -100].tolist()
         if not view.example.plain:
-            ids, start = prompt.conversation("What?", view.example.target)
+            ids, start, _ = prompt.conversation("What?", view.example.target)
             assert labels == ids[start:]
             asked = Collator(front_end, prompt, answers=False)([reader.read(view)])
             shown = batch.input_ids[row][: real - len(labels)].tolist()
