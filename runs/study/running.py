@@ -46,8 +46,7 @@ def run_study(study: Study, store: StateStore, stop: Stop) -> list[Job]:
         _execute(study, first, store, progress, stop)
         later = [job for arm in arms if chooses(study, arm) for job in _chosen(study, arm, store)]
         _execute(study, later, store, progress, stop)
-        if not study.keep_checkpoints:
-            _discard_checkpoints([*later, *first], store)
+        _discard_checkpoints(study, [*later, *first], store)
         jobs += [*first, *later]
     return jobs
 
@@ -89,8 +88,11 @@ def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Pro
         run_on_slurm(study, left, store, progress, stop)
 
 
-def _discard_checkpoints(jobs: Sequence[Job], store: StateStore) -> None:
-    """Removes the checkpoints of the runs with which nothing is left to do."""
+def _discard_checkpoints(study: Study, jobs: Sequence[Job], store: StateStore) -> None:
+    """Removes the checkpoints of the runs with which nothing is left to do, but those that the plan keeps."""
+    if study.keep_checkpoints == {arm.name for arm in study.arms}:
+        return
+    kept = {job.directory for job in jobs if job.test and job.arm in study.keep_checkpoints}
     for job in jobs:
-        if store.read(job.name).done(job.test):
+        if job.directory not in kept and store.read(job.name).done(job.test):
             shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)

@@ -66,7 +66,7 @@ class Study:
         test: Whether each finished run is scored on the test questions.
         test_configs: YAML files that the test adds to a run's config.
         test_settings: Dotted setting -> value, that the test adds.
-        keep_checkpoints: Whether checkpoints stay after the test; they are what makes a study large.
+        keep_checkpoints: Arms whose tested runs keep their checkpoints after the test, what makes a study large.
         slurm: Parameters of the SLURM jobs; None runs on this machine.
         text: The plan as it was written.
     """
@@ -82,7 +82,7 @@ class Study:
     test: bool
     test_configs: tuple[str, ...]
     test_settings: Settings
-    keep_checkpoints: bool
+    keep_checkpoints: frozenset[str]
     slurm: Settings | None
     text: str
 
@@ -139,7 +139,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
         test=reader.flag(plan.get("test", True), "test"),
         test_configs=reader.files(plan.get("test_configs"), "test_configs"),
         test_settings=reader.mapping(plan.get("test_set") or {}, "test_set"),
-        keep_checkpoints=reader.flag(plan.get("keep_checkpoints", True), "keep_checkpoints"),
+        keep_checkpoints=reader.kept(plan.get("keep_checkpoints", True), given),
         slurm=None if slurm is None else reader.mapping(slurm, "slurm"),
         text=text,
     )
@@ -192,6 +192,13 @@ class _Reader:
         if not pair or not all(isinstance(name, str) and name in arms for name in value):
             raise self.error("contrasts", value, f"pairs of the arms {', '.join(arms)}")
         return value[0], value[1]
+
+    def kept(self, value: Any, arms: Mapping[str, Any]) -> frozenset[str]:
+        if isinstance(value, bool):
+            return frozenset(arms if value else ())
+        if not isinstance(value, list) or not value or not all(name in arms for name in value):
+            raise self.error("keep_checkpoints", value, f"true, false, or a list of the arms {', '.join(arms)}")
+        return frozenset(value)
 
     def flag(self, value: Any, key: str) -> bool:
         if not isinstance(value, bool):

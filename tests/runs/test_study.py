@@ -79,6 +79,16 @@ def test_checkpoints_go_when_nothing_is_left_to_do_with_them(plan: Any, tmp_path
     assert {name: state["attempts"] for name, state in states(tmp_path / "s").items()}["plain,seed=0"] == 1
 
 
+def test_the_tested_runs_of_an_arm_that_is_named_keep_their_checkpoints(plan: Any, tmp_path: Path) -> None:
+    selection = {"metric": "val/speech_accuracy", "mode": "max"}
+    arms = {"full": {**GRID, "seeds": [0, 1]}, "lora": GRID, "plain": None, "other": None}
+    path = plan(arms=arms, selection=selection, untouched=False, keep_checkpoints=["full", "plain"])
+    assert main(["study", str(path)]) == 0
+    runs = tmp_path / "s/runs"
+    kept = {str(found.parents[1].relative_to(runs)) for found in runs.rglob("*.ckpt")}
+    assert kept == {"full,lr=0.3/seed=0", "full,lr=0.3/seed=1", "plain/seed=0"}
+
+
 def test_a_failed_arm_does_not_stop_the_rest_and_is_tried_again(
     plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

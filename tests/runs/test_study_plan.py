@@ -76,6 +76,11 @@ def test_points_are_all_combinations_and_their_names_fit_for_folders(plan: Any) 
             "selection.metric: 'test/x' (allowed: a metric of val",
         ),
         ({"selection": {"metric": "val/x"}}, "(allowed: only where an arm has a grid)"),
+        (
+            {"keep_checkpoints": ["lora"]},
+            "['lora'] (allowed: true, false, or a list of the arms full)",
+        ),
+        ({"keep_checkpoints": []}, "keep_checkpoints: [] (allowed: true, false, or a list"),
         ({"test": "yes"}, "test: 'yes' (allowed: true or false)"),
     ],
 )
