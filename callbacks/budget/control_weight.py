@@ -43,7 +43,7 @@ class ControlWeight(BudgetAction):
         ahead: float = 2.0,
         margin: float = 0.2,
         lowest: float = 0.01,
-        highest: float = 1000.0,
+        highest: float = 100.0,
     ) -> None:
         for key, value, fits, allowed in (
             ("gain", gain, 0 < gain < math.inf, "positive"),

@@ -63,7 +63,7 @@ def closed_loop(budget: float | None, start: float) -> tuple[float, float]:
     x = torch.zeros(300, requires_grad=True)
     optimizer = torch.optim.Adam([x], lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
-    ascent = DualAscent(1.0, 2.0, 0.2, 0.01 * start, 1000 * start)
+    ascent = DualAscent(1.0, 2.0, 0.2, 0.01 * start, 100 * start)
 
     def text() -> float:
         return float((curvature * x.detach() ** 2).sum() / 2)
@@ -140,7 +140,7 @@ def test_the_weight_acts_on_the_steps_that_follow(
     tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path, text: str
 ) -> None:
     model, budget = fit(tmp_path, (tiny_llm_dir, tiny_whisper_dir), text, 4)
-    ascent = DualAscent(2.0, 2.0, 0.2, 0.005, 500.0)
+    ascent = DualAscent(2.0, 2.0, 0.2, 0.005, 50.0)
     weight, before = 0.5, ascent.error(0.0, 0.02)
     for reading in budget.readings[1:]:
         error = ascent.error(reading.increase, 0.02)
