@@ -117,7 +117,6 @@ class Listening(TrainedParts):
         """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
 
-<<<<<<< HEAD
     def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
         return cross_entropies(self.reference.untouched_logits(batch))
@@ -125,7 +124,7 @@ class Listening(TrainedParts):
     def way_back(self) -> Change:
         """Gives what training changed in the LLM so far, of which a share can be taken back in place."""
         return self.tuning.way_back(self.llm, self.reference.copy)
-=======
+
     @torch.no_grad()
     def read(self, batch: Batch) -> ReadBatch:
         """Reads a batch once: the losses on its answers, and the means to write answers after the same prompts.
@@ -151,7 +150,6 @@ class Listening(TrainedParts):
             self.llm, chosen, stops, length, lambda places: self.tuning.reading(batch.audio_mask[places])
         )
         return answer_texts(written, self.tokenizer, stops)
->>>>>>> f64c141 (What a validation reads is read once: losses and answers from one pass)
 
     def divergences(self, batch: Batch) -> ItemDivergences:
         """Gives forgetting and misalignment of each row of a batch with text twins."""
