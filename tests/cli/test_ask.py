@@ -107,9 +107,9 @@ def test_any_sampling_rate_and_channel_count(fitted: Path, tmp_path: Path, capsy
 def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["report", str(fitted)]) == 0
-    assert capsys.readouterr().out.count("\n") == 1  # no note of anything missing
+    assert capsys.readouterr().out.count("\n") == 2  # the verdict and the page; no note of anything missing
     text = (fitted / "report.html").read_text(encoding="utf-8")
-    for words in ("Hearing (validation)", "Importance (heldout_text)", "Importance (speech)", "LlamaForCausalLM"):
+    for words in ("Hearing (validation)", "What training did on each probe", "heldout_text", "LlamaForCausalLM"):
         assert words in text
 
 

@@ -97,7 +97,10 @@ def test_without_plain_text_or_a_second_measurement_nothing_is_said(tmp_path: Pa
     assert not headline(verdict(run)).startswith(("Fit", "Text"))
     once = write_run(tmp_path / "once", steps=(0,), items=5, layers=2)
     assert plain_text_finding(Run.open(once)) is None
-    assert probe_table([Run.open(once)]) is None
+    table = probe_table([Run.open(once)])
+    assert table
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    assert {row[5] for row in table.rows} == {"measured once"}
 
 
 def test_the_page_shows_all_probes_in_one_table_and_leads_with_the_verdict(

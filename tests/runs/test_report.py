@@ -13,9 +13,11 @@ from tests.support.report_run import write_run
 from textkeep.cli.main import main
 from textkeep.evaluation import Prediction, read_predictions, store_evaluation
 from textkeep.runs import Run, open_runs
+from textkeep.runs.measurements import with_limits
 from textkeep.runs.report.figures.figure import rounded
 from textkeep.runs.report.flips import flips
 from textkeep.runs.report.tables.paired_differences import paired_table
+from textkeep.runs.report.tables.probes import probe_table
 from textkeep.runs.report.tables.settings import config_difference, flatten
 from textkeep.runs.report.verdict import headline, verdict
 
@@ -95,14 +97,25 @@ def test_verdict_in_words(run: Path) -> None:
     assert kept in words["Text (validation)"].text
     assert "McNemar p = " in words["Text (validation)"].text
     assert words["Hearing (validation)"].mark == "good"
-    shifted = words["Importance (heldout_text)"].text
-    assert "on these examples a shift (paired permutation, p <= 0.005)" in shifted
-    js = Run.open(run).importance.of("heldout_text", "taylor")[-1]["shift"]["metrics"]["js"]
-    assert f"noise alone {js['expected']:.2g}; without it {js['corrected']:.2g} [{js['low']:.2g}" in shifted
-    assert "another probe of half the size would differ by up to" in shifted
+    assert not any(topic.startswith("Importance (") for topic in words)  # a table has them
+
+
+def test_one_table_says_what_training_did_on_each_probe(run: Path) -> None:
+    table = probe_table([Run.open(run)])
+    assert table
+    assert [(row[0], row[2]) for row in table.rows] == [
+        (probe, estimator)
+        for probe in ("indomain_text", "heldout_text", "speech")
+        for estimator in ("taylor", "fisher")
+    ]
+    row = dict(zip(table.head, table.rows[2], strict=True))
+    last = [json.loads(text) for text in (run / "importance/summary.jsonl").read_text().splitlines()]
+    line = next(x for x in last if (x["probe"], x["estimator"], x["step"]) == ("heldout_text", "taylor", STEPS[-1]))
+    assert row["p"] == "<= 0.005"
+    assert row["half size"] == f"{line['shift']['metrics']['js']['null_p95']:.2g}"
+    assert row["JS distance"] == with_limits(line["shift"]["metrics"]["js"])
     part = "of the 79 % of the decoder's parameters that are scored (not: fused experts)"
-    assert shifted.startswith(f"layer shares (taylor, {part}) shifted by")
-    assert "nats per token" in words["Importance (speech)"].text
+    assert table.note.endswith(f"Shares are {part}.")
 
 
 def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_path: Path) -> None:
@@ -204,7 +217,7 @@ def test_test_questions_come_first_and_a_baseline_of_validation_still_counts(run
         (("config",), (0,), ["No evaluation was found", "No importance measurement was found", "no verdict"]),
         (("config", "evaluation"), (0, 10), ["No importance measurement was found", "metrics.csv is missing"]),
         (("importance",), (0, 10), ["No evaluation was found", "config.yaml is missing"]),
-        (("evaluation", "importance"), (0,), ["was measured once", "Two evaluations of the same questions are needed"]),
+        (("evaluation", "importance"), (0,), ["measured once", "Two evaluations of the same questions are needed"]),
         (("metrics",), (0, 10), ["Nothing has been measured yet"]),
     ],
 )

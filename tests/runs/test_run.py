@@ -170,7 +170,7 @@ def test_keys_of_metrics_are_made_in_one_file() -> None:
             text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
             if isinstance(text, str) and text.startswith(starts):
                 found.add((path.relative_to(ROOT).as_posix(), text))
-    assert found == {("runs/report/importance_verdict.py", "layer_"), ("runs/dashboard/workspace.py", r"layer_\d+")}
+    assert found == {("runs/dashboard/workspace.py", r"layer_\d+")}
 
 
 def test_keys_are_those_of_every_run_so_far() -> None:
