@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,6 +89,26 @@ class AnswerLoss:
             generator = torch.Generator().manual_seed(seed)
             drawn[row, answer] = torch.multinomial(chances, 1, generator=generator)[:, 0].to(targets.device)
         return drawn
+
+
+def answer_spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
+    """Finds the positions of each example that can have a gradient: content, before the last answer token."""
+    spans = []
+    for content, supervised in zip(mask.bool(), labels != IGNORED, strict=True):
+        places, answers = content.nonzero().flatten(), supervised.nonzero().flatten()
+        spans.append((int(places[0]), int(answers[-1])) if len(places) and len(answers) else (0, len(content)))
+    return spans
+
+
+def draw_seed(seed: int, draw: int, key: str) -> int:
+    """Gives an example's own seed of a draw of labels.
+
+    Args:
+        seed: Of the measurement.
+        draw: Number of the draw.
+        key: Hash of the example.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{draw}/{key}".encode()).digest()[:8], "big") >> 1
 
 
 def _forward_parameters(model: nn.Module) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from .accumulator import Accumulator
 from .activations import InputNorms
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .finish import build_snapshot
-from .losses import IGNORED, AnswerLoss
+from .losses import IGNORED, AnswerLoss, answer_spans, draw_seed
 from .options import ProbeOptions
 from .progress import Progress, silent
 from .record import Record, identities
@@ -203,7 +202,7 @@ class Measurement:
         mask = batch.get("attention_mask")
         mask = torch.ones_like(labels) if mask is None else mask
         # on an accelerator examples go through together, and asking for positions would wait for it
-        spans = _spans(mask, labels) if labels.device.type == "cpu" else None
+        spans = answer_spans(mask, labels) if labels.device.type == "cpu" else None
         self.accumulator.begin(labels.shape[0], labels.shape[1], spans)
         ids, keys = identities(batch, labels, mask)
         with torch.set_grad_enabled(gradients):
@@ -230,7 +229,7 @@ class Measurement:
             self._after_backward()
         self.accumulator.expect(self._on_draws if counted else (), scale=1.0 / max(draws, 1))
         for draw in range(draws):
-            seeds = [_seed(self.options.seed, draw, key) for key in ids]
+            seeds = [draw_seed(self.options.seed, draw, key) for key in ids]
             sampled = self._loss.sampled_targets(logits, targets, seeds)
             self._loss.per_example(logits, sampled).sum().backward(retain_graph=draw + 1 < draws)
             self._after_backward()
@@ -248,16 +247,3 @@ class Measurement:
         if batch.get("inputs_embeds") is not None and "embeddings" in self.options.include:
             raise ValueError("importance: include=embeddings needs input_ids: inputs_embeds bypass the embedding")
         return {k: v.to(self._device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def _spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
-    """Finds the positions of each example that can have a gradient: content, before the last answer token."""
-    spans = []
-    for content, supervised in zip(mask.bool(), labels != IGNORED, strict=True):
-        places, answers = content.nonzero().flatten(), supervised.nonzero().flatten()
-        spans.append((int(places[0]), int(answers[-1])) if len(places) and len(answers) else (0, len(content)))
-    return spans
-
-
-def _seed(seed: int, draw: int, key: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{draw}/{key}".encode()).digest()[:8], "big") >> 1

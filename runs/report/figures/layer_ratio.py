@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 
 from ...run import Run
 from .figure import Drawing, Figure, drawing
@@ -10,6 +11,8 @@ from .pairs import DEPTH, by_pair, limits_of, pairs_of
 from .style import NEUTRAL, colour, curve
 
 NOTE = "Below 1, a layer lost importance in absolute terms. Bars: 90 % paired bootstrap over examples."
+TO_NOTHING = 1e100
+"""A ratio to a layer that was worth nothing, as an ablation may find, is not drawn."""
 
 
 def layer_ratio(runs: Sequence[Run]) -> Figure | None:
@@ -27,7 +30,7 @@ def _drawings(runs: Sequence[Run]) -> dict[str, Drawing]:
             if shift is None:
                 continue
             layers = list(shift["layers"].values())
-            points = [limits_of(layer) for layer in layers]
+            points = [limits_of(layer) if layer["value"] < TO_NOTHING else (nan, nan, nan) for layer in layers]
             hover = "layer %{x}: x%{y:.3g}<extra></extra>"
             traces.append(curve(run.name, range(len(layers)), points, colour(index), hovertemplate=hover))
         if traces:
