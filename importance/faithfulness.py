@@ -1,14 +1,15 @@
 """Do the scores say what happens? Groups of weights are really shrunk, and the loss really measured.
 
-Groups are matrices or attention heads, drawn from all deciles of the score so that the bottom is tested too; a few more
-are drawn at random. The change of the loss is measured on other examples than those that were scored. Of two matrices
-whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between), one is tested:
-the other would make the intervals narrower without telling anything new.
+Groups are whole layers, matrices or attention heads, drawn from all deciles of the score so that the bottom is tested
+too; a few more are drawn at random. The change of the loss is measured on other examples than those that were scored. Of
+two matrices whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between), one is
+tested: the other would make the intervals narrower without telling anything new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class Verification:
         effects: Shrink -> change of the mean loss of each group, nats.
         scores: Score -> value of each group.
         groups: Names of the groups.
-        granularity: ``matrix`` or ``head``.
+        granularity: ``layer``, ``matrix`` or ``head``.
         reliability: Score -> rank correlation of matrix scores between random halves of the probe (median of 100);
             ``None`` with fewer than 4 examples.
         effect_reliability: Shrink -> the same of the absolute effects between random halves of the evaluation
@@ -116,7 +117,7 @@ def verify(
         evaluation: Other examples, on which the loss is measured.
         estimators: Whose scores are tested, beside magnitude; groups are drawn from all deciles of the first. Of an
             ablation it is the change of the loss of ``batches`` when the very groups drawn are removed.
-        granularity: ``matrix`` or ``head``.
+        granularity: ``layer``, ``matrix`` or ``head``.
         groups: The largest number of groups, 8 of them drawn without regard to the score.
         shrinks: Amounts in (0, 1], 1 removes a group.
         seed: Of the choice of groups and of the resampling.
@@ -185,9 +186,10 @@ def _measure(
     for shrink in shrinks:
         rows = []
         for place in counted(places, f"shrinking by {shrink:g}", progress):
-            site = sites[place.index]
-            with shrunk(site, place.mask(site), shrink):
-                rows.append(losses.after_change(site.layer) - losses.losses)
+            with ExitStack() as stack:
+                for site in (sites[index] for index in (place.index, *place.also)):
+                    stack.enter_context(shrunk(site, place.mask(site), shrink))
+                rows.append(losses.after_change(sites[place.index].layer) - losses.losses)
         changes[shrink] = np.stack(rows)
     return losses.losses, changes
 

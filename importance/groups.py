@@ -1,4 +1,4 @@
-"""Groups of weights that are shrunk to test the scores: matrices, or attention heads."""
+"""Groups of weights that are shrunk to test the scores: layers, matrices, or attention heads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from .site_table import Site
 from .snapshot import Snapshot
 
-GRANULARITIES = ("matrix", "head")
+GRANULARITIES = ("layer", "matrix", "head")
 UNBIASED = 8  # groups drawn without regard to the score
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a group lies: a matrix, or the rows or columns of one head.
+    """Where a group lies: the matrices of a layer, a matrix, or the rows or columns of one head.
 
     Attributes:
         name: Of the parameter; with the number of the head.
@@ -26,6 +26,7 @@ class Place:
         start: First row or column.
         stop: One past the last; ``None`` means all.
         columns: Whether the group is columns.
+        also: Further matrices of the group, whole.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Place:
     start: int = 0
     stop: int | None = None
     columns: bool = False
+    also: tuple[int, ...] = ()
 
     def mask(self, site: Site) -> Tensor:
         """Makes a boolean mask (O, I) that is true inside the group."""
@@ -49,9 +51,11 @@ def scored_groups(
 
     Args:
         snapshot: With row and column sums, if heads are asked for.
-        granularity: ``matrix`` or ``head``.
+        granularity: ``layer``, ``matrix`` or ``head``.
         estimators: Whose scores.
     """
+    if granularity == "layer":
+        return _scored_layers(snapshot, estimators)
     if granularity == "matrix":
         scores = {name: snapshot.scores(name) for name in estimators}
         return [
@@ -69,6 +73,18 @@ def scored_groups(
     return found
 
 
+def _scored_layers(snapshot: Snapshot, estimators: Sequence[str]) -> list[tuple[Place, dict[str, float]]]:
+    members = {name: snapshot.membership(name) for name in estimators}
+    totals = {name: snapshot.scores(name) @ member for name, (_, member) in members.items()}
+    found = []
+    for layer, label in enumerate(members[estimators[0]][0]):
+        inside = [i for i, matrix in enumerate(snapshot.table) if matrix.layer == layer]
+        if inside:
+            place = Place(label, inside[0], also=tuple(inside[1:]))
+            found.append((place, {name: float(totals[name][layer]) for name in estimators}))
+    return found
+
+
 def distinct(
     groups: list[tuple[Place, dict[str, float]]], snapshot: Snapshot, generator: np.random.Generator
 ) -> list[tuple[Place, dict[str, float]]]:
@@ -79,7 +95,7 @@ def distinct(
         for i, matrix in enumerate(snapshot.table)
         if matrix.equal_to is not None
     }
-    return [group for group in groups if group[0].stop is not None or group[0].index not in dropped]
+    return [(p, scores) for p, scores in groups if p.also or p.stop is not None or p.index not in dropped]
 
 
 def stratified(scores: Sequence[float], count: int, generator: np.random.Generator) -> list[int]:

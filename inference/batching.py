@@ -17,6 +17,7 @@ def make_batches(
     batch_size: int,
     *,
     answers: bool = True,
+    tokens: int | None = None,
 ) -> Iterator[Batch]:
     """Makes CPU batches of examples in their order; clips are read when a batch is.
 
@@ -27,6 +28,7 @@ def make_batches(
         modality: ``text`` or ``speech``.
         batch_size: Rows of a batch.
         answers: With answers, right padded; else prompts alone, left padded.
+        tokens: Plain text is cut after so many; None leaves it whole.
 
     Raises:
         BadExampleError: If a clip cannot be read.
@@ -35,4 +37,5 @@ def make_batches(
     data.connect(front_end)
     factory = data.factory([])
     for start in range(0, len(examples), batch_size):
-        yield from factory.batches(examples[start : start + batch_size], modality, batch_size, answers=answers)
+        part = examples[start : start + batch_size]
+        yield from factory.batches(part, modality, batch_size, answers=answers, tokens=tokens)

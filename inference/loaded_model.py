@@ -211,13 +211,15 @@ class LoadedModel:
             )
         return context
 
-    def inputs(self, examples: Sequence[Example], modality: Modality, batch_size: int = 8) -> Iterator[dict[str, Any]]:
-        """Makes batches of what a causal LM takes: text as ids, speech as embeddings; with labels and ids.
+    def inputs(
+        self, examples: Sequence[Example], modality: Modality, batch_size: int = 8, tokens: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Makes batches of what a causal LM takes: text (plain text cut after ``tokens``) as ids, speech as embeddings.
 
         Raises:
             UserError: If the model cannot listen.
         """
-        for batch in self._batches(examples, modality, batch_size):
+        for batch in self._batches(examples, modality, batch_size, tokens=tokens):
             inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
             if self.speech_llm is not None and batch.features.shape[0]:
                 with torch.no_grad():
@@ -241,10 +243,12 @@ class LoadedModel:
         batch_size: int,
         answers: bool = True,
         prompts: Mapping[str, Any] | None = None,
+        tokens: int | None = None,
     ) -> Iterator[Batch]:
         """Makes batches on the model's device."""
         if modality == "speech":
             self.require_speech_llm()
         options = {**self.origin.data_options, **(prompts or {})}
-        for batch in make_batches(self.front_end, options, examples, modality, batch_size, answers=answers):
+        made = make_batches(self.front_end, options, examples, modality, batch_size, answers=answers, tokens=tokens)
+        for batch in made:
             yield batch.to(self.llm.device)

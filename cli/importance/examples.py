@@ -34,6 +34,7 @@ def add_data_options(
     parser.add_argument("--data", required=True, help="a JSONL manifest, or spoken-facts/SPLIT")
     parser.add_argument("--modality", choices=modalities, default="text", help="default: text")
     parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
+    parser.add_argument("--tokens", type=positive, help="cut plain text after so many tokens (default: whole passages)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
     parser.add_argument("--batch-size", type=positive, default=8, help="examples per batch (default: 8)")
 
@@ -96,7 +97,8 @@ def read_batches(
     """
     way: Modality = modality or arguments.modality
     with speaking_as("importance"):
-        return list(model.inputs(chosen_examples(model, arguments, modality=way), way, arguments.batch_size))
+        chosen = chosen_examples(model, arguments, modality=way)
+        return list(model.inputs(chosen, way, arguments.batch_size, arguments.tokens))
 
 
 def evaluation_batches(
@@ -118,7 +120,7 @@ def evaluation_batches(
     way: Modality = modality or arguments.modality
     with speaking_as("importance"):
         chosen = chosen_examples(model, arguments, source, way, skip, count)
-        return list(model.inputs(chosen, way, arguments.batch_size))
+        return list(model.inputs(chosen, way, arguments.batch_size, arguments.tokens))
 
 
 def modalities(model: LoadedModel, source: str, measured: Modality) -> list[Modality]:

@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "--estimators",
         help="comma separated, also MODULE:NAME; magnitude is always beside them (default: those of importance probe)",
     )
-    parser.add_argument("--granularity", choices=("matrix", "head"), default="matrix", help="default: matrix")
+    parser.add_argument("--granularity", choices=("layer", "matrix", "head"), default="matrix", help="default: matrix")
     parser.add_argument("--groups", type=positive, default=64, help="number of groups to shrink (default: 64)")
     parser.add_argument(
         "--shrink",

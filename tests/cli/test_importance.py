@@ -21,6 +21,7 @@ from textkeep.cli.reverting import read_culprits
 from textkeep.foundation.errors import UserError
 from textkeep.importance import Snapshot, compare, probe
 from textkeep.importance.estimators import registry
+from textkeep.importance.evaluate import answer_losses
 from textkeep.importance.reverts import blamed
 from textkeep.inference import load, read_examples
 from textkeep.inference.merging import merge
@@ -223,6 +224,19 @@ def test_verify(tiny_llm_dir: Path, manifest: Path, tmp_path: Path, run_main: Ru
     assert not list(tmp_path.glob("**/verification"))
     assert "random: mean over 1000 random scores" in run_main([*argv, "--granularity", "head", "--overwrite"])
     assert (tmp_path / "v.png").exists()
+
+
+def test_layers_are_verified_on_plain_text_cut_at_tokens(tiny_llm_dir: Path, run_main: Run) -> None:
+    argv = ["verify", str(tiny_llm_dir), "--data", "plain-text/probe", "--granularity", "layer", "--shrink", "1"]
+    argv += ["--examples", "3", "--batch-size", "3"]
+    found = [json.loads(run_main([*argv, "--tokens", tokens, "--json"])) for tokens in ("6", "9")]
+    subject = load(tiny_llm_dir, "cpu")
+    chosen = read_examples("plain-text/probe", "text", 3, skip=3)
+    for record, tokens in zip(found, (6, 9), strict=True):
+        (batch,) = subject.inputs(chosen, "text", 3, tokens)
+        assert batch["labels"].shape[1] == tokens
+        assert record["loss"] == pytest.approx(float(answer_losses(subject.llm, [batch])[0].mean()), rel=1e-5)
+        assert record["groups"] == [f"layer_{i:02d}" for i in range(len(record["groups"]))]
 
 
 def test_the_examples_evaluated_are_never_those_scored(

@@ -157,6 +157,30 @@ def test_a_measured_effect_is_the_change_of_the_loss(learned: nn.Module) -> None
         assert effect == pytest.approx(changed - result.loss, abs=1e-6)
 
 
+def test_a_layer_is_all_of_its_matrices(learned: nn.Module) -> None:
+    """Its score is the layer's total, its effect what the matrices of the block shrunk by hand do."""
+    before = weights(learned)
+    result = verify(learned, TRAIN, OTHER, granularity="layer", shrinks=(0.5,))
+    assert_unchanged(learned, before)
+    snapshot = probe(learned, TRAIN, ("taylor", "signed_taylor"))
+    for name in ("taylor", "signed_taylor"):
+        labels, member = snapshot.membership(name)
+        assert result.groups == labels
+        np.testing.assert_allclose(result.scores[name], snapshot.scores(name) @ member, rtol=1e-6)
+    parameters = dict(learned.named_parameters())
+    for layer, effect in enumerate(result.effects[0.5]):
+        inside = [m.name for m in snapshot.table if m.layer == layer]
+        kept = {name: parameters[name].detach().clone() for name in inside}
+        with torch.no_grad():
+            for name in inside:
+                parameters[name].mul_(0.5)
+        changed = answer_losses(learned, OTHER)[0].mean()
+        with torch.no_grad():
+            for name, value in kept.items():
+                parameters[name].copy_(value)
+        assert effect == pytest.approx(changed - result.loss, abs=1e-6)
+
+
 def test_the_random_baseline_is_the_distribution_of_luck(learned: nn.Module) -> None:
     """Spearman of two independent orders of n has mean 0 and standard deviation 1 / sqrt(n - 1)."""
     result = verify(learned, TRAIN, OTHER, granularity="head", groups=17, shrinks=(1.0,))
@@ -185,7 +209,7 @@ def test_verify_restores_after_an_error(learned: nn.Module, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"granularity": "row"}, "allowed: matrix, head"), ({"shrinks": (0.0,)}, r"shrink=\[0\.0\] must lie in \(0, 1\]")],
+    [({"granularity": "row"}, "allowed: layer, matrix, head"), ({"shrinks": (0.0,)}, r"shrink=\[0\.0\] must lie in \(0, 1\]")],
 )
 def test_verify_refuses_in_one_line(learned: nn.Module, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
