@@ -79,6 +79,12 @@ def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
     return Estimate(*paired_difference(was, now), mcnemar(was, now).p_value, 1)
 
 
+def share_items(ours: BySeed, theirs: BySeed) -> bool:
+    """Tells whether all runs of both sides have an item in common: a fit's questions are not those of a test."""
+    runs = [set(scores) for side in (ours, theirs) for scores in side.values()]
+    return bool(runs) and bool(set.intersection(*runs))
+
+
 def adjusted(found: Sequence[Estimate]) -> list[float]:
     """Applies Holm's adjustment among results over seeds, and among those over items only: two questions."""
     p_values = [nan] * len(found)

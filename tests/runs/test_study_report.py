@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from scipy import stats
 
 from tests.support.study_runs import ITEMS, write_study
 from textkeep.cli.main import main
-from textkeep.evaluation import Estimate, crossed_t, mcnemar, paired_difference
+from textkeep.evaluation import (
+    Estimate,
+    crossed_t,
+    mcnemar,
+    paired_difference,
+    read_predictions,
+    write_predictions,
+)
 from textkeep.runs.report.estimates import adjusted, difference
 from textkeep.runs.report.study_data import load_study
 from textkeep.runs.report.study_page import StudyReport
@@ -69,6 +77,25 @@ def test_differences_are_paired_and_adjusted(study: Path) -> None:
     levels = [tuple(float(cell.replace("< ", "")) for cell in row[4:6]) for row in table.rows]
     assert all(adjusted >= p for p, adjusted in levels)
     assert difference_table(data, "no such arm") is None
+
+
+@pytest.mark.parametrize("parts", [("untouched-test",), ("full/seed=0", "full/seed=1")])
+def test_arms_that_were_asked_other_questions_are_compared_where_they_were_asked_the_same(
+    study: Path, parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A plan without tests has validation questions of its runs and test questions of the untouched LLM."""
+    study = Path(shutil.copytree(study, tmp_path / "study"))
+    for part in parts:
+        (path,) = (study / "runs" / part / "evaluation/test").glob("step=*.jsonl")
+        write_predictions(path, [replace(r, id=f"other-{r.id}") for r in read_predictions(path)])
+    report = StudyReport(study)
+    report.write(tmp_path / "report.html")
+    tables = {table.title: table for table in report.tables}
+    for name in ("Differences to untouched", "Differences to full"):
+        rows = {(row[0], row[1]) for row in tables[name].rows}
+        assert ("lora", "prose loss") in rows
+        apart = ("full" in name) == ("untouched" not in parts[0])
+        assert (("lora", "T2T") in rows) is not apart
 
 
 def test_single_runs_are_compared_by_mcnemar() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..estimates import difference, score
+from ..estimates import difference, score, share_items
 from ..study_data import StudyData
 from ..study_run import MAIN, Measure
 from .figure import Drawing, Figure, drawing, one_of
@@ -36,7 +36,10 @@ def _frontier(data: StudyData, text: Measure) -> Drawing | None:
         if not arm.scores.get(text) or not arm.scores.get(SPEECH):
             continue
         ours = arm.by_seed(text)
-        kept = difference(ours, dict.fromkeys(ours, start.scores[text]), text)
+        before = dict.fromkeys(ours, start.scores[text])
+        if not share_items(ours, before):
+            continue
+        kept = difference(ours, before, text)
         heard = score(arm.scores[SPEECH], SPEECH)
         traces.append(
             go.Scatter(

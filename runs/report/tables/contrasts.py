@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....evaluation import shown_p
-from ..estimates import PAIRED, adjusted, difference, seeds_shown, shown
+from ..estimates import PAIRED, adjusted, difference, seeds_shown, share_items, shown
 from ..study_data import StudyData
 from .table import Table
 
@@ -16,7 +16,8 @@ def contrast_table(data: StudyData) -> Table | None:
     rows: list[list[str]] = []
     for measure in data.measures:
         scores = [(f"{a.name} - {b.name}", a.by_seed(measure), b.by_seed(measure)) for a, b in pairs if a and b]
-        found = [(name, difference(a, b, measure)) for name, a, b in scores if a.keys() & b.keys()]
+        both = [(name, a, b) for name, a, b in scores if a.keys() & b.keys() and share_items(a, b)]
+        found = [(name, difference(a, b, measure)) for name, a, b in both]
         results = [result for _, result in found]
         for (name, result), p in zip(found, adjusted(results), strict=True):
             cells = [name, measure.label, seeds_shown(result.seeds), shown(measure, result, signed=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....evaluation import shown_p
 from ...study.spec import UNTOUCHED
-from ..estimates import PAIRED, adjusted, compare, seeds_shown, shown
+from ..estimates import PAIRED, adjusted, compare, seeds_shown, share_items, shown
 from ..study_data import StudyData
 from .table import Table
 
@@ -33,7 +33,9 @@ def difference_table(data: StudyData, against: str) -> Table | None:
     for measure in data.measures:
         if measure not in reference.scores:
             continue
+        theirs = reference.by_seed(measure)
         others = [arm for arm in data.arms if arm is not reference and arm.scores.get(measure)]
+        others = [arm for arm in others if share_items(arm.by_seed(measure), theirs)]
         found = [compare(arm, reference, measure) for arm in others]
         for arm, result, p in zip(others, found, adjusted(found), strict=True):
             cells = [arm.name, measure.label, seeds_shown(result.seeds), shown(measure, result, signed=True)]
