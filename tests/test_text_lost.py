@@ -14,6 +14,8 @@ from tests.support.overlays import tiny_overlay
 from textkeep.cli.main import VERBS, main
 from textkeep.preparation.assets.catalogue import CATALOGUE
 from textkeep.runs.report.study_data import load_study
+from textkeep.runs.report.tables.differences import against_untouched
+from textkeep.runs.study.archive import unpack
 from textkeep.runs.study.jobs import Job, fit_command, job_of, points
 from textkeep.runs.study.jobs import test_command as command_of_test
 from textkeep.runs.study.spec import Arm, Study, read_study
@@ -111,6 +113,22 @@ def test_what_is_read_to_choose_is_not_what_is_reported() -> None:
     assert "plain-text/evaluation" in told["test.yaml"]
     assert not [name for name, text in told.items() if name != "test.yaml" and "plain-text/evaluation" in text]
     assert "plain-text/probe" not in told["test.yaml"]
+
+
+def test_the_pilot_said_what_the_document_says(tmp_path: Path) -> None:
+    unpack(ROOT / "docs/study/text_lost_pilot.tar.xz", tmp_path / "pilot")
+    table = against_untouched(load_study(tmp_path / "pilot"))
+    assert table is not None
+    found = {(row[0], row[1]): row[3] for row in table.rows}
+    shown = {
+        ("full,lr=0.0005", "manual loss"): "+0.695 [0.622, 0.767]",
+        ("full,lr=0.0005", "prose loss"): "+0.518 [0.314, 0.722]",
+        ("full,lr=0.0005", "sentences T2T"): "-4.69 [-13.7, 2.99]",
+    }
+    assert {key: found[key] for key in shown} == shown
+    text = (ROOT / "docs/study_text_lost.md").read_text(encoding="utf-8")
+    for said in ("+0.695 nats [0.622, 0.767]", "+0.518 [0.314, 0.722]", "-4.7 points [-13.7, 3.0]"):
+        assert said in text
 
 
 @pytest.mark.parametrize("name", ["prepare.sh", "interpolate.sh"])
