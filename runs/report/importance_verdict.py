@@ -14,7 +14,7 @@ UNVERIFIED = (
 
 
 def importance_findings(run: Run) -> list[Finding]:
-    """Says how causal scores moved beside the gradient's; then whether the scores were put to the test, and how they did."""
+    """Says how causal scores moved beside the gradient's; then whether the scores were tested, and how they did."""
     if run.importance.measurements and not run.importance.verifications:
         return [*causal_findings(run), Finding("Importance check", "open", UNVERIFIED)]
     return [*causal_findings(run), *(_verification(record, run) for record in run.importance.verifications)]
