@@ -26,7 +26,7 @@ def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
         "masking": (before.meta["masking"], after.meta["masking"]),
         "normalisation": (before.meta["normalisation"], after.meta["normalisation"]),
         "matrices": ([(m.name, m.shape) for m in before.table], [(m.name, m.shape) for m in after.table]),
-        "groups": tuple([unit.name for unit in s.units(estimator)] for s in (before, after)),
+        "groups": ([u.name for u in before.units(estimator)], [u.name for u in after.units(estimator)]),
     }
     settings = ["include", "autocast", *before.facts(estimator)["options"]]
     for key in settings:
