@@ -118,4 +118,4 @@ def costless(snapshot: Snapshot, ablation: str) -> tuple[int, int, float]:
     effects = snapshot.effects(ablation)[counted]
     falls = effects <= 0
     size = float(np.abs(effects).sum())
-    return int(falls.sum()), len(effects), float(-effects[falls].sum()) / size if size else 0.0
+    return int(falls.sum()), len(effects), float(np.abs(effects[falls]).sum()) / size if size else 0.0
