@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from textkeep import lightning_modules
+from textkeep.cli.main import main
 from textkeep.lightning_modules import Objective, Penalty, Tuning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,3 +38,19 @@ def test_a_class_has_its_line(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(\w+\.yaml)`", TEXT))))
 def test_what_it_names_is_there(name: str) -> None:
     assert list((ROOT / "configs").rglob(name))
+
+
+def test_the_budget_that_it_shows_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?class_path: TextBudget.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "budget.yaml").write_text(shown)
+    files = [ROOT / "configs/quickstart.yaml", ROOT / "configs/objectives/l2sp.yaml", tmp_path / "budget.yaml"]
+    with pytest.raises(SystemExit) as end:
+        main(["fit", *(word for file in files for word in ("--config", str(file))), "--print_config"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0, err
+    budget = yaml.safe_load(out)["trainer"]["callbacks"][-1]
+    assert budget["class_path"] == "textkeep.callbacks.TextBudget"
+    assert [action["class_path"].rsplit(".", 1)[1] for action in budget["init_args"]["actions"]] == [
+        "ControlWeight",
+        "RollBack",
+    ]
