@@ -46,6 +46,9 @@ $(DEVELOP): $(INSTALLED)
 GATED := --config configs/tuning/lora_gated_turns.yaml --model.optimizer.init_args.lr 0.0005 \
 	--trainer.default_root_dir outputs/quickstart-gated
 
+# Do the scores foretell what a layer is worth? A short test; docs/importance.md has longer ones.
+VERIFIED := --data plain-text/probe --granularity layer --shrink 1 --examples 8 --tokens 48
+
 quickstart: $(INSTALLED)  ## teach a small LLM to listen twice, and show what its text lost and kept (about 10 minutes on 2 cores)
 	@set -e; ready=$$(date +%s); newest() { ls -td outputs/quickstart*/ | head -n 1 | sed 's:/$$::'; }; \
 	$(BIN)/textkeep assets; fetched=$$(date +%s); \
@@ -53,11 +56,12 @@ quickstart: $(INSTALLED)  ## teach a small LLM to listen twice, and show what it
 	$(BIN)/textkeep fit --config configs/quickstart.yaml $(GATED); gated=$$(newest); trained=$$(date +%s); \
 	for run in $$full $$gated; do \
 		$(BIN)/textkeep test --config $$run/config.yaml --ckpt_path last --data.eval_limit 80; \
+		$(BIN)/textkeep importance verify $$run $(VERIFIED); \
 	done; tested=$$(date +%s); \
 	$(BIN)/textkeep report $$full $$gated; reported=$$(date +%s); \
 	echo; echo "runs:    $$full $$gated"; \
 	echo "seconds: set-up $$((ready - $(START))), models $$((fetched - ready))," \
-		"training and measuring $$((trained - fetched)), tests $$((tested - trained)), report $$((reported - tested))"
+		"training and measuring $$((trained - fetched)), tests and checks $$((tested - trained)), report $$((reported - tested))"
 
 test: lint types assets  ## lint, types and the quick tests
 	$(PYTEST) --dist loadfile

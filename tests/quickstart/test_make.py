@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support.measured_runs import MeasuredRun
+from textkeep.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,16 +47,25 @@ def made(folder: Path) -> tuple[list[str], str]:
 
 def test_it_trains_tests_and_reports_two_runs(folder: Path) -> None:
     calls, said = made(folder)
-    assert [call.split()[0] for call in calls] == ["assets", "fit", "fit", "test", "test", "report"]
+    verbs = ["assets", "fit", "fit", "test", "importance", "test", "importance", "report"]
+    assert [call.split()[0] for call in calls] == verbs
     assert calls[1] == "fit --config configs/quickstart.yaml"
     assert "--config configs/tuning/lora_gated_turns.yaml" in calls[2]
     full, gated = "outputs/quickstart", "outputs/quickstart-gated"
-    assert [re.findall(r"--config (\S+)", call) for call in calls[3:5]] == [
-        [f"{full}/config.yaml"],
-        [f"{gated}/config.yaml"],
-    ]
-    assert calls[5] == f"report {full} {gated}"
+    for run, tested, verified in ((full, *calls[3:5]), (gated, *calls[5:7])):
+        assert tested.startswith(f"test --config {run}/config.yaml --ckpt_path last")
+        assert verified.startswith(f"importance verify {run} ")
+    assert calls[7] == f"report {full} {gated}"
     assert "seconds: set-up " in said
+
+
+def test_its_check_of_importance_can_be_made_of_the_remedy(folder: Path, measured_run: MeasuredRun) -> None:
+    """On tiny models: LoRA behind a gate has matrices of its own, and a report without a check calls it unverified."""
+    calls, _ = made(folder)
+    run = shutil.copytree(measured_run("turns"), folder / "turns")
+    assert main(["importance", "verify", str(run), *calls[6].split()[3:]]) == 0
+    (record,) = (run / "importance" / "verification").glob("*.json")
+    assert json.loads(record.read_text())["granularity"] == "layer"
 
 
 def test_made_again_it_is_about_the_new_runs(folder: Path) -> None:
