@@ -209,7 +209,10 @@ def test_verify_restores_after_an_error(learned: nn.Module, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"granularity": "row"}, "allowed: layer, matrix, head"), ({"shrinks": (0.0,)}, r"shrink=\[0\.0\] must lie in \(0, 1\]")],
+    [
+        ({"granularity": "row"}, "allowed: layer, matrix, head"),
+        ({"shrinks": (0.0,)}, r"shrink=\[0\.0\] must lie in \(0, 1\]"),
+    ],
 )
 def test_verify_refuses_in_one_line(learned: nn.Module, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

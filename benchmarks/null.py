@@ -1,0 +1,128 @@
+"""Size and power of the paired test of a shift, and how often its intervals cover, on simulated examples.
+
+    python -m benchmarks.null                                        # the table of docs/importance.md
+    python -m benchmarks.null --fit BEFORE AFTER                     # two snapshots of one probe: benchmarks/null.json
+
+Examples are log-normal: the layers of an example share most of their size, before and after share nearly all of it, and
+what differs is a change of all examples (the shift, in parts of the one that was measured) and noise of each. Means,
+spreads and correlations are those of real snapshots, in ``null.json``. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+if importlib.util.find_spec("textkeep") is None:  # a checkout that is not installed
+    package = types.ModuleType("textkeep")
+    package.__path__ = [str(ROOT)]
+    sys.modules["textkeep"] = package
+
+from textkeep.importance.intervals import paired_intervals  # noqa: E402
+from textkeep.importance.metrics import METRICS  # noqa: E402
+from textkeep.importance.permutation import paired_permutation  # noqa: E402
+
+PROFILE = Path(__file__).with_name("null.json")
+EXAMPLES = (8, 16, 24, 32, 64)
+PARTS = (0.0, 0.1, 0.25, 0.5, 1.0)  # of the shift that was measured
+SHOWN = ("js", "wasserstein", "centre_move", "log_total_ratio")
+DRAWS, REPLICATES = 199, 300
+
+
+def fit(before: np.ndarray, after: np.ndarray) -> dict[str, list[float]]:
+    """Means, spreads and the shared part (first principal component) of log totals (N, L) and of their changes."""
+    logs, changes = np.log(before), np.log(after) - np.log(before)
+    found = {"mean": logs.mean(0), "change": changes.mean(0)}
+    for name, values in (("level", logs), ("noise", changes)):
+        centred = values - values.mean(0)
+        _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+        shared = sizes[0] / np.sqrt(len(values) - 1) * directions[0]
+        found[f"{name}_shared"] = shared
+        found[f"{name}_own"] = np.sqrt(np.maximum(centred.var(0, ddof=1) - shared**2, 0))
+    return {name: np.round(values, 5).tolist() for name, values in found.items()}
+
+
+def draw(
+    profile: dict[str, np.ndarray], examples: int, part: float, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Totals (N, L) before and after; with ``part`` 0 the two could as well be exchanged within examples."""
+
+    def noise(name: str) -> np.ndarray:
+        common = generator.normal(size=(examples, 1)) * profile[f"{name}_shared"]
+        return common + generator.normal(size=(examples, len(profile["mean"]))) * profile[f"{name}_own"]
+
+    level, half = profile["mean"] + noise("level"), (part * profile["change"] + noise("noise")) / 2
+    return np.exp(level - half), np.exp(level + half)
+
+
+def truth(profile: dict[str, np.ndarray], part: float) -> dict[str, float]:
+    """What the figures tend to with more and more examples: of the means of the log-normal totals."""
+    spread = sum(profile[f"level_{kind}"] ** 2 + profile[f"noise_{kind}"] ** 2 / 4 for kind in ("shared", "own")) / 2
+    middle, half = profile["mean"] + spread, part * profile["change"] / 2
+    return {name: float(METRICS[name](np.exp(middle - half), np.exp(middle + half))) for name in SHOWN}
+
+
+def simulate(
+    profile: dict[str, np.ndarray], examples: int, part: float, trials: int, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Means over the trials, by metric: value, noise alone, without it, rejected at 5 %, covered by 90 % intervals."""
+    generator, true = np.random.default_rng([seed, examples, round(1000 * part)]), truth(profile, part)
+    rows: dict[str, list[Any]] = {name: [] for name in SHOWN}
+    for trial in range(trials):
+        pair = draw(profile, examples, part, generator)
+        test = paired_permutation(*pair, DRAWS, seed=trial)
+        limits, _ = paired_intervals(*pair, REPLICATES, generator)
+        means = [side.mean(0) for side in pair]
+        for name, found in rows.items():
+            value = float(METRICS[name](*means))
+            low, high = limits[name]
+            covered = low - 1e-12 <= true[name] <= high + 1e-12
+            left = test.corrected.get(name, value)
+            found.append((value, test.expected[name], left, test.p[name] <= 0.05, covered))
+    keys = ("value", "noise", "left", "rejected", "covered")
+    return {
+        n: dict(zip(keys, np.mean(found, axis=0).tolist(), strict=True)) | {"true": true[n]}
+        for n, found in rows.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="benchmarks.null", description=__doc__)
+    parser.add_argument("--fit", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="snapshots of one probe")
+    parser.add_argument("--trials", type=int, default=1000)
+    options = parser.parse_args(argv)
+    if options.fit:
+        from textkeep.importance import Snapshot
+
+        sides = [Snapshot.load(folder) for folder in options.fit]
+        totals = [side.per_example("taylor") @ side.membership("taylor")[1] for side in sides]
+        PROFILE.write_text(json.dumps(fit(*totals), indent=1) + "\n", encoding="utf-8")
+        return
+    profile = {name: np.array(values) for name, values in json.loads(PROFILE.read_text(encoding="utf-8")).items()}
+    print(
+        "| examples | shift | JS: true | measured | noise alone | without it | "
+        + " | ".join(f"{name}: p <= 5 %, covered" for name in SHOWN)
+        + " |"
+    )
+    print("| --- " * (6 + len(SHOWN)) + "|")
+    for examples in EXAMPLES:
+        for part in PARTS:
+            found = simulate(profile, examples, part, options.trials)
+            js = found["js"]
+            tests = [f"{100 * m['rejected']:.1f} %, {100 * m['covered']:.0f} %" for m in found.values()]
+            figures = [f"{js[key]:.4f}" for key in ("true", "value", "noise", "left")]
+            print("| " + " | ".join([str(examples), f"{part:g}", *figures, *tests]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
