@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, tiny_llm_dir: Path, tiny_wh
             "probes": {
                 name: {"source": source, "modality": modality, "examples": 4}
                 for name, modality in (("heldout_text", "text"), ("speech", "speech"))
-            },
+            }
+            | {"plain_text": {"source": "plain-text/probe", "examples": 4, "tokens": 24}},
         },
     }
     path = folder / "run.yaml"
@@ -107,9 +109,10 @@ def test_any_sampling_rate_and_channel_count(fitted: Path, tmp_path: Path, capsy
 def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["report", str(fitted)]) == 0
-    assert capsys.readouterr().out.count("\n") == 2  # the verdict and the page; no note of anything missing
+    verdict, _ = capsys.readouterr().out.splitlines()  # and where the page is; no note of anything missing
+    assert re.search(r"[Tt]ext.*: [+-]\d\S* \[-?\d\S*, -?\d\S*\] nats a token of plain text", verdict)
     text = (fitted / "report.html").read_text(encoding="utf-8")
-    for words in ("Hearing (validation)", "What training did on each probe", "heldout_text", "LlamaForCausalLM"):
+    for words in ("Hearing (validation)", "What training did on each probe", "plain text", "LlamaForCausalLM"):
         assert words in text
 
 
