@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+
+from rich.console import Console
 
 from textkeep.foundation.run_names import budget_texts
 from textkeep.runs import Run
 from textkeep.runs.report.figures.budget import budget
+from textkeep.runs.watch.frame import frame
+from textkeep.runs.watch.run_view import RunView
 
 NAMES = ("increase", "low", "high", "allowed", "weight_l2sp")
 HEADER = ",".join(["epoch", "step", *(f"budget/prose/{name}" for name in NAMES)]) + "\n"
@@ -36,3 +41,12 @@ def test_increase_limits_budget_and_weight_are_drawn(tmp_path: Path) -> None:
 def test_without_a_budget_there_is_no_figure(tmp_path: Path) -> None:
     assert budget([run_with(tmp_path / "a", "epoch,step,train/loss\n0,1,2.0\n")]) == []
     assert budget_texts(["budget/a/increase", "budget/a/low", "budget/b-c/increase", "increase"]) == ["a", "b-c"]
+
+
+def test_watch_shows_the_increase(tmp_path: Path) -> None:
+    run_with(tmp_path / "a", HEADER + "\n".join(ROWS) + "\n")
+    console = Console(width=100, record=True, file=io.StringIO())
+    view = RunView(tmp_path / "a")
+    view.refresh()
+    console.print(frame(view, None, 100))
+    assert "budget/prose/increase  0.03" in console.export_text()
