@@ -27,7 +27,10 @@ def cost(found: Sequence[Outcome]) -> Figure | None:
     drawn = drawing(traces, "plain text lost, nats a token", up)
     drawn["layout"]["shapes"] = [{**line, "line": {"color": NEUTRAL, "width": 1, "dash": "dot"}}]
     drawn["layout"]["yaxis"]["rangemode"] = "tozero"
-    note = "Change of the loss since the untouched LLM: left keeps the text, up hears. Bars: 95 % intervals over passages and over questions."
+    note = (
+        "Change of the loss since the untouched LLM: left keeps the text, up hears. "
+        "Bars: 95 % intervals over passages and over questions."
+    )
     return single("cost", "Text lost, speech heard", drawn, note, wide=True)
 
 
