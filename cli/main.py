@@ -32,28 +32,36 @@ class Verb(NamedTuple):
     trains: bool = False
     """Whether it runs a Trainer, which SLURM's signal before the end of the time stops."""
 
+    loads: str = ""
+    """The large libraries that it waits for, named at once: some seconds, or minutes on a file system of a cluster."""
+
     listed: bool = True
     """Whether ``--help`` lists it; a verb for the developers of this package works in a clone only."""
 
 
+MODELS = "PyTorch and transformers"
+TRAINING = "PyTorch, Lightning and transformers"
+
 VERBS: dict[str, Verb] = {
-    "fit": Verb(".training_verbs:fit", "train a speech LLM from a config file", trains=True),
-    "validate": Verb(".training_verbs:validate", "run the validation of a config on a checkpoint", trains=True),
-    "test": Verb(".training_verbs:test", "score a checkpoint on the test questions", trains=True),
-    "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True),
-    "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written"),
+    "fit": Verb(".training_verbs:fit", "train a speech LLM from a config file", trains=True, loads=TRAINING),
+    "validate": Verb(
+        ".training_verbs:validate", "run the validation of a config on a checkpoint", trains=True, loads=TRAINING
+    ),
+    "test": Verb(".training_verbs:test", "score a checkpoint on the test questions", trains=True, loads=TRAINING),
+    "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True, loads=TRAINING),
+    "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written", loads=MODELS),
     "report": Verb(".report:main", "one HTML page about one or several runs"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
     "dashboard": Verb(".dashboard:main", "save a W&B workspace that shows a project's runs"),
     "study": Verb(".study:main", "run arms, seeds and grids of a plan, here or on SLURM"),
-    "benchmark": Verb(".benchmark:main", "text benchmarks of lm-eval on a run's LLM, without an export"),
-    "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance"),
-    "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it"),
-    "interpolate": Verb(".interpolate:main", "score models between the untouched LLM and a run's"),
+    "benchmark": Verb(".benchmark:main", "text benchmarks of lm-eval on a run's LLM, without an export", loads=MODELS),
+    "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance", loads=MODELS),
+    "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it", loads=MODELS),
+    "interpolate": Verb(".interpolate:main", "score models between the untouched LLM and a run's", loads=MODELS),
     "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from"),
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),
-    "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM"),
+    "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM", loads=MODELS),
     "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources", listed=False),
 }
 
@@ -122,8 +130,17 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] in VERBS and VERBS[argv[0]].trains and "SLURM_JOB_ID" in os.environ:
         STOP_SIGNALS.note_requeue()  # before torch is imported, which may take minutes
     with ending_at_interrupt():
+        _tell_what_loads(argv)
         verb = load(argv[0])
     return verb(list(argv[1:]))
+
+
+def _tell_what_loads(argv: Sequence[str]) -> None:
+    """Says on standard error what a command waits for, if it does and there is one to say it."""
+    loads = VERBS[argv[0]].loads if argv[0] in VERBS else ""
+    first = all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    if loads and first and "torch" not in sys.modules and not {"-h", "--help"} & {*argv}:
+        print(f"loading {loads} ...", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..foundation.errors import UserError
-from ..runs.watch.run_view import RunView
 from .options import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ..runs.watch.run_view import RunView
 
 
 def main(argv: list[str]) -> int:
@@ -34,6 +35,9 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.every <= 0:
         raise UserError(f"--every {arguments.every:g}: a positive number of seconds is allowed")
+
+    from ..runs.watch.run_view import RunView
+
     view = RunView(arguments.run)
     view.refresh()
     known = view.run.importance.estimators

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse.typing import Path_fr
-from lightning.pytorch.utilities import rank_zero_info
 
 from ...foundation.assets import ASSET, PLAIN_TEXT, embedded_split, is_embedded, locate
 from ...foundation.text_lines import plain_name
@@ -66,6 +65,8 @@ class Splits:
             examples = read_sources(self.sources[split], self.bad, answers_required=split != "predict")
             chosen = examples if split == "train" else limited(examples, self.eval_limit)
             if split in ("test", "predict") and len(chosen) < len(examples):
+                from lightning.pytorch.utilities import rank_zero_info  # seconds that `textkeep report` need not wait
+
                 rank_zero_info(f"{split}: {len(chosen)} of {len(examples)} questions (data.eval_limit; null takes all)")
             self._read[split] = chosen
         return self._read[split]

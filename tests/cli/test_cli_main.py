@@ -11,10 +11,15 @@ from textwrap import dedent
 
 import pytest
 
+from tests.support.report_run import write_run
 from textkeep.cli.main import VERBS, Verb, main
 from textkeep.foundation.errors import INTERRUPTED
 
 MODULE = __name__
+
+
+def fine(argv: list[str]) -> int:
+    return 0
 
 
 def interrupted(argv: list[str]) -> int:
@@ -116,11 +121,61 @@ def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["nonsense"]])
-def test_quick_answers_import_nothing_heavy(argv: list[str]) -> None:
-    program = (
-        "import sys; from textkeep.cli.main import main; main(sys.argv[1:]);"
-        "heavy = {'torch', 'lightning', 'transformers', 'wandb', 'numpy'} & set(sys.modules);"
-        "assert not heavy, heavy"
+HEAVY = ("torch", "lightning", "transformers", "wandb", "scipy", "plotly", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("argv", "allowed"),
+    [
+        (["--help"], ()),
+        (["--version"], ()),
+        (["nonsense"], ()),
+        (["assets", "--list"], ()),
+        (["watch", "--help"], ()),
+        (["report", "--help"], ()),
+        (["watch", "{run}", "--once"], ("numpy", "scipy")),
+        (["report", "{run}"], ("numpy", "scipy", "plotly", "torch")),  # it reads snapshots and manifests
+    ],
+    ids=" ".join,
+)
+def test_quick_answers_import_nothing_heavy(argv: list[str], allowed: tuple[str, ...], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    program = """
+        import sys
+        from textkeep.cli.main import main
+        try:
+            code = main(sys.argv[2:])
+        except SystemExit as end:
+            code = end.code
+        assert code == (2 if "nonsense" in sys.argv else 0), code
+        heavy = set(sys.argv[1].split(",")) & set(sys.modules)
+        assert not heavy, heavy
+    """
+    heavy = ",".join(name for name in HEAVY if name not in allowed)
+    words = [word.format(run=run) for word in argv]
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program), heavy, *words], capture_output=True, text=True, timeout=60
     )
-    subprocess.run([sys.executable, "-c", program, *argv], check=True, capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("fit", "loading PyTorch, Lightning and transformers ...\n"),
+        ("export", "loading PyTorch and transformers ...\n"),
+    ],
+)
+def test_a_command_that_waits_for_large_libraries_says_so_first(
+    verb: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setitem(VERBS, verb, VERBS[verb]._replace(target="textkeep_test_verbs:fine"))
+    monkeypatch.setitem(sys.modules, "textkeep_test_verbs", sys.modules[MODULE])
+    for rank, told in (("0", said), ("1", "")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert main([verb]) == 0
+        assert capsys.readouterr().err == told
+    monkeypatch.delenv("LOCAL_RANK")
+    assert main([verb, "--help"]) == 0
+    assert capsys.readouterr().err == ""
