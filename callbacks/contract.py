@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -53,6 +53,15 @@ class ReadBatch(Protocol):
     @property
     def answer(self) -> Callable[[Sequence[int], int | None], list[str]] | None:
         """Writes greedy answers of some rows, of at most so many tokens, once; None where it must be asked anew."""
+
+
+@runtime_checkable
+class TellsFigures(Protocol):
+    """A callback that puts figures of a validation or test into a line of its own."""
+
+    @property
+    def told(self) -> Collection[str]:
+        """Keys of the figures that its last line has told, or that say the same."""
 
 
 @runtime_checkable

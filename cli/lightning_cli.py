@@ -60,12 +60,14 @@ class TextKeepCLI(LightningCLI):
     def call(self) -> None:
         """Calls the verb of the Trainer."""
         options = {name: self.config_init[name] for name in self.method_options}
+        if self.verb in ("validate", "test"):
+            options["verbose"] = False  # callbacks tell the figures, each once
         getattr(self.trainer, self.verb)(self.model, datamodule=self.datamodule, **options)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         given = self.subcommands()[self.verb]  # what this class gives to the method itself
-        self.method_options = parser.add_method_arguments(Trainer, self.verb, skip=set(given))
+        self.method_options = parser.add_method_arguments(Trainer, self.verb, skip={*given, "verbose"})
         if self.verb != "fit":  # a fit takes another directory
             parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier call")
 

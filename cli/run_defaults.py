@@ -8,13 +8,14 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 
 from ..callbacks import (
     LogProgress,
     PredictionWriter,
     RunCheckpoint,
     RunProgressBar,
+    RunSummary,
     SeededBatches,
     SkippedExamples,
     StepCompletion,
@@ -49,6 +50,8 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tu
 
     if trainer.enable_progress_bar is not False and missing(ProgressBar):
         added.append(RunProgressBar() if sys.stdout.isatty() else LogProgress())
+    if verb == "fit" and trainer.enable_model_summary is not False and missing(ModelSummary):
+        added.append(RunSummary())
     if verb == "fit" and trainer.enable_checkpointing is not False and missing(ModelCheckpoint):
         added.append(RunCheckpoint())
     for kind in (StepCompletion, SeededBatches) if verb == "fit" else ():

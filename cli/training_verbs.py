@@ -17,6 +17,8 @@ from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import ERROR
 from ..inference.yaml_classes import register_classes
+from ..runs.report.words import words
+from ..runs.run import Run
 from .config_files import check_config_files
 from .ending import leave
 from .errors import one_line, said_by_lightning
@@ -26,9 +28,14 @@ from .run_state import RunState
 
 
 @rank_zero_only
-def _tell_directory(state: RunState) -> None:
-    if state.directory is not None and state.directory.path.is_dir():
-        print(f"run directory: {state.directory.path}", flush=True)
+def _tell_end(verb: str, state: RunState) -> None:
+    """Prints what became of the run, in words, if it was measured, and where it is."""
+    if state.directory is None or not state.directory.path.is_dir():
+        return
+    if verb in ("fit", "test"):
+        for line in words([Run.open(state.directory.path)]):
+            print(f"verdict: {line}", flush=True)
+    print(f"run directory: {state.directory.path}", flush=True)
 
 
 def run_verb(verb: str, argv: list[str]) -> int:
@@ -82,7 +89,7 @@ def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
             _end_wandb(1)
         if state.directory is not None:
             state.directory.release()
-    _tell_directory(state)
+    _tell_end(verb, state)
     return 0
 
 

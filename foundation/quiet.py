@@ -14,12 +14,25 @@ KNOWN = (
     r"Couldn't infer the batch indices",  # the answers carry their ids
     r"The anonymous setting has no effect",
 )
-TIPS = ("litlogger", "litmodels", "TPU available")
+SRUN = r"The `srun` command is available on your system but is not used"  # a hint for whoever is in a job
+TIPS = (
+    "litlogger",
+    "litmodels",
+    "TPU available",
+    "GPU available: False",
+    "Loading `train_dataloader` to estimate",
+    "Trainer already configured with model summary callbacks",
+    "` was configured so",  # what the config says
+    "Restoring states from",  # the command says which checkpoint goes on, or "Loaded model weights" does
+    "Restored all states",
+    "`Trainer.fit` stopped: `max_",  # the run ends as its config says
+)
 
 
 def quieten() -> None:
     """Silences the known notices and the bars of weight loading, in this process and in its workers."""
-    for message in KNOWN:
+    outside_slurm = () if "SLURM_JOB_ID" in os.environ else (SRUN,)
+    for message in KNOWN + outside_slurm:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: not any(tip in record.getMessage() for tip in TIPS))

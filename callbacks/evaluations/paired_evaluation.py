@@ -34,6 +34,8 @@ class PairedEvaluation(Callback, ABC):
         Items are shared out among the ranks of DDP and gathered. Sharded strategies (FSDP) are not supported.
     """
 
+    #: Keys of the figures that the last line on the console has told.
+    told: frozenset[str]
     #: Folder under the run directory's ``evaluation/``.
     subfolder: str = ""
 
@@ -45,6 +47,7 @@ class PairedEvaluation(Callback, ABC):
         self._measured: tuple[str, int] | None = None
         self._loaded_step: int | None = None
         self._spent = 0.0  # seconds, before `measure` is called
+        self.told = frozenset()
 
     @abstractmethod
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> Any:
@@ -74,6 +77,10 @@ class PairedEvaluation(Callback, ABC):
     @abstractmethod
     def metric_key(self, stage: Stage, name: str) -> str:
         """Gives the name under which a figure of the summary is logged."""
+
+    def same_figures(self, stage: Stage) -> Sequence[str]:
+        """Names figures of the model's own steps that say what this evaluation says."""
+        return ()
 
     @abstractmethod
     def headline(self, step: int, summary: RetentionSummary) -> str:
@@ -138,6 +145,7 @@ class PairedEvaluation(Callback, ABC):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
         self._measured, self._spent = (stage, step), 0.0
+        self.told = frozenset({*metrics, *self.same_figures(stage)})
         return metrics
 
     def would_lose(self, trainer: Trainer) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
-from ...evaluation import RetentionSummary, store_evaluation
-from ...foundation.run_names import stage_key
+from ...evaluation import MODALITIES, RetentionSummary, store_evaluation
+from ...foundation.run_names import cross_entropy, stage_key
 from ..contract import Batch, ReadBatch
 from .item_scorer import ItemScorer, Scores, exchange_clips
 from .measuring import scoring
@@ -141,6 +141,12 @@ class Retention(PairedEvaluation):
     @override
     def metric_key(self, stage: Stage, name: str) -> str:
         return stage_key(stage, name)
+
+    @override
+    def same_figures(self, stage: Stage) -> Sequence[str]:
+        if self.max_items is not None or "loss" not in self.metrics:
+            return ()
+        return [stage_key(stage, cross_entropy(modality)) for modality in MODALITIES]
 
     @override
     def headline(self, step: int, summary: RetentionSummary) -> str:

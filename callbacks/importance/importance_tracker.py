@@ -274,7 +274,7 @@ def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
         text = f"{name} loss {line['loss']:.3g}"
         if line["shares_of"]:
             text += f", shares {line['shares_of']}"
-        if line["shift"]:
+        if line["shift"] and line["shift"]["metrics"]["js"]["value"]:  # none is the reference itself
             js = line["shift"]["metrics"]["js"]
             text += f", {line['estimator']} shift {js['value']:.2g}"
             if js["p"] is not None:

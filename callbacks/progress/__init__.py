@@ -7,6 +7,7 @@ from ...foundation.lazy_exports import from_modules
 _PUBLIC = {
     "LogProgress": "log_progress",
     "RunProgressBar": "run_progress_bar",
+    "RunSummary": "run_summary",
     "SkippedExamples": "skipped_examples",
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -15,15 +14,17 @@ from typing_extensions import override
 from ...foundation.duration import duration
 from ...foundation.run_names import stage_key
 from ..contract import Batch
+from .untold import shown, untold
 
 
 class LogProgress(ProgressBar):
-    """Prints a line at times: step, metrics of the progress bar, seconds a step, time left.
+    """Prints a line at times: step, training loss, seconds a step, time that the steps left will take.
 
     A bar that redraws itself fills a SLURM log with control characters; this one stays readable with ``tail -f``.
 
     Args:
-        every_seconds: Least time between two lines of training. Validation results are always printed.
+        every_seconds: Least time between two lines of training. What a validation or test found is always printed,
+            if no callback has told it already.
     """
 
     def __init__(self, every_seconds: float = 10.0) -> None:
@@ -31,7 +32,8 @@ class LogProgress(ProgressBar):
         self.every_seconds = every_seconds
         self._enabled = True
         self._printed = 0.0
-        self._started = (0.0, 0)
+        self._began = self._training = 0.0  # seconds: when a batch began, and in batches so far
+        self._first = 0
 
     @override
     def disable(self) -> None:
@@ -48,41 +50,50 @@ class LogProgress(ProgressBar):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started = (time.monotonic(), trainer.global_step)
+        self._first, self._training = trainer.global_step, 0.0
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._began = time.monotonic()  # what callbacks measure in between is no part of a step
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now, step, last = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
+        self._training += now - self._began
         if not self._enabled or (now - self._printed < self.every_seconds and step != last):
             return
         self._printed = now
-        began, first = self._started
-        pace = (now - began) / max(step - first, 1)
+        pace = self._training / max(step - self._first, 1)
         figures = self.get_metrics(trainer, pl_module)
+        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items() if _of_a_step(k)]
         if math.isinf(last):  # only time ends the run
-            self._print(f"step {step}", figures, f"{pace:.2f} s/step")
+            self._print(f"step {step}", *parts, f"{pace:.2f} s/step")
         else:
-            self._print(f"step {step}/{last}", figures, f"{pace:.2f} s/step, {duration(pace * (last - step))} left")
+            self._print(f"step {step}/{last}", *parts, f"{pace:.2f} s/step, {duration(pace * (last - step))} left")
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._enabled and not trainer.sanity_checking:
-            figures = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith(stage_key("val", ""))}
-            training = trainer.state.fn == TrainerFn.FITTING
-            self._print(f"step {trainer.global_step} validated" if training else "validated", figures)
+        if trainer.sanity_checking or not (figures := untold(trainer, stage_key("val", ""))):
+            return
+        training = trainer.state.fn == TrainerFn.FITTING
+        self._print(f"step {trainer.global_step} validated" if training else "validated", shown(figures))
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._enabled:
-            self._print("tested", {k: v.item() for k, v in trainer.callback_metrics.items()})
+        if figures := untold(trainer, stage_key("test", "")):
+            self._print("tested", shown(figures))
 
     @override
     def print(self, *args: Any, **kwargs: Any) -> None:
         if self._enabled:
             print(*args, **kwargs, flush=True)
 
-    def _print(self, head: str, figures: Mapping[str, Any], tail: str = "") -> None:
-        shown = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items() if k != "v_num"]
-        print("  ".join([head, *shown, *([tail] if tail else [])]), flush=True)
+    def _print(self, *parts: str) -> None:
+        self.print("  ".join(parts))
+
+
+def _of_a_step(key: str) -> bool:
+    """Tells whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
+    return key != "v_num" and not key.startswith(stage_key("val", ""))

@@ -10,6 +10,9 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from ...foundation.run_names import stage_key
+from .untold import shown, untold
+
 
 class RunProgressBar(RichProgressBar):
     """Lightning's ``RichProgressBar``, with the optimizer step out of all, and without the W&B id."""
@@ -23,6 +26,18 @@ class RunProgressBar(RichProgressBar):
         last = trainer.estimated_stepping_batches
         step = f"{trainer.global_step}" if math.isinf(last) else f"{trainer.global_step}/{last}"
         return {"step": step, **metrics}
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.VALIDATING and (figures := untold(trainer, stage_key("val", ""))):
+            self.print("validated", shown(figures))
+
+    @override
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_test_end(trainer, pl_module)
+        if figures := untold(trainer, stage_key("test", "")):
+            self.print("tested", shown(figures))
 
     @override
     def _get_train_description(self, current_epoch: int) -> str:

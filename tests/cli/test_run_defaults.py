@@ -10,7 +10,7 @@ from textkeep.callbacks import ImportanceTracker, TuningImportance
 from textkeep.cli.run_defaults import default_callbacks
 from textkeep.lightning_modules import AdaptorOnly, FullFineTuning, ImportanceRates, Tuning, UniformRates
 
-TRAINER = Namespace(enable_progress_bar=None, enable_checkpointing=None)
+TRAINER = Namespace(enable_progress_bar=None, enable_checkpointing=None, enable_model_summary=None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""Figures of a validation or test that no callback has told in a line of its own."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Trainer
+
+from ..contract import TellsFigures
+
+
+def untold(trainer: Trainer, prefix: str) -> dict[str, float]:
+    """Gives the figures whose keys begin so, without those that a callback has put into words.
+
+    Args:
+        trainer: With the figures that checkpointing may monitor, each by one name.
+        prefix: ``val/`` or ``test/``.
+    """
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    told = {key for callback in callbacks if isinstance(callback, TellsFigures) for key in callback.told}
+    figures = trainer.callback_metrics.items()
+    return {key: float(value) for key, value in figures if key.startswith(prefix) and key not in told}
+
+
+def shown(figures: dict[str, float]) -> str:
+    """Writes figures one after the other."""
+    return "  ".join(f"{key} {value:.4g}" for key, value in figures.items())

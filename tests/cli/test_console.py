@@ -1,0 +1,81 @@
+"""What ``fit`` and ``test`` print, as a whole, with the numbers masked: a story in which nothing is told twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from tests.support.processes import Textkeep
+from textkeep.callbacks.progress.run_summary import summary_line
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+MEASURED = (
+    "retention at step #, # items: text # [#, #]%, speech # [#, #]%, text loss # [#, #] nats/token, "
+    "speech loss # [#, #] nats/token, hearing gap # [#, #] nats/token\n"
+)
+ENDED = "verdict: t: It is not shown to listen, and no change of its text accuracy is certain.\nrun directory: RUN\n"
+FIT = "step #/#  train/loss #  # s/step, #:# left\n" * 3 + ENDED
+FIT_REMARKS = (
+    "loading PyTorch, Lightning and transformers ...\n# K of # K weights train: adaptor # K, llm # K\n" + MEASURED * 4
+)
+TEST_REMARKS = (
+    "loading PyTorch, Lightning and transformers ...\n"
+    "Loaded model weights from the checkpoint at RUN/checkpoints/step=#.ckpt\n" + MEASURED
+)
+
+
+def masked(text: str, run: Path) -> str:
+    """Puts ``RUN`` for the run directory and ``#`` for each number."""
+    return NUMBER.sub("#", text.replace(str(run), "RUN"))
+
+
+@pytest.mark.slow
+def test_the_story_of_a_fit_and_its_test(tiny_config: Path, textkeep: Textkeep) -> None:
+    settings = yaml.safe_load(tiny_config.read_text())
+    progress = {"class_path": "LogProgress", "init_args": {"every_seconds": 0}}
+    own = {"callbacks": [progress, {"class_path": "Retention"}], "val_check_interval": 1, "logger": False}
+    settings["trainer"] |= own
+    tiny_config.write_text(yaml.safe_dump(settings))
+    run = tiny_config.parent / "runs/t"
+    fitted = textkeep("fit", "--config", tiny_config)
+    assert fitted.returncode == 0, fitted.stderr
+    assert masked(fitted.stdout, run) == FIT
+    assert masked(fitted.stderr, run) == FIT_REMARKS
+    tested = textkeep("test", "--config", run / "config.yaml", "--ckpt_path", "last")
+    assert tested.returncode == 0, tested.stderr
+    assert masked(tested.stdout, run) == ENDED
+    assert masked(tested.stderr, run) == TEST_REMARKS
+
+
+@pytest.mark.slow
+def test_without_a_callback_that_tells_them_the_losses_are_told(tiny_config: Path, textkeep: Textkeep) -> None:
+    settings = yaml.safe_load(tiny_config.read_text())
+    settings["trainer"] |= {"max_steps": 1, "val_check_interval": 1, "logger": False}
+    tiny_config.write_text(yaml.safe_dump(settings))
+    run = tiny_config.parent / "runs/t"
+    fitted = textkeep("fit", "--config", tiny_config)
+    assert masked(fitted.stdout, run) == (
+        "step #/#  train/loss #  # s/step, #:# left\n"
+        "step # validated  val/speech_ce #  val/text_ce #\n"
+        "run directory: RUN\n"
+    )
+    tested = textkeep("test", "--config", run / "config.yaml", "--ckpt_path", "last")
+    assert masked(tested.stdout, run) == "tested  test/speech_ce #  test/text_ce #\nrun directory: RUN\n"
+
+
+def test_what_trains_is_told_by_part() -> None:
+    module = nn.Module()
+    module.encoder, module.llm, module.objectives = nn.Linear(10, 100), nn.Linear(100, 1000, bias=False), nn.Module()
+    module.encoder.requires_grad_(False)
+    assert summary_line(module) == "100 K of 101 K weights train: llm 100 K"
+    module.encoder.bias.requires_grad_(True)
+    assert summary_line(module).endswith("train: encoder 100, llm 100 K")
+    tied = nn.ModuleDict({"one": nn.Linear(10, 100, bias=False), "two": nn.Linear(10, 100, bias=False)})
+    tied["two"].weight = tied["one"].weight
+    assert summary_line(tied) == "1.0 K of 1.0 K weights train: one 1.0 K, two 1.0 K"
+    assert isinstance(tied["one"].weight, torch.nn.Parameter)
