@@ -25,10 +25,12 @@ class RestOfStep:
     Attributes:
         row: Metrics of the step that are not logged yet.
         validates: Whether a validation belongs to it that has not come to its end.
+        read_before: Validation batches of the epoch before that validation, whether it had begun or not.
     """
 
     row: Mapping[str, float]
     validates: bool
+    read_before: int = 0
 
 
 class ExactFitLoop(_FitLoop):
@@ -38,11 +40,13 @@ class ExactFitLoop(_FitLoop):
         owed: What of the step is still to come after a resume.
         validated: Training batches, over all epochs, at the last validation that came to its end.
         logged: Training batches, over all epochs, at the last step that was logged before its time.
+        began: Training batches, over all epochs, and validation batches of the epoch when the last validation began.
     """
 
     owed: RestOfStep | None = None
     validated: int = 0
     logged: int = 0
+    began: tuple[int, int] = (-1, 0)
 
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
         """Has the data loader made anew, at the place that the checkpoint tells.
@@ -85,7 +89,10 @@ class ExactFitLoop(_FitLoop):
         if not trained or loop._batches_that_stepped == loop.global_step:
             return None
         assert self._data_fetcher is not None
-        return RestOfStep(self._row(), loop._should_check_val_fx(self._data_fetcher))
+        step, before = self.began
+        cut_off = step == progress.total.ready
+        read = before if cut_off else loop.val_loop.batch_progress.total.ready
+        return RestOfStep(self._row(), loop._should_check_val_fx(self._data_fetcher), read)
 
     def log_step(self, row: Mapping[str, float]) -> None:
         """Logs a step before Lightning would."""
@@ -131,6 +138,9 @@ class ExactEpochLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False  # a validation is done whole
+        if rest.validates:  # what Lightning counted of one that was cut off is taken back
+            total: Any = self.val_loop.batch_progress.total
+            total.ready = total.started = total.processed = total.completed = rest.read_before
         self._skip_next_val = not rest.validates
         loop.log_step(rest.row)
 
@@ -143,7 +153,7 @@ def make_exact(trainer: Trainer) -> None:
     """Turns the loops of a Trainer into exact ones; their state, and what refers to them, stays."""
     loop: Any = trainer.fit_loop
     loop.__class__, loop.epoch_loop.__class__ = ExactFitLoop, ExactEpochLoop
-    loop.owed, loop.validated, loop.logged = None, 0, 0
+    loop.owed, loop.validated, loop.logged, loop.began = None, 0, 0, (-1, 0)
 
 
 def exact_loop(trainer: Trainer) -> ExactFitLoop:

@@ -43,6 +43,12 @@ class StepCompletion(Callback):
             make_exact(trainer)
 
     @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if _is_training(trainer):
+            epoch = trainer.fit_loop.epoch_loop
+            exact_loop(trainer).began = epoch.batch_progress.total.ready, epoch.val_loop.batch_progress.total.ready
+
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Checkpoint callbacks come after all others: a checkpoint that they save now knows of this validation.
         if _is_training(trainer):
@@ -76,7 +82,8 @@ class StepCompletion(Callback):
         loop.validated = self._noted["validated"]
         goes_on = Path(trainer.default_root_dir).resolve() in Path(str(trainer.ckpt_path)).resolve().parents
         if rest is not None:  # a new run that begins with the state of another has no row of a step of that one
-            loop.owed = RestOfStep(rest["row"] if goes_on else {}, rest["validates"])
+            before = rest.get("read_before", 0)  # earlier versions did not note it
+            loop.owed = RestOfStep(rest["row"] if goes_on else {}, rest["validates"], before)
         for logger in _csv_loggers(trainer):
             if goes_on and logger.filename in self._noted["rows"]:
                 logger.keep_first(self._noted["rows"][logger.filename])

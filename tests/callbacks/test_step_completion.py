@@ -287,3 +287,29 @@ def test_a_run_that_begins_with_the_state_of_another_has_none_of_its_rows(tmp_pa
     assert ("row", 3) in [event[:2] for event in whole.events]
     other = run(Learner(), tmp_path / "other", newest(tmp_path / "whole"), max_steps=6)
     assert [event[1] for event in other.events if event[0] == "row"] == [4, 5]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batches", [0, 1])
+def test_a_stop_inside_of_a_validation_leaves_no_trace_in_the_counters(batches: int, tmp_path: Path) -> None:
+    """Lightning counts the validation batches of an epoch; those of a validation that is done again count once."""
+
+    class Stopped(Learner):
+        def on_validation_batch_end(self, *_: Any) -> None:
+            self.stop_after(1)
+
+        def on_validation_batch_start(self, *_: Any) -> None:
+            self.stop_after(0)
+
+        def stop_after(self, count: int) -> None:
+            if (self.trainer.global_step, count) == (4, batches):
+                self.trainer.save_checkpoint(tmp_path / "stop.ckpt", weights_only=False)
+                raise KilledError
+
+    options: dict[str, Any] = {"val_check_interval": 2, "max_steps": 6}
+    run(Learner(), tmp_path / "whole", **options)
+    with suppress(KilledError):
+        run(Stopped(), tmp_path / "parts", **options)
+    run(Learner(), tmp_path / "parts", tmp_path / "stop.ckpt", **options)
+    ours, theirs = (torch.load(tmp_path / name / "steps/step=6.ckpt") for name in ("whole", "parts"))
+    assert theirs["loops"]["fit_loop"] == ours["loops"]["fit_loop"]
