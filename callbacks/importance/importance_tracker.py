@@ -44,8 +44,8 @@ class ImportanceTracker(Callback):
         top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
         vectors: Keep row and column sums. They are nearly all of a snapshot: at 8B, three probes and a hundred
             checkpoints make 9.5 GB with them and under 0.1 GB without. Structure, overlap and heads need them.
-        ablate: What the estimator ``ablation`` takes out, one after the other: each ``layer`` (half as many forward
-            passes of the probe as there are layers), ``matrix`` or attention ``head`` (seven and ten times as many).
+        ablate: What the estimator ``ablation`` takes out, one after the other: each ``layer``, ``matrix`` or attention
+            ``head``. A group costs about 0.6 of a forward pass of the probe; there are far more matrices and heads.
         ablate_with: What stands in for it: ``zero``, or the ``mean`` over the probe of what it gives.
         self_test: Hold the scores of every measurement against identities that they must obey, and against autograd
             where those do not hold. Switch it off only if it stops a run.
