@@ -181,13 +181,19 @@ def _column_means(module: nn.Module, inside: slice, mean: Tensor) -> Iterator[No
     del module.forward
 
 
-def test_the_same_bits_as_whole_passes_over_zeroed_weights() -> None:
-    model = tiny_llama(layers=3).float().eval()
-    found = probe(model, BATCHES, "ablation", ablate="matrix")
-    base, parameters = answer_losses(model, BATCHES)[0], dict(model.named_parameters())
+@pytest.mark.parametrize(
+    ("weights", "autocast"),
+    [(torch.float32, None), (torch.bfloat16, None), (torch.float32, torch.bfloat16)],
+    ids=["float32", "bfloat16", "autocast"],
+)
+def test_the_same_bits_as_whole_passes_over_zeroed_weights(weights: torch.dtype, autocast: torch.dtype | None) -> None:
+    model = tiny_llama(layers=3).to(weights).eval()
+    found = probe(model, BATCHES, "ablation", ablate="matrix", autocast=autocast)
+    assert found.meta["ablation"]["resumes"]
+    base, parameters = answer_losses(model, BATCHES, autocast)[0], dict(model.named_parameters())
     for index, group in enumerate(found.groups["ablation"]):
         with zeroed(parameters[group.name]):
-            whole = answer_losses(model, BATCHES)[0] - base
+            whole = answer_losses(model, BATCHES, autocast)[0] - base
         np.testing.assert_array_equal(found.examples["ablation"][:, index], whole)
 
 
