@@ -100,7 +100,7 @@ class TextBudget(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._untouched = {identity: (total, tokens) for identity, (total, tokens) in state_dict["untouched"].items()}
-        self._readings = [self._reading(row[0], *row[1:3], Interval(*row[3:])) for row in state_dict["readings"]]
+        self._readings = [self._reading(row[0], row[1], row[2], Interval(*row[3:])) for row in state_dict["readings"]]
         if len(state_dict["actions"]) == len(self.actions):  # other settings begin anew
             for action, state in zip(self.actions, state_dict["actions"], strict=True):
                 action.load_state_dict(state)

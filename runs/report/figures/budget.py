@@ -24,7 +24,9 @@ DASHED = {"line": {"color": NEUTRAL, "dash": "dash", "width": 1}}
 
 def budget(runs: Sequence[Run]) -> list[Figure]:
     """Draws the increases, and the controlled weights where there are any."""
-    increases, weights, allowed = [], [], set()
+    increases: list[go.Scatter] = []
+    weights: list[go.Scatter] = []
+    allowed: set[float] = set()
     for run in runs:
         for text in budget_texts(run.metrics):
             shade, name = colour(len(increases)), f"{run.name}, {text}" if len(runs) > 1 else text
