@@ -199,7 +199,9 @@ class SpeechLLM(Listening):
         super().on_load_checkpoint(checkpoint)
         self._finite.restore(checkpoint.get("finite_steps", {}))
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> ReadBatch:
+    def validation_step(  # type: ignore[override]  # Lightning hands on whatever a step gives
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> ReadBatch:
         """Collects the answer loss by modality; callbacks get what was read, and need not read it again."""
         read = self.read(batch)
         self._eval_losses.update(read.losses, read.tokens, batch.modality)
@@ -209,7 +211,9 @@ class SpeechLLM(Listening):
         """Logs the mean over all answer tokens of all ranks, for speech and for text."""
         self._log_means("val")
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> ReadBatch:
+    def test_step(  # type: ignore[override]
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> ReadBatch:
         """Does as in validation."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
