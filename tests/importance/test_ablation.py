@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from torch.nn import functional as F
 from textkeep.foundation.decoder import find_blocks, is_transposed
 from textkeep.importance import Snapshot, compare, probe
 from textkeep.importance.evaluate import answer_losses
+from textkeep.importance.replay import Replay
 
-from .families import build
+from .families import ALIASES, LEFT_OUT, all_families, build
 from .oracle import example_loss, make_batch, tiny_llama
+from .test_families import REFUSED, examples
 
 BATCHES = [make_batch(4, seed=1, padded=True), make_batch(3, seed=2)]
 FAMILIES = ("llama", "gpt2", "gemma", "gemma2", "qwen2", "qwen3", "falcon", "gpt_neox", "phi")  # falcon on: parallel
@@ -249,6 +252,22 @@ def test_where_a_replay_would_differ_whole_passes_are_run_with_a_warning() -> No
         with zeroed(layer.linear.weight):
             whole = answer_losses(model, BATCHES)[0] - base
         np.testing.assert_array_equal(found.examples["ablation"][:, index], whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+def test_in_every_family_a_replay_has_the_bits_of_whole_passes_or_is_not_used() -> None:
+    wrong, whole = [], []
+    for kind in (k for k in all_families() if k not in LEFT_OUT and k not in ALIASES and k not in REFUSED):
+        model, batches = build(kind), [examples()]
+        found = probe(model, batches, "ablation")
+        with mock.patch.object(Replay, "is_exact", return_value=False):
+            expected = probe(model, batches, "ablation")
+        whole += [] if found.meta["ablation"]["resumes"] else [kind]
+        wrong += [] if (found.examples["ablation"] == expected.examples["ablation"]).all() else [kind]
+    assert not wrong
+    assert whole == ["hrm_text"]  # runs its blocks several times
 
 
 def test_padding_and_batching_change_nothing() -> None:
