@@ -1,6 +1,8 @@
 """Size and power of the paired test of a shift, and how often its intervals cover, on simulated examples.
 
     python -m benchmarks.null                                        # the table of docs/importance.md
+    python -m benchmarks.null --parts 0 --trials 2000                # its rows without a shift
+    python -m benchmarks.null --ranks 30 64 --trials 300             # how often `verify` finds a score better than luck
     python -m benchmarks.null --fit BEFORE AFTER                     # two snapshots of one probe: benchmarks/null.json
 
 Examples are log-normal: the layers of an example share most of their size, before and after share nearly all of it, and
@@ -95,12 +97,33 @@ def simulate(
     }
 
 
+def found_better(groups: int, rho: float, trials: int, seed: int = 0) -> float:
+    """How often a score of true rank correlation ``rho`` is called better than random ones, as the report judges it."""
+    generator, found = np.random.default_rng([seed, groups]), 0
+    luck = METRICS["spearman"](generator.random((4000, groups)), generator.random((4000, groups)))
+    slope = 2 * np.sin(np.pi * rho / 6)  # of the normal pair with that rank correlation (Pearson 1907)
+    for _ in range(trials):
+        score = generator.normal(size=groups)
+        effect = slope * score + np.sqrt(1 - slope**2) * generator.normal(size=groups)
+        drawn = generator.integers(groups, size=(300, groups))
+        low = np.percentile(METRICS["spearman"](score[drawn], effect[drawn]), 5)
+        found += int(low > np.percentile(luck, 95))
+    return found / trials
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="benchmarks.null", description=__doc__)
     parser.add_argument("--fit", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="snapshots of one probe")
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--parts", type=float, nargs="+", default=PARTS, help="of the shift that was measured")
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--ranks", type=int, nargs="+", metavar="GROUPS", help="instead: power of `verify`")
     options = parser.parse_args(argv)
+    if options.ranks:
+        for groups in options.ranks:
+            power = {rho: found_better(groups, rho, options.trials) for rho in (0.4, 0.5, 0.6, 0.7, 0.8)}
+            print(f"{groups} groups: " + ", ".join(f"{rho}: {100 * share:.0f} %" for rho, share in power.items()))
+        return
     if options.fit:
         from textkeep.importance import Snapshot
 
@@ -116,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print("| --- " * (6 + len(SHOWN)) + "|")
     for examples in EXAMPLES:
-        for part in PARTS:
+        for part in options.parts:
             found = simulate(profile, examples, part, options.trials)
             js = found["js"]
             tests = [f"{100 * m['rejected']:.1f} %, {100 * m['covered']:.0f} %" for m in found.values()]

@@ -1,9 +1,9 @@
 """Do the scores say what happens? Groups of weights are really shrunk, and the loss really measured.
 
 Groups are whole layers, matrices or attention heads, drawn from all deciles of the score so that the bottom is tested
-too; a few more are drawn at random. The change of the loss is measured on other examples than those that were scored. Of
-two matrices whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between), one is
-tested: the other would make the intervals narrower without telling anything new.
+too; a few more are drawn at random. The change of the loss is measured on other examples than those that were scored.
+Of two matrices whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between),
+one is tested: the other would make the intervals narrower without telling anything new.
 """
 
 from __future__ import annotations

@@ -92,7 +92,9 @@ def paired_permutation(
         floor=1 / (total + spare),
         exact=exact,
         expected={name: at_distance(name, value / total) for name, value in sums.items()},
-        corrected={name: _corrected(name, observed[name], value / total, count) for name, value in powers.items()},
+        corrected={
+            name: _corrected(name, float(observed[name]), value / total, count) for name, value in powers.items()
+        },
     )
 
 
@@ -105,7 +107,7 @@ def at_distance(name: str, far: float) -> float:
 def _corrected(name: str, observed: float, noise: float, count: int) -> float:
     """Takes the mean over the exchanges from the observed power of a distance."""
     power = POWER[name]
-    signal = max(0.0, float(observed) ** power - noise) * count / max(count - 1, 1)
+    signal = max(0.0, observed**power - noise) * count / max(count - 1, 1)
     return at_distance(name, signal ** (1 / power))
 
 
