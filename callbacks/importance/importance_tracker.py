@@ -215,7 +215,7 @@ class ImportanceTracker(Callback):
         reference = self._reference.get(name)
         common: dict[str, Any] = {"plain": is_plain(trainer, name)}
         if reference and reference is not snapshot and len(snapshot.losses) > 1:
-            common["loss_change"] = list(mean_interval(loss_changes(reference, snapshot)))
+            common["loss_change"] = list(mean_interval(loss_changes(reference, snapshot).tolist()))
         lines = []
         for estimator in self.estimators:
             shift = compare(reference, snapshot, estimator, self.replicates) if reference else None

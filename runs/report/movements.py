@@ -76,6 +76,7 @@ def _loss_change(run: Run, last: Measurement, probe: str, start: int) -> Limits 
     if before is None or after is None:
         return None
     try:
-        return tuple(mean_interval(loss_changes(before, after)))
+        value, low, high = mean_interval(loss_changes(before, after).tolist())
     except ValueError:
         return None
+    return value, low, high

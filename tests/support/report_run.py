@@ -134,7 +134,7 @@ def _importance(folder: Path, steps: tuple[int, ...], layers: int, harm: float, 
             snapshot = made_snapshot(table, profile, step, probe, layers, seed + number)
             reference = reference or snapshot
             changes = loss_changes(reference, snapshot)
-            common = {"plain": False} | ({"loss_change": list(mean_interval(changes))} if step else {})
+            common = {"plain": False} | ({"loss_change": list(mean_interval(changes.tolist()))} if step else {})
             snapshot.save(folder / probe / f"step={step:06d}")
             for estimator in snapshot.examples:
                 shift = compare(reference, snapshot, estimator, replicates=100, draws=199)
