@@ -207,7 +207,7 @@ def test_only_the_blocks_above_run_again() -> None:
         layer.mlp.register_forward_hook(lambda *_, i=index: ran.append(i))
     probe(model, BATCHES[:1], "ablation")
     recorded = [0, 1, 2, 3]
-    trial = [*recorded, *recorded, 0, 1, 2, 3]  # as it is, with other hidden states, each block alone
+    trial = [*recorded, *recorded, 3, 2, 1, 0]  # as it is, with other hidden states, each block alone
     assert ran == recorded + recorded + trial + recorded + [1, 2, 3] + [2, 3] + [3]  # rehearsal and losses come first
 
 
