@@ -102,7 +102,7 @@ FORGIVING: dict[str, Reader] = {
 }
 STRICT: dict[str, Reader] = {
     "speak": lambda path, bad: [row["question"] for row in read_questions([Path(path)])[0].rows],
-    "PlainTextLoss": lambda path, bad: list(read_texts(path).values()),
+    "PlainTextLoss": lambda path, bad: [read.text for read in read_texts(path).values()],
 }
 every_reader = pytest.mark.parametrize("reader", {**FORGIVING, **STRICT}.values(), ids={**FORGIVING, **STRICT}.keys())
 forgiving_readers = pytest.mark.parametrize("reader", FORGIVING.values(), ids=FORGIVING.keys())
