@@ -16,6 +16,13 @@ from .scores import scored
 LEVELS = ("layer", "matrix", "head")
 DRAWS = 1000
 FEW = 5  # scored examples
+SECOND, SIGNED, PLAIN = (
+    "-E s + E T ŝ² / 2, the same, labels of the model",
+    "`signed_taylor`, E\\|s\\|",
+    "`taylor`, E Σ\\|w g\\|",
+)
+ABLATION = "`ablation`"
+DIFFERENCES = ((SECOND, SIGNED), (SECOND, PLAIN), (ABLATION, SECOND), (ABLATION, SIGNED))
 
 
 def table(files: Sequence[Path]) -> str:
@@ -64,26 +71,40 @@ def column(rows: dict[str, dict[str, Any]], level: str) -> dict[str, str]:
     found[f"removal on all {count} scored examples (`ablation`)"] = correlation(
         changes[:, :count].mean(axis=1), target, single
     )
+    values = {name: np.array([scores.get(name, np.nan) for scores in flat]) for name in (SECOND, SIGNED, PLAIN)}
+    values[ABLATION] = changes[:, :count].mean(axis=1)[owner]
+    for one, other in DIFFERENCES:
+        if not np.isnan(values[one] + values[other]).any():
+            found[f"difference: {one} over {other}"] = correlation(values[one], target, owner, than=values[other])
     return found
 
 
-def correlation(scores: np.ndarray, target: np.ndarray, owner: np.ndarray, seed: int = 0) -> str:
-    """Rank correlation with its 90 % interval, pieces drawn with replacement.
+def correlation(
+    scores: np.ndarray, target: np.ndarray, owner: np.ndarray, seed: int = 0, than: np.ndarray | None = None
+) -> str:
+    """Rank correlation with its 90 % interval, pieces drawn with replacement; or by how much it is higher.
 
     Args:
         scores: Of each matrix, head or layer.
         target: Change of the loss without each piece.
         owner: Index of the piece that each score is about.
         seed: Of the draws.
+        than: Another score, whose correlation is subtracted.
     """
     generator = np.random.default_rng(seed)
+
+    def figure(chosen: np.ndarray) -> float:
+        against = target[owner[chosen]]
+        less = 0.0 if than is None else float(spearman(than[chosen], against))
+        return float(spearman(scores[chosen], against)) - less
+
     places = [np.flatnonzero(owner == piece) for piece in range(len(target))]
     values = []
     for _ in range(DRAWS):
         drawn = np.concatenate([places[piece] for piece in generator.integers(len(target), size=len(target))])
-        values.append(float(spearman(scores[drawn], target[owner[drawn]])))
+        values.append(figure(drawn))
     low, high = np.percentile(values, [5.0, 95.0])
-    return f"{float(spearman(scores, target[owner])):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{figure(np.arange(len(scores))):.2f} [{low:.2f}, {high:.2f}]"
 
 
 def reliability(changes: np.ndarray, splits: int = 200, seed: int = 0) -> float:
