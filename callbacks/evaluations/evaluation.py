@@ -45,11 +45,13 @@ class Evaluation(ABC):
 
 def limited(examples: Sequence[Any], limit: int | None) -> list[Any]:
     """Chooses at most ``limit`` examples by hash and keeps their order: no category is favoured."""
-    if limit is None or len(examples) <= limit:
-        return list(examples)
-    chosen = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:limit]
-    kept = {example.id for example in chosen}
+    kept = limited_ids([example.id for example in examples], limit)
     return [example for example in examples if example.id in kept]
+
+
+def limited_ids(ids: Sequence[str], limit: int | None) -> set[str]:
+    """Chooses at most ``limit`` ids by hash."""
+    return set(sorted(ids, key=lambda identity: hashlib.sha256(identity.encode()).digest())[:limit])
 
 
 def require_options(example: Any, field: str) -> None:

@@ -14,7 +14,7 @@ from ...evaluation.text_loss import text_losses
 from ...foundation.assets import embedded_split, is_embedded
 from ...foundation.json_lines import json_objects
 from ...foundation.text_lines import paragraphs, plain_name
-from .evaluation import Evaluation, Measured
+from .evaluation import Evaluation, Measured, limited_ids
 from .gathered_scorer import GatheredScorer
 
 
@@ -34,7 +34,7 @@ class PlainTextLoss(Evaluation):
         source: ``spoken-facts/prose``, sentences of WordNet; ``plain-text/evaluation``, passages of five kinds; a text
             file (paragraphs between empty lines), or a JSONL file with ``text`` (and ``id``, ``kind``) a line, either
             plain or compressed with gzip.
-        limit: Most texts.
+        limit: Most texts; a choice by hash, so that no kind is favoured.
         batch_size: Texts at once.
     """
 
@@ -45,7 +45,9 @@ class PlainTextLoss(Evaluation):
 
     @override
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
-        texts = dict(list(_read(self.source).items())[: self.limit])
+        read = _read(self.source)
+        kept = limited_ids(list(read), self.limit)
+        texts = {key: text for key, text in read.items() if key in kept}
         mine = list(texts)[scorer.rank :: scorer.world_size]
         with scorer.reading_text() as llm, scorer.giving_way(llm):
             found = text_losses(llm, scorer.model.tokenizer, [texts[key].text for key in mine], self.batch_size)
