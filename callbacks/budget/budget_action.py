@@ -35,8 +35,8 @@ class Reading:
 
     @property
     def over(self) -> bool:
-        """Whether the increase, as estimated, is more than is allowed."""
-        return self.increase > self.allowed
+        """Whether the increase, as estimated, is more than is allowed, or no number at all."""
+        return not self.increase <= self.allowed
 
 
 class BudgetAction(ABC):  # noqa: B024 - all hooks have a default

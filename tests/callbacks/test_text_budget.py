@@ -137,6 +137,7 @@ class Stoppable:
         ([0.0, 0.09, 0.08], True, False),  # falling
         ([0.0, 0.05, 0.11], False, True),
         ([0.0, 0.12, 0.11], True, True),
+        ([0.0, 0.05, float("nan")], False, True),  # a loss that is no number is inside of no budget
     ],
 )
 def test_when_it_stops(increases: list[float], ahead: bool, stops: bool) -> None:
