@@ -55,6 +55,14 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
     def start(self, pl_module: LightningModule) -> None:  # noqa: B027 - a hook
         """Puts its state in place: called before the first step, of a continued run too."""
 
+    def resumed(self, trainer: Trainer, allowed: float) -> None:  # noqa: B027 - a hook
+        """Does anew what no checkpoint holds of its decisions; called after :meth:`start` of a continued run.
+
+        Args:
+            trainer: Before its first step.
+            allowed: The largest increase, nats a token.
+        """
+
     def measured(self, trainer: Trainer, pl_module: LightningModule, readings: list[Reading]) -> None:  # noqa: B027
         """Acts on a measurement of the schedule.
 

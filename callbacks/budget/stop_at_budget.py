@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
@@ -12,6 +14,8 @@ from .budget_action import BudgetAction, Reading
 class StopAtBudget(BudgetAction):
     """Ends the run, on all ranks together and as if it had come to its last step: validated, measured and saved.
 
+    A run that is continued from that step ends there, too, unless ``max_increase`` is another by then.
+
     Args:
         ahead: Stop at the last measurement inside the budget: at the one after which the straight line through the last
             two passes the budget. Without it, or where the increase rises faster than that, the run ends at the first
@@ -20,6 +24,13 @@ class StopAtBudget(BudgetAction):
 
     def __init__(self, ahead: bool = True) -> None:
         self.ahead = ahead
+        self._stopped: tuple[int, float] | None = None  # after which step, at which budget
+
+    @override
+    def resumed(self, trainer: Trainer, allowed: float) -> None:
+        if self._stopped == (trainer.global_step, allowed):
+            trainer.should_stop = True
+            rank_zero_info(f"text budget: the run had ended at step {trainer.global_step}, at its budget of {allowed:g}")
 
     @override
     def measured(self, trainer: Trainer, pl_module: LightningModule, readings: list[Reading]) -> None:
@@ -27,11 +38,21 @@ class StopAtBudget(BudgetAction):
         if not last.over and not (self.ahead and _expected(readings) > last.allowed):
             return
         trainer.should_stop = True
+        self._stopped = last.step, last.allowed
         low, high = last.found.increase[1:]
         said = f"{last.increase:+.3g} [{low:+.3g}, {high:+.3g}] nats/token of {last.allowed:g} allowed"
         inside = [reading.step for reading in readings if not reading.over]
         why = f"over the budget; inside it at step {inside[-1]}" if last.over else "the next one would pass the budget"
         rank_zero_info(f"text budget: the run ends at step {last.step}: {said}; {why}")
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"stopped": self._stopped and list(self._stopped)}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        stopped = state.get("stopped")
+        self._stopped = stopped and (stopped[0], stopped[1])
 
 
 def _expected(readings: list[Reading]) -> float:

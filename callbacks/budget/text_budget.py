@@ -129,6 +129,8 @@ class TextBudget(Callback):
             self._untouched = self._passages.losses(trainer, pl_module, untouched=step > 0)
         for action in self.actions:
             action.start(pl_module)
+            if step > 0:
+                action.resumed(trainer, self.max_increase)
         if not self._readings:
             self._note(trainer, self._reading(0, *loss_increase(self._untouched, self._untouched)))
         if self._is_due(step):  # when the run was stopped

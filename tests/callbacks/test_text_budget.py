@@ -161,6 +161,24 @@ def test_a_run_ends_at_its_budget_and_its_last_checkpoint_is_that_step(tmp_path:
     assert [reading.increase for reading in budget.readings] == rises[: passes + 1]  # one measurement a step, no more
 
 
+@pytest.mark.parametrize(("looser", "more"), [(1.0, 0), (100.0, 2)], ids=["as it was", "another budget"])
+def test_a_run_that_ended_at_its_budget_does_not_go_on_when_it_is_continued(
+    tmp_path: Path, models: Any, text: str, looser: float, more: int
+) -> None:
+    """A process that is lost while the last step is validated leaves that step's checkpoint."""
+    folder, allowed, steps = tmp_path / "run", 0.01, []
+    path = None
+    for factor in (1.0, looser):
+        budget = TextBudget(allowed * factor, text, every_n_steps=1, actions=[StopAtBudget(ahead=False)])
+        limit = 30 if path is None else steps[0] + 2
+        callbacks = [budget, RunCheckpoint(every_n_train_steps=1)]
+        _, trainer = run(folder, models, callbacks, limit, ckpt_path=path, enable_checkpointing=True)
+        path = str(folder / "checkpoints/last.ckpt")
+        steps.append(trainer.global_step)
+    assert steps == [steps[0], steps[0] + more]
+    assert 0 < steps[0] < 28
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
