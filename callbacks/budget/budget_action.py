@@ -97,4 +97,4 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - a hook
-        """Takes back what :meth:`state_dict` gave."""
+        """Takes back what :meth:`state_dict` gave; nothing (``{}``) is the state at the beginning of a fit."""

@@ -41,6 +41,10 @@ class RollBack(BudgetAction):
             raise UserError(f"RollBack: {type(tuning).__name__} has no way back as set (allowed: {allowed})")
 
     @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._alpha = None  # a model that was turned back, and trained on, is on no such line
+
+    @override
     def start(self, pl_module: LightningModule) -> None:
         if is_sharded(pl_module):
             raise UserError("RollBack: weights sharded by FSDP are not supported; use DDP")

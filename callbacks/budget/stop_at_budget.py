@@ -30,7 +30,9 @@ class StopAtBudget(BudgetAction):
     def resumed(self, trainer: Trainer, allowed: float) -> None:
         if self._stopped == (trainer.global_step, allowed):
             trainer.should_stop = True
-            rank_zero_info(f"text budget: the run had ended at step {trainer.global_step}, at its budget of {allowed:g}")
+            rank_zero_info(
+                f"text budget: the run had ended at step {trainer.global_step}, at its budget of {allowed:g}"
+            )
 
     @override
     def measured(self, trainer: Trainer, pl_module: LightningModule, readings: list[Reading]) -> None:

@@ -111,6 +111,9 @@ class TextBudget(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        self._untouched, self._readings, self._finished = {}, [], -1  # of a fit before; a checkpoint's come after this
+        for action in self.actions:
+            action.load_state_dict({})
         tuning: Any = getattr(pl_module, "tuning", None)
         if tuning is None or not hasattr(pl_module, "untouched_losses"):
             raise UserError(f"TextBudget needs a SpeechLLM, got {type(pl_module).__name__}")
@@ -127,6 +130,8 @@ class TextBudget(Callback):
         step = trainer.global_step
         if not self._untouched:
             self._untouched = self._passages.losses(trainer, pl_module, untouched=step > 0)
+            if step > 0:
+                pl_module.reference.release()  # type: ignore[operator, union-attr]
         for action in self.actions:
             action.start(pl_module)
             if step > 0:
@@ -144,7 +149,8 @@ class TextBudget(Callback):
             due = self._is_due(trainer.global_step)
             if due:
                 self._measure(trainer, pl_module)
-            if trainer.global_step >= trainer.estimated_stepping_batches or (due and trainer.should_stop):
+            stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # min_steps and min_epochs hold
+            if trainer.global_step >= trainer.estimated_stepping_batches or (due and stops):
                 self._finish(trainer, pl_module)  # before the last checkpoint is written
 
     @override

@@ -111,6 +111,16 @@ def test_with_a_stop_it_turns_back_where_the_budget_is_passed(tmp_path: Path, mo
     assert (run / f"checkpoints/step={trainer.global_step:06d}.ckpt").is_file()
 
 
+def test_it_waits_for_the_least_number_of_steps(tmp_path: Path, models: Any, text: str) -> None:
+    """A stop that ``min_steps`` puts off is no end: nothing is turned back on the way."""
+    budget = TextBudget(0.002, text, every_n_steps=1, actions=[StopAtBudget(ahead=False), RollBack(rounds=6)])
+    model = make_model(*models, optimizer=adam, lr_schedule="constant")
+    trainer = fit(tmp_path, model, [budget], max_steps=30, min_steps=2)
+    steps = [reading.step for reading in budget.readings]
+    assert budget.readings[1].over
+    assert steps[: trainer.global_step + 1] == [*range(trainer.global_step + 1)]
+
+
 def test_where_something_else_ends_the_run_the_last_step_is_saved_anew(tmp_path: Path, models: Any, text: str) -> None:
     """The run ends with an epoch whose number of steps was not known: its checkpoint was written before."""
     from lightning.pytorch import Callback

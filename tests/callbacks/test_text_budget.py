@@ -118,6 +118,22 @@ def test_a_run_that_began_without_it_is_compared_with_the_untouched_model_too(
     assert budget.readings[1].found.before == pytest.approx(whole.readings[0].found.before, rel=1e-6)
     assert sorted(logged(folder, "budget/prose/increase")) == [2, 4]
     assert trainer.global_step == 4
+    assert trainer.lightning_module.reference._copy is None  # a second model's memory
+
+
+def test_a_second_fit_is_measured_like_the_first(tmp_path: Path, models: Any, text: str) -> None:
+    from textkeep.callbacks import ControlWeight
+    from textkeep.lightning_modules import L2SP, AnswerCrossEntropy
+
+    control = ControlWeight("l2sp", gain=2.0)
+    budget = TextBudget(0.01, text, every_n_steps=1, actions=[control])
+    found = []
+    for name in ("one", "other"):
+        model = make_model(*models, objectives=[AnswerCrossEntropy(), L2SP(0.5)])
+        run(tmp_path / name, models, [budget], 2, model=model)
+        found.append((budget.readings, model.objectives.weights, logged(tmp_path / name, "budget/prose/increase")))
+    assert [reading.step for reading in found[0][0]] == sorted(found[0][2]) == [0, 1, 2]
+    assert found[0] == found[1]
 
 
 def reading(step: int, increase: float, every: int = 10) -> Reading:
