@@ -15,6 +15,7 @@ from textkeep.callbacks import RollBack, RunCheckpoint, RunCSVLogger, StopAtBudg
 from textkeep.callbacks.budget.roll_back import largest_inside
 from textkeep.foundation.errors import UserError
 from textkeep.lightning_modules import DepthUpScaling, LoRA, PiSSA
+from textkeep.lightning_modules.llm.lora_layers import lora_layers
 
 
 @pytest.mark.parametrize(("power", "allowed"), [(1.0, 0.3), (2.0, 0.3), (3.0, 0.011), (0.5, 0.9)])
@@ -132,12 +133,35 @@ def test_where_something_else_ends_the_run_the_last_step_is_saved_anew(tmp_path:
     budget = TextBudget(0.002, text, every_n_steps=100, actions=[RollBack(rounds=6)])
     model = make_model(*models, optimizer=adam, lr_schedule="constant")
     callbacks = [Ends(), budget, RunCheckpoint(every_n_train_steps=1)]
-    trainer = fit(tmp_path / "run", model, callbacks, enable_checkpointing=True, max_epochs=9, max_steps=-1)
+    options = {"max_epochs": 9, "max_steps": -1, "limit_train_batches": 1}  # a step that costs text
+    trainer = fit(tmp_path / "run", model, callbacks, enable_checkpointing=True, **options)
     assert trainer.current_epoch < 9
-    assert not budget.readings[-1].over
+    assert [reading.over for reading in budget.readings][-2:] == [True, False]
     path = tmp_path / f"run/checkpoints/step={trainer.global_step:06d}.ckpt"
     saved = torch.load(path, weights_only=False)["state_dict"]
     assert all(torch.equal(saved[f"llm.{name}"], value) for name, value in model.llm.named_parameters())
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["last step", "stopped"])
+def test_the_last_validation_is_of_the_weights_that_were_turned_back(
+    tmp_path: Path, models: Any, text: str, stops: bool
+) -> None:
+    from lightning.pytorch import Callback
+
+    validated = []
+
+    class Looks(Callback):
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+            validated.append({name: value.clone() for name, value in pl_module.llm.named_parameters()})
+
+    actions = [*([StopAtBudget(ahead=False)] if stops else []), RollBack(rounds=6)]
+    budget = TextBudget(0.002, text, every_n_steps=1, actions=actions)
+    model = make_model(*models, optimizer=adam, lr_schedule="constant")
+    options = {"limit_val_batches": 1, "val_check_interval": 1, "num_sanity_val_steps": 0}
+    trainer = fit(tmp_path, model, [budget, Looks()], max_steps=30 if stops else 1, **options)
+    assert [reading.over for reading in budget.readings] == [False, True, False]
+    assert trainer.global_step == len(validated) == 1
+    assert all(torch.equal(value, validated[-1][name]) for name, value in model.llm.named_parameters())
 
 
 @pytest.mark.parametrize("start", [None, PiSSA()], ids=["lora", "pissa"])
@@ -146,12 +170,17 @@ def test_the_way_back_of_lora_ends_at_the_untouched_model(tmp_path: Path, models
     model.eval()
     ids = torch.arange(3, 11)[None]
     way = model.way_back()
+    layer = next(iter(lora_layers(model.llm).values()))
+    inputs = torch.eye(layer.in_features)
     with torch.no_grad():
+        whole = layer(inputs)
         tuned = model.llm(ids).logits
         untouched = AutoModelForCausalLM.from_pretrained(models[0]).eval()(ids).logits
         way.apply(0.5)
-        half = model.llm(ids).logits
+        half, between = model.llm(ids).logits, layer(inputs)
         way.apply(0.0)
+        assert torch.allclose(between, (whole + layer(inputs)) / 2, atol=1e-6)
+        assert not torch.allclose(whole, layer(inputs), atol=1e-4)
         assert torch.allclose(model.llm(ids).logits, untouched, atol=1e-5)
         way.apply(1.0)
         assert torch.equal(model.llm(ids).logits, tuned)
