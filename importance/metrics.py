@@ -22,13 +22,15 @@ def depth(layers: int) -> np.ndarray:
 def js_distance(before: Profile, after: Profile) -> np.ndarray:
     """Gives the Jensen-Shannon distance of layer shares (root of the divergence, base 2), in [0, 1].
 
-    Lin 1991; that the root is a metric: Endres and Schindelin 2003.
+    Lin 1991; that the root is a metric: Endres and Schindelin 2003. It is 1 where one of the two has no shares at all
+    (every effect of an ablation may be negative), and 0 where neither has.
     """
     from scipy.spatial.distance import jensenshannon
 
-    with np.errstate(invalid="ignore"):  # no shares at all: every effect of an ablation may be negative
-        distance = np.nan_to_num(jensenshannon(shares(before), shares(after), base=2.0, axis=-1))
-    return np.clip(distance, 0.0, 1.0)  # rounding
+    with np.errstate(invalid="ignore"):
+        distance = jensenshannon(shares(before), shares(after), base=2.0, axis=-1)
+    alone = before.any(axis=-1) != after.any(axis=-1)
+    return np.clip(np.where(alone, 1.0, np.nan_to_num(distance)), 0.0, 1.0)  # rounding
 
 
 def wasserstein(before: Profile, after: Profile) -> np.ndarray:

@@ -37,6 +37,12 @@ def test_metrics_against_scipy(profiles: tuple[np.ndarray, np.ndarray]) -> None:
         assert found["log_total_ratio"][row] == pytest.approx(np.log(b.sum() / a.sum()))
 
 
+def test_shares_and_no_shares_at_all_are_as_far_apart_as_can_be() -> None:
+    """Where every effect of an ablation is negative nothing counts: no shift would be said of a total change."""
+    some, none = np.array([[1.0, 2.0, 0.0]]), np.zeros((1, 3))
+    assert [float(METRICS["js"](*pair)[0]) for pair in ((some, none), (none, some), (none, none))] == [1.0, 1.0, 0.0]
+
+
 def test_extremes() -> None:
     first, last = np.eye(4)[0], np.eye(4)[3]
     assert METRICS["js"](first, last) == pytest.approx(1.0)
