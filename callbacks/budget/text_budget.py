@@ -149,7 +149,8 @@ class TextBudget(Callback):
             due = self._is_due(trainer.global_step)
             if due:
                 self._measure(trainer, pl_module)
-            stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # min_steps and min_epochs hold
+            least = (trainer.min_steps or 0, trainer.min_epochs or 0)  # a stop waits for both
+            stops = trainer.should_stop and trainer.global_step >= least[0] and trainer.current_epoch >= least[1]
             if trainer.global_step >= trainer.estimated_stepping_batches or (due and stops):
                 self._finish(trainer, pl_module)  # before the last checkpoint is written
 
