@@ -11,7 +11,7 @@ its mean (:data:`~textkeep.importance.metrics.POWER`: a divergence is near 0 a q
 therefore moved back by twice the difference of the resampled mean and the observed value, once for either noise (the
 bootstrap's estimate of a bias: Davison and Hinkley 1997, chapter 2). What lies below 0 becomes 0. How often the
 intervals cover: ``python -m benchmarks.null``. Of an ablation they cover less where many groups cost about nothing: the
-positive part of a mean has a corner at 0, around which a bootstrap is not consistent (Andrews 2000, Econometrica 68:399).
+positive part of a mean has a corner at 0, where the bootstrap is not consistent (Andrews 2000, Econometrica 68:399).
 """
 
 from __future__ import annotations
