@@ -31,7 +31,8 @@ def add_data_options(
     parser: argparse.ArgumentParser, examples: int, modalities: Sequence[str] = ("text", "speech")
 ) -> None:
     """Adds the options about the examples."""
-    parser.add_argument("--data", required=True, help="a JSONL manifest, or spoken-facts/SPLIT")
+    sources = "a JSONL manifest, a .txt file, spoken-facts/SPLIT or plain-text/SPLIT"
+    parser.add_argument("--data", required=True, help=sources)
     parser.add_argument("--modality", choices=modalities, default="text", help="default: text")
     parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
     parser.add_argument("--tokens", type=positive, help="cut plain text after so many tokens (default: whole passages)")
