@@ -66,11 +66,15 @@ class PlainTextLoss(Evaluation):
         summary = RetentionSummary(items=len(records))
         before = {record.id: record.loss for record in baseline}
         loss = _add_losses(summary, records, before)
-        summary.values["perplexity"] = math.exp(loss.estimate)
-        summary.intervals["perplexity"] = (math.exp(loss.low), math.exp(min(loss.high, 700.0)))
+        summary.add("perplexity", Interval(*(_perplexity(part) for part in (loss.estimate, loss.low, loss.high))))
         for kind in sorted({record.category for record in records if record.category}):
             _add_losses(summary, [record for record in records if record.category == kind], before, f"_{kind}")
         return summary
+
+
+def _perplexity(loss: float) -> float:
+    """Gives e to the loss, at most e^700: beyond lie no floats, and a run that diverged is to end with its figures."""
+    return math.exp(min(loss, 700.0))
 
 
 def _add_losses(

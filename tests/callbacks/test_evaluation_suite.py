@@ -381,3 +381,10 @@ def test_plain_text_is_also_scored_by_kind(run: Any, tmp_path: Path) -> None:
     few = PlainTextLoss("plain-text/evaluation", limit=15).measure(scorer_of(run), "x").records
     assert len(few) == 15
     assert len({record.category for record in few}) == 5  # not the first ones of the file, which are of one kind
+
+
+def test_the_perplexity_of_a_model_that_diverged_is_a_number() -> None:
+    summary = PlainTextLoss().summarize([Prediction(str(i), "text", loss=900.0 + i, tokens=8) for i in range(9)], [])
+    assert summary.values["loss"] == 904
+    found = summary.interval("perplexity")
+    assert 1e300 < found.low <= found.estimate <= found.high < np.inf
