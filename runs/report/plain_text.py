@@ -61,6 +61,9 @@ def plain_text_finding(run: Run) -> Finding | None:
 
     The loss is that of a set that was scored (``PlainTextLoss``), else of a probe; importance is of the probes.
     """
+    if (broken := _without_number(run)) is not None:
+        why = f"the loss on {broken} is no longer a number."
+        return Finding(LOST, "bad", why, "Text lost: its loss on plain text is no longer a number")
     probes = list(movements(run))
     change = _change(run, probes)
     if change is None:
@@ -101,6 +104,17 @@ def _fitted(questions: Movement) -> bool:
     """Tells whether answers are certain to be predicted better, and importance to have moved with that."""
     change, test = questions.loss_change, questions.test
     return change is not None and change[2] < 0 and test is not None and test.shifted
+
+
+def _without_number(run: Run) -> str | None:
+    """Names the plain text whose loss was a number at first and is none at last: such losses are written as null."""
+    for name in run.sets("val"):
+        evaluation = run.evaluation("val", name)
+        figures = [stage_key(name, figure) for figure in ("perplexity", "loss")]
+        known = bool(evaluation.rows) and all(evaluation.value(evaluation.first, figure) for figure in figures)
+        if known and not any(evaluation.has(figure) for figure in figures):
+            return f"{evaluation.last['items']} passages of plain text ({name})"
+    return None
 
 
 def _change(run: Run, probes: Sequence[Movement]) -> Change | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from html import unescape
@@ -88,6 +89,16 @@ def test_a_scored_set_gives_the_loss_and_the_probe_says_whether_importance_moved
     assert finding
     assert finding.topic == "Fit to the form"  # 40 passages of evaluation count, not the 12 of the probe
     assert "on 40 passages of plain text (plain_text); importance on plain text (passages) did not" in finding.text
+    assert headline(verdict(Run.open(run))) == f"{finding.short}; it listens."
+
+
+def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=(0, 20), items=20, layers=2, parts=("evaluation",))
+    write_plain_text(run, [0.0] * 19 + [math.nan])
+    finding = plain_text_finding(Run.open(run))
+    assert finding
+    assert (finding.topic, finding.mark) == ("Text lost", "bad")
+    assert finding.text == "the loss on 20 passages of plain text (plain_text) is no longer a number."
     assert headline(verdict(Run.open(run))) == f"{finding.short}; it listens."
 
 
