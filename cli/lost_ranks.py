@@ -51,11 +51,15 @@ class RankEnds:
 
     def report(self, error: BaseException) -> None:
         """Tells the other ranks that this one ends, and why if the reason is its own."""
-        if self._size == 1 or not isinstance(error, Exception):
+        if self._size == 1:
             return
         for thread in threading.enumerate():
             if isinstance(thread, _ChildProcessObserver):
-                thread._child_processes = []  # it would kill this process before it has said anything
+                # Once a rank has ended it would kill this process, which may have to say why, or to end W&B; after
+                # Ctrl-C Lightning ends the other ranks itself.
+                thread._child_processes = []
+        if not isinstance(error, Exception):
+            return
         if (store := _living_store()) is not None:
             code = USAGE_ERROR if isinstance(error, EXPECTED) else FAILED
             reason = "" if _is_lost_connection(error) else one_line(error)

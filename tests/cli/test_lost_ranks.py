@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 
 from tests.support.processes import child_environment, command
+from textkeep.cli.lost_ranks import RankEnds
 
 ROOT = Path(__file__).parents[2]
 LOST = "was lost"
@@ -90,3 +92,22 @@ def test_a_rank_that_hangs_is_named(tmp_path: Path, tiny_settings: Settings) -> 
     (told,) = run.told
     assert told.startswith("textkeep: error: rank 1 of 2 gave no answer in time: it hangs, or does alone what takes")
     assert run.code == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), ValueError("why")])
+def test_a_rank_that_ends_is_not_killed_by_what_watches_the_others(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C Lightning kills the other ranks; rank zero may need seconds more, to end W&B for example."""
+    killed: list[bool] = []
+    monkeypatch.setattr(_ChildProcessObserver, "_terminate_all", lambda observer: killed.append(True))
+    with subprocess.Popen(["sleep", "60"]) as child:
+        observer = _ChildProcessObserver(os.getpid(), [child], sleep_period=0.05)  # type: ignore[arg-type]
+        observer.start()
+        ends = RankEnds.__new__(RankEnds)
+        ends._rank, ends._size = 0, 2
+        ends.report(error)
+        child.kill()
+    observer.join(5)
+    assert not observer.is_alive()
+    assert not killed

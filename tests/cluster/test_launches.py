@@ -50,7 +50,7 @@ def test_wrong_launches_are_one_line(slurm: Cluster, config: Path) -> None:
         jobs[name] = slurm.sbatch(write_job(folder, line, options, f"job{number}.sh"))
     for name, job in jobs.items():
         assert job.finish() == "FAILED", name
-        said = [line for line in job.log.splitlines() if not line.startswith(("srun: ", "slurmstepd: "))]
+        said = [line for line in job.log.splitlines() if not line.startswith(("srun: ", "slurmstepd: ", "loading "))]
         assert len(said) == 1, (name, job.log)
         assert said[0].startswith("textkeep: error: "), name
         assert WRONG[name][2] in said[0]
