@@ -17,6 +17,7 @@ from ..foundation.errors import INTERRUPTED, TERMINATED, UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import ERROR
 from ..inference.yaml_classes import register_classes
+from ..runs.belonging import holds_run
 from ..runs.report.words import words
 from ..runs.run import Run
 from .config_files import check_config_files
@@ -32,7 +33,7 @@ def _tell_end(verb: str, state: RunState) -> None:
     """Prints what became of the run, in words, if it was measured, and where it is."""
     if state.directory is None or not state.directory.path.is_dir():
         return
-    if verb in ("fit", "test"):
+    if verb in ("fit", "test") and holds_run(state.directory.path):  # fast_dev_run leaves none
         for line in words([Run.open(state.directory.path)]):
             print(f"verdict: {line}", flush=True)
     print(f"run directory: {state.directory.path}", flush=True)
