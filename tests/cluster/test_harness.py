@@ -60,9 +60,16 @@ def test_a_node_that_fails_has_its_job_started_again(slurm: Cluster, script: Pat
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_cluster_that_ends(tmp_path: Path, slurm: Cluster) -> None:
-    other = Cluster.up(tmp_path / "cluster", NODES=1)
+def test_nothing_is_left_of_a_cluster_that_ends(tmp_path_factory: pytest.TempPathFactory, slurm: Cluster) -> None:
+    folder = tmp_path_factory.mktemp("other") / "cluster"
+    other = Cluster.up(folder, NODES=1)
     assert len(other.processes()) >= 4  # the first one, munged, slurmctld, slurmd
-    first = int((tmp_path / "cluster/pid").read_text())
+    first = int((folder / "pid").read_text())
     other.down()
     assert not Path(f"/proc/{first}").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_in_which_slurm_could_start_no_job_is_refused(tmp_path: Path, slurm: Cluster) -> None:
+    with pytest.raises(AssertionError, match="too long a path by"):
+        Cluster.up(tmp_path / ("long" * 20), NODES=1)

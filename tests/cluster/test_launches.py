@@ -58,9 +58,11 @@ def test_wrong_launches_are_one_line(slurm: Cluster, config: Path) -> None:
     assert not (folder / "runs").exists()
 
 
-def test_gpus_that_a_task_does_not_see(tmp_path: Path, config: Path, slurm: Cluster) -> None:
+def test_gpus_that_a_task_does_not_see(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, config: Path, slurm: Cluster
+) -> None:
     """Devices are pretended: this is refused before anything speaks to one."""
-    with_gpus = Cluster.up(tmp_path / "cluster", NODES=1, GPUS=2, REQUEUE_DELAY=60)
+    with_gpus = Cluster.up(tmp_path_factory.mktemp("gpus") / "cluster", NODES=1, GPUS=2)
     line = f"srun textkeep fit --config {config} --trainer.accelerator gpu --trainer.devices 2"
     try:
         job = with_gpus.sbatch(write_job(tmp_path, line, "--nodes=1 --ntasks-per-node=2 --gpus-per-task=1"))

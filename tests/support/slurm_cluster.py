@@ -20,10 +20,6 @@ ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLI
 """States from which no job comes back; from ``NODE_FAIL`` it does."""
 
 
-LAUNCH_FAILED = "launch_failed_requeued_held"
-"""Reason of a job that SLURM could not start in time on a busy machine: nothing of it ran, and it is held."""
-
-
 class UnavailableError(Exception):
     """There can be no cluster on this machine; the text says why."""
 
@@ -148,10 +144,7 @@ class Job:
     def facts(self) -> dict[str, str]:
         """Gives what SLURM knows of the job: ``JobState``, ``Restarts``, ``ExitCode``, ``StdOut`` and so on."""
         shown = self.cluster.run("scontrol", "show", "job", self.number, "--oneliner").stdout
-        facts = dict(re.findall(r"(\w+)=(\S*)", shown.splitlines()[0])) if shown.strip() else {}
-        if facts.get("Reason") == LAUNCH_FAILED:
-            self.cluster.run("scontrol", "release", self.number)
-        return facts
+        return dict(re.findall(r"(\w+)=(\S*)", shown.splitlines()[0])) if shown.strip() else {}
 
     @property
     def state(self) -> str:

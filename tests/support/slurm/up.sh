@@ -29,6 +29,9 @@ done
 unshare --net --mount --uts --ipc --pid --fork true 2>/dev/null || skip "no namespaces here"
 [ ! -e "$folder/pid" ] || { echo "$folder is a cluster already" >&2; exit 1; }
 
+# SLURM names a socket of each step so, and starts no job where the name is longer than a socket's may be.
+socket="$folder/spool/node$nodes/node${nodes}_9999.4294967291"
+[ ${#socket} -lt 108 ] || { echo "$folder: too long a path by $((${#socket} - 107)) letters" >&2; exit 1; }
 mkdir -p "$folder"/{etc,state,spool,log,run,munge}
 chmod 755 "$folder"
 head -c 1024 /dev/urandom >"$folder/munge/key"
