@@ -47,7 +47,8 @@ class Tuning(ABC):
     3. The optimizer is built: :meth:`parameter_groups` (with :meth:`multipliers`), :meth:`attach_to_optimizer`.
     4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
     5. Every batch is read under :meth:`reading`; every optimizer step ends with :meth:`edit_gradients`.
-    6. Measurements on the way take place under :meth:`measuring` and :meth:`untouched`, and compare with :meth:`grow`.
+    6. Measurements on the way take place under :meth:`measuring` and :meth:`untouched`; a run over its budget of text
+       goes part of :meth:`way_back`; what compares with the untouched LLM asks :meth:`grow`.
     7. A checkpoint is written: :meth:`frozen_to_save` and :meth:`extra_state`, beside all that trains.
     8. The trained model is exported: :meth:`remove_inserted`, if that is asked for.
     """
