@@ -27,7 +27,7 @@ from textkeep.cli.main import main
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STEPS = (0, 10, 20)
 WIDTHS = {"phone": 390, "tablet": 900, "desktop": 1400}
-PLOTS = 15
+PLOTS = 16
 PATIENCE = 180_000
 """Milliseconds for a picture of a large page on a busy machine without a GPU."""
 
