@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from torch.distributed import TCPStore
+
+_served: list[TCPStore] = []
+"""Rank zero's stores: one that nothing refers to any more would stop listening."""
 
 
 def leave_agents_store() -> None:
@@ -20,12 +22,9 @@ def leave_agents_store() -> None:
     agents = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     key = f"textkeep/port of attempt {attempt}"
     if os.environ["RANK"] == "0":
-        agents.set(key, str(_free_port()))
+        # It listens from now on, so no other process can be given its port. torch finds it there and shares it.
+        host = os.environ["MASTER_ADDR"]
+        _served.append(TCPStore(host, 0, is_master=True, wait_for_workers=False, multi_tenant=True))
+        agents.set(key, str(_served[-1].port))
     os.environ["MASTER_PORT"] = agents.get(key).decode()  # waits for rank zero
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(False)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stopped_runs import Ranks, differences, fit, free_port
+from tests.support.ports import free_port
+from tests.support.stopped_runs import Ranks, differences, fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.overlays import OVERLAYS, overlay_name, prepare, rank_environment, tiny_overlay
+from tests.support.ports import free_port
 
 
 @pytest.mark.slow
@@ -20,9 +20,7 @@ def test_ranks_agree(tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch:
     for overlay in OVERLAYS:
         prepare(overlay, tiny_settings)
     tiny = tiny_overlay(tiny_settings, tmp_path, 3, [{"class_path": "tests.support.overlays.RankDigest"}])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = int(free_port())
     line = [sys.executable, "-m", "tests.support.ddp_overlays", str(tmp_path), str(tiny), *map(str, OVERLAYS)]
     logs = [tmp_path / f"rank{rank}.log" for rank in range(2)]
     ranks = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 import yaml
 
 from tests.support.killing import KILL_AT
+from tests.support.ports import free_port
 from tests.support.processes import Textkeep, child_environment, command
 from textkeep.foundation.run_names import newest_checkpoint
 
@@ -178,8 +178,7 @@ def test_torchrun_that_starts_its_ranks_again_goes_on_with_the_run(killed_config
 def test_all_ranks_load_what_rank_zero_chose(killed_config: Path, textkeep: Textkeep) -> None:
     run = killed_config.parent / "runs" / "t"
     assert textkeep("fit", "--config", killed_config, "--trainer.max_steps", 2, PYTHONPATH=str(ROOT)).returncode == 0
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = free_port()
     together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     words = ["--config", killed_config, "--ckpt_path", "last", "--trainer.devices", 2, "--trainer.strategy", "ddp"]
 

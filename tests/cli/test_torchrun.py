@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_ranks_that_are_started_again_agree_on_a_store_of_their_own(monkeypatch:
         leave_agents_store()
         ports[attempt, rank] = os.environ["MASTER_PORT"]
         assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == str(attempt == "0")
+        socket.create_connection(("127.0.0.1", int(os.environ["MASTER_PORT"])), timeout=5).close()  # held
     assert ports["0", "0"] == ports["0", "1"] == port
     assert ports["1", "0"] == ports["1", "1"] != port
     assert ports["2", "0"] == ports["2", "1"] not in (port, ports["1", "0"])

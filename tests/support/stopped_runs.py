@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.processes import child_environment, command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,10 +218,3 @@ def _equal(one: Any, two: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(_equal, one, two))
     return bool(one == two)
-
-
-def free_port() -> str:
-    """Gives a port of this machine that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
