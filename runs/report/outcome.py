@@ -16,6 +16,8 @@ from .plain_text import judged, scored_texts
 
 EQUAL = 0.1
 """Two runs hear equally where the interval of their difference, an accuracy, holds 0 and nothing beyond this."""
+WORSE = 0.05
+"""Of speech accuracy: a run whose interval ends above this much less is said to hear no worse (non-inferiority)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def speech_finding(outcome: Outcome, first: Outcome) -> Finding | None:
         topic, mark = ("Heard better", "good") if low > 0 else ("Heard worse", "bad")
     elif -EQUAL <= low <= 0 <= high <= EQUAL:
         topic, mark = "Heard equally", "good"
+    elif low >= -WORSE:
+        topic, mark = "Heard no worse", "good"
     else:
         topic, mark = "Heard equally?", "open"
     return Finding(

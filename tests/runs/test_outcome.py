@@ -101,8 +101,12 @@ def test_hearing_is_judged_by_interval_and_paired_test(tmp_path: Path) -> None:
     assert high > difference
     assert (test.gained, test.lost) == (gained, 0)
     assert found[0].speech.against is None
-    # A difference that the test finds small and the interval cannot bound is neither.
-    some = [good or i in (1, 2) for i, good in enumerate(right[:40])]
+    # Three gained of 80 and none lost: the test finds no difference, and the interval no loss worth the name.
+    few = [good or i in (1, 2, 4) for i, good in enumerate(right[:80])]
+    assert topic(pair(tmp_path / "no worse", few, right[:80])) == "Heard no worse"
+    assert topic(pair(tmp_path / "lost", right[:80], few)) == "Heard equally?"
+    # A loss that the test finds small and the interval cannot bound is neither.
+    some = [good and i not in (0, 3) for i, good in enumerate(right[:40])]
     words = speech_finding(*reversed(pair(tmp_path / "some", some, right[:40])))
     assert words
     assert words.mark == "open"
