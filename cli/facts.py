@@ -63,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "output",
         type=Path,
-        help="folder for train, validation and test.jsonl (with --plain-text: probe and evaluation.jsonl); a file "
-        "with --alignment, --choices or --prose",
+        help="folder for train, validation and test.jsonl (with --plain-text: probe, evaluation and rehearsal.jsonl); "
+        "a file with --alignment, --choices or --prose",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     instead.add_argument("--prose", type=positive, metavar="N", help="write N plain sentences of WordNet instead")
     instead.add_argument(
-        "--plain-text", action="store_true", help="write the two sets of plain text of the asset prose-sources instead"
+        "--plain-text", action="store_true", help="write the sets of plain text of the asset prose-sources instead"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sentences (default: 0)")
     parser.add_argument("--sources", type=Path, help="folder of the sources (default: the asset they come from)")

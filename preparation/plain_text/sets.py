@@ -1,9 +1,9 @@
-"""The two embedded sets of plain text, out of the works that they are taken from."""
+"""The embedded sets of plain text, out of the works that they are taken from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from .document import Document
 from .papers import jargon, rust_book, speeches
 from .passages import passages, word_runs
 
-SETS = ("probe", "evaluation")
+HALVES = ("probe", "evaluation")
+REHEARSAL = "rehearsal"
+SETS = (*HALVES, REHEARSAL)
 EACH = 30
-"""Passages of a kind in a set."""
+"""Passages of a kind in a half."""
+REHEARSED = 20
+"""Passages of a kind in the set that training may read."""
 
 Row = dict[str, Any]
 
@@ -36,49 +40,52 @@ def read_works(folder: Path) -> list[list[Document]]:
     return [list(kind) for kind in kinds]
 
 
-def plain_text_sets(works: Sequence[Sequence[Document]], each: int = EACH) -> dict[str, list[Row]]:
-    """Draws the passages of both sets by hash, no two of them from the same document or with the same words in a row.
+def plain_text_sets(
+    works: Sequence[Sequence[Document]], each: int = EACH, rehearsed: int = REHEARSED
+) -> dict[str, list[Row]]:
+    """Draws the passages of all sets by hash, no two of them from the same document or with the same words in a row.
 
-    The documents of a kind fall to the sets in turn, so both hold all kinds alike. The kinds alternate in a set: its
-    first passages are as mixed as the whole.
+    The documents of a kind fall to the halves in turn, so both hold all kinds alike; the text to rehearse is drawn of
+    what they leave. The kinds alternate in a set: its first passages are as mixed as the whole.
 
     Args:
         works: Documents, a list a kind.
-        each: Passages of a kind in a set.
+        each: Passages of a kind in a half.
+        rehearsed: Passages of a kind to rehearse.
 
     Raises:
         ValueError: If a kind has too few.
     """
     seen: set[tuple[str, ...]] = set()
-    columns = []
-    for documents in works:
-        drawn = list(_drawn(documents, each * len(SETS), seen))
-        if len(drawn) < each * len(SETS):
+    streams = [_drawn(documents, seen) for documents in works]
+    halves = [list(islice(stream, each * len(HALVES))) for stream in streams]
+    rest = [list(islice(stream, rehearsed)) for stream in streams]
+    wanted = each * len(HALVES) + rehearsed
+    for documents, half, more in zip(works, halves, rest, strict=True):
+        if len(half) + len(more) < wanted:
             kind = documents[0].kind if documents else "a kind"
-            raise ValueError(f"plain text: {len(drawn)} passages of {kind}; allowed: at least {each * len(SETS)}")
-        columns.append(drawn)
-    return {
-        name: [
-            {"id": f"{column[row][0].kind}-{name}-{row // len(SETS) + 1:02d}", **_row(*column[row])}
-            for row in range(half, each * len(SETS), len(SETS))
-            for column in columns
-        ]
-        for half, name in enumerate(SETS)
-    }
+            raise ValueError(f"plain text: {len(half) + len(more)} passages of {kind}; allowed: at least {wanted}")
+    sets = {name: [column[place :: len(HALVES)] for column in halves] for place, name in enumerate(HALVES)}
+    return {name: _alternating(name, columns) for name, columns in (sets | {REHEARSAL: rest}).items()}
 
 
-def _drawn(documents: Sequence[Document], most: int, seen: set[tuple[str, ...]]) -> Iterator[tuple[Document, str]]:
-    """Takes a passage of each document until there are enough; notes in ``seen`` the runs of words of those taken."""
-    taken = 0
+def _alternating(name: str, columns: Sequence[Sequence[tuple[Document, str]]]) -> list[Row]:
+    """Gives the rows of a set, a passage of each kind in turn."""
+    return [
+        {"id": f"{column[row][0].kind}-{name}-{row + 1:02d}", **_row(*column[row])}
+        for row in range(len(columns[0]))
+        for column in columns
+    ]
+
+
+def _drawn(documents: Sequence[Document], seen: set[tuple[str, ...]]) -> Iterator[tuple[Document, str]]:
+    """Takes a passage of each document; notes in ``seen`` the runs of words of those taken."""
     for document in sorted(documents, key=lambda d: stable_hash(f"document {d.source}")):
         for text in sorted(passages(document), key=lambda text: stable_hash(f"passage {text}")):
             if (runs := word_runs(text)) & seen:
                 continue
             seen |= runs
             yield document, text
-            taken += 1
-            if taken == most:
-                return
             break
 
 

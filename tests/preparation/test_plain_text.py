@@ -62,15 +62,18 @@ def test_halves_hold_all_kinds_and_share_no_document_and_no_run_of_words() -> No
 
     kinds = [[Document(kind, f"{kind} {i}", (novel(40 * k + i),)) for i in range(12)] for k, kind in enumerate("ab")]
     copied = Document("b", "b copy", (novel(0),))  # what the first kind holds already
-    drawn = plain_text_sets([kinds[0], [*kinds[1], copied]], each=6)
-    assert [row["kind"] for row in drawn["probe"]] == ["a", "b"] * 6
+    drawn = plain_text_sets([kinds[0], [*kinds[1], copied]], each=5, rehearsed=2)
+    assert [row["kind"] for row in drawn["probe"]] == ["a", "b"] * 5
+    assert [row["id"] for row in drawn["rehearsal"]] == [f"{k}-rehearsal-0{i}" for i in (1, 2) for k in "ab"]
     assert [row["id"] for row in drawn["evaluation"]][:3] == ["a-evaluation-01", "b-evaluation-01", "a-evaluation-02"]
     sources = [row["source"] for rows in drawn.values() for row in rows]
     assert len(set(sources)) == 24
     assert "b copy" not in sources
-    assert drawn == plain_text_sets([kinds[0][::-1], [copied, *kinds[1][::-1]]], each=6)
+    assert drawn == plain_text_sets([kinds[0][::-1], [copied, *kinds[1][::-1]]], each=5, rehearsed=2)
+    halves = plain_text_sets([kinds[0], [*kinds[1], copied]], each=5, rehearsed=1)
+    assert all(halves[name] == drawn[name] for name in ("probe", "evaluation"))  # whatever is rehearsed
     with pytest.raises(ValueError, match="12 passages of b; allowed: at least 14"):
-        plain_text_sets([kinds[1]], each=7)
+        plain_text_sets([kinds[1]], each=6, rehearsed=2)
 
 
 def test_lines_are_read_out_of_the_data_base_of_an_r_package(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_sections_entries_and_paragraphs_are_found(tmp_path: Path) -> None:
 
 
 def shipped() -> dict[str, list[dict[str, Any]]]:
-    names = ("probe", "evaluation")
+    names = ("probe", "evaluation", "rehearsal")
     return {name: [json.loads(x) for x in (SHIPPED / f"{name}.jsonl").read_text().splitlines()] for name in names}
 
 
@@ -153,7 +156,7 @@ def test_the_sets_are_made_anew_to_the_last_byte(tmp_path: Path) -> None:
     except FileNotFoundError as error:
         pytest.skip(str(error))
     assert main([str(tmp_path), "--plain-text"]) == 0
-    for name in ("probe", "evaluation"):
+    for name in ("probe", "evaluation", "rehearsal"):
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (SHIPPED / f"{name}.jsonl").read_bytes(), name
     with pytest.raises(UserError, match="--overwrite"):
         main([str(tmp_path), "--plain-text"])
