@@ -43,7 +43,7 @@ def test_what_it_names_is_there(name: str) -> None:
 def test_the_budget_that_it_shows_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shown,) = re.findall(r"```yaml\n(.*?class_path: TextBudget.*?)```", TEXT, re.DOTALL)
     (tmp_path / "budget.yaml").write_text(shown)
-    files = [ROOT / "configs/quickstart.yaml", ROOT / "configs/objectives/l2sp.yaml", tmp_path / "budget.yaml"]
+    files = [ROOT / "configs/quickstart.yaml", ROOT / "configs/objectives/plain_text.yaml", tmp_path / "budget.yaml"]
     with pytest.raises(SystemExit) as end:
         main(["fit", *(word for file in files for word in ("--config", str(file))), "--print_config"])
     out, err = capsys.readouterr()

@@ -23,12 +23,13 @@ class ControlWeight(BudgetAction):
     (:class:`DualAscent`: equations and sources); it is not lowered while there is more than that. So the run is to end
     inside the budget with the most speech that the remedy leaves, whatever the scale of its weight. It can only do what
     the remedy can, and what the measurements that are left allow: text that was lost comes back as slowly as it went.
+    It promises no end inside the budget: put ``RollBack`` after it in the list, which takes back what is still over.
     Take at least ten over a run, more steps between them than Adam's momentum lasts (ten), and a weight to begin with
     that is rather too large. Logged as ``budget/<text>/weight_<of>``.
 
     Args:
-        of: Name of the term as it is logged: ``l2sp``, ``ewc``, ``distillation``, or one of your own; not the first of
-            ``model.objectives``, which is what is learned.
+        of: Name of the term as it is logged: ``plain_text_kl``, ``plain_text_ce``, ``distillation``, ``l2sp``, ``ewc``,
+            or one of your own; not the first of ``model.objectives``, which is what is learned.
         gain: Of the weight's logarithm; 1 makes it e times as large at an increase one budget above what is aimed at.
         ahead: Measurements that the control looks ahead.
         margin: Part of the budget that is left free.
@@ -65,7 +66,7 @@ class ControlWeight(BudgetAction):
     def check(self, pl_module: LightningModule) -> None:
         terms = _terms(pl_module)
         if self.of not in list(terms.weights)[1:]:
-            rest = ", ".join(list(terms.weights)[1:]) or "none; add one, such as L2SP"
+            rest = ", ".join(list(terms.weights)[1:]) or "none; add one, such as PlainTextDistillation"
             raise UserError(f"ControlWeight.of: model.objectives has no remedy '{self.of}' (allowed: {rest})")
 
     @override

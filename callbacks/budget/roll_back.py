@@ -19,18 +19,23 @@ class RollBack(BudgetAction):
     """Ends a run that is over its budget at a model between the untouched LLM and its own, inside the budget.
 
     The LLM's weights become (1 - alpha) untouched + alpha tuned (WiSE-FT, arXiv 2109.01903, equation 1), of LoRA alpha
-    times what it adds; encoder and adaptor stay. Alpha is the largest that bisection finds inside the budget; which one
-    it was is said and logged as ``budget/<text>/alpha``. With ``StopAtBudget`` before it the run ends where it passes
-    the budget, alone at its last step. The optimizer's moments stay those of the run's own weights.
+    times what it adds; encoder and adaptor stay. Alpha is the largest that bisection finds at (1 - ``margin``) of the
+    budget; which one it was is said and logged as ``budget/<text>/alpha``. With ``StopAtBudget`` before it the run ends
+    where it passes the budget, alone at its last step. The optimizer's moments stay those of the run's own weights.
 
     Args:
         rounds: Measurements of the bisection: alpha is found to 1 / 2^rounds.
+        margin: Part of the budget that is left free where the run goes back: the passages that are watched are a
+            sample, and to end at the budget on them is to end over it on other text every second time.
     """
 
-    def __init__(self, rounds: int = 5) -> None:
+    def __init__(self, rounds: int = 5, margin: float = 0.2) -> None:
         if not 1 <= rounds <= 20:
             raise UserError(f"RollBack.rounds: {rounds} (allowed: 1 to 20)")
+        if not 0 <= margin < 1:
+            raise UserError(f"RollBack.margin: {margin} (allowed: at least 0 and below 1)")
         self.rounds = rounds
+        self.margin = margin
         self._alpha: float | None = None
 
     @override
@@ -63,7 +68,7 @@ class RollBack(BudgetAction):
             return measure().increase
 
         try:
-            alpha = largest_inside(increase, last.allowed, self.rounds)
+            alpha = largest_inside(increase, (1 - self.margin) * last.allowed, self.rounds)
         except BaseException:  # the ranks have agreed to stop: it comes again when the run goes on
             way.apply(1.0)
             raise

@@ -19,6 +19,7 @@ from ..saving.checkpoint import RunCheckpoint
 from ..stopping.agreed_stop import AgreedStop
 from .budget_action import BudgetAction, Reading
 from .passages import Passages
+from .roll_back import RollBack
 
 
 class TextBudget(Callback):
@@ -36,15 +37,14 @@ class TextBudget(Callback):
               init_args:
                 max_increase: 0.02
                 text: plain-text/probe
-                actions:
-                  - class_path: StopAtBudget
 
     Args:
         max_increase: Largest increase of the loss, nats a token.
         text: Text that is never trained on: name of a probe (``data.probes``), of a set (``data.sets``), or what names
             a source (``plain-text/probe``, a .txt file with passages between empty lines, a manifest of questions).
         every_n_steps: Optimizer steps between two measurements.
-        actions: What is done about it, in this order; none only measures.
+        actions: What is done about it, in this order; the last one is to see to it that the run ends inside. Without
+            the list it is ``RollBack`` alone; an empty one (``[]``) only measures.
         limit: Most passages of a set or source; a fixed choice.
 
     Note:
@@ -71,7 +71,7 @@ class TextBudget(Callback):
         self.max_increase = max_increase
         self.text = text
         self.every_n_steps = every_n_steps
-        self.actions = list(actions or ())
+        self.actions = [RollBack()] if actions is None else list(actions)
         self._passages = Passages(text, limit)
         self._untouched: Losses = {}
         self._readings: list[Reading] = []
@@ -186,7 +186,8 @@ class TextBudget(Callback):
                 changed = True
         self._finished = trainer.global_step
         if self.actions and self._readings[-1].over:
-            rank_zero_warn(f"text budget: the run ends at step {trainer.global_step} over its budget")
+            ends = f"the run ends at step {trainer.global_step} over its budget"
+            rank_zero_warn(f"text budget: {ends}; RollBack as the last of TextBudget.actions takes back what is over")
         return changed
 
     def _read(self, trainer: Trainer, pl_module: LightningModule) -> Reading:

@@ -7,6 +7,7 @@ from .ewc import EWC
 from .l2sp import L2SP
 from .objective import Objective
 from .penalty import Penalty
+from .plain_text import PlainTextDistillation, PlainTextReplay
 from .teacher import LiveTeacher, Teacher
 from .text_twin_distillation import TextTwinDistillation
 
@@ -19,6 +20,8 @@ __all__ = [
     "LiveTeacher",
     "Objective",
     "Penalty",
+    "PlainTextDistillation",
+    "PlainTextReplay",
     "Teacher",
     "TextTwinDistillation",
 ]

@@ -70,7 +70,7 @@ def test_the_run_ends_on_the_line_inside_its_budget(tmp_path: Path, models: Any,
     """Weights, checkpoint and log are those of one model on the line between the untouched one and the run's."""
     own = make_model(*models)
     base = dict(AutoModelForCausalLM.from_pretrained(models[0]).named_parameters())
-    free = TextBudget(9.0, text, every_n_steps=6)
+    free = TextBudget(9.0, text, every_n_steps=6, actions=[])
     fit(tmp_path / "free", own, [free], max_steps=6)
     allowed = free.readings[-1].increase / 2
     assert allowed > 0.005

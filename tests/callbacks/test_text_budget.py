@@ -66,7 +66,7 @@ def passage_losses(llm: Any, tokenizer: Any, path: str) -> tuple[float, int]:
 def test_it_measures_the_loss_against_the_untouched_model(tmp_path: Path, models: Any, text: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    budget = TextBudget(5.0, text, every_n_steps=2)
+    budget = TextBudget(5.0, text, every_n_steps=2, actions=[])
     model, _ = run(tmp_path / "run", models, [budget], 5)
     assert [reading.step for reading in budget.readings] == [0, 2, 4, 5]
     assert budget.readings[0].found.increase == (0.0, 0.0, 0.0)
@@ -87,7 +87,7 @@ def test_it_measures_the_loss_against_the_untouched_model(tmp_path: Path, models
 def test_measuring_alone_leaves_no_trace(tmp_path: Path, models: Any, text: str) -> None:
     states = [
         run(tmp_path / name, models, callbacks, 4)[0].state_dict()
-        for name, callbacks in (("without", []), ("with", [TextBudget(0.1, text, every_n_steps=1)]))
+        for name, callbacks in (("without", []), ("with", [TextBudget(0.1, text, every_n_steps=1, actions=[])]))
     ]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
@@ -95,7 +95,7 @@ def test_measuring_alone_leaves_no_trace(tmp_path: Path, models: Any, text: str)
 def test_a_probe_and_a_file_are_read_alike(tmp_path: Path, models: Any, text: str) -> None:
     from textkeep.datamodules import Probe
 
-    budgets = [TextBudget(5.0, "prose", every_n_steps=2), TextBudget(5.0, text, every_n_steps=2)]
+    budgets = [TextBudget(5.0, "prose", every_n_steps=2, actions=[]), TextBudget(5.0, text, every_n_steps=2, actions=[])]
     model = make_model(*models)
     trainer = make_trainer(tmp_path / "run", budgets, max_epochs=-1, max_steps=2, limit_val_batches=0)
     trainer.fit(model, make_data(tmp_path / "data", probes={"prose": Probe(text, examples=6, batch_size=4)}))
@@ -110,9 +110,9 @@ def test_a_run_that_began_without_it_is_compared_with_the_untouched_model_too(
     folder = tmp_path / "run"
     saving = {"enable_checkpointing": True}
     run(folder, models, [RunCheckpoint()], 2, **saving)
-    budget = TextBudget(5.0, text, every_n_steps=2)
+    budget = TextBudget(5.0, text, every_n_steps=2, actions=[])
     _, trainer = run(folder, models, [budget], 4, ckpt_path=str(folder / "checkpoints/last.ckpt"), **saving)
-    whole = TextBudget(5.0, text, every_n_steps=2)
+    whole = TextBudget(5.0, text, every_n_steps=2, actions=[])
     run(tmp_path / "whole", models, [whole], 2)
     assert [reading.step for reading in budget.readings] == [0, 2, 4]
     assert budget.readings[1].found.before == pytest.approx(whole.readings[0].found.before, rel=1e-6)
@@ -164,7 +164,7 @@ def test_when_it_stops(increases: list[float], ahead: bool, stops: bool) -> None
 
 
 def test_a_run_ends_at_its_budget_and_its_last_checkpoint_is_that_step(tmp_path: Path, models: Any, text: str) -> None:
-    free = TextBudget(5.0, text, every_n_steps=1)
+    free = TextBudget(5.0, text, every_n_steps=1, actions=[])
     run(tmp_path / "free", models, [free], 6)
     rises = [reading.increase for reading in free.readings]
     allowed = max(rises) / 2

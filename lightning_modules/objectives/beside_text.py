@@ -1,0 +1,88 @@
+"""Objectives that read passages of their own beside each batch."""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...foundation.errors import UserError
+from ..contract import Batch, SpeechModel
+from .objective import Objective
+
+
+class BesideText(Objective):
+    """What a step asks on some passages of text, drawn anew for each batch; what varies is a subclass.
+
+    The draw depends on the optimizer step, the ids of the batch and ``seed`` and on nothing else: a continued run reads
+    what it would have read, and ranks read different passages, as many each. The mean over the passages' tokens is
+    weighed as if it were of the batch's answer tokens: ``weight`` times a nat a token of text counts as a nat a token
+    of answer, however long passages and answers are.
+
+    Args:
+        text: A set of ``data.sets``, a .txt file (passages between empty lines), a manifest, or an embedded set. Never
+            text on which the run is measured.
+        weight: Factor in the total.
+        passages: How many are read beside each batch.
+        tokens: Plain text is cut after so many; None takes whole passages.
+        seed: Of the draw.
+    """
+
+    def __init__(
+        self,
+        text: str = "plain-text/rehearsal",
+        weight: float = 1.0,
+        passages: int = 2,
+        tokens: int | None = 128,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(weight)
+        name = type(self).__name__
+        if passages < 1:
+            raise UserError(f"{name}.passages: {passages} (allowed: at least 1)")
+        if tokens is not None and tokens < 2:
+            raise UserError(f"{name}.tokens: {tokens} (allowed: at least 2, or null for whole passages)")
+        self.text = text
+        self.passages = passages
+        self.tokens = tokens
+        self.seed = seed
+        self._read: Batch | None = None  # alive as long as the step, which tells batches apart by their identity
+
+    def start(self, model: SpeechModel) -> None:
+        """Reads the text.
+
+        Raises:
+            UserError: If there is none, or too little.
+        """
+        name = type(self).__name__
+        data: Any = getattr(model.trainer, "datamodule", None)
+        if not hasattr(data, "evaluation_set"):
+            raise UserError(f"{name} needs the data module SpeechTextData, got {data!r}")
+        try:
+            found = data.evaluation_set(self.text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name}.text: {error}") from error
+        self._examples = [example for example in found if example.has("text") and example.target]
+        if len(self._examples) < self.passages:
+            found = f"{self.text} has {len(self._examples)} passages, and a step reads {self.passages}"
+            raise UserError(f"{name}.text: {found} (allowed: at least as many)")
+
+    def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives the mean over the passages' tokens times the batch's answer tokens, and the number of these."""
+        data: Any = model.trainer.datamodule  # type: ignore[attr-defined]
+        made = data.factory().batches(self._drawn(model, batch), "text", self.passages, tokens=self.tokens)
+        self._read = text = made[0].to(model.device)
+        answers = (batch.labels[:, 1:] != -100).sum()
+        return self.mean(model, text) * answers, answers
+
+    @abstractmethod
+    def mean(self, model: SpeechModel, text: Batch) -> Tensor:
+        """Gives the mean loss over the tokens of a text batch (scalar, with gradient), nats."""
+
+    def _drawn(self, model: SpeechModel, batch: Batch) -> list[Any]:
+        key = zlib.crc32("\n".join(batch.ids).encode())
+        rng = np.random.default_rng([self.seed, model.trainer.global_step, key])
+        return [self._examples[place] for place in rng.choice(len(self._examples), self.passages, replace=False)]
