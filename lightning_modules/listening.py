@@ -14,12 +14,13 @@ from transformers import PreTrainedTokenizerBase
 from ..foundation.assets import resolve
 from .contract import Batch
 from .ears.adaptors import Adaptor
+from .ears.ear import Ear
 from .ears.encoders import SpeechEncoder
 from .llm.changes import Change
 from .llm.continuation import Prefix, alike_positions, continued, prefix_of, read_beginning
 from .llm.generation import Written, answer_texts, greedily, greedy_tokens, stop_ids
 from .llm.reference import ReferenceLLM
-from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, read_answers, splice, zero_through
+from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, read_answers
 from .losses.item_divergences import ItemDivergences, item_divergences
 from .losses.shared_logits import SharedLogits
 from .saving.trained_parts import TrainedParts
@@ -48,6 +49,7 @@ class Listening(TrainedParts):
         tokenizer: The LLM's.
         encoder: The speech encoder.
         adaptor: What maps its frames to LLM positions.
+        ear: What hears with the two.
         max_new_tokens: Longest answer that is written without another setting.
     """
 
@@ -55,6 +57,7 @@ class Listening(TrainedParts):
     tokenizer: PreTrainedTokenizerBase
     encoder: SpeechEncoder
     adaptor: Adaptor
+    ear: Ear
     max_new_tokens: int
     _reference: ReferenceLLM
 
@@ -79,29 +82,15 @@ class Listening(TrainedParts):
 
     def encode_speech(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Turns features (N, C, F) into encoder frames (N, T, D) and lengths; a frozen encoder leaves no graph."""
-        trainable = any(p.requires_grad for p in self.encoder.parameters())
-        device = next(self.encoder.parameters()).device  # clips for the feature cache come from the CPU
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
-            return self.encoder(features.to(device), lengths.to(device))
+        return self.ear.encode(self, features, lengths)
 
     def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
-        if batch.encoded:
-            cached = batch.features.to(next(self.adaptor.parameters()).dtype)  # float32 on disk
-            frames, lengths = cached.transpose(1, 2), batch.feature_lengths
-        else:
-            frames, lengths = self.encode_speech(batch.features, batch.feature_lengths)
-        return self.adaptor(frames, lengths)
+        return self.ear.positions(self, batch)
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """Gives what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
-        embeds = self.llm.get_input_embeddings()(batch.input_ids)
-        if batch.features.shape[0]:
-            speech, lengths = self.speech_embeddings(batch)
-            embeds = splice(embeds, speech, lengths, batch.audio_mask)
-        elif torch.is_grad_enabled():
-            embeds = embeds + zero_through([self.encoder, self.adaptor], embeds)
-        return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
+        return self.ear.embed(self, batch)
 
     # ------------------------------------------------------------------ predicting
 

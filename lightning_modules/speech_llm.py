@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +18,8 @@ from ..foundation.ranks import share_rank_zero
 from ..foundation.run_names import TRAIN_LOSS, cross_entropy, stage_key
 from .combination import check_combination, check_measured
 from .contract import Batch
-from .ears.adaptor_start import begin_adaptor
 from .ears.adaptors import Adaptor
+from .ears.encoder_adaptor import EncoderAdaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
@@ -94,14 +93,12 @@ class SpeechLLM(Listening):
         self.objectives = LossTerms(terms)
         self.optimizer_factory = optimizer
         self.schedule = Schedule(lr_schedule, warmup_ratio, lr_schedule_options)
-        self.adaptor_weights = adaptor_weights
         self.gradient_checkpointing = gradient_checkpointing
         if max_new_tokens < 1:
             raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
         self.tokenizer = load_tokenizer(llm)
-        if adaptor_weights is not None:
-            resolve(adaptor_weights)  # a missing asset is an error before anything is loaded
+        self.ear = EncoderAdaptor(adaptor_weights)
         self.llm: Any = None
         self._normalizer = TokenNormalizer()
         self._finite = FiniteSteps(on_nonfinite)
@@ -114,8 +111,7 @@ class SpeechLLM(Listening):
     def front_end(self) -> FrontEnd:
         """What the data module needs to know; available before any weights are loaded."""
         twins = any(objective.needs_twins for objective in self.objectives.over_tokens)
-        rows = None if self.llm is None else self.llm.get_input_embeddings().weight.shape[0]
-        return FrontEnd.of(self.tokenizer, self.encoder, self.adaptor, twins, rows)
+        return self.ear.front_end(self, twins)
 
     def configure_callbacks(self) -> list[Callback]:
         """Refuses a Trainer that is not supported: no hook knows it earlier, before ranks meet or weights are read."""
@@ -130,9 +126,7 @@ class SpeechLLM(Listening):
         with reading_from("model.llm", self.llm_source):
             self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading_options())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
-        self.encoder.load()
-        weights = None if self.adaptor_weights is None else Path(resolve(self.adaptor_weights))
-        begin_adaptor(self.adaptor, self.encoder, self.llm, len(self.tokenizer), weights)
+        self.ear.begin(self)
         self._reference = ReferenceLLM(path, self.llm, self.tuning.untouched)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)

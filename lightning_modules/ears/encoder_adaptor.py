@@ -1,0 +1,66 @@
+"""The ear of a text LLM that learns to listen: a speech encoder, and an adaptor between its frames and the LLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...foundation.assets import resolve
+from ..contract import Batch, SpeechModel
+from ..losses.answer_loss import splice, zero_through
+from .adaptor_start import begin_adaptor
+from .ear import Ear
+from .front_end import FrontEnd
+
+
+class EncoderAdaptor(Ear):
+    """Hears with a pretrained encoder and an adaptor that learns (LLaMA-Omni, arXiv 2409.06666).
+
+    Args:
+        adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
+
+    Raises:
+        FileNotFoundError: If the asset is not there: before anything is loaded.
+    """
+
+    def __init__(self, adaptor_weights: str | None = None) -> None:
+        self.adaptor_weights = None if adaptor_weights is None else Path(resolve(adaptor_weights))
+
+    def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
+        """Gives what a data module needs to know; needs no weights."""
+        rows = None if model.llm is None else model.llm.get_input_embeddings().weight.shape[0]
+        return FrontEnd.of(model.tokenizer, model.encoder, model.adaptor, text_twins, rows)
+
+    def begin(self, model: SpeechModel) -> None:
+        """Loads the encoder and sizes the adaptor between it and the LLM."""
+        model.encoder.load()
+        begin_adaptor(model.adaptor, model.encoder, model.llm, len(model.tokenizer), self.adaptor_weights)
+
+    def encode(self, model: SpeechModel, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns features (N, C, F) into encoder frames (N, T, D) and lengths; a frozen encoder leaves no graph."""
+        encoder = model.encoder
+        trainable = any(p.requires_grad for p in encoder.parameters())
+        device = next(encoder.parameters()).device  # clips for the feature cache come from the CPU
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable):
+            return encoder(features.to(device), lengths.to(device))
+
+    def positions(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        if batch.encoded:
+            cached = batch.features.to(next(model.adaptor.parameters()).dtype)  # float32 on disk
+            frames, lengths = cached.transpose(1, 2), batch.feature_lengths
+        else:
+            frames, lengths = self.encode(model, batch.features, batch.feature_lengths)
+        return model.adaptor(frames, lengths)
+
+    def embed(self, model: SpeechModel, batch: Batch) -> dict[str, Tensor]:
+        """Splices the adaptor's positions between the embeddings of the text."""
+        embeds = model.llm.get_input_embeddings()(batch.input_ids)
+        if batch.features.shape[0]:
+            speech, lengths = self.positions(model, batch)
+            embeds = splice(embeds, speech, lengths, batch.audio_mask)
+        elif torch.is_grad_enabled():
+            embeds = embeds + zero_through([model.encoder, model.adaptor], embeds)
+        return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
