@@ -10,8 +10,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tiny_llm(folder: Path) -> Path:
-    """Writes a two-layer random Llama (hidden 32, tied embeddings), a byte-level BPE tokenizer and a chat template."""
+def write_tiny_llm(folder: Path, **sizes: int) -> Path:
+    """Writes a two-layer random Llama (hidden 32, tied embeddings), a byte-level BPE tokenizer and a chat template.
+
+    Args:
+        folder: Where to.
+        sizes: Of the model, in the words of ``LlamaConfig``, where they differ.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,13 +36,16 @@ def write_tiny_llm(folder: Path) -> Path:
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(0)
+    usual = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **(usual | sizes),
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=fast.bos_token_id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from benchmarks.importance_memory import PLANS, Plan, memory_sum, table
 from benchmarks.importance_models import batches, build
 from benchmarks.importance_rivals import RIVALS
 from benchmarks.live_memory import peak_mib
+from benchmarks.training import Turns, median_interval
 from textkeep.importance import probe
 
 SIZES = {  # no grouped heads: Torch-Pruning's tracing of a Llama with them did not end
@@ -60,3 +63,21 @@ def test_the_memory_sum_has_what_can_be_counted_by_hand() -> None:
     assert sums["weights"] * 2**30 == 4 * (entries + 2 * 2048 * 512 + 7 * 512)
     assert memory_sum(Plan("", "small", checkpointing=False))["activations"] > memory_sum(small)["activations"]
     assert len(list(table())) == 2 + len(PLANS)
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(20, 6, 15), (11, 2, 10), (5, 1, 5)])
+def test_the_interval_of_a_median_has_the_ranks_of_the_tables(count: int, low: int, high: int) -> None:
+    """Conover, Practical Nonparametric Statistics: of 20 values ranks 6 and 15, of 11 ranks 2 and 10."""
+    values = torch.randperm(count).add(1).tolist()
+    assert median_interval(values) == ((count + 1) / 2, low, high)
+
+
+def test_what_breaks_in_a_loop_breaks_the_benchmark() -> None:
+    def work(stepped: Callable[[], None]) -> None:
+        stepped()
+        raise ZeroDivisionError
+
+    turns = Turns(work)
+    assert turns.take() >= 0
+    with pytest.raises(ZeroDivisionError):
+        turns.take()
