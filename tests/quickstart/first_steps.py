@@ -38,8 +38,7 @@ RECIPE = {
     },
 }
 """What of the quickstart's settings is fixed here, so that a recipe may change without a new recording."""
-STEPS = 20
-MEASURED_EVERY = 10
+STEPS = 10
 
 
 @dataclass
@@ -69,7 +68,7 @@ def first_steps(folder: Path, stop_at: int = STEPS, halves: bool = False, *words
         {
             "class_path": "ImportanceTracker",
             "init_args": {
-                "every_n_steps": MEASURED_EVERY,
+                "every_n_steps": STEPS,
                 "at_checkpoints": False,
                 "at_end": False,
                 "replicates": 0,  # intervals of the shift, which cost time and move nothing
