@@ -9,12 +9,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
-from ...foundation.signals import obey_parent_alone
 from ..sources.bad_examples import BadExampleError
+from .attendance import Attendance
 from .batch import Batch
+from .handing_over import NotHandedOver, hand_over
 from .token_budget_sampler import TokenBudgetSampler
 from .view_dataset import Pick, Unread, ViewDataset
-from .worker_watch import NotHandedOver, WorkerWatch, end_workers, hand_over
+from .worker_watch import WorkerWatch, end_workers
 
 
 class EpochPosition(Sampler[list[Pick]]):
@@ -84,6 +85,7 @@ class BatchLoader:
         self.everywhere = everywhere
         self._given = 0
         self._resumed = False
+        attendance = Attendance(num_workers)
         self._loader: DataLoader[Batch | Unread | NotHandedOver] = DataLoader(
             dataset,
             batch_sampler=self.position,
@@ -91,10 +93,10 @@ class BatchLoader:
             num_workers=num_workers,
             timeout=(worker_timeout or 0) if num_workers else 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_signals,
+            worker_init_fn=attendance,
             persistent_workers=keep_workers and num_workers > 0,
         )
-        self._watch: WorkerWatch[Batch | Unread] = WorkerWatch(self._loader, dataset.read_by)
+        self._watch: WorkerWatch[Batch | Unread] = WorkerWatch(self._loader, dataset.read_by, attendance)
 
     def __len__(self) -> int:
         return max(len(self.position), int(self.everywhere))
@@ -166,8 +168,3 @@ class BatchLoader:
         self.position.epoch = state["epoch"]
         self._given = state["batches"]
         self._resumed = self._given < self.per_epoch
-
-
-def _leave_signals(_: int) -> None:
-    """Leaves the signals that stop a run to the trainer: workers read on until they are ended."""
-    obey_parent_alone()

@@ -15,9 +15,9 @@ from ..sources.bad_examples import BadExampleError, OnBadExample
 from ..sources.example import name_examples
 from .batch import Batch
 from .collator import Collator
+from .handing_over import NotHandedOver
 from .rows import Row, RowReader, View
 from .view_digest import view_digest
-from .worker_watch import NotHandedOver
 
 _MAX_REPLACEMENTS = 100
 

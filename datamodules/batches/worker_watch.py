@@ -10,17 +10,20 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar, cast
 
-from torch.utils.data import DataLoader, get_worker_info
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ...foundation.errors import MachineError
 from ...foundation.signals import unreached_children
+from .attendance import Attendance
+from .handing_over import NotHandedOver
 
 T = TypeVar("T")
 
@@ -30,21 +33,12 @@ _FILES_OF_A_WORKER = 64
 """Files for which there is room for each worker: those, and the tensors of batches that wait."""
 _DYING = 2.0
 """Seconds that a dying process may take."""
+_BEGIN = (15.0, 30.0, 60.0)
+"""Seconds that workers have to begin, at the first attempt and at the others: a slow machine's may only be late."""
 _KILLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: (.*?)\.?\s*(?:It is possible|$)")
 _ENDED = re.compile(r"DataLoader worker \(pid\(s\) (\d+)")
 _NO_FILES, _NO_ROOM = "Too many open files", ("shared memory", "</torch_")
 _waits = False
-
-
-@dataclass
-class NotHandedOver:
-    """What a worker gives in place of a batch that it could not hand over.
-
-    Args:
-        reason: What torch or the system said.
-    """
-
-    reason: str
 
 
 class WorkerWatch(Generic[T]):
@@ -56,25 +50,30 @@ class WorkerWatch(Generic[T]):
     Args:
         loader: With or without workers; its ``timeout`` is how long a batch is waited for, in seconds.
         read_by: Names what these workers, by number, read at this moment; nothing if they read none.
+        attendance: The loader's ``worker_init_fn``.
     """
 
-    def __init__(self, loader: DataLoader[T | NotHandedOver], read_by: Callable[[Iterable[int]], str]) -> None:
+    def __init__(
+        self,
+        loader: DataLoader[T | NotHandedOver],
+        read_by: Callable[[Iterable[int]], str],
+        attendance: Attendance,
+    ) -> None:
         self.loader = loader
         self.read_by = read_by
+        self._attendance = attendance
 
     def batches(self) -> Iterator[T]:
         """Gives the batches of an iteration.
 
         Raises:
-            MachineError: If a worker was killed, gives no batch in time, or cannot hand one over.
+            MachineError: If a worker was killed, does not begin, gives no batch in time, or cannot hand one over.
         """
         if self.loader.num_workers == 0:
             yield from cast(Iterable[T], self.loader)
             return
         _allow_open_files(self.loader.num_workers)
-        with self._waiting(None), unreached_children():
-            iterator = iter(self.loader)
-        _raise_only_while_waiting()
+        iterator = self._started()
         while True:
             with self._waiting(iterator):
                 batch = next(iterator, None)
@@ -85,6 +84,26 @@ class WorkerWatch(Generic[T]):
                 end_workers(iterator, at_once=True)
                 raise MachineError(told or batch.reason)
             yield batch
+
+    def _started(self) -> Any:
+        """Starts an iteration whose workers have begun; where one is stuck, all are ended and started again."""
+        for seconds in _BEGIN:
+            random_state = torch.get_rng_state()  # an iterator draws a seed
+            if self.loader._iterator is None:
+                self._attendance.clear()
+            with self._waiting(None), unreached_children():
+                iterator = iter(self.loader)
+            _raise_only_while_waiting()
+            if self._attendance.wait(iterator._workers, seconds):  # type: ignore[attr-defined]
+                return iterator
+            rank_zero_warn(f"data workers have not begun within {seconds:g} s: they are started again", stacklevel=2)
+            end_workers(iterator, at_once=True)
+            self.loader._iterator = None
+            torch.set_rng_state(random_state)
+        raise MachineError(
+            f"the data workers ({self.loader.num_workers}) do not begin, {len(_BEGIN)} times in a row; allowed: fewer "
+            "data.num_workers (0 reads in the main process), a newer patch release of Python"
+        )
 
     @contextmanager
     def _waiting(self, iterator: Any) -> Generator[None, None, None]:
@@ -148,22 +167,6 @@ class WorkerWatch(Generic[T]):
         else:
             return None
         return f"a data worker (process {pid}) {how}" + (f" at {where}" if where else "")
-
-
-def hand_over(batch: Any) -> Any:
-    """Puts a worker's batch into shared memory, where the main process reads it; one of this process stays as it is.
-
-    Torch would do it in a thread, whose error is lost with the batch: the main process would wait for ever.
-
-    Returns:
-        The batch, or ``NotHandedOver``.
-    """
-    if get_worker_info() is None or not hasattr(batch, "share_memory"):
-        return batch
-    try:
-        return batch.share_memory()
-    except (RuntimeError, OSError) as error:
-        return NotHandedOver(f"{type(error).__name__}: {error}")
 
 
 def end_workers(iterator: Any, at_once: bool = False) -> None:
