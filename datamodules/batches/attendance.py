@@ -18,8 +18,8 @@ class Attendance:
     """Tells whether the workers of a loader have come through their start; it is the loader's ``worker_init_fn``.
 
     A worker is a fork of a process with threads: gloo's, autograd's, W&B's. What lock a thread holds at that moment
-    stays locked in the worker for ever, and some are taken before it runs a line of Python; CPython's own was one until
-    3.11.9 and 3.12.3 (gh-112275). Such a worker lives, gives nothing, and the run would wait for it without an end.
+    stays locked in the worker for ever, and some are taken before it runs a line of Python: CPython's own is one before
+    3.11.10 (gh-112275). Such a worker lives, gives nothing, and the run would wait for it without an end.
 
     Args:
         workers: How many.
