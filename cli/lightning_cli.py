@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from ..callbacks import GracefulStop
 from ..datamodules import SpeechTextData
+from ..foundation.class_paths import place
 from ..foundation.errors import UserError
 from ..foundation.outputs import OVERWRITE
 from ..lightning_modules import SpeechLLM
@@ -78,8 +78,7 @@ class TextKeepCLI(LightningCLI):
         except EXPECTED:
             raise
         except Exception as error:  # a module that a config names may raise anything when it is imported
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}: {type(error).__name__}"
+            where = f"{place(error)}: {type(error).__name__}"
             raise UserError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
 
     @override

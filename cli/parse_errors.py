@@ -9,18 +9,18 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from ..foundation.class_paths import allowed, problem_in
 from .errors import REFUSAL
 
-MOST_SHOWN = 40
 TYPE_NAMES = {"NoneType": "null", "PathLike": "path", "float": "number"}
 NUMBERS = {"float", "int"}
 KEY = re.compile(r'Parser key "([^"]+)":')
 CLASS_PATH = re.compile(r"(?:given class_path |class_path=)'([^']+)'")
+NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)")
 CALLABLE = re.compile(r"expects a function or a callable class:\s*(.+?)\. Got value: Namespace", re.DOTALL)
 """How it speaks of an optimizer that cannot be made."""
 
@@ -39,16 +39,6 @@ def explain(message: str, roots: Mapping[str, type]) -> str:
         if line := rule(message, roots):
             return line
     return " ".join(KEY.sub(r"\1:", message).split())
-
-
-def allowed(given: str, names: Iterable[str]) -> str:
-    """Gives ``(did you mean 'x'?); allowed: x, y, z``: what may stand in place of ``given``."""
-    choices = sorted(set(names))
-    near = get_close_matches(given, choices, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    if not choices or (near and len(choices) > MOST_SHOWN):
-        return hint
-    return f"{hint}; allowed: {', '.join(choices)}"
 
 
 def option_names(owner: type) -> Iterator[str]:
@@ -88,6 +78,18 @@ def _bad_option(message: str, roots: Mapping[str, type]) -> str | None:
         return None
     names = [*option_names(owner), *(["init_args"] if found[1].startswith("init_a") else [])]
     return f"{_key(message)}: {owner.__name__} has no option '{found[1]}'{allowed(found[1], names)}"
+
+
+def _unimportable(message: str, roots: Mapping[str, type]) -> str | None:
+    """Tells why a class that is named by its whole path cannot be had, whatever else was tried in its place."""
+    problem = problem_in(message)
+    return problem and f"{_key(message)}: {problem}"
+
+
+def _no_subclass(message: str, roots: Mapping[str, type]) -> str | None:
+    """Tells of something that can be imported, but is of another kind."""
+    found = NO_SUBCLASS.search(message)
+    return f"{_key(message)}: {found[1]} is no subclass of {found[2]}" if found else None
 
 
 def _unset_class(message: str, roots: Mapping[str, type]) -> str | None:
@@ -136,7 +138,7 @@ def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
     return f"{_key(message)}: {value!r} does not fit; allowed: {', '.join(wanted)}"
 
 
-RULES = (_bad_root_option, _bad_option, _unset_class, _bad_class, _refused, _bad_value)
+RULES = (_unimportable, _bad_root_option, _bad_option, _unset_class, _bad_class, _no_subclass, _refused, _bad_value)
 """In the order in which they are tried."""
 
 
@@ -181,7 +183,7 @@ def _classes(hint: Any) -> Iterator[type]:
 
 def _concrete(base: type) -> Iterator[type]:
     """Gives the public classes that may stand for ``base``."""
-    if base.__module__ == "builtins":
+    if base.__module__.split(".")[0] in ("builtins", "jsonargparse"):
         return
     if not inspect.isabstract(base) and not base.__name__.startswith("_"):
         yield base

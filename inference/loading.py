@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..foundation.assets import resolve
+from ..foundation.class_paths import problem_in
 from ..foundation.errors import UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import CHECKPOINTS, CONFIG
@@ -92,6 +94,9 @@ def _speech_llm(file: Path, source: Path, device: torch.device) -> SpeechLLM:
     except EOFError as error:
         reason = "its checkpoint is empty, cut short, or no checkpoint at all"
         raise UserError(f"{source} cannot be loaded: {reason}; allowed: {RUNS}") from error
+    except ArgumentError as error:  # how jsonargparse refuses a class that the checkpoint names
+        reason = problem_in(str(error)) or " ".join(str(error).split())
+        raise UserError(f"{source} cannot be loaded: {reason}") from error
     except (KeyError, TypeError) as error:
         reason = f"its checkpoint is not one of `textkeep fit` ({type(error).__name__}: {error})"
         raise UserError(f"{source} cannot be loaded: {reason}; allowed: {RUNS}") from error

@@ -20,7 +20,8 @@ OVERLAYS = [path for name in FOLDERS for path in sorted((ROOT / "configs" / name
 CHOICES = [
     name
     for name in lightning_modules.__all__
-    if issubclass(found := getattr(lightning_modules, name), Tuning | Objective | Penalty)
+    if inspect.isclass(found := getattr(lightning_modules, name))
+    and issubclass(found, Tuning | Objective | Penalty)
     and not inspect.isabstract(found)
 ]
 

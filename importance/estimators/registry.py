@@ -57,10 +57,12 @@ def checked(estimators: Sequence[str] | str, where: str = "importance") -> tuple
     """
     given = (estimators,) if isinstance(estimators, str) else estimators
     names = tuple(dict.fromkeys(_imported(name, where) for name in given))
-    unknown = [name for name in names if name not in ESTIMATORS]
+    unknown = [name for name in given if name.rpartition(":")[2] not in ESTIMATORS]
     if unknown or not names:
         shown = ", ".join(unknown) or "nothing"
-        raise ValueError(f"{where}: unknown estimator {shown}; allowed: {', '.join(ESTIMATORS)}")
+        modules = [name.rpartition(":")[0] for name in unknown if ":" in name]
+        why = f" ({modules[0]} was imported and registers none of that name)" if modules else ""
+        raise ValueError(f"{where}: unknown estimator {shown}{why}; allowed: {', '.join(ESTIMATORS)}")
     return names
 
 
@@ -71,6 +73,7 @@ def _imported(name: str, where: str) -> str:
         return name
     try:
         import_module(module)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{where}: estimator {name}: {module!r} cannot be imported: {error}") from error
+    except Exception as error:  # a module of a user's own may raise anything
+        kind = "" if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{where}: estimator {name}: {module!r} cannot be imported: {kind}{error}") from error
     return plain

@@ -13,7 +13,7 @@ from .partial_fine_tuning import PartialFineTuning
 from .qlora import QLoRA
 from .rates import *  # noqa: F403
 from .speech_gate import SpeechGate, SpeechPositions, SpeechTurns
-from .tuning import Tuning
+from .tuning import ParameterGroup, Tuning, llm_groups, trainable
 
 __all__ = [
     "EVA",
@@ -26,6 +26,7 @@ __all__ = [
     "LoRA",
     "OLoRA",
     "OPLoRA",
+    "ParameterGroup",
     "PartialFineTuning",
     "PiSSA",
     "QLoRA",
@@ -33,6 +34,8 @@ __all__ = [
     "SpeechPositions",
     "SpeechTurns",
     "Tuning",
+    "llm_groups",
+    "trainable",
     *masks.__all__,
     *rates.__all__,
 ]

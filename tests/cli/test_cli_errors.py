@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "kind of class": (
         {"model": {"encoder": {"class_path": "torch.nn.Linear"}}},
-        ("model.encoder: Import path torch.nn.Linear does not correspond to a subclass of SpeechEncoder",),
+        ("model.encoder: torch.nn.Linear is no subclass of SpeechEncoder\n",),
     ),
     "class's option": (
         {"model": {"encoder": {"class_path": "WhisperEncoder", "init_args": {"sourc": "x"}}}},
@@ -89,7 +90,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "optimizer": (
         {"model": {"optimizer": {"class_path": "torch.optim.AdamX"}}},
-        ("model.optimizer: no class 'AdamX' (did you mean",),
+        ("model.optimizer: torch.optim has no 'AdamX' (did you mean 'Adam'?); it has: ASGD, ",),
     ),
     "source": (
         {"data": {"train": {"class_path": "HFDatase"}}},
@@ -109,15 +110,38 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "class without a module": (
         callback("no_such_module.Mine"),
-        ("trainer.callbacks: Mine: No module named 'no_such_module'",),
+        ("trainer.callbacks: no_such_module.Mine cannot be imported: No module named 'no_such_module' (is the folder",),
     ),
     "optimizer without a module": (
         {"model": {"optimizer": {"class_path": "no_such_module.Adam8bit", "init_args": {"lr": 0.1}}}},
-        ("model.optimizer: No module named 'no_such_module'",),
+        ("model.optimizer: no_such_module.Adam8bit cannot be imported: No module named 'no_such_module' (is the",),
     ),
     "class whose module fails": (
         {"model": {"encoder": {"class_path": "failing_module.Mine"}}},
         ("a class of the config cannot be imported: ", "failing_module.py:1: RuntimeError: no licence"),
+    ),
+    "class whose module lacks a library": (
+        {"model": {"tuning": {"class_path": "needy_module.Mine"}}},
+        (
+            "model.tuning: needy_module.Mine cannot be imported: ",
+            "needy_module.py:1: No module named 'no_such_library'\n",
+        ),
+    ),
+    "class whose module is no Python": (
+        {"data": {"train": {"class_path": "broken_module.Mine"}}},
+        ("data.train: broken_module.Mine cannot be imported: ", "broken_module.py:2: SyntaxError: "),
+    ),
+    "class that its module does not have": (
+        {"model": {"tuning": {"class_path": "FullFineTuning", "init_args": {"rates": "whole_module.Rate"}}}},
+        ("model.tuning.rates: whole_module has no 'Rate' (did you mean 'Rates'?); it has: Rates, Step\n",),
+    ),
+    "module that its package does not have": (
+        callback("textkeep.callback.Retention"),
+        ("trainer.callbacks: textkeep has no 'callback' (did you mean 'callbacks'?); it has: ",),
+    ),
+    "function for a class inside a class": (
+        callback("EvaluationSuite", evaluations={"a": {"class_path": "whole_module.helper"}}),
+        ("trainer.callbacks.evaluations: whole_module.helper is no subclass of Evaluation\n",),
     ),
     "callback's required option": (callback("Timer", duration=3), ("trainer.callbacks.duration: '3' does not fit",)),
     "class without a required option": (
@@ -125,6 +149,13 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("trainer.callbacks: EvaluationSuite: the following arguments are required: evaluations",),
     ),
     "nothing for a required key": ({"model": {"llm": None}}, ("the following arguments are required: model.llm",)),
+}
+
+MODULES = {
+    "failing_module": "raise RuntimeError('no licence')",
+    "needy_module": "import no_such_library",
+    "broken_module": "class Mine:\n    pass pass",
+    "whole_module": "from lightning.pytorch import Callback\nclass Rates: ...\nclass Step: ...\ndef helper(): ...",
 }
 
 ON_THE_LINE: dict[str, tuple[list[str], str]] = {
@@ -179,7 +210,9 @@ def test_a_wrong_setting_in_a_file(
     case: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "failing_module.py").write_text("raise RuntimeError('no licence')")
+    for name, text in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)
     settings, wanted = IN_A_FILE[case]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump(settings))

@@ -227,7 +227,9 @@ def test_what_cannot_be_measured_is_refused(own: Path) -> None:
     model = tiny_llama()
     with pytest.raises(ValueError, match="'no_such_scores' cannot be imported"):
         probe(model, BATCHES, "no_such_scores:cubic")
-    with pytest.raises(ValueError, match=r"unknown estimator quartic; allowed: taylor, .*cubic"):
+    with pytest.raises(
+        ValueError, match=r"estimator own_scores:quartic \(own_scores was imported .*\); allowed: taylor, .*cubic"
+    ):
         probe(model, BATCHES, "own_scores:quartic")
     with pytest.raises(ValueError, match="energy scores the inputs of Linear layers; leave include empty"):
         probe(model, BATCHES, "energy", include=("norms",))

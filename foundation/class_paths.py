@@ -1,0 +1,92 @@
+"""Why the class that a config or a checkpoint names by its whole path cannot be had."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+MOST_SHOWN = 40
+_WHOLE_PATH = re.compile(r"class_path['\"]?(?:: |=| )'(\w+(?:\.\w+)+)'")
+"""How jsonargparse speaks of a class by its path."""
+
+
+def allowed(given: str, names: Iterable[str], word: str = "allowed") -> str:
+    """Gives ``(did you mean 'x'?); allowed: x, y, z``: what may stand in place of ``given``."""
+    choices = sorted(set(names))
+    near = get_close_matches(given, choices, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    if not choices or (near and len(choices) > MOST_SHOWN):
+        return hint
+    return f"{hint}; {word}: {', '.join(choices)}"
+
+
+def problem_in(message: str) -> str | None:
+    """Says why the first class that a message of jsonargparse names by its path cannot be imported.
+
+    Returns:
+        None if all of them can.
+    """
+    problems = (import_problem(path) for path in dict.fromkeys(_WHOLE_PATH.findall(message)))
+    return next((problem for problem in problems if problem), None)
+
+
+def import_problem(path: str) -> str | None:
+    """Says in one line why ``module.Class`` cannot be imported: in the words of its own error, or what the module has.
+
+    Args:
+        path: With a dot; the module part may be followed by the names of classes inside each other.
+
+    Returns:
+        None if it can be imported.
+    """
+    parts = path.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:length])
+        try:
+            module = import_module(name)
+            return _missing(module, parts[length:])
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                return f"{path} cannot be imported: {place(error)}: {_reason(error)}"
+        except Exception as error:  # what stands in a user's module may raise anything
+            return f"{path} cannot be imported: {place(error)}: {_reason(error)}"
+    return f"{path} cannot be imported: No module named '{parts[0]}' (is the folder that holds it on PYTHONPATH?)"
+
+
+def place(error: BaseException) -> str:
+    """Gives ``file:line`` of where an error came up; of a syntax error, where it stands."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
+    return f"{frames[-1].filename}:{frames[-1].lineno}"
+
+
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    return said if isinstance(error, ImportError) else f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+def _missing(module: ModuleType, names: Iterable[str]) -> str | None:
+    found: object = module
+    for name in names:
+        if not hasattr(found, name):
+            return (
+                f"{getattr(found, '__name__', module.__name__)} has no '{name}'{allowed(name, _shown(found), 'it has')}"
+            )
+        found = getattr(found, name)
+    return None
+
+
+def _shown(holder: object) -> list[str]:
+    """Gives the names that a module means to show: its public list, or the classes that it defines, or all."""
+    if listed := getattr(holder, "__all__", None):
+        return list(listed)
+    public = {name: value for name, value in vars(holder).items() if not name.startswith("_")}
+    own = getattr(holder, "__name__", None)
+    classes = [name for name, value in public.items() if inspect.isclass(value) and value.__module__ == own]
+    return classes or list(public)
