@@ -1,4 +1,7 @@
-"""``textkeep ask RUN``: asks a trained model questions, spoken or written."""
+"""``textkeep ask RUN``: asks a trained model questions, spoken or written.
+
+Without a question it is a conversation: type questions, or paths of sound files; the model is loaded once.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..foundation.errors import UserError
 from ..foundation.json_lines import require_text
-from ..inference import load
+from ..inference import LoadedModel, load
 from ..inference.run_settings import data_settings
+from .conversation import Question, converse
 from .errors import speaking_as
 from .options import positive
 
@@ -19,17 +23,8 @@ CHECK_RATE = 16000
 """Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
 
 
-class Question(NamedTuple):
-    """What is asked."""
-
-    modality: str
-    """``speech`` or ``text``."""
-    given: str
-    """Path of the clip, or the question."""
-
-
 def main(argv: list[str]) -> int:
-    """Answers each question on a line of its own.
+    """Answers each question on a line of its own, or what is typed.
 
     Args:
         argv: The words after ``textkeep ask``.
@@ -38,8 +33,6 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
-    if not arguments.questions:
-        raise UserError("ask: nothing was asked; give --audio FILE or --text QUESTION, each as often as you like")
     if not arguments.run.exists():
         allowed = "a run directory, a checkpoint or an export"
         raise UserError(f"ask: {arguments.run} does not exist; allowed: {allowed}")
@@ -48,18 +41,30 @@ def main(argv: list[str]) -> int:
         for question in arguments.questions:
             _check(question, longest)
         model = load(arguments.run, arguments.device)
+
+        def answer(question: Question) -> None:
+            _check(question, longest)
+            _answer(model, question, arguments)
+
+        if not arguments.questions:
+            return converse(answer)
     for question in arguments.questions:
-        started = time.perf_counter()
-        asked: dict[str, Any] = {"audio" if question.modality == "speech" else "text": question.given}
-        answer = model.ask(**asked, max_new_tokens=arguments.max_new_tokens)
-        seconds = time.perf_counter() - started
-        if arguments.json:
-            key = "audio" if question.modality == "speech" else "question"
-            line = {key: question.given, "modality": question.modality, "answer": answer, "seconds": round(seconds, 3)}
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-        else:
-            print(answer if len(arguments.questions) == 1 else f"{question.given}\n  {answer}", flush=True)
+        _answer(model, question, arguments)
     return 0
+
+
+def _answer(model: LoadedModel, question: Question, arguments: argparse.Namespace) -> None:
+    """Asks, and prints the answer."""
+    started = time.perf_counter()
+    asked: dict[str, Any] = {"audio" if question.modality == "speech" else "text": question.given}
+    answer = model.ask(**asked, max_new_tokens=arguments.max_new_tokens)
+    seconds = time.perf_counter() - started
+    if arguments.json:
+        key = "audio" if question.modality == "speech" else "question"
+        line = {key: question.given, "modality": question.modality, "answer": answer, "seconds": round(seconds, 3)}
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+    else:
+        print(answer if len(arguments.questions) < 2 else f"{question.given}\n  {answer}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,14 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     asked: dict[str, Any] = {"dest": "questions", "action": "append", "default": []}
     parser.add_argument(
         "--audio",
-        type=lambda path: Question("speech", path),
+        type=lambda path: Question("speech", path, "--audio"),
         metavar="FILE",
         help="a spoken question (wav, flac, ogg, mp3; any sample rate); may be repeated",
         **asked,
     )
     parser.add_argument(
         "--text",
-        type=lambda text: Question("text", text),
+        type=lambda text: Question("text", text, "--text"),
         metavar="QUESTION",
         help="a written question; may be repeated",
         **asked,
@@ -91,12 +96,14 @@ def _check(question: Question, longest: float | None) -> None:
     from ..datamodules import Example
     from ..datamodules.sources.audio import MAX_SECONDS, read_waveform
 
+    where = question.option or "the question"
     if question.modality == "text":
         if not question.given.strip():
-            raise UserError("--text is empty; allowed: a question")
-        require_text(question.given, "ask: --text")  # a terminal of another encoding gives halves of pairs
+            raise UserError(f"{where} is empty; allowed: a question")
+        require_text(question.given, f"ask: {where}")  # a terminal of another encoding gives halves of pairs
         return
     if not Path(question.given).is_file():
-        raise UserError(f"--audio {question.given} does not exist or is no file; allowed: a sound file")
-    example = Example("audio", "", ("-",), "-", Path(question.given), location="--audio")
+        named = f"{question.option} {question.given}".strip()
+        raise UserError(f"{named} does not exist or is no file; allowed: a sound file")
+    example = Example("audio", "", ("-",), "-", Path(question.given), location=question.option or question.given)
     read_waveform(example, CHECK_RATE, longest or MAX_SECONDS)

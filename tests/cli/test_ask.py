@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
 import re
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,11 @@ import torch
 import yaml
 
 from tests.support.speech_run import write_manifest
+from textkeep.cli import ask
 from textkeep.cli.main import main
 from textkeep.datamodules import SpeechTextData
 from textkeep.evaluation import read_predictions
+from textkeep.inference import load
 from textkeep.inference.run_settings import data_settings
 from textkeep.lightning_modules import SpeechLLM
 
@@ -116,10 +122,54 @@ def test_the_report_of_a_real_run_misses_nothing(fitted: Path, capsys: pytest.Ca
         assert words in text
 
 
+def test_a_conversation_loads_the_model_once(
+    fitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, loaded = fitted.parent / "clips/val-1.wav", []
+    monkeypatch.setattr(ask, "load", lambda *given: loaded.append(load(*given)) or loaded[-1])
+    lines = f"What is number 1?\n\n  '{clip}'\nnone.wav\n{'long ' * 2000}\nWhat is number 2?"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    capsys.readouterr()
+    assert main(["ask", str(fitted), "--json"]) == 2  # one of them could not be asked
+    out, err = capsys.readouterr()
+    (model,) = loaded
+    first, spoken, _, last = [json.loads(line) for line in out.splitlines()]
+    assert (first["question"], first["answer"]) == ("What is number 1?", model.ask("What is number 1?"))
+    assert (spoken["audio"], spoken["answer"]) == (str(clip), model.ask(audio=clip))
+    assert last["answer"] == model.ask("What is number 2?")
+    assert err == "textkeep: error: none.wav does not exist or is no file; allowed: a sound file\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert main(["ask", str(fitted)]) == 2
+    assert "ask: nothing was asked; give --audio FILE or --text QUESTION, or type" in capsys.readouterr().err
+
+
+def test_a_conversation_at_a_terminal(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    attributes = termios.tcgetattr(theirs)
+    attributes[3] &= ~termios.ECHO
+    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+    screen = os.dup(theirs)
+    with os.fdopen(ours, "r+b", buffering=0) as keyboard, os.fdopen(theirs) as typed, os.fdopen(screen, "w") as shown:
+        for stream, opened in (("stdin", typed), ("stdout", shown), ("stderr", shown)):
+            monkeypatch.setattr(f"sys.{stream}", opened)
+        keyboard.write(b"What is number 1?\nnone.flac\n\n\x04")  # the last is Ctrl-D
+        code = main(["ask", str(fitted), "--max-new-tokens", "2"])
+        monkeypatch.undo()
+        shown.flush()
+        seen = b""
+        while not seen.endswith(b"> > \r\n"):
+            seen += keyboard.read(4096)
+    assert code == 0
+    greeting, answer, complaint, *rest = seen.decode().replace("\r\n", "\n").splitlines()
+    assert greeting == "Type a question, or the path of a sound file; each is asked by itself. Ctrl-D ends."
+    assert answer == "> " + str(load(fitted, "cpu").ask("What is number 1?", max_new_tokens=2))
+    assert complaint == "> textkeep: error: none.flac does not exist or is no file; allowed: a sound file"
+    assert rest == ["> > "]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{run}"], "nothing was asked; give --audio FILE or --text QUESTION"),
         (["{run}", "--audio", "{tmp}/none.wav"], "none.wav does not exist or is no file"),
         (["{run}", "--audio", "{tmp}/corrupt.wav"], "corrupt.wav cannot be decoded"),
         (["{run}", "--audio", "{tmp}/empty.wav"], "it has no samples"),
