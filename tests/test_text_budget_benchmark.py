@@ -38,9 +38,7 @@ def test_all_seeds_keep_to_the_budget_first_and_some_have_what_they_are_held_aga
 
 def test_only_arms_with_a_budget_have_actions_and_the_text_of_the_verdict_is_only_read() -> None:
     options = _parser().parse_args(["--out", "x"])
-    found = {
-        arm.kind: settings(arm, options) for arm in (Arm(0), Arm(0, 2.0), Arm(0, 2.0, 0.05), Arm(0, budget=0.02))
-    }
+    found = {arm.kind: settings(arm, options) for arm in (Arm(0), Arm(0, 2.0), Arm(0, 2.0, 0.05), Arm(0, budget=0.02))}
     budgets = {kind: [c["init_args"] for c in given["trainer"]["callbacks"][:2]] for kind, given in found.items()}
     named = {kind: [action["class_path"] for action in first["actions"]] for kind, (first, _) in budgets.items()}
     assert named == {

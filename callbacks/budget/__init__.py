@@ -8,6 +8,7 @@ _PUBLIC = {
     "BudgetAction": "budget_action",
     "ControlWeight": "control_weight",
     "RollBack": "roll_back",
+    "RollBackToCheckpoint": "roll_back_to_checkpoint",
     "StopAtBudget": "stop_at_budget",
     "TextBudget": "text_budget",
 }

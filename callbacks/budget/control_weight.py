@@ -65,6 +65,12 @@ class ControlWeight(BudgetAction):
     @override
     def check(self, pl_module: LightningModule) -> None:
         terms = _terms(pl_module)
+        if self.of == "replay":
+            raise UserError(
+                "ControlWeight.of: the share of data.replay follows no budget: an epoch's batches are planned before "
+                "it begins, and a continued run finds its place in the plan (allowed: the objective PlainTextReplay "
+                "with the same text, of: plain_text_ce)"
+            )
         if self.of not in list(terms.weights)[1:]:
             rest = ", ".join(list(terms.weights)[1:]) or "none; add one, such as PlainTextDistillation"
             raise UserError(f"ControlWeight.of: model.objectives has no remedy '{self.of}' (allowed: {rest})")

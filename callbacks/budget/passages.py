@@ -47,6 +47,11 @@ class Passages:
                 f"TextBudget.text: the probe '{self.text}' is of speech; allowed: a probe of text ({texts})"
             )
 
+    def names(self, data: Any) -> set[str]:
+        """Gives the names under which a config may mean this text: its own, and that of a probe's or set's source."""
+        probe = data.probes.get(self.text)
+        return {self.text} if probe is None else {self.text, str(probe.source)}
+
     def losses(self, trainer: Trainer, pl_module: LightningModule, untouched: bool = False) -> Losses:
         """Measures the summed loss of each passage; the ranks share the passages, and each gets all losses.
 

@@ -20,6 +20,7 @@ from ..stopping.agreed_stop import AgreedStop
 from .budget_action import BudgetAction, Reading
 from .passages import Passages
 from .roll_back import RollBack
+from .run_length import steps_of_fit
 
 
 class TextBudget(Callback):
@@ -122,6 +123,7 @@ class TextBudget(Callback):
                 f"TextBudget: {type(tuning).__name__} cannot change what the LLM does with text; leave it out"
             )
         self._passages.check(trainer.datamodule)  # type: ignore[attr-defined]
+        self._check_apart(trainer, pl_module)
         for action in self.actions:
             action.check(pl_module)
 
@@ -151,7 +153,7 @@ class TextBudget(Callback):
                 self._measure(trainer, pl_module)
             least = (trainer.min_steps or 0, trainer.min_epochs or 0)  # a stop waits for both
             stops = trainer.should_stop and trainer.global_step >= least[0] and trainer.current_epoch >= least[1]
-            if trainer.global_step >= trainer.estimated_stepping_batches or (due and stops):
+            if trainer.global_step >= steps_of_fit(trainer) or (due and stops):
                 self._finish(trainer, pl_module)  # before the last checkpoint is written
 
     @override
@@ -162,6 +164,23 @@ class TextBudget(Callback):
                     callback.save_anew()
 
     # ------------------------------------------------------------------ measuring
+
+    def _check_apart(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses a second budget whose figures would have the same names, and text that training reads.
+
+        Raises:
+            UserError: With what is allowed.
+        """
+        budgets: list[TextBudget] = [c for c in trainer.callbacks if isinstance(c, TextBudget)]  # type: ignore[attr-defined]
+        texts = [budget.text for budget in budgets if budget_name(budget.text) == budget_name(self.text)]
+        if len(texts) > 1:
+            allowed = "files of different names, or probes of data.probes, which have names of their own"
+            key = budget_key(budget_name(self.text), "increase")
+            raise UserError(f"TextBudget.text: {' and '.join(texts)} would be logged as one {key} (allowed: {allowed})")
+        for term in getattr(pl_module, "objectives", ()):
+            if getattr(term, "text", None) in self._passages.names(trainer.datamodule):  # type: ignore[attr-defined]
+                reader = type(term).__name__
+                raise UserError(f"TextBudget.text: {self.text} is the text that {reader} trains on (allowed: another)")
 
     def _is_due(self, step: int) -> bool:
         return step > 0 and step % self.every_n_steps == 0 and step > self._readings[-1].step

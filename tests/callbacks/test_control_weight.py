@@ -209,3 +209,12 @@ def test_a_run_that_is_stopped_while_it_measures_goes_on_as_the_same_run(
     ]
     first, second = (checkpoint["state_dict"] for checkpoint in saved)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_the_share_of_replay_is_refused_with_what_is_allowed(
+    tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path, text: str
+) -> None:
+    model = make_model(tiny_llm_dir, tiny_whisper_dir)
+    trainer = make_trainer(tmp_path, [TextBudget(0.1, text, actions=[ControlWeight("replay")])], max_steps=1)
+    with pytest.raises(UserError, match=r"share of data\.replay follows no budget.*PlainTextReplay"):
+        trainer.fit(model, make_data(tmp_path / "data"))

@@ -15,7 +15,7 @@ import torch
 
 from tests.support.speech_run import make_data, make_model, make_trainer
 from textkeep.callbacks import RunCheckpoint, RunCSVLogger, StopAtBudget, TextBudget
-from textkeep.callbacks.budget.budget_action import Reading
+from textkeep.callbacks.budget.budget_action import BudgetAction, Reading
 from textkeep.evaluation import Interval, LossIncrease
 from textkeep.foundation.errors import UserError
 from textkeep.foundation.run_names import budget_name
@@ -95,7 +95,10 @@ def test_measuring_alone_leaves_no_trace(tmp_path: Path, models: Any, text: str)
 def test_a_probe_and_a_file_are_read_alike(tmp_path: Path, models: Any, text: str) -> None:
     from textkeep.datamodules import Probe
 
-    budgets = [TextBudget(5.0, "prose", every_n_steps=2, actions=[]), TextBudget(5.0, text, every_n_steps=2, actions=[])]
+    budgets = [
+        TextBudget(5.0, "prose", every_n_steps=2, actions=[]),
+        TextBudget(5.0, text, every_n_steps=2, actions=[]),
+    ]
     model = make_model(*models)
     trainer = make_trainer(tmp_path / "run", budgets, max_epochs=-1, max_steps=2, limit_val_batches=0)
     trainer.fit(model, make_data(tmp_path / "data", probes={"prose": Probe(text, examples=6, batch_size=4)}))
@@ -265,3 +268,43 @@ def test_two_processes_share_the_passages_and_set_one_weight(tmp_path: Path, mod
     assert first["weight"] != 0.1
     assert [reading[0] for reading in first["readings"]] == [0, 2, 4]
     assert first["readings"][0][1] == pytest.approx(one["readings"][0][1], rel=1e-5)  # every passage once
+
+
+def test_budgets_whose_figures_would_have_one_name_are_refused(tmp_path: Path, models: Any, text: str) -> None:
+    other = tmp_path / "other" / "prose.txt"
+    other.parent.mkdir()
+    other.write_text(Path(text).read_text())
+    budgets = [TextBudget(0.1, path, actions=[]) for path in (text, str(other))]
+    with pytest.raises(UserError, match=r"prose\.txt would be logged as one budget/prose/increase \(allowed: files"):
+        run(tmp_path / "run", models, budgets, 1)
+
+
+@pytest.mark.parametrize("by_probe", [False, True], ids=["text", "probe"])
+def test_text_that_training_reads_is_refused(tmp_path: Path, models: Any, text: str, by_probe: bool) -> None:
+    from textkeep.datamodules import Probe
+    from textkeep.lightning_modules import AnswerCrossEntropy, PlainTextReplay
+
+    model = make_model(*models, objectives=[AnswerCrossEntropy(), PlainTextReplay(text)])
+    budget = TextBudget(0.1, "kept" if by_probe else text)
+    trainer = make_trainer(tmp_path / "run", [budget], max_steps=1)
+    with pytest.raises(UserError, match="is the text that PlainTextReplay trains on"):
+        trainer.fit(model, make_data(tmp_path / "data", probes={"kept": Probe(text, examples=6)}))
+
+
+@pytest.mark.parametrize("factors", [{0: 1, 1: 3}, {0: 3, 1: 1}], ids=["rising", "falling"])
+def test_it_ends_with_the_run_where_accumulation_changes(
+    tmp_path: Path, models: Any, text: str, factors: dict[int, int]
+) -> None:
+    """Three batches an epoch, three epochs; with rising factors the Trainer expects 3 steps from the second on."""
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    ended = []
+
+    class Ends(BudgetAction):
+        def finish(self, trainer: Any, *args: Any) -> bool:
+            ended.append(trainer.global_step)
+            return False
+
+    callbacks = [TextBudget(0.1, text, 100, [Ends()]), GradientAccumulationScheduler(factors)]
+    _, trainer = run(tmp_path / "run", models, callbacks, -1, max_epochs=3, limit_train_batches=3)
+    assert ended == [trainer.global_step] == [sum(3 // factors[min(epoch, 1)] for epoch in range(3))]

@@ -18,7 +18,11 @@ BUDGET, CONTROL = (CONFIGS / "callbacks" / f"{name}.yaml" for name in ("text_bud
     [
         (BUDGET, ("--model.tuning", "AdaptorOnly"), "AdaptorOnly cannot change what the LLM does with text"),
         (BUDGET, ("--model.tuning", "DepthUpScaling"), "DepthUpScaling has no way back"),
-        (CONTROL, ("--model.objectives", "null"), "no remedy 'plain_text_kl' (allowed: none; add one, such as PlainTextDistillation)"),
+        (
+            CONTROL,
+            ("--model.objectives", "null"),
+            "no remedy 'plain_text_kl' (allowed: none; add one, such as PlainTextDistillation)",
+        ),
         (
             None,
             ("--trainer.callbacks+=TextBudget", "--trainer.callbacks.max_increase=0"),

@@ -1,4 +1,4 @@
-"""Objectives that read plain text beside the questions: what they ask, what they read, and that a run goes on exactly."""
+"""Objectives that read plain text beside the questions: what they ask and read, and that a run goes on exactly."""
 
 from __future__ import annotations
 
