@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,14 +47,21 @@ class Changes(Mapping[str, Tensor]):
         tuned: The model after; LoRA adapters may still be on it.
         include: As of the snapshot that the changes are set against.
         switched_off_too: Count adapters that are switched off as well: a gate opens them for speech alone.
+        before_each: Called before a change is formed; what it raises ends the measurement.
 
     Raises:
         ValueError: If a matrix of the tuned model is missing in the base, or has another shape.
     """
 
     def __init__(
-        self, base: nn.Module, tuned: nn.Module, include: Collection[str] = (), switched_off_too: bool = False
+        self,
+        base: nn.Module,
+        tuned: nn.Module,
+        include: Collection[str] = (),
+        switched_off_too: bool = False,
+        before_each: Callable[[], None] | None = None,
     ) -> None:
+        self._before_each = before_each
         self._switched_off_too = switched_off_too
         before = {site.name: site for site in find_sites(unwrap(base), include).sites}
         self._pairs: dict[str, tuple[Site, Site]] = {}
@@ -65,6 +72,8 @@ class Changes(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         """Forms the change of one matrix."""
+        if self._before_each is not None:
+            self._before_each()
         before, after = self._pairs[name]
         if after.parameter is not None or isinstance(after.module, nn.Embedding):
             return _difference(after.weight(), before.weight())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from typing_extensions import override
 from ...importance.sites import find_sites
 from ...importance.subspace import interference, top_subspace
 from ...importance.weights import base_module, effective_weight, is_lora, is_transposed
+from ..stopping.give_way import taking_turns
 
 
 class SubspaceOverlap(Callback):
@@ -27,7 +29,8 @@ class SubspaceOverlap(Callback):
 
     Note:
         The directions are found at the first validation (an eigenvalue decomposition a matrix). Without adapters it
-        needs a copy of the untouched LLM.
+        needs a copy of the untouched LLM. Under DDP rank zero does all of it; a stop (Ctrl-C, SIGTERM) comes between
+        two matrices.
     """
 
     def __init__(self, k: int = 16) -> None:
@@ -39,9 +42,12 @@ class SubspaceOverlap(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if trainer.sanity_checking:
             return
-        values = self.measure(pl_module)
+        with taking_turns(trainer) as give_way:
+            values = self.measure(pl_module, give_way) if trainer.is_global_zero else {}
+        if not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         rank_zero_info(
@@ -50,8 +56,12 @@ class SubspaceOverlap(Callback):
         )
 
     @torch.no_grad()
-    def measure(self, pl_module: LightningModule) -> dict[str, float]:
+    def measure(self, pl_module: LightningModule, give_way: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Measures the two figures of the model as it is.
+
+        Args:
+            pl_module: Offers ``llm``, ``tuning`` and ``reference``.
+            give_way: Called before each matrix; what it raises ends the measurement.
 
         Raises:
             ValueError: If no matrix is larger than k.
@@ -66,6 +76,7 @@ class SubspaceOverlap(Callback):
             self._base = dict(listener.tuning.grow(listener.reference.copy()).named_parameters())
         rho = []
         for site in sites:
+            give_way()
             if is_lora(site.module):
                 before = site.stored.detach()
             elif adapted:
