@@ -17,16 +17,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
 
+from textkeep.foundation.ranks import Ranks
 from textkeep.importance import probe
+from textkeep.importance.ablation import Ablation
 from textkeep.importance.edits import zeroed
 from textkeep.importance.evaluate import answer_losses
-from textkeep.importance.replay import Replay
-from textkeep.importance.site_table import Site, SiteTable
+from textkeep.importance.losses import AnswerLoss
+from textkeep.importance.options import ProbeOptions
+from textkeep.importance.progress import silent
+from textkeep.importance.site_table import Site
 from textkeep.importance.sites import find_sites
 from textkeep.importance.targets import find_targets, output_projections
 
@@ -78,10 +81,15 @@ def plain_loop(model: nn.Module, data: list[Batch], groups: Sequence[Edit]) -> N
             answer_losses(model, data)
 
 
-def whole_passes(model: nn.Module, data: list[Batch], ablate: str) -> None:
-    """Our own ablation as it is where blocks cannot be replayed."""
-    with mock.patch.object(Replay, "is_exact", return_value=False):
-        probe(model, data, "ablation", ablate=ablate)
+def ablation(model: nn.Module, data: list[Batch], ablate: str, whole: bool, reuse: bool) -> None:
+    """Our own, as a measurement of nothing else runs it: the losses, then every group or one of each layer."""
+    table, options = find_sites(model), ProbeOptions(ablate=ablate, reuse_blocks=reuse)
+    targets = one_a_layer(find_targets(table, ablate), table.layers, whole)
+    run = Ablation("ablation", model, AnswerLoss(model, None), table, options, Ranks(False), silent, targets)
+    answer_losses(model, data)
+    for batch in data:
+        run.keep(batch)
+    run.run()
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -93,23 +101,18 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def measure(model: nn.Module, data: list[Batch], ablate: str, rounds: int, whole: bool) -> dict[str, Any]:
     """Costs of one granularity, in CPU seconds, and in forward passes and Taylor measurements of the same round."""
-    every, layers = edits(model, ablate), find_sites(model).layers
-    groups = one_a_layer(every, layers, whole)
-
-    def targets(table: SiteTable, kind: str) -> list[Any]:
-        return one_a_layer(find_targets(table, kind), layers, whole)
-
+    every = edits(model, ablate)
+    groups = one_a_layer(every, find_sites(model).layers, whole)
     works: dict[str, Callable[[], Any]] = {
-        WAYS[0]: lambda: probe(model, data, "ablation", ablate=ablate),
-        WAYS[1]: lambda: whole_passes(model, data, ablate),
+        WAYS[0]: lambda: ablation(model, data, ablate, whole, reuse=True),
+        WAYS[1]: lambda: ablation(model, data, ablate, whole, reuse=False),
         WAYS[2]: lambda: plain_loop(model, data, groups),
     }
     rows: list[dict[str, float]] = []
-    with mock.patch("textkeep.importance.ablation.find_targets", targets):
-        for _ in range(rounds):
-            row = {"forward": statistics.median(seconds(lambda: answer_losses(model, data)) for _ in range(3))}
-            row["taylor"] = statistics.median(seconds(lambda: probe(model, data, "taylor")) for _ in range(3))
-            rows.append(row | {name: seconds(work) for name, work in works.items()})
+    for _ in range(rounds):
+        row = {"forward": statistics.median(seconds(lambda: answer_losses(model, data)) for _ in range(3))}
+        row["taylor"] = statistics.median(seconds(lambda: probe(model, data, "taylor")) for _ in range(3))
+        rows.append(row | {name: seconds(work) for name, work in works.items()})
     found: dict[str, Any] = {"ablate": ablate, "groups": len(every), "measured": len(groups), "seconds": rows}
     for unit in ("forward", "taylor", WAYS[2]):
         found[f"in {unit}"] = {n: statistics.median(row[n] / row[unit] for row in rows) for n in ("taylor", *WAYS)}

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from ..foundation.decoder import eval_mode
 from ..foundation.ranks import Ranks, is_sharded
 from .losses import IGNORED, AnswerLoss
+from .options import ProbeOptions
 from .progress import Progress
 from .rehearsal import ROWS
 from .replay import Replay
 from .site_table import SiteTable
 from .snapshot_data import Group
-from .targets import Change, find_targets
+from .targets import Change, Target, find_targets
 
 Batch = Mapping[str, Any]
 EQUAL = (
@@ -36,17 +37,18 @@ class Ablation:
     """Takes the groups of a model out one after the other, on batches that it has kept.
 
     Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that a
-    block gives a different bit when the others are left out: then every pass is a whole one, and a warning says so.
+    block gives a different bit when the others are left out: then every pass is a whole one, and a warning says so. It
+    is, too, without ``options.reuse_blocks``.
 
     Args:
         estimator: What the scores are called.
         model: The bare model.
         loss: Its loss.
         table: Its weights.
-        ablate: What is taken out.
-        ablate_with: ``zero`` or ``mean``.
+        options: What is taken out, and what stands in for it.
         ranks: That share the examples.
         progress: Is told before each group and at the end, as often on every rank.
+        targets: The groups, if not all of the kind.
 
     Attributes:
         estimator: What the scores are called.
@@ -62,18 +64,18 @@ class Ablation:
         model: nn.Module,
         loss: AnswerLoss,
         table: SiteTable,
-        ablate: str,
-        ablate_with: str,
+        options: ProbeOptions,
         ranks: Ranks,
         progress: Progress,
+        targets: Sequence[Target] | None = None,
     ) -> None:
         self.estimator = estimator
         self._model, self._loss, self._ranks, self._progress = model, loss, ranks, progress
-        self._blocks, self._what, self._mean = table.blocks, ablate, ablate_with == "mean"
+        self._blocks, self._what, self._mean = table.blocks, options.ablate, options.ablate_with == "mean"
         self._batches: list[Batch] = []
-        self.targets = find_targets(table, ablate)
+        self.targets = find_targets(table, options.ablate) if targets is None else list(targets)
         self.changes = np.zeros((0, len(self.targets)))
-        self.resumes = True
+        self.resumes = options.reuse_blocks
         self.tokens = 0
 
     def keep(self, batch: Batch) -> None:
@@ -85,14 +87,15 @@ class Ablation:
         """Measures all that was kept; every rank must call it."""
         rounds = self._ranks.largest(len(self._batches))
         with eval_mode(self._model):
-            self.resumes = all(self._ranks.gather(self._replay_is_exact()))
+            tried = self.resumes
+            self.resumes = tried and all(self._ranks.gather(self._replay_is_exact()))
             means = self._means(rounds) if self._mean else [None] * len(self.targets)
             found = [self._without_each(*step, means, rounds) for step in self._in_step(rounds)]
             self._tell(rounds, rounds)
         counted = [part for part in found if part is not None]
         self.changes = np.concatenate([self.changes, *counted])
         self._batches = []
-        if not self.resumes and self._ranks.rank == 0:
+        if tried and not self.resumes and self._ranks.rank == 0:
             warnings.warn(
                 f"importance: the blocks of {type(self._model).__name__} cannot be run on their own: every group that "
                 "is taken out costs a whole forward pass",

@@ -128,7 +128,7 @@ class Measurement:
         )
         self.norms = InputNorms(self.table.sites if any(spec.input_norms for spec in specs.values()) else [])
         self.self_test = SelfTest(self.model, self._loss, self.table)
-        how = (options.ablate, options.ablate_with, self.ranks, self._progress)
+        how = (options, self.ranks, self._progress)
         self.ablation = Ablation(ablated, self.model, self._loss, self.table, *how) if ablated else None
         entries = any(spec.finish is not None for spec in specs.values())
         self._taps = Taps(

@@ -15,7 +15,7 @@ from .targets import ABLATED, ABLATED_WITH
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """Settings of a measurement; all but the last three change the numbers and must agree in a comparison.
+    """Settings of a measurement; all but the last four change the numbers and must agree in a comparison.
 
     Attributes:
         include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
@@ -29,6 +29,8 @@ class ProbeOptions:
         top_scope: What competes: ``matrix``, ``layer`` or ``global``.
         keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
         maps_on_cpu: Keep those on the CPU.
+        reuse_blocks: Where a trial shows that it changes no bit, ``ablation`` runs only the blocks from a group's own
+            on; false runs the whole model for each group, for whoever wants to see what that gives and costs.
         self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
             where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.
@@ -46,6 +48,7 @@ class ProbeOptions:
     top_scope: str = "matrix"
     keep_maps: tuple[str, ...] = ()
     maps_on_cpu: bool = False
+    reuse_blocks: bool = True
     self_test: bool = True
     distributed: bool = True
 
@@ -98,5 +101,6 @@ class ProbeOptions:
 
     def recorded(self) -> dict[str, Any]:
         """Lists the options that change the numbers, as JSON."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("maps_on_cpu", "self_test", "distributed")}
+        without = ("maps_on_cpu", "reuse_blocks", "self_test", "distributed")
+        values = {k: v for k, v in asdict(self).items() if k not in without}
         return {**values, "autocast": str(self.autocast) if self.autocast else None}

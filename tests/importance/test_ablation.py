@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 from textkeep.foundation.decoder import find_blocks, is_transposed
 from textkeep.importance import Snapshot, compare, probe
 from textkeep.importance.evaluate import answer_losses
-from textkeep.importance.replay import Replay
 
 from .families import ALIASES, LEFT_OUT, all_families, build
 from .oracle import example_loss, make_batch, tiny_llama
@@ -254,6 +252,30 @@ def test_where_a_replay_would_differ_whole_passes_are_run_with_a_warning() -> No
         np.testing.assert_array_equal(found.examples["ablation"][:, index], whole)
 
 
+@pytest.mark.filterwarnings("error")
+def test_without_reuse_every_pass_is_a_whole_one_and_gives_the_same_bits() -> None:
+    model = tiny_llama()
+    calls = []
+    for reuse in (True, False):
+        passed = 0
+
+        def count(*_: object) -> None:
+            nonlocal passed
+            passed += 1
+
+        handle = model.model.layers[0].self_attn.register_forward_hook(count)
+        found = probe(model, BATCHES, "ablation", reuse_blocks=reuse)
+        handle.remove()
+        assert found.meta["ablation"]["resumes"] is reuse
+        assert "reuse_blocks" not in found.meta["options"]  # it changes no number
+        calls.append((passed, found.examples["ablation"]))
+    np.testing.assert_array_equal(calls[0][1], calls[1][1])
+    layers = len(model.model.layers)
+    runs = len(BATCHES) * (layers + 2)  # each group, the losses, what the changes are counted from; and the rehearsal
+    assert calls[1][0] == runs + 1
+    assert calls[0][0] < calls[1][0]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
@@ -262,8 +284,7 @@ def test_in_every_family_a_replay_has_the_bits_of_whole_passes_or_is_not_used() 
     for kind in (k for k in all_families() if k not in LEFT_OUT and k not in ALIASES and k not in REFUSED):
         model, batches = build(kind), [examples()]
         found = probe(model, batches, "ablation")
-        with mock.patch.object(Replay, "is_exact", return_value=False):
-            expected = probe(model, batches, "ablation")
+        expected = probe(model, batches, "ablation", reuse_blocks=False)
         whole += [] if found.meta["ablation"]["resumes"] else [kind]
         wrong += [] if (found.examples["ablation"] == expected.examples["ablation"]).all() else [kind]
     assert not wrong
