@@ -54,7 +54,7 @@ def test_the_docs_say_one_thing_of_lora() -> None:
     assert "Not safe for the text by itself" in header
     for told in ("the first thing to try", "forget less"):
         assert told not in header
-    assert "Do not take LoRA for safe" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "**LoRA is no protection.**" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "**LoRA** is not safe" in (ROOT / "docs/study.md").read_text(encoding="utf-8")
     assert "| `LoRA` | `lora.yaml` | memory is short;" in (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
 
