@@ -1,5 +1,5 @@
 #!/bin/bash
-# A training job under SLURM; docs/cluster.md tells what happens to it. To be sent from a clone, with textkeep on the PATH:
+# A training job under SLURM; docs/cluster.md explains it. Submit it from a clone, with textkeep on the PATH:
 #
 #   sbatch configs/trainer/job.sh my.yaml [--trainer.max_steps 1000 ...]
 #
