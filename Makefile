@@ -42,7 +42,7 @@ $(DEVELOP): $(INSTALLED)
 	@touch $@
 
 # The remedy of the quickstart, over configs/quickstart.yaml: LoRA that acts where a question was spoken, at the rate
-# that served it best in docs/study.md.
+# that served it best in docs/results/study.md.
 GATED := --config configs/tuning/lora_gated_turns.yaml --model.optimizer.init_args.lr 0.0005 \
 	--trainer.default_root_dir outputs/quickstart-gated
 

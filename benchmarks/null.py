@@ -1,6 +1,6 @@
 """Size and power of the paired test of a shift, and how often its intervals cover, on simulated examples.
 
-    python -m benchmarks.null                                        # the table of docs/importance.md
+    python -m benchmarks.null                                        # the table of docs/results/importance.md
     python -m benchmarks.null --parts 0 --trials 2000                # its rows without a shift
     python -m benchmarks.null --ranks 30 64 --trials 300             # how often `verify` finds a score better than luck
     python -m benchmarks.null --fit BEFORE AFTER                     # two snapshots of one probe: benchmarks/null.json

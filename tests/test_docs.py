@@ -31,7 +31,7 @@ def test_the_classes_and_overlays_of_the_document_exist() -> None:
 
 
 NUMBERS = {"twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15}
-SAID = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.yaml"))]
+SAID = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.yaml"))]
 
 
 def test_the_study_has_as_many_arms_wherever_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,12 +50,12 @@ def test_the_study_has_as_many_arms_wherever_it_is_told(monkeypatch: pytest.Monk
 def test_the_docs_say_one_thing_of_lora() -> None:
     """The overlay's header, the README, the table of strategies and the study."""
     header = (ROOT / "configs/tuning/lora.yaml").read_text(encoding="utf-8")
-    assert "docs/study.md" in header
+    assert "docs/results/study.md" in header
     assert "Not safe for the text by itself" in header
     for told in ("the first thing to try", "forget less"):
         assert told not in header
     assert "**LoRA is no protection.**" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "**LoRA** is not safe" in (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    assert "**LoRA** is not safe" in (ROOT / "docs/results/study.md").read_text(encoding="utf-8")
     assert "| `LoRA` | `lora.yaml` | memory is short;" in (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
 
 
@@ -72,7 +72,7 @@ NEEDS = {
     r"python -m benchmarks\.importance\b": "[bench]",
 }
 INDEXES = {"security.md", "papers.md"}  # they name everything
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("need", NEEDS)

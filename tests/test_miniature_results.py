@@ -1,4 +1,4 @@
-"""What docs/study.md and the README say of the packed study is what its report computes (slow)."""
+"""What docs/results/study.md and the README say of the packed study is what its report computes (slow)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textkeep.runs.report.study_run import Measure
 from textkeep.runs.study.archive import unpack
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs/results/study.md").read_text(encoding="utf-8")
 MANUAL, T2T, S2T = Measure("manual", "text", "loss"), Measure("", "text"), Measure("", "speech")
 ARMS = {
     "EWC": "ewc",
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("study") / "miniature"
-    unpack(ROOT / "docs" / "study" / "miniature.tar.xz", place)
+    unpack(ROOT / "docs/results/study/miniature.tar.xz", place)
     return place
 
 

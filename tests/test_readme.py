@@ -85,7 +85,7 @@ def test_its_own_model_runs_when_it_is_copied(
 
 def test_its_figures_are_those_of_the_study() -> None:
     """tests/test_miniature_results.py holds these against the runs."""
-    study = " ".join((ROOT / "docs/study.md").read_text(encoding="utf-8").split())
+    study = " ".join((ROOT / "docs/results/study.md").read_text(encoding="utf-8").split())
     said = (
         README.split("## Three findings")[1].split("## Try it")[0]
         + README.split("## Keeping the text")[1].split("Each is")[0]

@@ -116,7 +116,7 @@ def test_what_is_read_to_choose_is_not_what_is_reported() -> None:
 
 
 def test_the_pilot_said_what_the_document_says(tmp_path: Path) -> None:
-    unpack(ROOT / "docs/study/text_lost_pilot.tar.xz", tmp_path / "pilot")
+    unpack(ROOT / "docs/results/study/text_lost_pilot.tar.xz", tmp_path / "pilot")
     table = against_untouched(load_study(tmp_path / "pilot"))
     assert table is not None
     found = {(row[0], row[1]): row[3] for row in table.rows}
@@ -126,7 +126,7 @@ def test_the_pilot_said_what_the_document_says(tmp_path: Path) -> None:
         ("full,lr=0.0005", "sentences T2T"): "-4.69 [-13.7, 2.99]",
     }
     assert {key: found[key] for key in shown} == shown
-    text = (ROOT / "docs/study_text_lost.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/results/study_text_lost.md").read_text(encoding="utf-8")
     for said in ("+0.695 nats [0.622, 0.767]", "+0.518 [0.314, 0.722]", "-4.7 points [-13.7, 3.0]"):
         assert said in text
 

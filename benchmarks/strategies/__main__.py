@@ -2,7 +2,7 @@
 
     python -m benchmarks.strategies --out outputs/strategies            # every overlay of configs/, one run each
     python -m benchmarks.strategies --out outputs/strategies --costs    # step time and memory relative to full tuning
-    python -m benchmarks.strategies --out outputs/strategies --table    # the tables of docs/strategies.md
+    python -m benchmarks.strategies --out outputs/strategies --table    # the tables of docs/results/strategies.md
 
 An arm is `textkeep fit --config configs/quickstart.yaml` with one overlay and the conditions that all share, in a child
 process of its own. Arms that are in results.jsonl already are skipped; one that fails is listed there and the others go

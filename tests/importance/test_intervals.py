@@ -20,7 +20,7 @@ def simulated(rng: np.random.Generator, tilt: np.ndarray, examples: int) -> tupl
 
 @pytest.mark.parametrize(("tilt", "most"), [(0.0, 1.0), (0.03, 1.0), (0.1, 0.96)])
 def test_they_cover_the_true_shift_as_often_as_they_say(tilt: float, most: float) -> None:
-    """Of 90 % intervals, within the 8 points that docs/importance.md states for few examples and skewed totals.
+    """Of 90 % intervals, within the 8 points that docs/results/importance.md states for few examples and skewed totals.
 
     A distance of nothing lies at the end of its range, where they cover more.
     """
