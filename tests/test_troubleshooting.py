@@ -11,7 +11,7 @@ import pytest
 from tests.support.house import ROOMS, ROOT
 
 PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-MESSAGES = re.findall(r"^### `(.*)`$", PAGE, re.MULTILINE)
+MESSAGES = [found for _, found in re.findall(r"^### (`+) ?(.*?) ?\1$", PAGE, re.MULTILINE)]
 GAP = "…"
 
 
