@@ -83,10 +83,10 @@ class FiniteSteps:
             module.log(SKIPPED_STEPS, float(self.skipped))
         if not accepted:
             raise SkippedStep
-        if largest and algorithm in (None, "norm"):
-            clip_grads_with_norm_(parameters, largest, norm)  # as clip_grad_norm_(), which would take it once more
-        else:
+        if not largest or algorithm not in (None, "norm"):
             module.clip_gradients(optimizer, largest, algorithm)
+        elif float(largest / (norm + 1e-6)) < 1:  # else clip_grads_with_norm_() multiplies all gradients by 1
+            clip_grads_with_norm_(parameters, largest, norm)  # as clip_grad_norm_(), which would take it once more
 
     def _accept(self, module: LightningModule, norm: Tensor | None) -> bool:
         """Tells whether the step may be taken.

@@ -147,7 +147,7 @@ class SpeechLLM(Listening):
         self.objectives.start(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Gives the objectives' summed losses; :class:`TokenNormalizer` makes the gradients those of the token mean."""
+        """Gives the objectives' losses, scaled by :class:`TokenNormalizer` to give the token mean's gradients."""
         with self._shared.step():
             total = self.objectives.total(self, batch)
         if len(total.values) > 1:
@@ -156,10 +156,11 @@ class SpeechLLM(Listening):
             )
         self.log(TRAIN_LOSS, total.mean, prog_bar=True, batch_size=len(batch))
         self._finite.note(batch.ids, total.mean)
-        return self._normalizer.scaled(total.loss, total.tokens, self.trainer.accumulate_grad_batches)
+        accumulate, strategy = self.trainer.accumulate_grad_batches, self.trainer.strategy
+        return self._normalizer.scaled(total.loss, total.tokens, accumulate, strategy)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divides the gradients by the global number of tokens of this optimizer step, before they are clipped."""
+        """Makes accumulated gradients those of the token mean, and adds penalties, before all are clipped."""
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
         self.objectives.add_penalty_gradients(self)
         self.tuning.edit_gradients(self.llm)

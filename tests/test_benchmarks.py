@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from benchmarks.importance_memory import PLANS, Plan, memory_sum, table
 from benchmarks.importance_models import batches, build
 from benchmarks.importance_rivals import RIVALS
 from benchmarks.live_memory import peak_mib
-from benchmarks.training import Turns, median_interval
+from benchmarks.training import Turns, arguments, measure, median_interval, the_batches, the_model
+from benchmarks.training_loops import LOOPS
 from textkeep.importance import probe
+from textkeep.lightning_modules import SpeechLLM
 
 SIZES = {  # no grouped heads: Torch-Pruning's tracing of a Llama with them did not end
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -70,6 +73,29 @@ def test_the_interval_of_a_median_has_the_ranks_of_the_tables(count: int, low: i
     """Conover, Practical Nonparametric Statistics: of 20 values ranks 6 and 15, of 11 ranks 2 and 10."""
     values = torch.randperm(count).add(1).tolist()
     assert median_interval(values) == ((count + 1) / 2, low, high)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("modality", ["speech", "text"])
+def test_the_loops_train_alike_and_ours_as_a_bare_one_to_the_last_bit(modality: str, tmp_path: Path) -> None:
+    words = ["--model", "tiny", "--tokens", "160", "--lr", "0.01", "--rounds", "4", "--warmup", "1"]
+    options = arguments().parse_args(words)
+    make = the_model(options, tmp_path)
+    batches = the_batches(make(), modality, 160, 5)
+    models: dict[str, SpeechLLM] = {}
+
+    def kept(name: str) -> Callable[[], SpeechLLM]:
+        return models.setdefault(name, make())
+
+    names = iter(LOOPS)
+    sample = measure(lambda: kept(next(names)), batches, LOOPS, warmup=1)
+    weights = {name: dict(model.named_parameters()) for name, model in models.items()}
+    before = dict(make().named_parameters())
+    bare, ours, other = (weights[name] for name in ("bare torch loop", "TextKeep", "Hugging Face Trainer"))
+    assert all(torch.equal(bare[name], ours[name]) for name in bare)
+    assert not torch.equal(bare["llm.model.norm.weight"], before["llm.model.norm.weight"])
+    torch.testing.assert_close(bare, other, rtol=1e-3, atol=1e-4)
+    assert {name: len(seconds) for name, seconds in sample.seconds.items()} == dict.fromkeys(LOOPS, 4)
 
 
 def test_what_breaks_in_a_loop_breaks_the_benchmark() -> None:

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,6 +183,25 @@ def test_gradients_are_clipped_as_lightning_clips(fit: Any, algorithm: str, monk
     fit((), theirs, **options)
     assert same(own.seen[6], theirs.seen[6])
     assert not same(own.seen[6], without.seen[6])
+
+
+@pytest.mark.parametrize("allowed", [0.5, 1.0, 1.0 + 3e-7, 1.5])
+def test_a_norm_that_is_allowed_is_clipped_as_torch_clips_it(allowed: float) -> None:
+    """Where torch multiplies by 1, nothing is multiplied; around the norm itself it multiplies by a little less."""
+    torch.manual_seed(0)
+    own = [torch.nn.Parameter(torch.randn(7)) for _ in range(3)]
+    for parameter in own:
+        parameter.grad = torch.randn(7)
+    theirs = [parameter.detach().clone() for parameter in own]
+    for parameter, other in zip(own, theirs, strict=True):
+        other.grad = parameter.grad.clone()  # type: ignore[union-attr]
+    largest = allowed * float(torch.nn.utils.get_total_norm([parameter.grad for parameter in own]))  # type: ignore[misc]
+    plugin = SimpleNamespace(main_params=lambda optimizer: own)
+    trainer = SimpleNamespace(precision_plugin=plugin, strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    FiniteSteps("stop").clip(SimpleNamespace(trainer=trainer), None, largest, None)  # type: ignore[arg-type]
+    torch.nn.utils.clip_grad_norm_(theirs, largest)
+    for parameter, other in zip(own, theirs, strict=True):
+        assert torch.equal(parameter.grad, other.grad)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_not_finite_are_neither_written_nor_read(fit: Any, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class StepRecorder(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Takes the norm over all trained parameters, before clipping and before the module divides by the tokens."""
+        """Takes the norm over all trained parameters, before clipping; of accumulated batches, of their sum."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         self._norm = float(torch.stack([gradient.double().norm() for gradient in gradients]).norm())
 
@@ -58,8 +58,9 @@ class StepRecorder(Callback):
         self._step = trainer.global_step
         sums = torch.tensor([self._loss, self._tokens], dtype=torch.float64)
         loss, total = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        # Data parallelism has averaged the gradients of sums over a constant; this is the global token mean's.
-        norm = self._norm * TokenNormalizer.CONSTANT * trainer.world_size / total
+        norm = self._norm  # the global token mean's, but for accumulated batches
+        if trainer.accumulate_grad_batches > 1:  # sums over a constant, which data parallelism has averaged
+            norm *= TokenNormalizer.CONSTANT * trainer.world_size / total
         if trainer.is_global_zero:
             line = {"step": self._step, "loss": loss / total, "tokens": int(total), "gradient_norm": norm}
             with self.path.open("a") as file:
