@@ -11,17 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from ...evaluation import mean_interval, shown_p
-from ...foundation.run_names import IMPORTANCE, SUMMARY, step_name
-from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot, compare
-from ...importance.agreement import agreement
+from ...importance import DEFAULT_ESTIMATORS, NotFiniteError, ProbeOptions, Snapshot
 from ...importance.estimators import checked
-from ...importance.paired_losses import loss_changes
-from ...importance.summary import SummaryFile, metric_values, summary_line
 from ..contract import Batch
 from ..stopping.agreed_stop import AgreedStop
 from .heat_maps import HeatMaps
 from .probing import acting_weights, is_plain, measure_probe
+from .shift_history import ShiftHistory, headline, write_lines
 
 
 class ImportanceTracker(Callback):
@@ -81,18 +77,20 @@ class ImportanceTracker(Callback):
         self.at_checkpoints = at_checkpoints
         self.at_start = at_start
         self.at_end = at_end
-        self.replicates = replicates
+        self._history = ShiftHistory(self.estimators, replicates)
         self._heat_maps = HeatMaps(max_heat_maps)
         kept = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
         self._options: dict[str, Any] = {**kept, "ablate": ablate, "ablate_with": ablate_with}
         ProbeOptions.of(self._options)  # refuses a bad value now, not at the first measurement
-        self.history: list[dict[str, Any]] = []
-        self._reference_steps: dict[str, int] = {}
-        self._reference: dict[str, Snapshot] = {}
         self._latest: dict[str, Snapshot] = {}
         self._measured: int | None = None
         self._pending = False
         self._left_out: set[str] = set()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """What has been measured, a line a step, probe and estimator: loss, total, shares and JS distance."""
+        return self._history.lines
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -102,22 +100,20 @@ class ImportanceTracker(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "reference_steps": self._reference_steps}
+        return self._history.state_dict()
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = list(state_dict["history"])
-        self._reference_steps = dict(state_dict["reference_steps"])
+        self._history.load_state_dict(state_dict)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._measured = None
         self._pending = False
         step = trainer.global_step
-        if trainer.is_global_zero and (summary := self._summary(trainer)):
-            summary.keep_until(step if self.history else -1)
+        if trainer.is_global_zero:
+            self._history.go_on(_folder(trainer), step)
         if self.history:
-            self._reload_reference(trainer)
             last = self.history[-1]["step"]
             # What of this step is owed (a checkpoint's measurement, or one that was due when the run was stopped) comes
             # in the next training hook, as if the checkpoint had just been saved: its validation comes first.
@@ -169,15 +165,13 @@ class ImportanceTracker(Callback):
             try:
                 snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
             except NotFiniteError as error:  # on every rank alike
-                if name not in self._reference_steps:
+                if name not in self._history.reference_steps:
                     raise
                 rank_zero_warn(f"{error}; step {step} has no measurement of this probe")
                 continue
             self._latest[name] = snapshot
             if trainer.is_global_zero:
-                lines += self._keep(trainer, name, snapshot)
-        for name in self._latest:
-            self._reference_steps.setdefault(name, step)
+                lines += self._history.keep(_folder(trainer), snapshot, is_plain(trainer, name))
         metrics = self._log(trainer, lines)
         self._measured, self._pending = step, False  # not before: it may have been cut off
         return metrics
@@ -204,81 +198,21 @@ class ImportanceTracker(Callback):
         self._left_out = left_out
         return [name for name in names if name not in left_out]
 
-    def _keep(self, trainer: Trainer, name: str, snapshot: Snapshot) -> list[dict[str, Any]]:
-        """Writes a snapshot and compares it with the reference. Rank zero only."""
-        folder = _folder(trainer)
-        if folder:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            snapshot.save(folder / name / step_name(snapshot.step))
-        if name not in self._reference_steps:
-            self._reference[name] = snapshot
-        reference = self._reference.get(name)
-        common: dict[str, Any] = {"plain": is_plain(trainer, name)}
-        if reference and reference is not snapshot and len(snapshot.losses) > 1:
-            common["loss_change"] = list(mean_interval(loss_changes(reference, snapshot).tolist()))
-        lines = []
-        for estimator in self.estimators:
-            shift = compare(reference, snapshot, estimator, self.replicates) if reference else None
-            causal = agreement(snapshot, estimator, reference if shift else None, self.replicates)
-            lines.append(summary_line(snapshot, estimator, shift, causal) | common)
-        return lines
-
     def _log(self, trainer: Trainer, lines: list[dict[str, Any]]) -> dict[str, float]:
         """Logs with one call to each logger, one summary write and one message."""
-        if lines and (summary := self._summary(trainer)):
-            summary.put(lines)
+        write_lines(_folder(trainer), lines)
         lines = trainer.strategy.broadcast(lines)  # the history is in every rank's checkpoint state
         step = trainer.global_step
-        self.history = [line for line in self.history if line["step"] < step] + [_compact(line) for line in lines]
-        metrics = {key: value for line in lines for key, value in metric_values(line).items()}
+        metrics = self._history.note(step, lines)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
         if trainer.is_global_zero:
             self._heat_maps.log(trainer.loggers, self.history, step)
         if lines:
-            rank_zero_info(_headline(step, lines))
+            rank_zero_info(headline(step, lines))
         return metrics
-
-    def _reload_reference(self, trainer: Trainer) -> None:
-        """Loads, after a resume, the snapshots that the shift refers to."""
-        folder = _folder(trainer)
-        if not trainer.is_global_zero or folder is None:
-            return
-        for name, step in self._reference_steps.items():
-            try:
-                self._reference[name] = Snapshot.load(folder / name / step_name(step))
-            except (OSError, ValueError) as error:
-                rank_zero_warn(f"importance: no shift will be logged for probe {name!r}: {error}")
-
-    def _summary(self, trainer: Trainer) -> SummaryFile | None:
-        folder = _folder(trainer)
-        return SummaryFile(folder / SUMMARY) if folder else None
 
 
 def _folder(trainer: Trainer) -> Path | None:
-    """Tells where snapshots go; nowhere in a trial run (``fast_dev_run``)."""
-    return None if trainer.fast_dev_run else Path(trainer.default_root_dir, IMPORTANCE)  # type: ignore[attr-defined]
-
-
-def _compact(line: dict[str, Any]) -> dict[str, Any]:
-    """Keeps what of a summary line travels in checkpoints."""
-    kept = {key: line[key] for key in ("step", "probe", "estimator", "loss", "total")}
-    js = line["shift"]["metrics"]["js"]["value"] if line["shift"] else None
-    return {**kept, "shares": list(line["shares"].values()), "js": js}
-
-
-def _headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
-    parts = []
-    for name in dict.fromkeys(line["probe"] for line in lines):
-        line = next(line for line in lines if line["probe"] == name)
-        text = f"{name} loss {line['loss']:.3g}"
-        if line["shares_of"]:
-            text += f", shares {line['shares_of']}"
-        if line["shift"] and line["shift"]["metrics"]["js"]["value"]:  # none is the reference itself
-            js = line["shift"]["metrics"]["js"]
-            text += f", {line['estimator']} shift {js['value']:.2g}"
-            if js["p"] is not None:
-                paired = f"paired p {shown_p(js['p'], line['shift']['p_floor'])}, noise alone {js['expected']:.2g}"
-                text += f" ({paired}" + (f"; between halves {js['null_p95']:.2g})" if js["null_p95"] else ")")
-        parts.append(text)
-    return f"importance at step {step}: " + "; ".join(parts)
+    """Tells which run directory snapshots go to; none in a trial run (``fast_dev_run``)."""
+    return None if trainer.fast_dev_run else Path(trainer.default_root_dir)  # type: ignore[attr-defined]
