@@ -132,7 +132,9 @@ class ClusterSoak(Soak):
         if moment.event is not None:
             until(there, PATIENCE, lambda: f"{moment}:\n{job.log[read:][-4000:]}")
         time.sleep(moment.delay)
-        return job.state not in ENDED and len(job.ranks()) == 2
+        # Looked at more than once: where memory is short /proc may not show a process that is there.
+        until(lambda: len(job.ranks()) == 2 or job.state in ENDED, PATIENCE, "both ranks")
+        return job.state not in ENDED
 
     def _disturb(self, cluster: Cluster, job: Job, name: str) -> float:
         """Gives the seconds until all ranks had ended and the job was in the queue again."""

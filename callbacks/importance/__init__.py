@@ -5,7 +5,9 @@ from __future__ import annotations
 from ...foundation.lazy_exports import from_modules
 
 _PUBLIC = {
+    "ImportanceTrack": "importance_track",
     "ImportanceTracker": "importance_tracker",
+    "ImportanceTrainerCallback": "trainer_callback",
     "SubspaceOverlap": "subspace_overlap",
     "TuningImportance": "tuning_importance",
     "WeightChange": "weight_change",

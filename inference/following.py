@@ -1,0 +1,97 @@
+"""Probes of text for a model that TextKeep does not train, and the plain loop's way to follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..callbacks.importance.importance_track import ImportanceTrack
+from ..datamodules.sources.named import SourceName
+from ..importance import DEFAULT_ESTIMATORS
+from .batching import make_batches
+from .examples import read_examples
+from .text_llm import TextFrontEnd
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+_PARTS = ("input_ids", "attention_mask", "labels", "ids")
+
+
+def text_probes(
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Mapping[str, SourceName],
+    *,
+    examples: int = 16,
+    tokens: int | None = None,
+    batch_size: int = 8,
+) -> dict[str, list[dict[str, Any]]]:
+    """Makes batches of texts on which importance is measured.
+
+    Args:
+        tokenizer: Of the model; with a chat template where a source holds questions.
+        sources: Name of the probe -> where its texts are: ``plain-text/probe``, ``spoken-facts/general``, a .txt file
+            (passages between empty lines), a manifest, or a source.
+        examples: Of each, chosen by hash as the probes of a run are.
+        tokens: Plain text is cut after so many; None leaves it whole.
+        batch_size: Examples at once.
+
+    Returns:
+        Name -> batches of ``input_ids``, ``attention_mask``, ``labels`` (B, T) and ``ids``, on the CPU.
+
+    Raises:
+        UserError: If a source holds no text.
+    """
+    front_end: Any = TextFrontEnd(tokenizer)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, source in sources.items():
+        chosen = read_examples(source, "text", examples)
+        made = make_batches(front_end, {}, chosen, "text", batch_size, tokens=tokens)
+        found[name] = [{key: getattr(batch, key) for key in _PARTS} for batch in made]
+    return found
+
+
+def track(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Mapping[str, SourceName],
+    out: str | Path,
+    *,
+    estimators: Sequence[str] = DEFAULT_ESTIMATORS,
+    examples: int = 16,
+    tokens: int | None = None,
+    step: int = 0,
+    **options: Any,
+) -> ImportanceTrack:
+    """Follows a model in a training loop of one's own.
+
+    Example:
+        ::
+
+            follow = track(model, tokenizer, {"plain_text": "plain-text/probe"}, "outputs/mine", tokens=64)
+            follow.measure(0)
+            for step, batch in enumerate(batches, 1):
+                ...  # a training step
+                if step % 100 == 0:
+                    follow.measure(step)
+
+    Args:
+        model: A causal LM.
+        tokenizer: Its tokenizer.
+        sources: Name of the probe -> where its texts are; see :func:`text_probes`.
+        out: Directory of the snapshots; ``textkeep report`` reads it.
+        estimators: What to measure, from one pass.
+        examples: Of each probe.
+        tokens: Plain text is cut after so many.
+        step: Optimizer steps so far; another than 0 goes on with what the directory holds.
+        **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``replicates``.
+
+    Raises:
+        UserError: If a source holds no text, or the directory belongs to another run.
+    """
+    probes = text_probes(tokenizer, sources, examples=examples, tokens=tokens)
+    followed = ImportanceTrack(model, probes, out, estimators, **options)
+    followed.go_on(step)
+    return followed
