@@ -85,10 +85,20 @@ class Run:
             raise UserError(f"{path} is not a run directory: it holds none of {', '.join(PARTS)}")
         return cls(path)
 
+    def __repr__(self) -> str:
+        """Says in a line how far it came and what there is of it."""
+        planned = f" of {self.planned_steps}" if self.planned_steps else ""
+        parts = [
+            f"{len(self.metrics)} metrics",
+            f"importance of {len(dict(self.importance.pairs))} probes",
+            f"{len(self.checkpoints)} checkpoints",
+        ]
+        return f"<{self.path}: step {self.last_step}{planned}; {', '.join(parts)}>"
+
     def refresh(self) -> None:
-        """Looks again at what a run that goes on has written: metrics are read on, summaries are read anew."""
+        """Looks again at what a run that goes on has written: metrics are read on, the rest is read anew."""
         self._read_metrics(self.metrics)
-        for part in ("importance", "evaluations"):
+        for part in ("config_text", "config", "importance", "evaluations"):
             self.__dict__.pop(part, None)
 
     @cached_property

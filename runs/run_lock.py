@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class Holder:
         place: Machine and PID namespace: within one, processes can be looked at.
         job: Its job; empty without one.
         attempt: Of the job.
+        since: When the lock was taken, seconds since the epoch; None if the file does not say.
+        directory: Number of the directory (inode), which a copy does not share; empty if the file does not say.
     """
 
     pid: str
@@ -41,6 +44,8 @@ class Holder:
     place: str
     job: str
     attempt: tuple[int, ...]
+    since: float | None = None
+    directory: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
@@ -54,7 +59,32 @@ class Holder:
             return None
         attempt = tuple(int(part) for part in said.get("attempt", "").split(".") if part.isdecimal())
         host = said.get("machine") or said.get("host", "?")
-        return cls(said["pid"], host, said.get("place", ""), said.get("job", ""), attempt)
+        since = float(said["since"]) if said.get("since", "").isdecimal() else None
+        place, job, directory = (said.get(key, "") for key in ("place", "job", "directory"))
+        return cls(said["pid"], host, place, job, attempt, since, directory)
+
+    @classmethod
+    def alive(cls, path: Path, lease: float = LEASE_SECONDS) -> Holder | None:
+        """Reads who holds a lock now; None if nobody does: it gives no sign of life, or the file is a copy.
+
+        Args:
+            path: The lock file.
+            lease: Seconds, as of those who use the file.
+        """
+        holder = cls.read(path)
+        try:
+            silent = time.time() - path.stat().st_mtime
+        except OSError:
+            return None
+        if holder is None or silent > lease or cls.elsewhere(path):
+            return None
+        return holder if holder.place != _place() or Path("/proc", holder.pid).exists() else None
+
+    @classmethod
+    def elsewhere(cls, path: Path) -> bool:
+        """Tells whether a lock file is the copy of one in another directory."""
+        holder = cls.read(path)
+        return holder is not None and holder.directory not in ("", str(path.parent.stat().st_ino))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}{f' ({self.job})' if self.job else ''}"
@@ -185,7 +215,9 @@ class RunLock:
         """Adds to the file what ``filelock`` does not know; it leaves lines alone that it does not know either."""
         attempt = ".".join(map(str, self._launch.attempt))
         job = self._launch.job[:LONGEST_JOB]
+        now, directory = f"{time.time():.0f}", str(self.path.parent.stat().st_ino)
         lines = {"machine": socket.gethostname(), "place": _place(), "job": job, "attempt": attempt}
+        lines |= {"since": now, "directory": directory}
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{key}={value}\n" for key, value in lines.items()))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from ...evaluation import MODALITIES, shown_p
 from ...foundation.duration import duration
+from ...foundation.plain_tables import WRONG, bars, sparkline
 from ...foundation.run_names import (
     FORGETTING,
     MISALIGNMENT,
@@ -28,13 +28,11 @@ from ...foundation.run_names import (
 from ..measurements import Measurement, ShiftRecord, with_limits
 from .run_view import RunView
 
-BLOCKS = " ▁▂▃▄▅▆▇█"
-WRONG = "✗"
 ROWS = 4
 """Lines of a layer profile where there is room; each has eight heights."""
 
 NARROW = 78
-STATES = {"running": "green", "finished": "cyan", "quiet": "yellow"}
+STATES = {"running": "green", "finished": "cyan", "quiet": "yellow", "stopped": "yellow"}
 SCORES = (
     ("text_accuracy", "text accuracy", 100.0, "%"),
     ("speech_accuracy", "speech accuracy", 100.0, "%"),
@@ -111,11 +109,14 @@ def _side_by_side(panels: Sequence[RenderableType], across: int) -> Table:
 def _header(view: RunView, width: int) -> RenderableType:
     state = view.state
     words = [f"step {view.step}" + (f" of {view.planned}" if view.planned else "")]
-    if view.pace is not None:
+    if view.live and view.pace is not None:
         words.append(f"{view.pace:.2g} s/step, measuring included")
-    if state != "finished" and view.remaining is not None:
-        words.append(f"{duration(view.remaining)} left")
-    words.append(f"last written {duration(max(0.0, time.time() - view.changed))} ago")
+    if view.live:
+        if view.remaining is not None:
+            words.append(f"{duration(view.remaining)} left")
+        words.append(f"last written {duration(max(0.0, time.time() - view.changed))} ago")
+    elif state == "stopped":
+        words.append("no process writes here")
     line = Text.assemble((view.run.name, "bold"), "  ", (state, f"bold {STATES[state]}"), "  ", " · ".join(words))
     if not view.planned:
         return line
@@ -156,14 +157,13 @@ def _limits(row: dict[str, Any], key: str, scale: float) -> str:
 def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableType:
     """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
     first, last = lines[0], lines[-1]
-    shares, start = _finite(last["shares"].values()), _finite(first["shares"].values())
+    shares, start = list(last["shares"].values()), list(first["shares"].values())
     cells = max(1, min(3, (width - 6) // max(len(shares), 1)))
-    top = max([*shares, *start]) or 1.0
+    top = max([share for share in (*shares, *start) if math.isfinite(share)], default=0.0) or 1.0
     body = [Text(row, style="cyan") for row in bars([share / top for share in shares], rows, cells)]
     if len(lines) > 1:
         body.append(Text(bars([share / top for share in start], 1, cells)[0] + f"  step {first['step']}", style="dim"))
-    peak = shares.index(max(shares))
-    body.append(Text(f"layers 0 to {len(shares) - 1}; peak in layer {peak}: {100 * shares[peak]:.3g} %"))
+    body.append(Text(f"layers 0 to {len(shares) - 1}; {_peak(shares)}"))
     body.append(
         Text(f"{_shift(last) if len(lines) > 1 else 'measured once'}; probe loss {last['loss']:.3g} nats/token")
     )
@@ -171,9 +171,12 @@ def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableT
     return Panel(Group(*body), title=title, title_align="left")
 
 
-def _finite(shares: Iterable[float]) -> list[float]:
-    """Gives shares to draw; what is no number has no height."""
-    return [share if math.isfinite(share) else 0.0 for share in shares]
+def _peak(shares: Sequence[float]) -> str:
+    """Names the layer with the largest share; there is none where the measurement was not finite."""
+    if not all(map(math.isfinite, shares)):
+        return f"{WRONG} not finite in {sum(not math.isfinite(share) for share in shares)} of them"
+    peak = max(range(len(shares)), key=shares.__getitem__)
+    return f"peak in layer {peak}: {100 * shares[peak]:.3g} %"
 
 
 def _shift(line: Measurement) -> str:
@@ -193,23 +196,3 @@ def _paired(shift: ShiftRecord) -> str:
     """Gives the p-value of the paired test, empty where none was made."""
     p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
     return "" if p is None or floor is None else shown_p(p, floor)
-
-
-def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
-    """Draws heights from 0 to 1 as ``rows`` lines of blocks, from the top; each bar ``cells`` wide."""
-    units = [round(8 * rows * max(0.0, min(1.0, height))) for height in heights]
-    return ["".join(BLOCKS[max(0, min(8, unit - 8 * row))] * cells for unit in units) for row in reversed(range(rows))]
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Draws a curve of at most ``width`` characters, from its lowest to its highest value: means over stretches.
-
-    A stretch with a value that is infinite or not a number is a ``✗``.
-    """
-    count = min(width, len(values))
-    edges = [round(i * len(values) / count) for i in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    drawn = [mean for mean in means if math.isfinite(mean)]
-    low, high = min(drawn, default=0.0), max(drawn, default=0.0)
-    span = (high - low) or 1.0
-    return "".join(BLOCKS[1 + round(7 * (mean - low) / span)] if math.isfinite(mean) else WRONG for mean in means)

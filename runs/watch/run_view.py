@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...foundation.run_names import CONFIG
+from ...foundation.run_names import lock_name, step_of
+from ..belonging import finished_step
 from ..measurements import Measurement
 from ..run import Run
+from ..run_lock import Holder
 
 SILENCE = 120.0
 """Seconds without a written number, at least, after which a run is called quiet; three times its pace if longer."""
+OBSERVED = 200
+"""Changes that the pace is taken over."""
 
 
 class RunView:
@@ -22,7 +26,6 @@ class RunView:
 
     Attributes:
         run: What was read of it.
-        planned: Steps that its configuration asks for, where it says so.
 
     Raises:
         UserError: If it is none.
@@ -30,14 +33,21 @@ class RunView:
 
     def __init__(self, path: Path) -> None:
         self.run = Run.open(path)
-        self.planned = self.run.planned_steps
+        self._lock = path / lock_name("fit")
         self._observed: list[tuple[float, int]] = []
 
     def refresh(self) -> None:
         """Looks at the files again."""
         self.run.refresh()
+        if self._observed and self.step < self._observed[-1][1]:  # it was resumed from an earlier step
+            self._observed = []
         if not self._observed or self._observed[-1][1] != self.step:
-            self._observed = [*self._observed[-200:], (self.changed, self.step)]
+            self._observed = [*self._observed[-OBSERVED:], (self.changed, self.step)]
+
+    @property
+    def planned(self) -> int | None:
+        """Steps that its configuration asks for, where it says so; a resumed run may be given others."""
+        return self.run.planned_steps
 
     @property
     def step(self) -> int:
@@ -56,20 +66,43 @@ class RunView:
         return self.run.changed.timestamp()
 
     @property
+    def writer(self) -> Holder | None:
+        """The process that writes to the directory now; None of a run that has ended, was killed, or is a copy."""
+        return Holder.alive(self._lock)
+
+    @property
     def pace(self) -> float | None:
-        """Seconds a step, over what was seen so far; before that, over the time since the config was written."""
+        """Seconds a step, over what was seen so far; before that, over the time since its process began.
+
+        Times of files say nothing about a run that no process writes to: they are those of a copy, perhaps.
+        """
         (then, first), (now, last) = self._observed[0], self._observed[-1]
-        config = self.run.path / CONFIG
-        if last == first and config.is_file():
-            then, first = config.stat().st_mtime, 0
+        if last == first and (writer := self.writer) is not None and writer.since is not None:
+            then, first = writer.since, self._step_at(writer.since)
         return (now - then) / (last - first) if last > first and now > then else None
+
+    def _step_at(self, time_: float) -> int:
+        """Gives the step from which a process went on that began at a time: that of the newest checkpoint before it."""
+        earlier = [file for file in self.run.checkpoints if file.stat().st_mtime < time_]
+        return next((step for file in earlier if (step := step_of(file.name)) is not None), 0)
 
     @property
     def state(self) -> str:
-        """``finished``, ``running`` or ``quiet``: a directory cannot tell a stopped run from a slow one."""
-        if self.planned and self.step >= self.planned:
-            return "finished"
+        """Says whether it goes on.
+
+        ``running`` has a process that writes to the directory, or is a mirror of such a directory and has grown while
+        it was watched; ``quiet`` is the same, without a new number for long. Without, ``finished`` came to its end and
+        ``stopped`` did not: it was ended or killed, or this is a copy.
+        """
+        if not self.live:
+            done = finished_step(self.run.path) is not None or (self.planned is not None and self.step >= self.planned)
+            return "finished" if done else "stopped"
         return "running" if time.time() - self.changed < max(SILENCE, 3 * (self.pace or 0)) else "quiet"
+
+    @property
+    def live(self) -> bool:
+        """Whether something writes to the directory, so that the times of its files say when."""
+        return self.writer is not None or (len(self._observed) > 1 and Holder.elsewhere(self._lock))
 
     @property
     def remaining(self) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
-from textkeep.runs.watch.frame import sparkline
+from textkeep.foundation.plain_tables import sparkline
 
 VALUES = (math.nan, math.inf, -math.inf)
 
@@ -49,7 +49,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_watch_shows_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", str(run), "--once"]) == 0
-    assert "✗" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "✗ not finite in 3 of them" in shown
+    assert "peak in layer" not in shown
 
 
 def test_a_report_is_made_of_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

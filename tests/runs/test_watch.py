@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.support.processes import child_environment, command
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
+from textkeep.foundation.plain_tables import bars, sparkline
+from textkeep.foundation.run_names import lock_name
+from textkeep.runs.launch import Launch
 from textkeep.runs.metrics import Metrics
+from textkeep.runs.run_lock import RunLock
 from textkeep.runs.watch.fitting import fitted
-from textkeep.runs.watch.frame import bars, frame, sparkline
+from textkeep.runs.watch.frame import frame
 from textkeep.runs.watch.run_view import RunView
 
 
@@ -80,7 +89,7 @@ def test_a_small_terminal_gets_all_that_matters(tmp_path: Path, layers: int) -> 
 def test_less_is_shown_the_fewer_rows_there_are(run: Path) -> None:
     view = RunView(run)
     view.refresh()
-    heights = (60, 38, 24, 18, 9)
+    heights = (60, 38, 24, 17, 9)
     shown = [fits(view, 80, height) for height in heights]
     assert all(len(text.splitlines()) <= height for text, height in zip(shown, heights, strict=True))
     assert ["peak in layer" in text for text in shown] == [True, True, False, False, False]
@@ -89,10 +98,32 @@ def test_less_is_shown_the_fewer_rows_there_are(run: Path) -> None:
     assert all("step 20 of 20" in text and "heldout_text" in text for text in shown)
 
 
-def test_it_follows_a_run_that_goes_on(run: Path) -> None:
+@pytest.fixture
+def lock(run: Path) -> Iterator[RunLock]:
+    """The lock of the run, held by this process."""
+    lock = RunLock(run / lock_name("fit"), Launch.of({}))
+    lock.acquire()
+    yield lock
+    lock.release()
+
+
+def plan_steps(run: Path, steps: int) -> None:
+    """Lets the run be one of so many steps."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["max_steps"] = steps
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def age(run: Path, seconds: float) -> None:
+    """Lets all numbers have been written so long ago."""
+    for name in ("metrics.csv", "importance/summary.jsonl", "evaluation/summary.jsonl"):
+        os.utime(run / name, (time.time() - seconds,) * 2)
+
+
+def test_it_follows_a_run_that_goes_on(run: Path, lock: RunLock) -> None:
+    plan_steps(run, 1000)
     path = run / "metrics.csv"
     view = RunView(run)
-    view.planned = 1000
     view.refresh()
     assert view.state == "running"
     with path.open("a") as file:
@@ -108,10 +139,78 @@ def test_it_follows_a_run_that_goes_on(run: Path) -> None:
         file.write("5,,\n")
     view.refresh()
     assert view.run.metrics["train/loss"][-1] == (22, 1.5)
-    os.utime(path, (1, 1))
-    for name in ("importance", "evaluation"):
-        os.utime(run / name / "summary.jsonl", (1, 1))
+    age(run, 10_000)
     assert view.state == "quiet"
+    lock.release()
+    assert view.state == "stopped"
+    assert "no process writes here" in shown(view)
+
+
+def test_the_pace_of_a_resumed_run_is_that_of_its_last_process(run: Path, lock: RunLock) -> None:
+    """It went on from step 12, 160 seconds before the last number of step 20 was written: 20 seconds a step."""
+    plan_steps(run, 40)
+    age(run, 0)
+    began = time.time() - 160
+    (run / "checkpoints").mkdir()
+    for step, seconds in ((4, 900), (12, 500), (16, 80)):  # the last is its own
+        file = run / f"checkpoints/step={step:06d}.ckpt"
+        file.touch()
+        os.utime(file, (time.time() - seconds,) * 2)
+    text = lock.path.read_text()
+    lock.path.write_text(re.sub(r"since=\d+", f"since={began:.0f}", text))
+    view = RunView(run)
+    view.refresh()
+    assert view.pace == pytest.approx(20, rel=0.05)
+    assert "20 s/step" in shown(view)
+    assert view.remaining == pytest.approx(20 * 20, rel=0.05)
+
+
+def test_a_run_that_is_resumed_while_it_is_watched_begins_its_pace_anew(run: Path, lock: RunLock) -> None:
+    view, path = RunView(run), run / "metrics.csv"
+    for stale in ("importance", "evaluation"):  # what a fit forgets that goes on from step 0
+        (run / stale / "summary.jsonl").unlink()
+    view.refresh()
+    header, *rows = path.read_text().splitlines()
+    for count, seconds in ((3, 1000), (5, 1014)):
+        path.write_text("\n".join([header, *rows[:count]]) + "\n")
+        os.utime(path, (seconds, seconds))
+        view.refresh()
+    taken = int(rows[4].split(",")[0]) - int(rows[2].split(",")[0])
+    assert view.pace == pytest.approx(14 / taken)
+    plan_steps(run, 77)
+    view.refresh()
+    assert "of 77" in shown(view)
+
+
+def test_a_copy_of_a_run_is_not_taken_for_the_run(run: Path, lock: RunLock) -> None:
+    plan_steps(run, 1000)
+    copy = run.with_name("copy")
+    shutil.copytree(run, copy)  # its files are as old as the running run's
+    view = RunView(copy)
+    view.refresh()
+    assert (view.state, view.pace, view.remaining) == ("stopped", None, None)
+    assert "no process writes here" in shown(view)
+    assert "ago" not in shown(view)
+    with (copy / "metrics.csv").open("a") as file:  # it is a mirror that is kept up to date
+        file.write("21,0,1.25,,\n")
+    view.refresh()
+    assert view.state == "running"
+    (copy / "finished.json").write_text('{"step": 21}')
+    lock.release()
+    (copy / lock.path.name).unlink()
+    view.refresh()
+    assert view.state == "finished"
+
+
+def test_a_killed_run_is_not_running(run: Path, lock: RunLock) -> None:
+    plan_steps(run, 1000)
+    text = lock.path.read_text()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lock.path.write_text(re.sub(r"pid=\d+", f"pid={ended.pid}", text))
+    view = RunView(run)
+    view.refresh()
+    assert view.state == "stopped"
 
 
 def test_a_rewritten_file_is_read_from_its_start(run: Path) -> None:
@@ -144,6 +243,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
 def test_bars_and_lines_have_the_height_of_their_values() -> None:
     assert bars([0.0, 0.5, 1.0, 0.25], rows=2, cells=1) == ["  █ ", " ██▄"]
     assert bars([1.0], rows=1, cells=3) == ["███"]
+    assert bars([math.nan, 1.0, math.inf], rows=2, cells=2) == ["  ██  ", "✗✗██✗✗"]
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([5.0], 30) == "▁"
