@@ -8,6 +8,11 @@ Limits = tuple[float, float, float]
 """A figure with its lower and upper limit."""
 
 LEVEL = 0.05
+NATS = (
+    "Nats a token: by how much harder a token of the text is to foretell than before, in natural logarithms. At +0.1 "
+    "the tokens are on average a tenth less likely (e^-0.1 = 0.90), at +0.69 half as likely."
+)
+"""What the unit of the first screen means."""
 SPLITS = {"val": "validation", "test": "test"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
@@ -11,7 +11,7 @@ from ..run import Run
 from .figures.cost import cost as picture
 from .figures.figure import Figure
 from .finding import Finding
-from .numbers import number
+from .numbers import NATS, number
 from .outcome import Outcome, outcomes, speech_finding, text_finding
 from .page import part
 
@@ -35,14 +35,30 @@ class Card:
     finding: Finding
 
 
-def outcome_part(runs: Sequence[Run]) -> tuple[Markup, list[Figure]]:
-    """Makes the first screen and the figures in it; empty for a single run, and where there is nothing to compare."""
+@dataclass(frozen=True)
+class FirstScreen:
+    """What a page that compares runs begins with; empty for a single run, and where there is nothing to compare.
+
+    Attributes:
+        shown: The cards.
+        figures: Among them.
+        tells_text: Whether they say of each run what became of plain text.
+    """
+
+    shown: Markup = field(default_factory=Markup)
+    figures: Sequence[Figure] = ()
+    tells_text: bool = False
+
+
+def outcome_part(runs: Sequence[Run]) -> FirstScreen:
+    """Makes the first screen of a page about runs."""
     found = outcomes(runs) if len(runs) > 1 else []
     cards = [*_text_cards(found), *_speech_cards(found)]
     if not cards:
-        return Markup(""), []
-    figure = picture(found)
-    return part("outcome", cards=cards, figure=figure), [figure] if figure else []
+        return FirstScreen()
+    figure, tells_text = picture(found), any(outcome.text for outcome in found)
+    shown = part("outcome", cards=cards, figure=figure, nats=NATS if tells_text else "")
+    return FirstScreen(shown, [figure] if figure else [], tells_text)
 
 
 def _text_cards(found: Sequence[Outcome]) -> list[Card]:

@@ -23,6 +23,7 @@ from .figures.removal import removal
 from .figures.shift import shift
 from .figures.training import training
 from .flips import flipped_parts
+from .numbers import NATS
 from .outcome_part import outcome_part
 from .page import part, render
 from .section import Chapter, sections_of
@@ -89,16 +90,17 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
 
 def run_page(runs: Sequence[Run]) -> str:
     """Writes the page about runs, in the order in which they are given."""
-    outcome, lead = outcome_part(runs)
+    first = outcome_part(runs)
+    verdicts = [(run, found, headline(found, first.tells_text)) for run in runs for found in [verdict(run)]]
+    nats = not first.tells_text and any("nats" in finding.text for _, found, _ in verdicts for finding in found)
     return render(
         " · ".join(run.name for run in runs),
         "report",
         sections_of(CHAPTERS, runs),
-        before=outcome
-        + part("verdict", verdicts=[(run, found, headline(found)) for run in runs for found in [verdict(run)]]),
+        before=first.shown + part("verdict", verdicts=verdicts, nats=NATS if nats else ""),
         after=part("flips", flipped=flipped_parts(runs), modalities=MODALITIES, several=len(runs) > 1)
         + part("configuration", runs=runs, difference=config_difference(runs), versions=_versions()),
-        lead=lead,
+        lead=first.figures,
     )
 
 

@@ -31,10 +31,17 @@ _TEXT = {
 _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
 
 
-def headline(findings: Sequence[Finding]) -> str:
-    """Gives the verdict in one sentence: what became of plain text, else of text accuracy; then hearing."""
+def headline(findings: Sequence[Finding], text_told: bool = False) -> str:
+    """Gives the verdict in one sentence: what became of plain text, else of text accuracy; then hearing.
+
+    Args:
+        findings: Of a run.
+        text_told: Whether what became of plain text stands above already: then of hearing alone, and empty without it.
+    """
     text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text (") and f.mark in _TEXT), None)
     hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
+    if text_told:
+        return f"{hearing}." if hearing else ""
     lead = next((f.short for f in findings if f.short), None)
     if lead:
         return f"{lead}; {hearing[0].lower()}{hearing[1:]}." if hearing else f"{lead}."

@@ -15,8 +15,10 @@ def words(runs: Sequence[Run]) -> list[str]:
     Args:
         runs: As for :func:`~textkeep.runs.report.run_page.run_page`.
     """
-    lines = outcome_lines(outcomes(runs)) if len(runs) > 1 else []
+    found = outcomes(runs) if len(runs) > 1 else []
+    lines = outcome_lines(found)
+    told = any(outcome.text for outcome in found)
     for run in runs:
-        if findings := verdict(run):
-            lines.append(f"{run.name}: {headline(findings)}")
+        if (findings := verdict(run)) and (sentence := headline(findings, told)):
+            lines.append(f"{run.name}: {sentence}")
     return lines

@@ -16,6 +16,7 @@ from tests.support.report_run import write_run
 from textkeep.cli.main import main
 from textkeep.evaluation import Prediction, store_evaluation
 from textkeep.runs import open_runs
+from textkeep.runs.report.numbers import NATS, number
 from textkeep.runs.report.outcome import Outcome, outcome_lines, outcomes, speech_finding, text_finding
 
 PASSAGES = 40
@@ -157,6 +158,14 @@ def test_the_page_begins_with_it_and_the_console_says_the_same(
         assert finding
         assert finding.text in shown
     assert text.index('id="outcome"') < text.index('id="verdict"')
+    figure = number(*found[0].text.cost, signed=True) if found[0].text else ""
+    assert said.count(figure) == 1  # the sentence of a run has no figure that stands above it
+    headlines = re.findall(r'<p class="headline">(.*?)</p>', text)
+    assert not any("nats" in words for words in headlines)
+    assert unescape(text).count(NATS) == 1
+    assert text.index('id="outcome"') < unescape(text).index(NATS)
     assert main(["report", str(runs[0])]) == 0
-    assert 'id="outcome"' not in (runs[0] / "report.html").read_text(encoding="utf-8")
+    alone = unescape((runs[0] / "report.html").read_text(encoding="utf-8"))
+    assert 'id="outcome"' not in alone
+    assert alone.count(NATS) == 1
     assert "full: Text lost: +" in capsys.readouterr().out
