@@ -4,7 +4,8 @@
 
 The blocks ``bash`` and ``python`` of the pages run one after another in a fresh folder that has ``configs`` in it and
 ``textkeep`` on the path; the block ``text`` right below one of them is replaced by what it printed. Commands must end
-with 0. ``tests/test_tutorial.py`` runs the same blocks.
+with 0. A picture below ``<!-- from my/plot.png -->`` is replaced by that file of the folder. ``tests/test_tutorial.py``
+runs the same blocks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(r"^<!-- from (\S+) -->\n!\[[^\]]*\]\((\S+)\)$", re.MULTILINE)
 HEAD, TAIL = 5, 13
 """Lines that are shown of a longer output, from its start and its end."""
 
@@ -48,7 +51,7 @@ def run(block: Block, folder: Path) -> str:
         RuntimeError: If it does not end with 0.
     """
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = os.environ | {"PATH": path, "COLUMNS": "100"}
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "TQDM_DISABLE": "1"}
     words = ["bash", "-e"] if block.language == "bash" else [sys.executable, "-"]
     done = subprocess.run(
         words,
@@ -65,8 +68,9 @@ def run(block: Block, folder: Path) -> str:
 
 
 def shown(printed: str) -> str:
-    """Gives what a page shows of an output: whole, or its first and last lines."""
-    lines = [line.rstrip() for line in printed.split("\n") if line.strip()]
+    """Gives what a page shows of an output: whole, or its first and last lines; no warning of a library, no home."""
+    lines = [line.rstrip() for line in printed.replace(str(Path.home()), "~").split("\n") if line.strip()]
+    lines = [line for line in lines if "site-packages" not in line]
     if len(lines) > HEAD + TAIL + 1:
         lines = [*lines[:HEAD], "...", *lines[-TAIL:]]
     return "\n".join(lines) + "\n"
@@ -82,6 +86,12 @@ def rewritten(page: str, outputs: list[str]) -> str:
         return f"```{found[1]}\n{found[2]}```\n{below}"
 
     return BLOCK.sub(replaced, page)
+
+
+def take_pictures(page: Path, folder: Path) -> None:
+    """Puts the pictures that the commands drew where the page shows them."""
+    for drawn, shown_at in PICTURE.findall(page.read_text(encoding="utf-8")):
+        shutil.copyfile(folder / drawn, page.parent / shown_at)
 
 
 def main() -> None:
@@ -103,6 +113,7 @@ def main() -> None:
                 outputs.append(run(block, folder))
                 print(f"{time.perf_counter() - started:6.1f} s  {block.code.splitlines()[0]}", flush=True)
             path.write_text(rewritten(page, outputs), encoding="utf-8")
+            take_pictures(path, folder)
 
 
 if __name__ == "__main__":

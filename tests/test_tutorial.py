@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.walkthrough import Block, blocks, rewritten, shown
+from benchmarks.walkthrough import Block, blocks, rewritten, shown, take_pictures
 from tests.support.house import ROOT
 from textkeep.cli.main import VERBS, main
 
@@ -27,8 +27,11 @@ def commands() -> list[list[str]]:
 
 def test_every_command_shows_what_it_prints() -> None:
     assert len(BLOCKS) > 10
+    shown_blocks = blocks(PAGES["tutorial.md"])
     silent = [
-        block.code for block in BLOCKS if not block.printed and not HEREDOC.sub("", block.code).startswith("mkdir")
+        block.code
+        for block in shown_blocks
+        if not block.printed and not HEREDOC.sub("", block.code).startswith("mkdir")
     ]
     assert silent == []
 
@@ -58,7 +61,18 @@ def test_a_page_is_read_and_written_again() -> None:
     assert (
         rewritten(page, ["", "1\n"]) == "A\n\n```bash\ntrue\n```\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\nB\n"
     )
+    assert shown(f"{Path.home()}/a\n/x/site-packages/y.py:1: W\n") == "~/a\n"
     assert shown("".join(f"{n}\n" for n in range(100))).split("\n")[4:7] == ["4", "...", "87"]
+
+
+def test_pictures_go_where_the_page_shows_them(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/a.png").write_bytes(b"new")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- from a.png -->\n![A](b.png)\n\n![C](c.png)\n")
+    take_pictures(page, tmp_path / "run")
+    assert (tmp_path / "b.png").read_bytes() == b"new"
+    assert not (tmp_path / "c.png").exists()
 
 
 def carry_out(block: Block, folder: Path) -> None:

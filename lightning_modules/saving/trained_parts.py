@@ -1,4 +1,4 @@
-"""A module whose checkpoints hold what was trained, and how it is had back from them."""
+"""A module whose checkpoints hold what was trained, and how it is restored from them."""
 
 from __future__ import annotations
 
