@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
-from ..inference.loading import load_run
 from .errors import speaking_as
 from .options import add_overwrite_option
 
@@ -36,6 +35,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"adaptor: -o {args.out} is no {ENDING} file; allowed: a name that ends so")
     check_output("adaptor: -o", args.out, args.overwrite)
 
+    from ..inference.loading import load_run
     from ..lightning_modules.saving.adaptor_file import save_adaptor
 
     with speaking_as("adaptor"):

@@ -9,15 +9,16 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..foundation.errors import UserError
 from ..foundation.json_lines import require_text
-from ..inference import LoadedModel, load
-from ..inference.run_settings import data_settings
 from .conversation import Question, converse
 from .errors import speaking_as
 from .options import positive
+
+if TYPE_CHECKING:
+    from ..inference import LoadedModel
 
 CHECK_RATE = 16000
 """Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
@@ -36,6 +37,9 @@ def main(argv: list[str]) -> int:
     if not arguments.run.exists():
         allowed = "a run directory, a checkpoint or an export"
         raise UserError(f"ask: {arguments.run} does not exist; allowed: {allowed}")
+    from ..inference import load
+    from ..inference.run_settings import data_settings
+
     with speaking_as("ask"):
         longest = data_settings(arguments.run).get("max_seconds")
         for question in arguments.questions:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
-from ..inference import LoadedModel, load
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, not_negative, positive
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.text_benchmarks import BenchmarkScores
+    from ..inference import LoadedModel
 
 DEFAULT_TASKS = ("textkeep_general", "textkeep_general_sentences")
 
@@ -31,6 +31,8 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     check_output("benchmark: -o", arguments.output, arguments.overwrite)
+    from ..inference import load
+
     with speaking_as("benchmark"):
         model = load(arguments.model, arguments.device, arguments.dtype)
     scores = _score(model, arguments)

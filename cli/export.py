@@ -8,7 +8,6 @@ from typing import Any
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
-from ..inference.loading import load_run
 from .errors import speaking_as
 from .options import add_overwrite_option, finite
 from .reverting import add_revert_options, read_culprits
@@ -28,6 +27,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     reverted = read_culprits(arguments.revert, arguments.top, "export")
     from ..datamodules import ChatPrompt
+    from ..inference.loading import load_run
     from ..lightning_modules.saving.checkpoints import find_checkpoint, read_settings
     from ..lightning_modules.saving.export_folder import check_target, is_export, write_export
 

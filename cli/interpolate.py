@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 from ..foundation.errors import UserError
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
-from ..inference.loading import load_run
-from ..inference.run_settings import run_settings
 from .errors import speaking_as
 from .options import add_overwrite_option, finite, not_negative, positive
 from .output import deliver, picture, print_table, say
@@ -71,10 +69,11 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     points = _points(arguments)
     config, folder = _checked(arguments)
-    with speaking_as("interpolate"):
-        model = load_run(arguments.run, arguments.device).require_speech_llm()
+    from ..inference.loading import load_run
     from ..runs.pictures.interpolation import plot_interpolation
 
+    with speaking_as("interpolate"):
+        model = load_run(arguments.run, arguments.device).require_speech_llm()
     rows = _score(model, config, folder, points, arguments)
     found = {
         "run": str(arguments.run),
@@ -96,6 +95,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """
     if not arguments.run.exists():
         raise UserError(f"interpolate: {arguments.run} does not exist; allowed: a run directory of `textkeep fit`")
+    from ..inference.run_settings import run_settings
+
     config = run_settings(arguments.run)
     if not config.get("data", {}).get("val" if arguments.split == "val" else "test"):
         where = f"{arguments.run}: its config.yaml names no data.{arguments.split}"

@@ -17,6 +17,7 @@ from ..callbacks.stopping.stop_signals import STOP_SIGNALS
 from ..foundation.errors import FAILED, INTERRUPTED, MachineError, RunError, UserError
 from ..foundation.signals import ending_at_interrupt
 from .errors import EXPECTED, complain, debugging, one_line
+from .loading import announcing
 from .machine_faults import machine_fault
 
 
@@ -33,7 +34,7 @@ class Verb(NamedTuple):
     """Whether it runs a Trainer, which SLURM's signal before the end of the time stops."""
 
     loads: str = ""
-    """The large libraries that it waits for, named at once: some seconds, or minutes on a file system of a cluster."""
+    """The large libraries that it waits for where it does: some seconds, or minutes on a file system of a cluster."""
 
     listed: bool = True
     """Whether ``--help`` lists it; a verb for the developers of this package works in a clone only."""
@@ -50,7 +51,7 @@ VERBS: dict[str, Verb] = {
     "test": Verb(".training_verbs:test", "score a checkpoint on the test questions", trains=True, loads=TRAINING),
     "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True, loads=TRAINING),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written", loads=MODELS),
-    "report": Verb(".report:main", "one HTML page about one or several runs"),
+    "report": Verb(".report:main", "one HTML page about one or several runs", loads="PyTorch"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
     "dashboard": Verb(".dashboard:main", "save a W&B workspace that shows a project's runs"),
     "study": Verb(".study:main", "run arms, seeds and grids of a plan, here or on SLURM"),
@@ -58,7 +59,7 @@ VERBS: dict[str, Verb] = {
     "importance": Verb(".importance:main", "measure, compare, test and explain parameter importance", loads=MODELS),
     "export": Verb(".export:main", "write a run's LLM as a Hugging Face folder, speech parts beside it", loads=MODELS),
     "interpolate": Verb(".interpolate:main", "score models between the untouched LLM and a run's", loads=MODELS),
-    "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from"),
+    "adaptor": Verb(".adaptor:main", "save a run's adaptor as a file to start another run from", loads=MODELS),
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),
     "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM", loads=MODELS),
@@ -129,18 +130,10 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if argv[0] in VERBS and VERBS[argv[0]].trains and "SLURM_JOB_ID" in os.environ:
         STOP_SIGNALS.note_requeue()  # before torch is imported, which may take minutes
-    with ending_at_interrupt():
-        _tell_what_loads(argv)
-        verb = load(argv[0])
-    return verb(list(argv[1:]))
-
-
-def _tell_what_loads(argv: Sequence[str]) -> None:
-    """Says on standard error what a command waits for, if it does and there is one to say it."""
-    loads = VERBS[argv[0]].loads if argv[0] in VERBS else ""
-    first = all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    if loads and first and "torch" not in sys.modules and not {"-h", "--help"} & {*argv}:
-        print(f"loading {loads} ...", file=sys.stderr, flush=True)
+    with announcing(VERBS[argv[0]].loads if argv[0] in VERBS else ""):
+        with ending_at_interrupt():
+            verb = load(argv[0])
+        return verb(list(argv[1:]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

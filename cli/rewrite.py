@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ..foundation.errors import UserError
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
-from ..preparation.rewriting.manifest import Rewriting, copy_clips, find_clips, read_questions
-from ..preparation.rewriting.part_file import Answer, PartFile
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, positive
 from .output import progress_bars
@@ -26,6 +24,7 @@ from .output import progress_bars
 if TYPE_CHECKING:
     from ..datamodules import Example
     from ..inference import LoadedModel
+    from ..preparation.rewriting.part_file import Answer, PartFile
 
 KEEP = ("all", "correct")
 
@@ -46,6 +45,9 @@ def main(argv: list[str]) -> int:
     check_output("rewrite: -o", output, arguments.overwrite)
     if output.exists() and Path(arguments.manifest).exists() and output.samefile(arguments.manifest):
         raise UserError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
+    from ..preparation.rewriting.manifest import Rewriting, copy_clips, find_clips, read_questions
+    from ..preparation.rewriting.part_file import PartFile
+
     examples, unwritten = read_questions(arguments.manifest, arguments.limit)
     if unwritten and arguments.limit is None:
         total = len(examples) + unwritten
@@ -140,6 +142,8 @@ def _answer(examples: Sequence[Example], arguments: argparse.Namespace, part: Pa
 
 
 def _answers(examples: Sequence[Example], model: LoadedModel, arguments: argparse.Namespace) -> Iterator[Answer]:
+    from ..preparation.rewriting.part_file import Answer
+
     prompts = {key: getattr(arguments, key) for key in ("text_instruction", "system", "template_options")}
     (written,) = model.write(examples, "text", arguments.max_new_tokens, len(examples), prompts)
     for example, text, ended in zip(examples, written.texts, written.ended, strict=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: commands that only look wait for none
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from .statistics import Interval
 
@@ -110,7 +110,7 @@ def _draws(member: Array, resamples: int, rng: np.random.Generator) -> NDArray[n
 
 def _correlations(x: Array, y: Array, ranks: bool, centre: Array) -> Array:
     """Gives (R,) correlations of (R, N) deviations from the means of the groups; NaN where one side has none."""
-    sides = [rankdata(side, axis=-1) if ranks else side for side in (x, y)]
+    sides = [scipy.stats.rankdata(side, axis=-1) if ranks else side for side in (x, y)]
     a, b = (side @ centre.T for side in sides)
     size = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     scale = np.prod([np.abs(side).max(axis=-1) for side in sides], axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import optimize, stats
+import scipy  # its parts are loaded when they are used: commands that only look wait for none
 
 from .statistics import Interval
 
@@ -27,14 +27,14 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool], confidence:
         ValueError: If the two sequences differ in length or are empty.
     """
     _, lost, gained, _ = _table("paired_difference", before, after)
-    items, z = len(before), float(stats.norm.isf((1 - confidence) / 2))
+    items, z = len(before), float(scipy.stats.norm.isf((1 - confidence) / 2))
     difference = (gained - lost) / items
 
     def excess(delta: float) -> float:
         return (gained - lost - items * delta) ** 2 - z**2 * _score_variance(lost, gained, items, delta)
 
-    low = -1.0 if lost == items else float(optimize.brentq(excess, -1.0, difference - _ASIDE))
-    high = 1.0 if gained == items else float(optimize.brentq(excess, difference + _ASIDE, 1.0))
+    low = -1.0 if lost == items else float(scipy.optimize.brentq(excess, -1.0, difference - _ASIDE))
+    high = 1.0 if gained == items else float(scipy.optimize.brentq(excess, difference + _ASIDE, 1.0))
     return Interval(difference, low, high)
 
 
@@ -70,7 +70,7 @@ def paired_ratio(before: Sequence[bool], after: Sequence[bool], confidence: floa
         return Interval(math.nan, 0.0, math.inf)
     joint = math.sqrt((lost + gained + 2) / ((first + 1) * (second + 1)))
     apart = sum(math.sqrt((1 - (count + 1) / (ever + 2)) / (count + 1)) for count in (first, second))
-    z = joint / apart * float(stats.norm.isf((1 - confidence) / 2))
+    z = joint / apart * float(scipy.stats.norm.isf((1 - confidence) / 2))
     (low_first, high_first), (low_second, high_second) = (_wilson(count, ever, z) for count in (first, second))
     high = high_second / low_first if low_first > 0 else math.inf
     return Interval(second / first, low_second / high_first, high)

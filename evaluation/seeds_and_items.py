@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: commands that only look wait for none
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
 
 Matrix = NDArray[np.float64]
 
@@ -172,7 +172,7 @@ def _mean(sides: Sequence[Matrix]) -> float:
 
 
 def _combined(parts: Sequence[Part], level: float) -> Matrix:
-    return np.sqrt(sum(float(stats.t.isf(level / 2, part.df)) ** 2 * part.variance for part in parts))
+    return np.sqrt(sum(float(scipy.stats.t.isf(level / 2, part.df)) ** 2 * part.variance for part in parts))
 
 
 def _p_value(distance: float, spread: Spread) -> float:
@@ -187,11 +187,11 @@ def _p_of(distance: float, parts: Sequence[Part]) -> float:
     if not acting:
         return 0.0
     if len(acting) == 1:
-        return float(2 * stats.t.sf(abs(distance) / math.sqrt(acting[0].variance), acting[0].df))
+        return float(2 * scipy.stats.t.sf(abs(distance) / math.sqrt(acting[0].variance), acting[0].df))
 
     def excess(log_level: float) -> float:
         return float(_combined(acting, math.exp(log_level))) - abs(distance)
 
     if excess(_SMALLEST_LOG_P) <= 0:
         return math.exp(_SMALLEST_LOG_P)
-    return math.exp(float(optimize.brentq(excess, _SMALLEST_LOG_P, 0.0)))
+    return math.exp(float(scipy.optimize.brentq(excess, _SMALLEST_LOG_P, 0.0)))

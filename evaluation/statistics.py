@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: commands that only look wait for none
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
         raise ValueError(f"wilson_interval: successes must lie in [0, trials={trials}], got {successes}")
     if trials == 0:
         return Interval(float("nan"), 0.0, 1.0)
-    limits = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    limits = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(successes / trials, float(limits.low), float(limits.high))
 
 
@@ -121,7 +121,7 @@ def bootstrap_ratio(
         return Interval(estimate, float("-inf"), float("inf"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # degenerate samples: told by the limits themselves
-        result = stats.bootstrap(
+        result = scipy.stats.bootstrap(
             (top, bottom),
             ratio,
             paired=True,
@@ -148,7 +148,7 @@ def _students_half(top: Array, bottom: Array, confidence: float) -> float:
     items = len(top)
     rest = top - top.sum() / bottom.sum() * bottom
     error = np.sqrt(items / (items - 1) * (rest**2).sum()) / abs(bottom.sum())
-    return float(stats.t.ppf((1 + confidence) / 2, items - 1) * error)
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, items - 1) * error)
 
 
 def paired_bootstrap(
@@ -196,5 +196,5 @@ def mean_interval(
     mean = float(found.mean())
     if len(found) < 2:
         return Interval(mean, float("-inf"), float("inf"))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
     return Interval(mean, max(mean - half, bounds[0]), min(mean + half, bounds[1]))

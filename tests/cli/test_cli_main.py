@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from tests.support.report_run import write_run
+from textkeep.cli import loading
 from textkeep.cli.main import VERBS, Verb, main
 from textkeep.foundation.errors import INTERRUPTED
 
@@ -19,6 +23,13 @@ MODULE = __name__
 
 
 def fine(argv: list[str]) -> int:
+    return 0
+
+
+def waits(argv: list[str]) -> int:
+    for _ in range(0 if "quick" in argv else 1 + ("twice" in argv)):
+        import_module(loading.LARGE)
+        sys.modules.pop(loading.LARGE)
     return 0
 
 
@@ -157,25 +168,52 @@ def test_quick_answers_import_nothing_heavy(argv: list[str], allowed: tuple[str,
         [sys.executable, "-c", dedent(program), heavy, *words], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+    assert ("loading PyTorch ...\n" in done.stderr) == ("torch" in allowed)
+
+
+def test_the_help_of_what_does_not_train_and_a_wrong_call_wait_for_nothing() -> None:
+    program = """
+        import contextlib, io, sys
+        from textkeep.cli.main import VERBS, main
+        for verb in [name for name, verb in VERBS.items() if not verb.trains]:
+            for words in ([verb, "--help"], [verb, "--no-such-option"]):
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                    with contextlib.suppress(SystemExit):
+                        main(words)
+                heavy = {"torch", "lightning", "transformers", "wandb", "scipy.stats", "plotly"} & set(sys.modules)
+                assert not heavy, (words, heavy)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A library that stands for torch, and the verb ``waits``, which imports it."""
+    name = "textkeep_large_library"
+    (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(loading, "LARGE", name)
+    monkeypatch.setitem(sys.modules, "textkeep_test_verbs", sys.modules[MODULE])
+    monkeypatch.setitem(VERBS, "waits", Verb("textkeep_test_verbs:waits", "", loads="PyTorch and others"))
+    yield
+    sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
-    ("verb", "said"),
+    ("rank", "words", "said"),
     [
-        ("fit", "loading PyTorch, Lightning and transformers ...\n"),
-        ("export", "loading PyTorch and transformers ...\n"),
+        ("0", ["waits"], "loading PyTorch and others ...\n"),
+        ("1", ["waits"], ""),
+        ("0", ["waits", "quick"], ""),
+        ("0", ["waits", "twice"], "loading PyTorch and others ...\n"),
     ],
 )
-def test_a_command_that_waits_for_large_libraries_says_so_first(
-    verb: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_command_says_what_it_loads_when_it_begins_to(
+    rank: str, words: list[str], said: str, large: None, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setitem(VERBS, verb, VERBS[verb]._replace(target="textkeep_test_verbs:fine"))
-    monkeypatch.setitem(sys.modules, "textkeep_test_verbs", sys.modules[MODULE])
-    for rank, told in (("0", said), ("1", "")):
-        monkeypatch.setenv("LOCAL_RANK", rank)
-        assert main([verb]) == 0
-        assert capsys.readouterr().err == told
-    monkeypatch.delenv("LOCAL_RANK")
-    assert main([verb, "--help"]) == 0
-    assert capsys.readouterr().err == ""
+    finders = list(sys.meta_path)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert main(words) == 0
+    assert capsys.readouterr().err == said
+    assert sys.meta_path == finders
