@@ -15,7 +15,6 @@ import torch
 import yaml
 
 from tests.support.speech_run import write_manifest
-from textkeep.cli import ask
 from textkeep.cli.main import main
 from textkeep.datamodules import SpeechTextData
 from textkeep.evaluation import read_predictions
@@ -126,7 +125,7 @@ def test_a_conversation_loads_the_model_once(
     fitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip, loaded = fitted.parent / "clips/val-1.wav", []
-    monkeypatch.setattr(ask, "load", lambda *given: loaded.append(load(*given)) or loaded[-1])
+    monkeypatch.setattr("textkeep.inference.load", lambda *given: loaded.append(load(*given)) or loaded[-1])
     lines = f"What is number 1?\n\n  '{clip}'\nnone.wav\n{'long ' * 2000}\nWhat is number 2?"
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     capsys.readouterr()
