@@ -52,6 +52,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True, loads=TRAINING),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written", loads=MODELS),
     "report": Verb(".report:main", "one HTML page about one or several runs", loads="PyTorch"),
+    "card": Verb(".card:main", "what a run kept and learned, for a model card and for CI", loads="PyTorch"),
     "watch": Verb(".watch:main", "show a run in the terminal, live, from its directory"),
     "dashboard": Verb(".dashboard:main", "save a W&B workspace that shows a project's runs"),
     "study": Verb(".study:main", "run arms, seeds and grids of a plan, here or on SLURM"),

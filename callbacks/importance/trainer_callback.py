@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from ...foundation.run_names import TRAIN_LOSS
+from ...foundation.run_names import TRAIN_LOSS, stage_key
 from ...importance import DEFAULT_ESTIMATORS
 from ..loggers.csv_logger import RunCSVLogger
 from ..loggers.wandb_failures import is_of_wandb, one_line
@@ -127,8 +127,8 @@ def _key(name: str) -> str:
     if name == "loss":
         return TRAIN_LOSS
     if name.startswith(_EVALUATED):
-        return f"val/{name.removeprefix(_EVALUATED)}"
-    return f"train/{name}"  # as transformers' own integrations do: the last row's train_loss is a mean
+        return stage_key("val", name.removeprefix(_EVALUATED))
+    return stage_key("train", name)  # as transformers' own integrations do: the last row's train_loss is a mean
 
 
 def _to_wandb(metrics: Mapping[str, float], step: int) -> None:
@@ -137,7 +137,7 @@ def _to_wandb(metrics: Mapping[str, float], step: int) -> None:
     if wandb is None or getattr(wandb, "run", None) is None:
         return
     try:
-        wandb.run.log({**metrics, "train/global_step": step})
+        wandb.run.log({**metrics, stage_key("train", "global_step"): step})
     except Exception as error:
         if not is_of_wandb(error):
             raise

@@ -1,0 +1,106 @@
+"""The figures of a run, each with its interval and what it was measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...foundation.run_names import stage_key
+from ..evaluations import Evaluation
+from ..report.movements import movements
+from ..report.numbers import SPLITS, Limits
+from ..report.plain_text import scored_texts
+from ..run import Run
+
+TEXT_LOSS_INCREASE = "text_loss_increase"
+"""Name of the figure that the others are held against: what speech cost the text."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure.
+
+    Attributes:
+        name: By which a limit names it: letters, digits, ``_``, ``-``, ``.`` and ``/``.
+        limits: With its 95 % limits; infinite where they are not known.
+        where: What it was measured on.
+        p: Of its test, where there is one.
+        test: The test in words.
+    """
+
+    name: str
+    limits: Limits
+    where: str
+    p: float | None = None
+    test: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives it as JSON has it; what is not known is null."""
+        value, low, high = (part if math.isfinite(part) else None for part in self.limits)
+        return {"value": value, "low": low, "high": high, "on": self.where, "p": self.p}
+
+
+def facts(run: Run) -> dict[str, Fact]:
+    """Gathers what a run directory holds, by name: text lost first, then scores, then shifts of importance.
+
+    Scores are those of the test questions; of validation where no test was made.
+    """
+    found: dict[str, Fact] = {}
+    for fact in (*_text(run), *_scores(run), *_shifts(run)):
+        found.setdefault(fact.name, fact)
+    return found
+
+
+def _text(run: Run) -> Iterator[Fact]:
+    """Gives the rise of the loss on each plain text: of scored sets, and of probes where no set was scored."""
+    for name, evaluation in scored_texts(run).items():
+        limits = evaluation.value(evaluation.last, stage_key(name, "loss_change"))
+        if limits is not None:
+            where = f"{evaluation.last['items']} passages of {name}, nats a token"
+            yield Fact(TEXT_LOSS_INCREASE, limits, where)
+            yield Fact(f"{TEXT_LOSS_INCREASE}/{name}", limits, where)
+    for moved in movements(run):
+        if moved.plain and moved.loss_change is not None:
+            where = f"{moved.last['examples']} passages of probe {moved.probe}, nats a token"
+            yield Fact(TEXT_LOSS_INCREASE, moved.loss_change, where)
+            yield Fact(f"{TEXT_LOSS_INCREASE}/{moved.probe}", moved.loss_change, where)
+
+
+def _scores(run: Run) -> Iterator[Fact]:
+    stage = "test" if "test" in run.evaluations or run.sets("test") else "val"
+    yield from _of(run.evaluation(stage), "", f"{SPLITS[stage]} questions")
+    for name in run.sets(stage):
+        yield from _of(run.evaluation(stage, name), f"{name}/", f"items of {name}")
+
+
+def _of(evaluation: Evaluation, prefix: str, where: str) -> Iterator[Fact]:
+    """Gives every figure of the latest evaluation that has limits."""
+    if not evaluation.rows:
+        return
+    row = evaluation.last
+    before = stage_key(evaluation.stage, "")
+    for key in row.get("intervals", {}):
+        name = key.removeprefix(before)
+        limits = evaluation.value(row, name)
+        if limits is not None:
+            own = name.removeprefix(prefix)
+            yield Fact(f"{prefix}{own}", limits, f"{row['items']} {where}")
+
+
+def _shifts(run: Run) -> Iterator[Fact]:
+    """Gives how far importance moved on each probe: the Jensen-Shannon distance of the layer shares."""
+    for moved in movements(run):
+        if moved.shift is None:
+            continue
+        js = moved.shift["metrics"]["js"]
+        low, high = js.get("low"), js.get("high")
+        limits = (
+            float(js["value"]),
+            -math.inf if low is None else float(low),
+            math.inf if high is None else float(high),
+        )
+        where = f"JS distance of {moved.estimator} over layers, {moved.last['examples']} examples of {moved.probe}"
+        tested = (moved.test.p, f"paired {moved.test}") if moved.test else (None, "")
+        yield Fact(f"shift/{moved.probe}", limits, where, *tested)
