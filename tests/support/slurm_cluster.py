@@ -16,6 +16,8 @@ from .processes import child_environment
 SCRIPTS = Path(__file__).with_name("slurm")
 CANNOT_BE_HAD = 77
 """Exit code of ``up.sh`` where there can be no cluster."""
+READS = 50
+"""How often the environment of a living process is asked for."""
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
 """States from which no job comes back; from ``NODE_FAIL`` it does."""
 
@@ -119,8 +121,7 @@ class Cluster:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if os.readlink(process / "ns/pid") == first:
-                    lines = (process / "environ").read_bytes().decode(errors="replace").split("\0")
-                    found[int(process.name)] = dict(line.split("=", 1) for line in lines if "=" in line)
+                    found[int(process.name)] = _environment(process)
             except OSError:
                 continue  # it has ended
         return found
@@ -228,18 +229,15 @@ class Job:
         until(lambda: not self.ranks(), timeout, "the end of all ranks")
 
     def ranks(self) -> list[int]:
-        """Lists the ranks' processes by rank; data workers and other children of theirs are left out."""
+        """Lists the ranks' processes by rank; data workers and other children of theirs are left out.
+
+        Which process is whose child is asked of the kernel's own records: an environment lies in the memory of its
+        process, and while memory is short it cannot be read for a moment. A rank's workers once passed for it so.
+        """
         found: dict[int, int] = {}
-        steps = {pid for pid, environment in self.cluster.processes().items() if self._is_of_step(environment)}
-        for pid in steps:
-            try:
-                name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-                rank = Path(f"/proc/{pid}/environ").read_bytes().partition(b"SLURM_PROCID=")[2].partition(b"\0")[0]
-            except OSError:
-                continue  # it has ended
-            if Path(name).name.startswith("python") and (parent not in steps or not _is_python(parent)):
-                found[int(rank)] = pid
+        for pid, environment in self.cluster.processes().items():
+            if self._is_of_step(environment) and _is_python(pid) and not _is_python(_parent(pid)):
+                found[int(environment["SLURM_PROCID"])] = pid
         return [found[rank] for rank in sorted(found)]
 
     def signal(self, number: signal.Signals, first: int = 0, skew: float = 0.0) -> None:
@@ -292,8 +290,31 @@ class Job:
         return [environment.get(name) for name in names] == numbers and "SLURM_STEP_ID" in environment
 
 
+def _environment(process: Path) -> dict[str, str]:
+    """Reads the environment of a process under /proc; asks again while it lives and gives none.
+
+    Raises:
+        OSError: If it has ended.
+    """
+    for _ in range(READS):
+        with suppress(OSError):
+            lines = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+            if found := dict(line.split("=", 1) for line in lines if "=" in line):
+                return found
+        os.readlink(process / "exe")  # of one that has ended there is none
+        time.sleep(0.01)
+    raise OSError(f"{process}/environ cannot be read")
+
+
 def _is_python(pid: int) -> bool:
     try:
-        return Path(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()).name.startswith("python")
+        return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")
     except OSError:
         return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0  # it has ended
