@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..foundation.plain_tables import plain_table
 from .edits import shrunk
 from .estimators import DEFAULT_ESTIMATORS, ESTIMATORS, checked
 from .groups import GRANULARITIES, Place, distinct, scored_groups, stratified
@@ -61,7 +62,7 @@ class Faithfulness:
     worst: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """Result of :func:`verify`.
 
@@ -94,6 +95,17 @@ class Verification:
     def as_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON."""
         return asdict(self)
+
+    def __str__(self) -> str:
+        """Gives a short table: how well each score foretells what shrinking does."""
+        rows = (
+            [r.score, f"{r.shrink:g}", f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", f"{r.precision:.0%}"]
+            for r in self.results
+        )
+        title = f"{len(self.groups)} groups ({self.granularity}), {self.examples} examples, {self.evaluated} others"
+        return plain_table(title, ["score", "shrunk by", "Spearman, 90 %", "precision, top 1/4"], rows)
+
+    __repr__ = __str__
 
 
 def verify(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..foundation.plain_tables import plain_table
 from .comparable import check_comparable, paired, untestable
 from .intervals import half_scale, paired_intervals
 from .masks import overlap
@@ -45,7 +46,7 @@ class Estimate:
     corrected: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Shift:
     """Shift of one estimator's layer profile against a reference.
 
@@ -84,6 +85,26 @@ class Shift:
     def as_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON."""
         return asdict(self)
+
+    def __str__(self) -> str:
+        """Gives a short table: each figure with its 90 % interval, what noise alone gives, and its paired p."""
+        rows = [
+            [
+                name,
+                f"{found.value:.4g}",
+                "-" if found.low is None or found.high is None else f"[{found.low:.3g}, {found.high:.3g}]",
+                "-" if found.expected is None else f"{found.expected:.3g}",
+                "-" if found.p is None else f"{'<= ' * (found.p <= (self.p_floor or 0.0))}{found.p:.2g}",
+            ]
+            for name, found in self.metrics.items()
+        ]
+        title = (
+            f"{self.estimator}: {self.examples} examples, loss {self.loss_before:.4g} -> {self.loss_after:.4g} nats a "
+            f"token, peak {self.peak_before} -> {self.peak_after}"
+        )
+        return plain_table(title, ["shift", "value", "90 % interval", "noise alone", "paired p"], rows)
+
+    __repr__ = __str__
 
 
 def compare(

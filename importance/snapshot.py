@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..foundation.plain_tables import bars, plain_table
 from ..foundation.run_names import layer_label
 from .estimators import ESTIMATORS
 from .masks import unpack
@@ -20,6 +21,19 @@ GROUPS = ("layer", "kind", "matrix")
 
 class Snapshot(SnapshotData):
     """Importance of a model's weights on a probe: views of what was measured, on disk and in memory."""
+
+    def __str__(self) -> str:
+        """Gives a short table: of each estimator the decoder's total, the largest share and the layers as a curve."""
+        rows = []
+        for name in self.estimators:
+            shares = self.shares(name)
+            peak, values = max(shares, key=shares.__getitem__), list(shares.values())
+            (curve,) = bars([share / (max(values) or 1.0) for share in values], 1, 1)
+            rows.append([name, f"{self.total(name):.4g}", f"{peak} {100 * shares[peak]:.3g} %", curve])
+        title = f"{self.meta['name']}, step {self.step}: {len(self.losses)} examples, loss {self.loss:.4g} nats a token"
+        return plain_table(title, ["estimator", "total", "largest share", f"layers 0 to {self.layers - 1}"], rows)
+
+    __repr__ = __str__
 
     @classmethod
     def load(cls, folder: str | Path) -> Snapshot:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..lightning_modules.llm.generation import Written
 
 
-@dataclass
+@dataclass(repr=False)
 class LoadedModel:
     """What :func:`textkeep.inference.load` gives: a causal LM, with the ears that it has learned to use in a run.
 
@@ -39,6 +39,11 @@ class LoadedModel:
 
     model: SpeechLLM | TextLLM
     origin: Origin
+
+    def __repr__(self) -> str:
+        """Says in a line what is loaded, where it comes from and where it lies."""
+        step = "" if self.origin.step is None else f", step {self.origin.step}"
+        return f"<{self.origin.name}: {type(self.model).__name__} on {self.llm.device}{step}>"
 
     @property
     def llm(self) -> Any:
