@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,46 @@ def plot_interpolation(found: dict[str, Any], path: Path) -> None:
             values = [point["scores"][key] for point in between]
             left.plot(alphas, [v[0] for v in values], marker="o", markersize=4, color=colour, label=NAMES[key])
             left.fill_between(alphas, [v[1] for v in values], [v[2] for v in values], color=colour, alpha=0.12)
+        left.set_title("bands: 95 %", loc="left", fontsize=9)
         left.set(xlabel="alpha (0 untouched, 1 tuned)", ylabel="loss, nats a token")
         left.legend(frameon=False)
+        losses = [point["scores"]["heldout_text_loss"][0] for point in found["points"]]
         for points, style in ((between, "o-"), ([p for p in found["points"] if p["reverted"]], "s")):
-            pairs = [
-                [point["scores"][key][0] for key in ("heldout_text_loss", "speech_answer_loss")] for point in points
-            ]
-            right.plot([p[0] for p in pairs], [p[1] for p in pairs], style, color="#333333", markersize=4)
-            for point, pair in zip(points, pairs, strict=True):
-                right.annotate(point["name"], pair, fontsize=7, xytext=(4, 4), textcoords="offset points")
+            _frontier(right, points, style, (min(losses) + max(losses)) / 2)
+        right.margins(0.18)  # room for the names
         right.set(xlabel="held-out text loss, nats a token", ylabel="speech loss, nats a token")
-        right.set_title("lower left is better", loc="left", fontsize=9)
+        right.set_title("lower left is better; bars: 95 %", loc="left", fontsize=9)
+
+
+def _frontier(axis: Any, points: Sequence[dict[str, Any]], style: str, middle: float) -> None:
+    """Draws models by what they lose of each, with both intervals; a name stands on the side of the middle."""
+    pairs = [[point["scores"][key] for key in ("heldout_text_loss", "speech_answer_loss")] for point in points]
+    if not pairs:
+        return
+    text, speech = ([pair[side] for pair in pairs] for side in (0, 1))
+    axis.errorbar(
+        [value[0] for value in text],
+        [value[0] for value in speech],
+        xerr=_arms(text),
+        yerr=_arms(speech),
+        fmt=style,
+        color="#333333",
+        ecolor="#aaaaaa",
+        elinewidth=0.8,
+        markersize=4,
+    )
+    for point, (one, other) in zip(points, pairs, strict=True):
+        left = one[0] > middle
+        axis.annotate(
+            point["name"],
+            (one[0], other[0]),
+            xytext=(-5, -10) if left else (5, 5),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=7,
+        )
+
+
+def _arms(values: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Gives the lengths of error bars, below and above, of (value, low, high)."""
+    return [[max(0.0, v[0] - v[1]) for v in values], [max(0.0, v[2] - v[0]) for v in values]]

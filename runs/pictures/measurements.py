@@ -42,21 +42,43 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
 
 
 def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], path: Path) -> None:
-    """Draws layer shares before and after, one panel an estimator; its title has the JS distance and its paired p."""
-    with drawing(path, 1, len(shifts), (4.5 * len(shifts), 3.8)) as axes:
-        for axis, shift in zip(axes[0], shifts, strict=True):
-            estimator, js = shift.estimator, shift.metrics["js"]
+    """Draws layer shares before and after, and each layer's ratio with its interval, one column an estimator.
+
+    The title has the JS distance, its interval without what noise adds, and its paired p.
+    """
+    with drawing(path, 2, len(shifts), (4.5 * len(shifts), 6.2)) as axes:
+        for upper, lower, shift in zip(axes[0], axes[1], shifts, strict=True):
+            estimator = shift.estimator
             for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
                 shares = [100 * share for share in snapshot.shares(estimator).values()]
-                axis.plot(shares, marker="o", markersize=3, color=colour, label=f"{label}, step {snapshot.step}")
+                upper.plot(shares, marker="o", markersize=3, color=colour, label=f"{label}, step {snapshot.step}")
             ratio = after.total(estimator) / max(before.total(estimator), 1e-300)
-            axis.set(xlabel="layer", ylabel="share of importance, %")
-            paired = "" if js.p is None else f", paired p {shown_p(js.p, shift.p_floor or 0.0)}"
-            noise = "" if js.expected is None else f" (noise alone {js.expected:.2g})"
-            axis.set_title(
-                f"{estimator} (total x{ratio:.2g})\nJS {js.value:.2g}{noise}{paired}", loc="left", fontsize=9
-            )
-            axis.legend(frameon=False)
+            upper.set(ylabel="share of importance, %")
+            upper.set_title(f"{estimator} (total x{ratio:.2g})\n{_distance(shift)}", loc="left", fontsize=9)
+            upper.legend(frameon=False)
+            _plot_ratios(lower, shift)
+
+
+def _distance(shift: Shift) -> str:
+    """Gives what the table says of the JS distance, on two lines."""
+    js = shift.metrics["js"]
+    words = f"JS {js.value:.2g}" if js.expected is None else f"JS {js.value:.2g} (noise alone {js.expected:.2g})"
+    if js.low is not None and js.high is not None:
+        without = f" {js.corrected:.2g}" if js.corrected is not None else ""
+        words += f"\nwithout it{without} [{js.low:.2g}, {js.high:.2g}]"
+    return words if js.p is None else f"{words}, paired p {shown_p(js.p, shift.p_floor or 0.0)}"
+
+
+def _plot_ratios(axis: Any, shift: Shift) -> None:
+    """Draws by what each layer's total was multiplied, with the 90 % interval where there is one."""
+    found = list(shift.layers.values())
+    places = range(len(found))
+    axis.plot(places, [e.value for e in found], "o", markersize=3, color=AFTER)
+    limits = [(n, e.low, e.high) for n, e in enumerate(found) if e.low is not None and e.high is not None]
+    axis.vlines([n for n, _, _ in limits], [low for _, low, _ in limits], [high for *_, high in limits], color=AFTER)
+    axis.axhline(1, color="#333333", linewidth=0.8)
+    axis.set(xlabel="layer", ylabel="total, after over before")
+    axis.set_title("bars: 90 %" if limits else "no interval", loc="left", fontsize=9)
 
 
 def plot_attribution(found: Attribution, path: Path) -> None:
