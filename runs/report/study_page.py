@@ -19,6 +19,7 @@ from .page import part, render
 from .page_file import write_page
 from .section import Chapter, Section, sections_of
 from .study_data import StudyData, load_study
+from .study_headline import headline_part
 from .tables.contrasts import contrast_table
 from .tables.differences import against_reference, against_untouched
 from .tables.grid import grid_table
@@ -89,6 +90,6 @@ class StudyReport:
             study.directory.resolve().name,
             "study",
             self.sections,
-            before=part("notes", notes=self.notes),
+            before=headline_part(self._data) + part("notes", notes=self.notes),
             after=part("plan", plan=study.text),
         )

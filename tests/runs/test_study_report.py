@@ -23,6 +23,7 @@ from textkeep.evaluation import (
 )
 from textkeep.runs.report.estimates import adjusted, difference
 from textkeep.runs.report.study_data import load_study
+from textkeep.runs.report.study_headline import headline_part, kept_by_arm, text_measure
 from textkeep.runs.report.study_page import StudyReport
 from textkeep.runs.report.study_run import Measure
 from textkeep.runs.report.tables.differences import difference_table
@@ -148,6 +149,7 @@ def test_the_report_of_a_study_is_a_page_and_tables(study: Path, capsys: pytest.
         assert f"<figcaption>{title}<" in page
     assert len(page) < 3e6  # docs/studies.md; Plotly is two thirds of that
     assert page.count('class="canvas"') == len(FIGURES)
+    assert str(headline_part(load_study(study))) in page
     assert "lora: 1 of 2 runs are finished" in page
     assert "| lora | m.lr = 2 | 0.5 | taken | +0.18 [0.18, 0.18] |" in text
     assert "Scores by arm" in capsys.readouterr().out
@@ -164,3 +166,29 @@ def test_a_study_without_a_finished_run_is_refused(tmp_path: Path, capsys: pytes
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
     assert main(["report", str(tmp_path)]) == 2
     assert "is finished and scored" in capsys.readouterr().err
+
+
+def test_the_page_begins_with_what_was_found(study: Path) -> None:
+    data = load_study(study)
+    measure = text_measure(data)
+    assert measure == Measure("prose", "text", "loss")  # plain text before accuracies
+    kept = kept_by_arm(data, measure)
+    assert [one.arm.name for one in kept] == ["lora", "full"]
+    start = data.untouched.scores[measure]  # type: ignore[union-attr]
+    for one in kept:
+        changes = [np.mean([run[i] - start[i] for i in start]) for run in one.arm.by_seed(measure).values()]
+        assert one.change.estimate == pytest.approx(np.mean(changes))
+    assert [one.p for one in kept] == adjusted([one.change for one in kept])
+    page = str(headline_part(data))
+    losers = sum(one.p < 0.05 and one.change.estimate > 0 for one in kept)
+    assert f"Text lost for certain in {losers} of 2 arms" in page
+    assert "least lost, one seed: items only" in page
+    assert "best at spoken questions, one seed: items only" in page
+    right = 100 * np.mean(list(data.arms[2].scores[Measure("", "speech")][0].values()))
+    assert f"{right:.3g} [" in page
+
+
+def test_a_study_without_the_untouched_llm_has_no_headline(study: Path) -> None:
+    data = load_study(study)
+    data.arms = [arm for arm in data.arms if arm.name != "untouched"]
+    assert str(headline_part(data)) == ""
