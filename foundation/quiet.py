@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
+from typing import Any
 
 KNOWN = (
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own code, as of torch 2.13
@@ -29,6 +31,23 @@ TIPS = (
 )
 
 
+class CurrentStderr(logging.StreamHandler[Any]):
+    """Writes to what ``sys.stderr`` is at the time.
+
+    While a progress bar is shown, rich stands in its place and puts lines above the bar; what is written past it would
+    go on where the bar ends.
+    """
+
+    @property
+    def stream(self) -> Any:
+        """The stream of now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        """Keeps none."""
+
+
 def quieten() -> None:
     """Silences the known notices and the bars of weight loading, in this process and in its workers."""
     outside_slurm = () if "SLURM_JOB_ID" in os.environ else (SRUN,)
@@ -36,6 +55,11 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: not any(tip in record.getMessage() for tip in TIPS))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        for handler in [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]:
+            logger.removeHandler(handler)
+            logger.addHandler(CurrentStderr())
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     # The tokenizer warns, once a worker, that it was used before the process forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

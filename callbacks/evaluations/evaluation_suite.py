@@ -140,7 +140,7 @@ class EvaluationSuite(Callback):
             if trainer.is_global_zero:
                 seconds = time.perf_counter() - started
                 summary = _store(trainer, stage, step, name, evaluation, measured, seconds)
-                rank_zero_info(_headline(name, step, summary))
+                rank_zero_info(_headline(name, step, measured, summary))
                 for logger in trainer.loggers:
                     logger.log_metrics(
                         {stage_key(stage_key(stage, name), k): v for k, v in summary.values.items()}, step=step
@@ -172,9 +172,11 @@ def _store(
     return store_evaluation(folder, stage_key(stage, name), step, measured.records, seconds, summarize)
 
 
-def _headline(name: str, step: int, summary: RetentionSummary) -> str:
+def _headline(name: str, step: int, measured: Measured, summary: RetentionSummary) -> str:
+    """Writes the main figures of a set; those of each kind of item are in the files and charts."""
+    kinds = {f"_{record.category}" for record in measured.records if record.category}
     shown = []
-    for key, value in list(summary.values.items())[:4]:
+    for key in [key for key in summary.values if not any(key.endswith(kind) for kind in kinds)][:3]:
         low, high = summary.intervals[key]
-        shown.append(f"{key} {value:.3g} [{low:.3g}, {high:.3g}]")
+        shown.append(f"{key} {summary.values[key]:.3g} [{low:.3g}, {high:.3g}]")
     return f"{name} at step {step}, {summary.items} items: " + ", ".join(shown)

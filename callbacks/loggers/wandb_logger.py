@@ -230,6 +230,7 @@ class ResilientWandbLogger(WandbLogger):
         try:
             if mode is None:
                 mode, reason = "online" if wandb.login(prompt=False, verify=False) else "offline", "not logged in"
+                self._told_of_entity = mode == "offline"  # without an account there is none to name
             if mode == "online":
                 return self._init(mode)
         except (wandb.Error, OSError) as error:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from ...foundation.duration import duration
 from ...foundation.run_names import stage_key
 from ..contract import Batch
-from .untold import shown, untold
+from .untold import of_a_step, shown, untold
 
 
 class LogProgress(ProgressBar):
@@ -67,7 +67,7 @@ class LogProgress(ProgressBar):
         self._printed = now
         pace = self._training / max(step - self._first, 1)
         figures = self.get_metrics(trainer, pl_module)
-        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items() if _of_a_step(k)]
+        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items() if of_a_step(k)]
         if math.isinf(last):  # only time ends the run
             self._print(f"step {step}", *parts, f"{pace:.2f} s/step")
         else:
@@ -92,8 +92,3 @@ class LogProgress(ProgressBar):
 
     def _print(self, *parts: str) -> None:
         self.print("  ".join(parts))
-
-
-def _of_a_step(key: str) -> bool:
-    """Tells whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
-    return key != "v_num" and not key.startswith(stage_key("val", ""))

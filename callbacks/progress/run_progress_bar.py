@@ -11,21 +11,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ...foundation.run_names import stage_key
-from .untold import shown, untold
+from .untold import of_a_step, shown, untold
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's ``RichProgressBar``, with the optimizer step out of all, and without the W&B id."""
+    """Lightning's ``RichProgressBar``, with the optimizer step out of all, and nothing that is not the step's own."""
 
     @override
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
         if trainer.state.fn != TrainerFn.FITTING:
-            return dict(metrics)
+            return {key: value for key, value in metrics.items() if key != "v_num"}
         last = trainer.estimated_stepping_batches
         step = f"{trainer.global_step}" if math.isinf(last) else f"{trainer.global_step}/{last}"
-        return {"step": step, **metrics}
+        return {"step": step, **{key: value for key, value in metrics.items() if of_a_step(key)}}
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Trainer
 
+from ...foundation.run_names import stage_key
 from ..contract import TellsFigures
 
 
@@ -23,3 +24,8 @@ def untold(trainer: Trainer, prefix: str) -> dict[str, float]:
 def shown(figures: dict[str, float]) -> str:
     """Writes figures one after the other."""
     return "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+
+
+def of_a_step(key: str) -> bool:
+    """Tells whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
+    return key != "v_num" and not key.startswith(stage_key("val", ""))

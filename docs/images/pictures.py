@@ -33,10 +33,13 @@ def alone(runs: list[Path], output: Path) -> None:
 
 
 def charts(runs: list[Path], output: Path) -> None:
-    """Draws the charts of the first run's W&B directory; the side panels are closed by ``[`` and ``]``."""
+    """Draws the charts of the first run's W&B directory.
+
+    The side panels are closed by ``[`` and ``]``; two columns (``c``, ``2``) are wide enough for whole names.
+    """
     offline = min((runs[0] / "wandb").glob("offline-run-*"))
     size = ["--columns", "180", "--lines", "44"]
-    keys = ["--keys", "[", "]", "/", CHARTS, "Enter"]
+    keys = ["--keys", "[", "]", "c", "2", "r", "6", "/", CHARTS, "Enter"]
     command = [
         sys.executable,
         str(HERE / "terminal_picture.py"),

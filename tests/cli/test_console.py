@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from tests.support.processes import Textkeep
+from textkeep.callbacks import Measured, PlainTextLoss, RunProgressBar
+from textkeep.callbacks.evaluations import evaluation_suite
 from textkeep.callbacks.progress.run_summary import summary_line
+from textkeep.evaluation import Prediction
+from textkeep.foundation.quiet import quieten
 
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 MEASURED = (
@@ -66,6 +77,37 @@ def test_without_a_callback_that_tells_them_the_losses_are_told(tiny_config: Pat
     )
     tested = textkeep("test", "--config", run / "config.yaml", "--ckpt_path", "last")
     assert masked(tested.stdout, run) == "tested  test/speech_ce #  test/text_ce #\nrun directory: RUN\n"
+
+
+def test_a_bar_shows_the_step_and_nothing_that_was_told() -> None:
+    trainer: Any = SimpleNamespace(
+        loggers=[],
+        progress_bar_metrics={"train/loss": 1.5, "val/speech_ce": 2.0, "val/text_ce": 2.5},
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        estimated_stepping_batches=12,
+        global_step=3,
+    )
+    assert RunProgressBar().get_metrics(trainer, pl_module=None) == {"step": "3/12", "train/loss": 1.5}  # type: ignore[arg-type]
+
+
+def test_a_line_goes_where_a_bar_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a bar is shown, rich takes the place of ``sys.stderr``: lines stand above the bar, not at its end."""
+    before, during, logger = io.StringIO(), io.StringIO(), logging.getLogger("lightning.pytorch")
+    monkeypatch.setattr(sys, "stderr", before)
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler()])  # Lightning's own, where pytest has none
+    quieten()
+    rank_zero_info("first")
+    monkeypatch.setattr(sys, "stderr", during)
+    rank_zero_info("second")
+    assert (before.getvalue(), during.getvalue()) == ("first\n", "second\n")
+
+
+def test_a_set_is_told_by_its_main_figures() -> None:
+    records = [Prediction(f"p{i}", "text", loss=2.0 + i, tokens=9, category=("law", "verse")[i % 2]) for i in range(6)]
+    measured, summary = Measured(records), PlainTextLoss().summarize(records, records)
+    assert {"loss_law", "loss_change_verse"} <= set(summary.values)
+    line = evaluation_suite._headline("plain", 40, measured, summary)
+    assert re.findall(r"(?:, |: )(\w+) \S+ \[", line) == ["loss", "loss_change", "perplexity"]
 
 
 def test_what_trains_is_told_by_part() -> None:
