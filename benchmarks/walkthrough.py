@@ -21,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from textkeep.foundation.files import replacing
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"^<!-- from (\S+) -->\n!\[[^\]]*\]\((\S+)\)$", re.MULTILINE)
@@ -112,7 +114,8 @@ def main() -> None:
                 started = time.perf_counter()
                 outputs.append(run(block, folder))
                 print(f"{time.perf_counter() - started:6.1f} s  {block.code.splitlines()[0]}", flush=True)
-            path.write_text(rewritten(page, outputs), encoding="utf-8")
+            with replacing(path) as temporary_page:
+                temporary_page.write_text(rewritten(page, outputs), encoding="utf-8")
             take_pictures(path, folder)
 
 
