@@ -123,20 +123,23 @@ def _dtype(dtype: Dtype) -> torch.dtype | None:
 
 
 def _text_llm(name: str, device: str | torch.device | None, dtype: Dtype) -> LoadedModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Loads a text LLM, or the one inside an audio LLM."""
+    from transformers import AutoTokenizer
 
+    from ..lightning_modules.llm.opening import is_audio_llm, open_causal_lm
     from ..lightning_modules.llm.vocabulary import check_vocabulary
 
     quieten()
     kind, where, source = _dtype(dtype), _device(device), resolve(name)
     try:
-        llm: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind or "auto")
+        llm: Any = open_causal_lm(source, kind or "auto")
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # some families need a package of their own
         allowed = f"a hub id, a model folder, asset:NAME, {RUNS}"
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name} cannot be loaded ({reason}); allowed: {allowed}") from error
     check_vocabulary(llm, tokenizer, name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return LoadedModel(TextLLM(llm.to(where).eval(), tokenizer), Origin(name))
+    origin = Origin(name, audio_llm=is_audio_llm(source))
+    return LoadedModel(TextLLM(llm.to(where).eval(), tokenizer), origin)

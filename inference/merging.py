@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..foundation.errors import UserError
 from .loaded_model import LoadedModel
@@ -26,3 +30,25 @@ def merge(model: LoadedModel) -> Any:
         )
     merge_lora(model.llm)
     return model.llm
+
+
+def with_rows_of(llm: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives a base's weights the tokens that an audio LLM has beyond them, as the audio LLM has them.
+
+    Its embeddings may have more rows than its text base's, for the tokens around sound. Nothing is known of these in
+    the base: they count as unchanged. Such a base differs from the real one by what these tokens add to the softmax.
+
+    Args:
+        llm: The text LLM inside an audio LLM.
+        values: Parameter name -> value in the base.
+
+    Returns:
+        The values; embeddings and head with as many rows as ``llm`` has.
+    """
+    tables = [table for table in (llm.get_input_embeddings(), llm.get_output_embeddings()) if table is not None]
+    grown, found = {id(table.weight) for table in tables}, dict(values)
+    for name, parameter in llm.named_parameters():
+        if id(parameter) in grown and name in found and len(found[name]) < len(parameter):
+            own = parameter.detach()[len(found[name]) :].to(found[name])
+            found[name] = torch.cat([found[name], own])
+    return found

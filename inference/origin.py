@@ -19,11 +19,13 @@ class Origin:
         name: As the user gave it.
         settings: Settings of the data module in its run; empty for a text LLM.
         checkpoint: File of the run that the weights came from, if they did.
+        audio_llm: Whether it is the text LLM inside somebody's audio LLM.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
+    audio_llm: bool = False
 
     @property
     def run(self) -> Path | None:

@@ -24,6 +24,7 @@ from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
 from .listening import Listening, ReadBatch
+from .llm.opening import refuse_audio_llm
 from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
 from .llm.vocabulary import check_vocabulary, load_tokenizer
@@ -98,6 +99,7 @@ class SpeechLLM(Listening):
             raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
         self.tokenizer = load_tokenizer(llm)
+        refuse_audio_llm(llm)
         self.ear = EncoderAdaptor(adaptor_weights)
         self.llm: Any = None
         self._normalizer = TokenNormalizer()

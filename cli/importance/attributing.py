@@ -6,11 +6,11 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ...inference.merging import merge
+from ...inference.merging import merge, with_rows_of
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars, say
-from .examples import add_data_options, loaded, read_batches
+from .examples import add_data_options, loaded, read_batches, shared_batches
 
 if TYPE_CHECKING:
     from ...importance.attribution import Attribution
@@ -34,10 +34,12 @@ def main(argv: list[str]) -> int:
 
     base = loaded(arguments.base, arguments.device, arguments.dtype)
     tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
-    batches = read_batches(tuned, arguments, modality="text")
+    audio = tuned.origin.audio_llm  # nobody's run: its own chat template may ask otherwise than the base's
+    batches = shared_batches(base, tuned, arguments) if audio else read_batches(tuned, arguments, modality="text")
     with speaking_as("importance"):
         values = {name: p.detach() for name, p in merge(base).named_parameters()}
         llm = merge(tuned)
+        values = with_rows_of(llm, values) if audio else values
     with progress_bars() as progress:
         found = attribute(
             llm,
@@ -85,7 +87,7 @@ def _named(names: list[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance attribute", description=__doc__, allow_abbrev=False)
     parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
-    parser.add_argument("tuned", metavar="TUNED", help="model after tuning: the same kinds")
+    parser.add_argument("tuned", metavar="TUNED", help="model after tuning: the same kinds, or an audio LLM")
     add_data_options(parser, examples=32, modalities=("text",))
     parser.add_argument("--nodes", type=positive, default=4, help="Gauss-Legendre nodes to start with (default: 4)")
     parser.add_argument(

@@ -1,24 +1,21 @@
-"""``textkeep importance compare A B``: how importance moved from one snapshot to another."""
+"""``textkeep importance compare A B``: how importance moved from one snapshot, or one model, to another."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ...evaluation import shown_p
-from ..options import positive
-from ..output import add_output_options, check_outputs, deliver, print_table, say
-
-if TYPE_CHECKING:
-    from ...importance.agreement import Agreement, Ranked
-    from ...importance.shift import Shift
+from ...foundation.errors import UserError
+from ..options import MODEL_HELP, add_model_options, positive
+from ..output import add_output_options, check_outputs, deliver
+from .comparing_models import compare_models
+from .examples import add_data_options
+from .shift_tables import Shifts
 
 
 def main(argv: list[str]) -> int:
-    """Compares two snapshots of the same probe.
+    """Compares two snapshots of the same probe, or measures two models on the same text and compares these.
 
     Args:
         argv: The words after ``textkeep importance compare``.
@@ -28,79 +25,29 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     check_outputs(arguments)
-    from ...importance import Snapshot, compare
-    from ...importance.agreement import agreement
+    if arguments.data is not None:
+        compare_models(arguments)
+        return 0
+    if arguments.snapshots:
+        raise UserError("importance: --snapshots keeps the measurements of two models; give --data too")
+    from ...importance import Snapshot
     from ...runs.pictures.measurements import plot_comparison
 
-    before, after = Snapshot.load(arguments.before), Snapshot.load(arguments.after)
-    measured = [n for n in before.meta["estimators"] if n in after.estimators]
-    names = [arguments.estimator] if arguments.estimator else measured
-    shifts = [compare(before, after, name, arguments.replicates) for name in names]
-    beside = [agreement(after, name, before, arguments.replicates) for name in names]
-    result = [
-        {**shift.as_dict(), **({"causal": found.as_dict()} if found else {})}
-        for shift, found in zip(shifts, beside, strict=True)
-    ]
-    earlier = [agreement(before, name, None, arguments.replicates) for name in names]
-    show = partial(_print_all, shifts, earlier, beside)
-    deliver(result, arguments, partial(plot_comparison, before, after, shifts), show)
+    before, after = (Snapshot.load(Path(folder)) for folder in (arguments.before, arguments.after))
+    shifts = Shifts.between(before, after, arguments)
+    deliver(shifts.as_list(), arguments, partial(plot_comparison, before, after, shifts.found), shifts.show)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep importance compare", description=__doc__, allow_abbrev=False)
-    parser.add_argument("before", type=Path, metavar="A", help="reference snapshot")
-    parser.add_argument("after", type=Path, metavar="B", help="snapshot of the same probe")
-    parser.add_argument("--estimator", help="default: all that both snapshots have")
+    parser.add_argument("before", metavar="A", help=f"reference: a snapshot; with --data a model: {MODEL_HELP}")
+    parser.add_argument("after", metavar="B", help="snapshot of the same probe; with --data a model, or an audio LLM")
+    parser.add_argument("--estimator", help="default: all that both have")
     parser.add_argument("--replicates", type=positive, default=1000, help="bootstrap samples (default: 1000)")
     add_output_options(parser)
+    add_data_options(parser, examples=32, modalities=("text",), required=False)
+    kept = "keep the measurements of two models, as DIR/before and DIR/after"
+    parser.add_argument("--snapshots", type=Path, metavar="DIR", help=kept)
+    add_model_options(parser)
     return parser
-
-
-def _print_all(shifts: Sequence[Shift], before: Sequence[Agreement | None], after: Sequence[Agreement | None]) -> None:
-    for shift in shifts:
-        _print(shift)
-    pairs = [(first, second) for first, second in zip(before, after, strict=True) if first and second]
-    if pairs:
-        heads = ["estimator", "before", "after", "of the changes of the shares"]
-        rows = [
-            [second.estimator, ranked(first.now), ranked(second.now), ranked(second.moved)] for first, second in pairs
-        ]
-        title = f"rank correlation over the layers with {pairs[0][1].ablation}: what taking out really does"
-        print_table(title, heads, rows)
-
-
-def ranked(found: Ranked | None) -> str:
-    """Writes a rank correlation with its interval."""
-    if found is None:
-        return "-"
-    limits = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None else ""
-    return f"{found.value:.2f}{limits}"
-
-
-def _print(shift: Shift) -> None:
-    title = (
-        f"{shift.estimator}: {shift.examples} examples, loss {shift.loss_before:.3f} -> {shift.loss_after:.3f}, "
-        f"total x{shift.total_after / max(shift.total_before, 1e-300):.3g}, "
-        f"peak {shift.peak_before} -> {shift.peak_after}"
-    )
-    rows = []
-    for name, estimate in shift.metrics.items():
-        interval = f"[{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.low is not None else "-"
-        null = f"{estimate.null:.3g} (95 %: {estimate.null_p95:.3g})" if estimate.null is not None else "-"
-        p = shown_p(estimate.p, shift.p_floor or 0.0) if estimate.p is not None else "-"
-        noise, left = ("-" if x is None else f"{x:.3g}" for x in (estimate.expected, estimate.corrected))
-        rows.append([name, f"{estimate.value:.4g}", p, noise, left, interval, null])
-    if shift.top_overlap is not None:
-        chance = f"{shift.top_chance:.3g} by chance"
-        rows.append(["top overlap", f"{shift.top_overlap:.3f}", "-", "-", "-", "-", chance])
-    heads = ["shift", "value", "paired p", "noise alone", "without it", "90 % interval", "half against half"]
-    print_table(title, heads, rows)
-    if shift.untested:
-        say(f"{shift.untested}; no interval and no scale either")
-    elif shift.p_floor is not None:
-        print(
-            f"paired p: before and after exchanged within the {shift.examples} examples, floor {shift.p_floor:.2g}; "
-            "noise alone: the mean over these exchanges; the interval is of the shift without it; "
-            "half against half: a scale, what another probe of half the size would differ by without training"
-        )

@@ -28,11 +28,21 @@ def loaded(name: str, device: str | None, dtype: str) -> LoadedModel:
 
 
 def add_data_options(
-    parser: argparse.ArgumentParser, examples: int, modalities: Sequence[str] = ("text", "speech")
+    parser: argparse.ArgumentParser,
+    examples: int,
+    modalities: Sequence[str] = ("text", "speech"),
+    required: bool = True,
 ) -> None:
-    """Adds the options about the examples."""
+    """Adds the options about the examples.
+
+    Args:
+        parser: Gets them.
+        examples: Default of their number.
+        modalities: In which they may be asked.
+        required: Whether the data must be named.
+    """
     sources = "a JSONL manifest, a .txt file, spoken-facts/SPLIT or plain-text/SPLIT"
-    parser.add_argument("--data", required=True, help=sources)
+    parser.add_argument("--data", required=required, help=sources)
     parser.add_argument("--modality", choices=modalities, default="text", help="default: text")
     parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
     parser.add_argument("--tokens", type=positive, help="cut plain text after so many tokens (default: whole passages)")
@@ -100,6 +110,31 @@ def read_batches(
     with speaking_as("importance"):
         chosen = chosen_examples(model, arguments, modality=way)
         return list(model.inputs(chosen, way, arguments.batch_size, arguments.tokens))
+
+
+def shared_batches(base: LoadedModel, other: LoadedModel, arguments: argparse.Namespace) -> list[Mapping[str, Any]]:
+    """Gives batches of text for two models of one tokenizer: in the words of the first one's chat template.
+
+    What then differs between the two is their weights, and not how they are asked.
+
+    Args:
+        base: Whose tokenizer and chat template are used.
+        other: That must write the same text with the same ids.
+        arguments: With the options of :func:`add_data_options`.
+
+    Raises:
+        UserError: If no example is left, or the other one has other ids.
+    """
+    with speaking_as("importance"):
+        from ...lightning_modules.llm.vocabulary import check_same_ids
+
+        examples = chosen_examples(base, arguments, modality="text")
+        batches: list[Mapping[str, Any]] = list(base.inputs(examples, "text", arguments.batch_size, arguments.tokens))
+        texts = [text for example in examples for text in (example.question, example.target)]
+        ids = {int(number) for batch in batches for number in batch["input_ids"].unique()}
+        ours, theirs = (model.front_end.tokenizer for model in (base, other))
+        check_same_ids(ours, theirs, texts, ids, (base.origin.name, other.origin.name))
+        return batches
 
 
 def evaluation_batches(

@@ -122,7 +122,7 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
 def causal_lines(snapshot: Snapshot, estimator: str) -> Iterator[str]:
     """Says of an ablation what it took out and what cost nothing, of others how they agree with it."""
     from ...importance.agreement import agreement, costless
-    from .comparing import ranked
+    from .shift_tables import ranked
 
     if estimator in snapshot.groups:
         options, (groups, of, part) = snapshot.meta["options"], costless(snapshot, estimator)

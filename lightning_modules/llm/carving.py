@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
-from .lora_layers import lora_layers
+from .lora_layers import drop_lora
 
 TWINS = {"qwen2_5_omni_text": "qwen2", "qwen3_omni_moe_text": "qwen3_moe", "phi4_multimodal": "phi3"}
 """Kinds of decoder without a causal LM of their own -> the text LLM of the same computation on text.
@@ -27,17 +27,17 @@ def carve(whole: nn.Module) -> Any:
 
     It shares every parameter with the audio LLM: what is trained or edited in one is so in the other. On text both
     compute the same, but for a scale of the logits that the audio LLM leaves out (Granite's ``logits_scaling``).
-    LoRA of the audio LLM's own, which it switches on for sound alone, is switched off.
+    LoRA of the audio LLM's own, which acts on sound alone (Granite Speech), is taken out of both.
 
     Args:
-        whole: An audio LLM of transformers, or of remote code if it holds a causal LM.
+        whole: An audio LLM of transformers, or any module that holds a causal LM as a part.
 
     Raises:
         ValueError: If it holds no text LLM that transformers has a class for.
     """
-    for layer in lora_layers(whole).values():
-        layer.enable_adapters(enabled=False)
     llm = _inner(whole) or _assembled(whole)
+    if drop_lora(llm):
+        llm.requires_grad_(True)  # peft had frozen what its LoRA was on
     if (settings := getattr(whole, "generation_config", None)) is not None:
         llm.generation_config = deepcopy(settings)
     return llm.train(whole.training)

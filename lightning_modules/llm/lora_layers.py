@@ -27,9 +27,19 @@ def merge_lora(llm: nn.Module) -> int:
     Raises:
         ValueError: If a merged weight is not finite.
     """
+    for layer in lora_layers(llm).values():
+        layer.merge(safe_merge=True)
+    return drop_lora(llm)
+
+
+def drop_lora(llm: nn.Module) -> int:
+    """Takes all LoRA layers out, in place, and leaves the weights that they are on as they are.
+
+    Returns:
+        How many modules had LoRA.
+    """
     layers = lora_layers(llm)
     for name, layer in layers.items():
-        layer.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")
         setattr(llm.get_submodule(parent), child, layer.get_base_layer())
     vars(llm).pop("peft_config", None)  # peft's mark of a model with LoRA

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -15,43 +16,68 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from ...foundation.assets import resolve
 from .carving import REFUSED, TWINS, carve
 
 SOUND = ("audio", "acoustic", "speech", "encoder_config", "codec_config", "asr_config", "thinker_config")
 """What the name of a configuration's part holds that is about sound."""
-REMOTE = ("AutoModelForCausalLM", "AutoModelForMultimodalLM", "AutoModel")
-"""What remote code calls the class of an audio LLM, in the order of preference."""
 
 
-def open_causal_lm(source: str, dtype: torch.dtype | str, trust_remote_code: bool = False, **options: Any) -> Any:
+def open_causal_lm(source: str, dtype: torch.dtype | str, **options: Any) -> Any:
     """Loads a causal LM: a text LLM as it is, or the one that an audio LLM holds.
 
     Args:
         source: Hub id or folder.
         dtype: Of the weights; ``auto`` keeps their own.
-        trust_remote_code: Whether code that comes with the weights may run.
         **options: For ``from_pretrained``.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is neither, or needs code of its own that may not run.
+        ValueError: If it is neither, or comes with code of its own.
     """
-    config = read_config(source, trust_remote_code)
-    if not hears(config):
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **options)
-    return carve(open_audio_llm(source, config, dtype, trust_remote_code, **options))
+    if not is_audio_llm(source):
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    return carve(open_audio_llm(source, read_config(source), dtype, **options))
 
 
-def open_audio_llm(
-    source: str, config: PreTrainedConfig, dtype: torch.dtype | str, trust_remote_code: bool = False, **options: Any
-) -> Any:
+def is_audio_llm(source: str) -> bool:
+    """Tells whether a hub id or folder is of an audio LLM.
+
+    Raises:
+        ValueError: If it is of no known kind, or comes with code of its own.
+    """
+    try:
+        return hears(read_config(source))
+    except OSError:  # a folder of peft's has no configuration; who loads it finds the base, or says what is missing
+        return False
+
+
+def refuse_audio_llm(name: str) -> None:
+    """Refuses to train an audio LLM as if it were a text LLM: a tower for sound would be taken for a part of it.
+
+    Args:
+        name: Hub id, folder or ``asset:`` name that ``model.llm`` gives.
+
+    Raises:
+        ValueError: If it is one, of no known kind, or comes with code of its own.
+    """
+    try:
+        audio = is_audio_llm(resolve(name))
+    except ValueError as error:
+        raise ValueError(f"model.llm: '{name}' cannot be read: {error}") from error
+    if audio:
+        raise ValueError(
+            f"model.llm: '{name}' is an audio LLM, which can be measured but not trained; allowed: a text LLM"
+        )
+
+
+def open_audio_llm(source: str, config: PreTrainedConfig, dtype: torch.dtype | str, **options: Any) -> Any:
     """Loads an audio LLM; of one that also speaks (Omni), the part that listens and writes.
 
     Args:
         source: Hub id or folder.
         config: Its configuration.
         dtype: Of the weights; ``auto`` keeps their own.
-        trust_remote_code: Whether code that comes with the weights may run.
         **options: For ``from_pretrained``.
 
     Raises:
@@ -60,48 +86,39 @@ def open_audio_llm(
     """
     if config.model_type in REFUSED:
         raise ValueError(f"no text LLM can be taken out of {config.model_type}: {REFUSED[config.model_type]}")
-    remote = getattr(config, "auto_map", None) or {}
-    if trust_remote_code and (names := [name for name in REMOTE if name in remote]):
-        loader: Any = getattr(transformers, names[0])
-        return loader.from_pretrained(source, dtype=dtype, trust_remote_code=True, **options)
     return _class_of(config).from_pretrained(source, dtype=dtype, **options)
 
 
-def read_config(source: str, trust_remote_code: bool = False) -> PreTrainedConfig:
-    """Reads the configuration of a model.
+def read_config(source: str) -> PreTrainedConfig:
+    """Reads the configuration of a model whose code is transformers' own.
 
     Args:
         source: Hub id or folder.
-        trust_remote_code: Whether code that comes with the weights may run.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is of no known kind, or needs code of its own that may not run.
+        ValueError: If it is of no known kind, or comes with code of its own: on a terminal transformers would ask.
     """
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except ValueError as error:
-        if "trust_remote_code" in str(error):
-            raise ValueError(
-                "it comes with code of its own, which is not run; allowed: trust_remote_code: true, if you trust it"
-            ) from error
-        raise
+    settings, _ = PreTrainedConfig.get_config_dict(source)
+    if "auto_map" in settings and settings.get("model_type") not in CONFIG_MAPPING:
+        raise ValueError("it comes with code of its own, which is never run; allowed: a kind that transformers knows")
+    return AutoConfig.from_pretrained(source)
 
 
 def hears(config: PreTrainedConfig) -> bool:
     """Tells whether a configuration is of an audio LLM: a text LLM, or its twin, beside a part for sound."""
     if config.model_type in REFUSED:
         return True
-    parts = dict(_parts(config))
-    reads = config.model_type in TWINS or any(name in parts for name in ("text_config", "thinker_config"))
+    parts = set(_parts(config))
+    reads = config.model_type in TWINS or bool(parts & {"text_config", "thinker_config"})
     return reads and any(word in name for name in parts for word in SOUND)
 
 
-def _parts(config: PreTrainedConfig) -> Iterator[tuple[str, Any]]:
-    """Gives the configurations inside another one; of remote code they may be plain dictionaries."""
+def _parts(config: PreTrainedConfig) -> Iterator[str]:
+    """Gives the names of the configurations inside another one."""
     for name, value in vars(config).items():
-        if isinstance(value, PreTrainedConfig) or (name.endswith("_config") and isinstance(value, dict)):
-            yield name, value
+        if isinstance(value, PreTrainedConfig):
+            yield name
 
 
 def _class_of(config: PreTrainedConfig) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -63,3 +64,40 @@ def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) ->
             f"{name}: the tokenizer has ids that the LLM's embedding lacks ({listed}; it has {rows} rows); "
             "allowed: a tokenizer without them, or an LLM saved after resize_token_embeddings(len(tokenizer))"
         )
+
+
+def check_same_ids(
+    ours: PreTrainedTokenizerBase,
+    theirs: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    ids: Collection[int],
+    names: tuple[str, str],
+) -> None:
+    """Refuses two tokenizers that write the same text with other ids: what is measured on it cannot be compared.
+
+    Args:
+        ours: Of the model that the ids were made for.
+        theirs: Of the other one.
+        texts: That are asked; each is held against the other.
+        ids: That the batches hold, those of the chat template too; each must stand for the same token.
+        names: Of the two models, for the message.
+
+    Raises:
+        ValueError: With the first text or token that differs.
+    """
+    for text in texts:
+        first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for tokenizer in (ours, theirs))
+        if first != second:
+            at = next(i for i in range(len(first) + 1) if first[i : i + 1] != second[i : i + 1])
+            one, other = first[at : at + 1], second[at : at + 1]
+            raise ValueError(
+                f"{names[0]} and {names[1]} write the same text with other ids ({ours.decode(one)!r} is {one} in the "
+                f"first, where the second has {other}); allowed: two models of one tokenizer"
+            )
+    for number in sorted(ids):
+        tokens = [tokenizer.convert_ids_to_tokens(number) for tokenizer in (ours, theirs)]
+        if tokens[0] != tokens[1]:
+            raise ValueError(
+                f"{names[0]} and {names[1]} have other tokens (id {number} is {tokens[0]!r} in the first and "
+                f"{tokens[1]!r} in the second); allowed: two models of one tokenizer"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, dynamic_module_utils
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from tests.support.tiny_audio_llms import FAMILIES, ROWS, build_tiny, tiny_tokenizer, write_tiny_audio_llm
+from textkeep.importance import probe
 from textkeep.lightning_modules.llm.carving import carve
 from textkeep.lightning_modules.llm.opening import hears, open_audio_llm, open_causal_lm, read_config
 
-SCALED = {"granite_speech": 8.0}
+SCALED = {"granite_speech": 8.0, "granite_speech_plus": 8.0}
 """By how much the logits of an audio LLM are larger: it leaves its text LLM's ``logits_scaling`` out."""
 
 
@@ -115,16 +116,40 @@ def test_what_is_edited_in_it_is_edited_in_the_whole(whole: Any) -> None:
     assert (after - before).abs().max() > 1e-3
 
 
+def test_its_importance_is_that_of_the_text_base_on_its_own(whole: Any, tmp_path: Path) -> None:
+    llm = carve(whole)
+    llm.save_pretrained(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    labels = text()["input_ids"].clone()
+    labels[:, :4], labels[0, 9:] = -100, -100
+    batches = [{**text(), "labels": labels, "ids": ["a", "b"]}]
+    ours, theirs = (probe(model, batches, ("taylor", "fisher")) for model in (llm, base))
+    assert [matrix.name for matrix in ours.table] == [matrix.name for matrix in theirs.table]
+    assert len(ours.table) >= 8
+    for estimator in ("taylor", "fisher"):
+        assert (ours.scores(estimator) == theirs.scores(estimator)).all()
+        assert (ours.scores(estimator) > 0).all()
+
+
 # ------------------------------------------------------------------ what is special in a family
 
 
 @torch.no_grad()
-def test_lora_that_an_audio_llm_has_for_sound_alone_is_off_on_text() -> None:
-    whole = build_tiny("granite_speech", tiny_tokenizer(FAMILIES["granite_speech"]))
-    wanted = carve(whole)(**text()).logits
+def test_lora_that_an_audio_llm_has_for_sound_alone_is_taken_out(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(FAMILIES["granite_speech"])
+    whole, bare = (build_tiny("granite_speech", tokenizer) for _ in range(2))
     whole.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    assert (whole(**text()).logits / SCALED["granite_speech"] - wanted).abs().max() > 1e-6
-    assert torch.equal(carve(whole)(**text()).logits, wanted)
+    wanted = carve(bare)
+    assert (whole(**text()).logits - bare(**text()).logits).abs().max() > 1e-6
+    whole.save_pretrained(str(tmp_path / "saved"))
+    bare.save_pretrained(tmp_path)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # beside the weights, as on the hub
+        shutil.copy(tmp_path / "saved" / name, tmp_path / name)
+    assert any("lora_A" in name for name in open_audio_llm(str(tmp_path), whole.config, torch.float32).state_dict())
+    for llm in (open_causal_lm(str(tmp_path), torch.float32), carve(whole)):
+        assert torch.equal(llm(**text()).logits, wanted(**text()).logits)
+        assert llm.state_dict().keys() == wanted.state_dict().keys()
+        assert all(parameter.requires_grad for parameter in llm.parameters())
 
 
 def test_an_audio_llm_that_also_speaks_is_opened_without_what_speaks(tmp_path: Path) -> None:
@@ -181,49 +206,31 @@ def test_gemma_without_its_part_for_sound_is_no_audio_llm() -> None:
     assert not hears(CONFIG_MAPPING["gemma4"](audio_config=None))
 
 
-REMOTE = """
-from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
+class Holder(nn.Module):
+    """An audio LLM of remote code, as Ultravox is one: a causal LM beside what hears."""
 
-class Config(PreTrainedConfig):
-    model_type = "of_mine"
-    def __init__(self, text_config=None, audio_config=None, **rest):
-        self.text_config, self.audio_config = LlamaConfig(**text_config or {}), audio_config
-        super().__init__(**rest)
-
-class Model(PreTrainedModel):
-    config_class = Config
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
         self.audio_tower = nn.Linear(3, 3)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.post_init()
-"""
+        self.language_model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=ROWS, **sizes))
 
 
-def test_remote_code_runs_only_where_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    text_config = LlamaConfig(vocab_size=ROWS, **sizes)
-    base = AutoModelForCausalLM.from_config(text_config).eval()
-    weights = {f"language_model.{name}": tensor for name, tensor in base.state_dict().items()}
-    weights |= {f"audio_tower.{name}": tensor for name, tensor in nn.Linear(3, 3).state_dict().items()}
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    (folder / "remote.py").write_text(REMOTE)
-    names = {"AutoConfig": "remote.Config", "AutoModel": "remote.Model"}
-    config = {
-        "model_type": "of_mine",
-        "auto_map": names,
-        "text_config": text_config.to_dict(),
-        "audio_config": {"a": 1},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"code of its own, which is not run; allowed: trust_remote_code: true"):
-        open_causal_lm(str(folder), torch.float32)
-    assert not (tmp_path / "modules").exists()
-    llm = open_causal_lm(str(folder), torch.float32, trust_remote_code=True)
-    assert type(llm) is type(base)
-    assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in llm.state_dict().items())
+def test_a_causal_lm_that_is_a_part_is_taken_as_it_is() -> None:
+    whole = Holder().eval()
+    assert carve(whole) is whole.language_model
+
+
+def test_a_model_without_a_causal_lm_is_refused() -> None:
+    with pytest.raises(ValueError, match="taken out of Linear: it holds no causal LM of transformers"):
+        carve(nn.Linear(2, 2))
+
+
+def test_code_of_a_models_own_is_not_run_and_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    (tmp_path / "remote.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config = {"model_type": "of_mine", "auto_map": {"AutoConfig": "remote.Config", "AutoModel": "remote.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="it comes with code of its own, which is never run; allowed: a kind that"):
+        open_causal_lm(str(tmp_path), torch.float32)
+    assert not (tmp_path / "ran").exists()

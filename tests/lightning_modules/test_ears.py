@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.support.speech_batches import make_batch
+from tests.support.tiny_audio_llms import write_tiny_audio_llm
 from textkeep.lightning_modules import ConcatMLP, SpeechLLM, WhisperEncoder
 from textkeep.lightning_modules.ears.adaptor_start import begin_adaptor
 
@@ -59,3 +61,11 @@ def test_frames_that_were_cached_are_not_encoded_again(model: SpeechLLM) -> None
         found, again = model.speech_embeddings(batch)
     assert torch.equal(found, wanted)
     assert torch.equal(again, lengths)
+
+
+@pytest.mark.parametrize("family", ["glmasr", "phi4_multimodal"])  # the second is a causal LM of transformers too
+def test_an_audio_llm_is_refused_before_weights_are_read(family: str, tiny_whisper_dir: Path, tmp_path: Path) -> None:
+    folder = write_tiny_audio_llm(family, tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"^model\.llm: '.*' is an audio LLM, which can be measured but not"):
+        SpeechLLM(str(folder), WhisperEncoder(str(tiny_whisper_dir)), ConcatMLP(5, 16))

@@ -56,6 +56,7 @@ class Family:
             alone by default, heads that are tied.
         config: Makes the configuration; None shrinks the family's default.
         text_base: Class of the LLM that is carved.
+        remark: What the table in docs/audio_llms.md says of it.
     """
 
     slot: str
@@ -65,6 +66,7 @@ class Family:
     tokens: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     config: Callable[[], Any] | None = None
+    remark: str = ""
 
 
 def _whisper() -> Any:
@@ -131,6 +133,8 @@ def _granite(tokenizer: Any) -> Any:
     return transformers.GraniteSpeechProcessor(transformers.GraniteSpeechFeatureExtractor(), tokenizer)
 
 
+TWIN = "its decoder has no text LLM of its own: one of the same computation shares its weights"
+SCALE = "`logits_scaling`, which the audio LLM leaves out, is applied; its LoRA for sound is taken out"
 FAMILIES: dict[str, Family] = {
     "qwen2_audio": Family(
         "<|audio_bos|><|AUDIO|><|audio_eos|>",
@@ -145,6 +149,7 @@ FAMILIES: dict[str, Family] = {
         _omni("Qwen2_5OmniProcessor"),
         OMNI,
         {"rope_parameters": ROPE},
+        remark=TWIN,
     ),
     "qwen3_omni_moe_thinker": Family(
         "<|audio_bos|><|AUDIO|><|audio_eos|>",
@@ -153,6 +158,7 @@ FAMILIES: dict[str, Family] = {
         _omni("Qwen3OmniMoeProcessor"),
         OMNI,
         {"rope_parameters": {**ROPE, "mrope_interleaved": True}},
+        remark=f"{TWIN}; experts are not scored",
     ),
     "qwen3_asr": Family(
         "<|audio_start|><|audio_pad|><|audio_end|>",
@@ -162,8 +168,10 @@ FAMILIES: dict[str, Family] = {
         QWEN3_ASR,
     ),
     "voxtral": Family("[AUDIO]", "[AUDIO]", "LlamaForCausalLM"),
-    "granite_speech": Family("<|audio|>", "<|audio|>", "GraniteForCausalLM", _granite, settings=GRANITE),
-    "granite_speech_plus": Family("<|audio|>", "<|audio|>", "GraniteForCausalLM", _granite),
+    "granite_speech": Family("<|audio|>", "<|audio|>", "GraniteForCausalLM", _granite, settings=GRANITE, remark=SCALE),
+    "granite_speech_plus": Family(
+        "<|audio|>", "<|audio|>", "GraniteForCausalLM", _granite, settings=GRANITE, remark=SCALE
+    ),
     "audioflamingo3": Family(
         "<sound>",
         "<sound>",
@@ -191,7 +199,7 @@ FAMILIES: dict[str, Family] = {
             transformers.FunAsrNanoFeatureExtractor(), tokenizer, audio_token="<|object_ref_start|>"
         ),
     ),
-    "phi4_multimodal": Family("<|audio|>", "<|audio|>", "Phi3ForCausalLM"),
+    "phi4_multimodal": Family("<|audio|>", "<|audio|>", "Phi3ForCausalLM", remark=TWIN),
     "gemma4": Family("<|audio|>", "<|audio|>", "Gemma4ForCausalLM", config=_gemma4),
     "moss_transcribe_diarize": Family("<|audio_pad|>", "<|audio_pad|>", "Qwen3ForCausalLM"),
 }
@@ -256,13 +264,18 @@ def tiny_config(name: str, tokenizer: Any) -> Any:
     return config
 
 
+def class_of(name: str) -> type[Any]:
+    """Gives the class of a family in transformers."""
+    config = CONFIG_MAPPING[name]
+    maps = (MODEL_FOR_MULTIMODAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING)
+    return next(found[config] for found in maps if config in found)
+
+
 def build_tiny(name: str, tokenizer: Any, seed: int = 0) -> Any:
     """Gives the random model of a family, in float32 and eval mode."""
     config = tiny_config(name, tokenizer)
-    maps = (MODEL_FOR_MULTIMODAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING)
-    kind = next(found[type(config)] for found in maps if type(config) in found)
     torch.manual_seed(seed)
-    return kind(config).eval()
+    return class_of(name)(config).eval()
 
 
 def write_tiny_audio_llm(name: str, folder: Path, seed: int = 0) -> Path:

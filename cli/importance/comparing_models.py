@@ -1,0 +1,71 @@
+"""Two models on the same text: whether one descends from the other, and how the importance of its weights moved."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ...foundation.outputs import check_output
+from ..errors import speaking_as
+from ..output import deliver, given_arguments, print_table, progress_bars, say
+from .examples import loaded, shared_batches
+from .shift_tables import Shifts
+
+if TYPE_CHECKING:
+    from ...importance.lineage import Lineage
+
+
+def compare_models(arguments: argparse.Namespace) -> None:
+    """Loads both, says how they are related, measures both on the same batches, and compares.
+
+    The batches are the first model's, in the words of its chat template: what differs is the weights, not the prompt.
+
+    Args:
+        arguments: Of ``textkeep importance compare``, with ``--data``.
+
+    Raises:
+        UserError: If one cannot be loaded, they are of other sizes, or write the same text with other ids.
+    """
+    from ...importance import DEFAULT_ESTIMATORS, probe
+    from ...importance.lineage import lineage
+    from ...runs.pictures.measurements import plot_comparison
+
+    if arguments.snapshots:
+        check_output("importance: --snapshots", arguments.snapshots, arguments.overwrite, folder=True)
+    models = [loaded(name, arguments.device, arguments.dtype) for name in (arguments.before, arguments.after)]
+    batches = shared_batches(*models, arguments)
+    with speaking_as("importance"):
+        related = lineage(models[0].llm, models[1].llm)
+    estimators = (arguments.estimator,) if arguments.estimator else DEFAULT_ESTIMATORS
+    snapshots = []
+    for model in models:
+        with progress_bars() as progress, speaking_as("importance"), model.measuring("text"):
+            snapshots.append(probe(model.llm, batches, estimators, name=arguments.data, progress=progress))
+    if arguments.snapshots:
+        for name, snapshot in zip(("before", "after"), snapshots, strict=True):
+            snapshot.save(arguments.snapshots / name)
+        say(f"snapshots: {arguments.snapshots}")
+    before, after = snapshots
+    shifts = Shifts.between(before, after, arguments)
+    record = {"arguments": given_arguments(arguments), "lineage": related.as_dict(), "shifts": shifts.as_list()}
+    deliver(record, arguments, partial(plot_comparison, before, after, shifts.found), partial(_show, related, shifts))
+
+
+def _show(related: Lineage, shifts: Shifts) -> None:
+    """Prints the lineage, then the shifts."""
+    counts = related.counts
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("parent", "relative", "unrelated"))
+    rows = [
+        [label, f"{found.cosine:.4f}", f"{found.change:.2%}", f"{found.chance:.1g}"]
+        for label, found in related.layers.items()
+    ]
+    title = (
+        f"lineage: {related.verdict}; cosine of the weights {related.whole.cosine:.4f}, and 0 +- "
+        f"{related.whole.chance:.1g} if they had been initialised independently; of {len(related.matrices)} matrices "
+        f"{told}; {counts['equal']} are equal"
+    )
+    print_table(title, ["layer", "cosine", "change", "chance"], rows)
+    if related.verdict == "unrelated":
+        say("the weights are independent of each other: what follows is no shift, but two models side by side")
+    shifts.show()
