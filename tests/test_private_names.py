@@ -49,6 +49,12 @@ BY_TIME = "the time since the last validation goes on counting after a resume"
 OFFLINE = "a run whose connection is lost goes on offline, under the same id"
 
 USES = [
+    Use(
+        "callbacks/evaluations/score_memory.py",
+        "_attn_implementation",
+        "transformers.PretrainedConfig",
+        "which attention computes: to_dict() leaves it out",
+    ),
     Use("callbacks/loggers/wandb_logger.py", "_experiment", WANDB, OFFLINE),
     Use("callbacks/loggers/wandb_logger.py", "_id", WANDB, OFFLINE),
     Use("callbacks/loggers/wandb_logger.py", "_wandb_init", WANDB, "we open the run, with Lightning's settings"),

@@ -19,6 +19,7 @@ from ..stopping.agreed_stop import AgreedStop
 from .evaluation import Evaluation, Measured
 from .gathered_scorer import GatheredScorer
 from .measuring import evaluation_folder, measured_step, scoring
+from .score_memory import ScoreMemory
 
 
 class EvaluationSuite(Callback):
@@ -34,6 +35,8 @@ class EvaluationSuite(Callback):
         at_start: Also measure the untouched model, to which the others are compared.
         max_new_tokens: Longest response, where an evaluation does not say; default the model's own setting.
         in_tests: Also run them in ``textkeep test``.
+        untouched_cache: Folder in which the untouched model's scores of text are kept for other runs that begin with
+            the same LLM, texts and settings (:class:`ScoreMemory`). Null measures them each time.
 
     Note:
         Module modes and random states are put back: training with this callback is bit-identical to training without.
@@ -46,6 +49,7 @@ class EvaluationSuite(Callback):
         at_start: bool = True,
         max_new_tokens: int | None = None,
         in_tests: bool = True,
+        untouched_cache: str | None = None,
     ) -> None:
         for key, value in (("every_n_steps", every_n_steps), ("max_new_tokens", max_new_tokens)):
             if value is not None and value < 1:
@@ -60,6 +64,7 @@ class EvaluationSuite(Callback):
         self.at_start = at_start
         self.max_new_tokens = max_new_tokens
         self.in_tests = in_tests
+        self.untouched_cache = untouched_cache
         self._loaded_step: int | None = None
         self._measured = -1
 
@@ -133,10 +138,11 @@ class EvaluationSuite(Callback):
             stage: Prefix of the metric keys.
         """
         step = measured_step(trainer, self._loaded_step)
+        memory = ScoreMemory.of_untouched(self.untouched_cache, trainer, pl_module)
         for name, evaluation in self.evaluations.items():
             started = time.perf_counter()
             with scoring(pl_module):
-                measured = evaluation.measure(GatheredScorer(trainer, pl_module, self.max_new_tokens), name)
+                measured = evaluation.measure(GatheredScorer(trainer, pl_module, self.max_new_tokens, memory), name)
             if trainer.is_global_zero:
                 seconds = time.perf_counter() - started
                 summary = _store(trainer, stage, step, name, evaluation, measured, seconds)
@@ -146,6 +152,8 @@ class EvaluationSuite(Callback):
                         {stage_key(stage_key(stage, name), k): v for k, v in summary.values.items()}, step=step
                     )
             trainer.strategy.barrier(f"evaluation {name}")
+        if memory is not None:
+            memory.tell()
         self._measured = step
 
     def _is_due(self, step: int) -> bool:

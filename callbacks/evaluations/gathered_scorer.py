@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ..stopping.give_way import taking_turns
 from .item_scorer import ItemScorer
+from .score_memory import ScoreMemory
 
 Value = TypeVar("Value")
 
@@ -23,10 +24,13 @@ class GatheredScorer(ItemScorer):
         trainer: Its data module makes the batches.
         pl_module: The model.
         max_new_tokens: Longest response; None leaves it to the model.
+        memory: Knows what the model scored on text, if it does.
     """
 
-    def __init__(self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None) -> None:
-        super().__init__(trainer, pl_module, max_new_tokens)
+    def __init__(
+        self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None, memory: ScoreMemory | None = None
+    ) -> None:
+        super().__init__(trainer, pl_module, max_new_tokens, memory)
         self.rank, self.world_size = trainer.global_rank, trainer.world_size
 
     @override

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from ...evaluation import ItemDivergence, Prediction, exact_match, qa_match, token_f1
 from ..contract import Batch, ReadBatch
 from ..stopping.give_way import taking_turns
+from .score_memory import ScoreMemory
 
 
 @dataclass
@@ -60,10 +61,14 @@ class ItemScorer:
         trainer: Its data module makes the batches (``loader(examples, modality, answers)``).
         pl_module: Offers ``generate(batch, max_new_tokens)`` and ``read(batch)``.
         max_new_tokens: Longest response; None leaves it to the model.
+        memory: Knows what the model scored on text, if it does.
     """
 
-    def __init__(self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None) -> None:
+    def __init__(
+        self, trainer: Trainer, pl_module: Any, max_new_tokens: int | None, memory: ScoreMemory | None = None
+    ) -> None:
         self.trainer = trainer
+        self.memory = memory
         self.precision = trainer.precision_plugin
         self.data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.model = pl_module
@@ -89,11 +94,27 @@ class ItemScorer:
         """
         found: dict[str, str] = {}
         generate = self.model.generate_untouched if untouched else self.model.generate
+        length = max_new_tokens or self.max_new_tokens
         for batch in self._batches(examples, modality, answers=False, speech_instruction=speech_instruction):
-            with self.precision.val_step_context():  # the model alone: features are computed in full precision
-                texts = generate(batch, max_new_tokens=max_new_tokens or self.max_new_tokens)
+
+            def write(batch: Batch = batch) -> list[str]:
+                with self.precision.val_step_context():  # the model alone: features are computed in full precision
+                    return generate(batch, max_new_tokens=length)
+
+            texts = write() if untouched else self._of_text(batch, ["written", length], write)
             found.update(zip(batch.ids, texts, strict=True))
         return found
+
+    def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:
+        """Gives what the memory knows of text (:meth:`ScoreMemory.recall`); without one it is measured."""
+        return measure() if self.memory is None else self.memory.recall(asked, measure)
+
+    def _of_text(self, batch: Batch, asked: list[Any], measure: Callable[[], Any]) -> Any:
+        """Gives what the memory knows of a batch of text, asked so."""
+        if len(batch.features) or {*batch.modality} != {"text"}:
+            return measure()
+        tensors = [batch.input_ids, batch.attention_mask, batch.labels, batch.audio_mask]
+        return self.recall([*asked, tensors, batch.ids, batch.continues, batch.end_id], measure)
 
     def read(self, examples: Sequence[Any], modality: str, answer: bool) -> Scores:
         """Measures losses and, where asked, responses of each item in one pass over its prompt.
@@ -105,9 +126,17 @@ class ItemScorer:
         """
         found, wanted = Scores(), {example.id for example in examples}
         for batch in self._batches(examples, modality, answers=True):
-            with self.precision.val_step_context():
-                read = self.model.read(batch)
-            self.take(found, read, batch.ids, wanted, answer)
+
+            def measure(batch: Batch = batch) -> dict[str, Any]:
+                part = Scores()
+                with self.precision.val_step_context():
+                    read = self.model.read(batch)
+                self.take(part, read, batch.ids, wanted, answer)
+                return asdict(part)
+
+            rows = [identity in wanted for identity in batch.ids]
+            part = self._of_text(batch, ["read", rows, answer, self.max_new_tokens], measure)
+            found.update(Scores(part["responses"], {key: tuple(pair) for key, pair in part["losses"].items()}))
         return found
 
     def take(self, found: Scores, read: ReadBatch, ids: Sequence[str], wanted: Collection[str], answer: bool) -> None:

@@ -49,13 +49,18 @@ class PlainTextLoss(Evaluation):
         kept = limited_ids(list(read), self.limit)
         texts = {key: text for key, text in read.items() if key in kept}
         mine = list(texts)[scorer.rank :: scorer.world_size]
+        written = [texts[key].text for key in mine]
+
+        def read() -> list[list[float]]:
+            return [list(pair) for pair in text_losses(llm, scorer.model.tokenizer, written, self.batch_size)]
+
         with scorer.reading_text() as llm, scorer.giving_way(llm):
-            found = text_losses(llm, scorer.model.tokenizer, [texts[key].text for key in mine], self.batch_size)
+            found = scorer.recall(["plain text", written, self.batch_size], read)
         losses = scorer.gathered(dict(zip(mine, found, strict=True)))
         return Measured(
             [
                 Prediction(
-                    key, "text", loss=losses[key][0] / max(losses[key][1], 1), tokens=losses[key][1], category=kind
+                    key, "text", loss=losses[key][0] / max(losses[key][1], 1), tokens=int(losses[key][1]), category=kind
                 )
                 for key, (_, kind) in texts.items()
             ]

@@ -16,6 +16,7 @@ from ..contract import Batch, ReadBatch
 from .item_scorer import ItemScorer, Scores, exchange_clips
 from .measuring import scoring
 from .paired_evaluation import PairedEvaluation, Stage, gathered, modalities_of
+from .score_memory import ScoreMemory
 
 Metric = Literal["accuracy", "loss", "hearing_gap"]
 
@@ -41,6 +42,9 @@ class Retention(PairedEvaluation):
         at_start: Also measure the untouched model, to which the others are compared.
         metrics: What to compute, of ``accuracy`` (needs generation, the costly part), ``loss`` and ``hearing_gap``.
         seed: Of the draw of items and of the exchange of clips; the same for all steps.
+        untouched_cache: Folder in which the untouched model's scores of the written questions are kept: another run
+            that begins with the same LLM, questions and settings, or the same one once more, reads them
+            (:class:`ScoreMemory`). Null measures them each time.
 
     Note:
         Module modes and random states are put back: training with this callback is bit-identical to training without.
@@ -54,6 +58,7 @@ class Retention(PairedEvaluation):
         at_start: bool = True,
         metrics: Sequence[Metric] = ("accuracy", "loss", "hearing_gap"),
         seed: int = 0,
+        untouched_cache: str | None = None,
     ) -> None:
         super().__init__(max_items, at_start, seed)
         self._check_positive("max_new_tokens", max_new_tokens)
@@ -62,6 +67,7 @@ class Retention(PairedEvaluation):
             raise ValueError(f"Retention.metrics: some of {sorted(allowed)} are allowed, got {list(metrics)}")
         self.max_new_tokens = max_new_tokens
         self.metrics = tuple(metrics)
+        self.untouched_cache = untouched_cache
         self._wanted: set[str] = set()
         self._read: dict[str, Scores] = {}
 
@@ -104,7 +110,8 @@ class Retention(PairedEvaluation):
     @override
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> dict[str, Scores]:
         """Scores by modality what no validation or test step has read just before."""
-        scorer = ItemScorer(trainer, pl_module, self.max_new_tokens)
+        memory = ScoreMemory.of_untouched(self.untouched_cache, trainer, pl_module)
+        scorer = ItemScorer(trainer, pl_module, self.max_new_tokens, memory)
         losses, answers = {"loss", "hearing_gap"} & {*self.metrics}, "accuracy" in self.metrics
         read, self._read = self._read, {}
         measured = {}
@@ -118,6 +125,8 @@ class Retention(PairedEvaluation):
                 scores.shuffled_losses = scorer.losses(exchange_clips(examples, self.seed), modality)
             if not losses:
                 scores.losses = {}
+        if memory is not None:
+            memory.tell()
         return measured
 
     @override
