@@ -31,6 +31,30 @@ class Batch(Protocol):
     def features(self) -> Tensor:
         """(N, C, F) float32, of the N clips."""
 
+    @property
+    def input_ids(self) -> Tensor:
+        """(B, T) token ids, padded."""
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """(B, T), 0 at padding."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, T) token ids of what is supervised, -100 elsewhere."""
+
+    @property
+    def audio_mask(self) -> Tensor:
+        """(B, T) bool, true where positions of a clip go."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether each row's answer begins where its prompt, asked alone, ends."""
+
+    @property
+    def end_id(self) -> int | None:
+        """Token that ends an answer."""
+
     def __len__(self) -> int:
         """Counts the rows."""
 

@@ -51,11 +51,11 @@ class PlainTextLoss(Evaluation):
         mine = list(texts)[scorer.rank :: scorer.world_size]
         written = [texts[key].text for key in mine]
 
-        def read() -> list[list[float]]:
+        def score() -> list[list[float]]:
             return [list(pair) for pair in text_losses(llm, scorer.model.tokenizer, written, self.batch_size)]
 
         with scorer.reading_text() as llm, scorer.giving_way(llm):
-            found = scorer.recall(["plain text", written, self.batch_size], read)
+            found = scorer.recall(["plain text", written, self.batch_size], score)
         losses = scorer.gathered(dict(zip(mine, found, strict=True)))
         return Measured(
             [

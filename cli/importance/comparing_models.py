@@ -33,13 +33,13 @@ def compare_models(arguments: argparse.Namespace) -> None:
 
     if arguments.snapshots:
         check_output("importance: --snapshots", arguments.snapshots, arguments.overwrite, folder=True)
-    models = [loaded(name, arguments.device, arguments.dtype) for name in (arguments.before, arguments.after)]
-    batches = shared_batches(*models, arguments)
+    first, second = (loaded(name, arguments.device, arguments.dtype) for name in (arguments.before, arguments.after))
+    batches = shared_batches(first, second, arguments)
     with speaking_as("importance"):
-        related = lineage(models[0].llm, models[1].llm)
+        related = lineage(first.llm, second.llm)
     estimators = (arguments.estimator,) if arguments.estimator else DEFAULT_ESTIMATORS
     snapshots = []
-    for model in models:
+    for model in (first, second):
         with progress_bars() as progress, speaking_as("importance"), model.measuring("text"):
             snapshots.append(probe(model.llm, batches, estimators, name=arguments.data, progress=progress))
     if arguments.snapshots:

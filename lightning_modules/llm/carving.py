@@ -45,7 +45,8 @@ def carve(whole: nn.Module) -> Any:
 
 def _inner(whole: nn.Module) -> Any:
     """Gives the largest causal LM that is a part of the model as it is, if there is one."""
-    kinds = tuple({kind for kind in MODEL_FOR_CAUSAL_LM_MAPPING.values() if isinstance(kind, type)})
+    values: Any = MODEL_FOR_CAUSAL_LM_MAPPING.values()  # transformers' annotation is of the mapping's names
+    kinds = tuple({kind for kind in values if isinstance(kind, type)})
     parts = [part for part in whole.modules() if part is not whole and isinstance(part, kinds)]
     return max(parts, key=lambda part: sum(p.numel() for p in part.parameters()), default=None)
 
@@ -67,7 +68,7 @@ def _assembled(whole: Any) -> Any:
     config = deepcopy(text) if twin is None else _twin_config(text, twin)
     # The top configuration says what is tied; that of the text need not agree with it (GLM-ASR, Granite Speech).
     config.tie_word_embeddings = head.weight is decoder.get_input_embeddings().weight
-    cls = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    cls: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [cls.__name__]
     with torch.device("meta"):
         llm = cls(config)
