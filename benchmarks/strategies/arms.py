@@ -84,7 +84,15 @@ def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, 
             "callbacks": [*measuring, *callbacks],
         },
         "model": {"optimizer": {"init_args": {"lr": 5e-5}}},  # an overlay may have its own
-        "data": {"tokens_per_batch": 256, "eval_limit": 24, "feature_cache": str(out / "features")},
+        "data": {
+            "tokens_per_batch": 256,
+            "eval_limit": 24,
+            "feature_cache": str(out / "features"),
+            "probes": {
+                "indomain_text": {"source": "spoken-facts/train", "modality": "text", "examples": 16},
+                "heldout_text": {"source": "spoken-facts/general", "modality": "text", "examples": 16},
+            },
+        },
     }
 
 
