@@ -2,12 +2,14 @@
 
     python -m benchmarks.null                                        # the table of docs/results/importance.md
     python -m benchmarks.null --parts 0 --trials 2000                # its rows without a shift
+    python -m benchmarks.null --ablation --trials 300                # of the intervals of an ablation's shift
     python -m benchmarks.null --ranks 30 64 --trials 300             # how often `verify` finds a score better than luck
     python -m benchmarks.null --fit BEFORE AFTER                     # two snapshots of one probe: benchmarks/null.json
 
 Examples are log-normal: the layers of an example share most of their size, before and after share nearly all of it, and
 what differs is a change of all examples (the shift, in parts of the one that was measured) and noise of each. Means,
-spreads and correlations are those of real snapshots, in ``null.json``. One thread.
+spreads and correlations are those of real snapshots, in ``null.json``. Effects of an ablation have their sign, and many
+groups cost nothing: three worlds (``WORLDS``), made up. One thread.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ if importlib.util.find_spec("textkeep") is None:  # a checkout that is not insta
 
 from textkeep.importance.intervals import paired_intervals  # noqa: E402
 from textkeep.importance.metrics import METRICS  # noqa: E402
-from textkeep.importance.permutation import paired_permutation  # noqa: E402
+from textkeep.importance.permutation import Fold, as_it_is, paired_permutation  # noqa: E402
 
 PROFILE = Path(__file__).with_name("null.json")
 EXAMPLES = (8, 16, 24, 32, 64)
@@ -76,14 +79,25 @@ def truth(profile: dict[str, np.ndarray], part: float) -> dict[str, float]:
 def simulate(
     profile: dict[str, np.ndarray], examples: int, part: float, trials: int, seed: int = 0
 ) -> dict[str, dict[str, float]]:
+    """Simulates totals of a gradient's score (:func:`tried`)."""
+    generator = np.random.default_rng([seed, examples, round(1000 * part)])
+    return tried(lambda: draw(profile, examples, part, generator), truth(profile, part), trials, generator)
+
+
+def tried(
+    drawn: Callable[[], tuple[np.ndarray, np.ndarray]],
+    true: dict[str, float],
+    trials: int,
+    generator: np.random.Generator,
+    fold: Fold = as_it_is,
+) -> dict[str, dict[str, float]]:
     """Means over the trials, by metric: value, noise alone, without it, rejected at 5 %, covered by 90 % intervals."""
-    generator, true = np.random.default_rng([seed, examples, round(1000 * part)]), truth(profile, part)
     rows: dict[str, list[Any]] = {name: [] for name in SHOWN}
     for trial in range(trials):
-        pair = draw(profile, examples, part, generator)
-        test = paired_permutation(*pair, DRAWS, seed=trial)
-        limits, _ = paired_intervals(*pair, REPLICATES, generator)
-        means = [side.mean(0) for side in pair]
+        pair = drawn()
+        test = paired_permutation(*pair, DRAWS, seed=trial, fold=fold)
+        limits, _ = paired_intervals(*pair, REPLICATES, generator, fold)
+        means = [fold(side.mean(0)) for side in pair]
         for name, found in rows.items():
             value = float(METRICS[name](*means))
             low, high = limits[name]
@@ -95,6 +109,49 @@ def simulate(
         n: dict(zip(keys, np.mean(found, axis=0).tolist(), strict=True)) | {"true": true[n]}
         for n, found in rows.items()
     }
+
+
+@dataclass(frozen=True)
+class World:
+    """Effects of taking groups out: many cost nothing, examples differ, the rest matters most in the outer layers.
+
+    Attributes:
+        groups: Of each of the 30 layers.
+        idle: Share of the groups that cost next to nothing.
+        noise: Spread over examples of an effect of nothing, nats; the typical other effect is 0.03 to 0.05.
+    """
+
+    groups: int
+    idle: float
+    noise: float
+
+    def simulate(self, examples: int, part: float, trials: int, seed: int = 0) -> dict[str, dict[str, float]]:
+        """Simulates the shift of these effects (:func:`tried`); what is drawn around is the same for every seed."""
+        layers, fixed = 30, np.random.default_rng(5)
+        count = layers * self.groups
+        slope = np.repeat(np.linspace(1.0, -1.0, layers), self.groups)
+        mean = 0.02 * np.exp(slope**2 + fixed.normal(size=count))
+        mean = np.where(fixed.random(count) < self.idle, 0.0005 * fixed.normal(size=count), mean)
+        change = part * (-0.4 * slope + 0.2 * fixed.normal(size=count)) / 2
+        spread, member = self.noise + 0.6 * np.abs(mean), np.repeat(np.eye(layers), self.groups, axis=0)
+        sides = [mean * np.exp(sign * change) for sign in (-1, 1)]
+        generator = np.random.default_rng([seed, examples, round(1000 * part)])
+
+        def fold(means: np.ndarray) -> np.ndarray:
+            return np.maximum(means, 0.0) @ member
+
+        def drawn() -> tuple[np.ndarray, np.ndarray]:
+            size, shared = 1 + 0.4 * generator.normal(size=(examples, 1)), generator.normal(size=(examples, count))
+            own = [shared + 0.5 * generator.normal(size=(examples, count)) for _ in sides]
+            first, second = (side * size + spread * noise / 1.25**0.5 for side, noise in zip(sides, own, strict=True))
+            return first, second
+
+        totals = [fold(side) for side in sides]
+        true = {name: float(METRICS[name](*totals)) for name in SHOWN}
+        return tried(drawn, true, trials, generator, fold)
+
+
+WORLDS = {"layers": World(1, 0.4, 0.03), "matrices": World(7, 0.5, 0.01), "heads": World(9, 0.8, 0.03)}
 
 
 def found_better(groups: int, rho: float, trials: int, seed: int = 0) -> float:
@@ -117,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fit", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="snapshots of one probe")
     parser.add_argument("--parts", type=float, nargs="+", default=PARTS, help="of the shift that was measured")
     parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--ablation", action="store_true", help="instead: the shift of an ablation")
     parser.add_argument("--ranks", type=int, nargs="+", metavar="GROUPS", help="instead: power of `verify`")
     options = parser.parse_args(argv)
     if options.ranks:
@@ -131,16 +189,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         totals = [side.per_example("taylor") @ side.membership("taylor")[1] for side in sides]
         PROFILE.write_text(json.dumps(fit(*totals), indent=1) + "\n", encoding="utf-8")
         return
+    if options.ablation:
+        for kind, world in WORLDS.items():
+            print_table(lambda n, part, w=world: w.simulate(n, part, options.trials), options.parts, kind)
+        return
     profile = {name: np.array(values) for name, values in json.loads(PROFILE.read_text(encoding="utf-8")).items()}
+    print_table(lambda n, part: simulate(profile, n, part, options.trials), options.parts)
+
+
+def print_table(
+    found_of: Callable[[int, float], dict[str, dict[str, float]]], parts: Sequence[float], kind: str = "examples"
+) -> None:
+    """Prints a row for each number of examples and part of the shift."""
     print(
-        "| examples | shift | JS: true | measured | noise alone | without it | "
+        f"| {kind} | shift | JS: true | measured | noise alone | without it | "
         + " | ".join(f"{name}: p <= 5 %, covered" for name in SHOWN)
         + " |"
     )
     print("| --- " * (6 + len(SHOWN)) + "|")
     for examples in EXAMPLES:
-        for part in options.parts:
-            found = simulate(profile, examples, part, options.trials)
+        for part in parts:
+            found = found_of(examples, part)
             js = found["js"]
             tests = [f"{100 * m['rejected']:.1f} %, {100 * m['covered']:.0f} %" for m in found.values()]
             figures = [f"{js[key]:.4f}" for key in ("true", "value", "noise", "left")]

@@ -94,3 +94,15 @@ def test_simulated_examples_have_the_moments_that_were_fitted() -> None:
     found = null.simulate(profile, 8, 1.0, trials=20)["log_total_ratio"]
     assert found["rejected"] > 0.9
     assert found["value"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_intervals_of_an_ablation_cover_where_most_groups_cost_nothing() -> None:
+    """Four fifths of the heads; percentiles around the means would cover a third of the moves of the centre."""
+    found = null.WORLDS["heads"].simulate(16, 1.0, trials=60)
+    assert found["js"]["true"] > 0.1
+    assert {name: row["covered"] >= 0.75 for name, row in found.items() if name != "wasserstein"} == {
+        "js": True,
+        "centre_move": True,
+        "log_total_ratio": True,
+    }
+    assert found["wasserstein"]["covered"] >= 0.5  # docs/importance.md says how often
