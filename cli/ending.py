@@ -19,6 +19,8 @@ PATIENCE = 60.0
 """Seconds that a rank waits: for rank zero to end, and for SLURM to end a job that it has put into the queue again."""
 
 _LEFT, _HEARD = "textkeep/left", "textkeep/heard"
+_LOOK = 0.02
+"""Seconds between two looks."""
 _MOMENT = 2.0
 """Seconds that the other ranks are given to hear rank zero, whose end is that of their store."""
 
@@ -42,9 +44,11 @@ def leave(wish: Wish, code: int) -> int:
     else:
         said = _hear()
         queued, requeue = said == "queued", said in ("queued", "failed")
-    if queued and STOP_SIGNALS.times(signal.SIGTERM) == terms:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM's, which is followed by SIGKILL, later
-        time.sleep(PATIENCE)  # else the job's script goes on to its next command before SLURM ends the job
+    # Else the job's script goes on to its next command before SLURM ends the job. Its SIGTERM may come at any moment,
+    # between two looks too: it is counted, and never waited for after it has come.
+    until = time.monotonic() + PATIENCE
+    while queued and STOP_SIGNALS.times(signal.SIGTERM) == terms and time.monotonic() < until:
+        time.sleep(_LOOK)
     return code if queued or not requeue else 1
 
 
@@ -87,7 +91,7 @@ def _tell(word: str) -> None:
     store.set(_LEFT, word)
     until = time.monotonic() + _MOMENT
     while store.add(_HEARD, 0) < distributed.get_world_size() - 1 and time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(_LOOK)
 
 
 def _hear() -> str:
