@@ -96,12 +96,12 @@ def test_a_probe_and_a_file_are_read_alike(tmp_path: Path, models: Any, text: st
     from textkeep.datamodules import Probe
 
     budgets = [
-        TextBudget(5.0, "prose", every_n_steps=2, actions=[]),
+        TextBudget(5.0, "probe", every_n_steps=2, actions=[]),
         TextBudget(5.0, text, every_n_steps=2, actions=[]),
     ]
     model = make_model(*models)
     trainer = make_trainer(tmp_path / "run", budgets, max_epochs=-1, max_steps=2, limit_val_batches=0)
-    trainer.fit(model, make_data(tmp_path / "data", probes={"prose": Probe(text, examples=6, batch_size=4)}))
+    trainer.fit(model, make_data(tmp_path / "data", probes={"probe": Probe(text, examples=6, batch_size=4)}))
     first, second = (budget.readings[-1].found for budget in budgets)
     assert first.increase == pytest.approx(second.increase, abs=1e-5)
     assert first.loss == pytest.approx(second.loss, rel=1e-5)

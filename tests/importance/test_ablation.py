@@ -359,7 +359,7 @@ def test_a_snapshot_comes_back_from_disk_and_is_compared(tmp_path) -> None:
     assert shift.as_dict() == same.as_dict()
     js = shift.metrics["js"]
     assert js.p is not None
-    assert js.low <= js.value <= js.high
+    assert js.low <= js.corrected <= js.high
     other = probe(tiny_llama(layers=3), BATCHES, "ablation", ablate="matrix")
     with pytest.raises(ValueError, match=r"differ in groups|option ablate: 'layer' and 'matrix'"):
         compare(before, other, "ablation")
