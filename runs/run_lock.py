@@ -78,7 +78,7 @@ class Holder:
             return None
         if holder is None or silent > lease or cls.elsewhere(path):
             return None
-        return holder if holder.place != _place() or Path("/proc", holder.pid).exists() else None
+        return holder if holder.place != _place() or _exists(holder.pid) else None
 
     @classmethod
     def elsewhere(cls, path: Path) -> bool:
@@ -220,6 +220,17 @@ class RunLock:
         lines |= {"since": now, "directory": directory}
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{key}={value}\n" for key, value in lines.items()))
+
+
+def _exists(pid: str) -> bool:
+    """Tells whether a process of this machine is there, whoever owns it."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _place() -> str:
