@@ -15,7 +15,9 @@ DEVELOP   := $(VENV)/.develop
 # What tests need of `textkeep assets`, 340 MB once: a test that is skipped for want of it fails (tests/skips.py).
 ASSETS := smollm2-135m-instruct whisper-tiny.en flite kokoro fact-sources wordnet prose-sources
 
-.PHONY: quickstart test lint types slow assets install clean help
+ROOMS := callbacks datamodules evaluation foundation importance inference lightning_modules runs
+
+.PHONY: quickstart test lint types slow docs assets install clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
@@ -37,7 +39,7 @@ $(INSTALLED): $(VENV)/.torch pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOP): $(INSTALLED)
-	@$(PIP) --constraint constraints.txt --editable ".[speak,dashboard,lm-eval,slurm,bench,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[speak,dashboard,lm-eval,slurm,bench,dev,docs]"
 	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/textkeep  # what mypy_path in pyproject.toml is about
 	@touch $@
 
@@ -79,6 +81,13 @@ assets: $(DEVELOP)  ## the small models, voices and texts that the tests use
 slow: assets  ## the tests that take more than five seconds
 	$(PYTEST) --dist worksteal -m "slow and not gpu"
 
+# The packages under the name that they have when installed. With a file of its own the folder is all of the package:
+# otherwise mkdocstrings would go through the whole clone, .venv and all.
+API := build/api/textkeep
+docs: $(DEVELOP)  ## the documents and the API reference as a site in site/, every link checked
+	@mkdir -p $(API) && touch $(API)/__init__.py && for room in $(ROOMS); do ln -sfn ../../../$$room $(API)/$$room; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:  ## caches and build outputs; leaves .venv and outputs
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
