@@ -25,14 +25,14 @@ from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
 from .listening import Listening, ReadBatch
 from .llm.opening import refuse_audio_llm
-from .llm.pretrained import reading_from
+from .llm.pretrained import load_pretrained, reading_from
 from .llm.reference import ReferenceLLM
 from .llm.vocabulary import check_vocabulary, load_tokenizer
 from .losses.modality_losses import ModalityLosses
 from .losses.token_normalizer import TokenNormalizer
 from .objectives import AnswerCrossEntropy
 from .objectives.loss_term import LossTerm
-from .objectives.loss_terms import LossTerms
+from .objectives.loss_terms import LossTerms, Total
 from .optimization import build_optimizer, scale_layers
 from .precision import default_dtype
 from .schedule import Schedule
@@ -126,7 +126,7 @@ class SpeechLLM(Listening):
             return
         path, dtype = resolve(self.llm_source), torch.get_default_dtype()
         with reading_from("model.llm", self.llm_source):
-            self.llm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **self.tuning.loading_options())
+            self.llm = load_pretrained(AutoModelForCausalLM, path, dtype, **self.tuning.loading_options())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.ear.begin(self)
         self._reference = ReferenceLLM(path, self.llm, self.tuning.untouched)
@@ -150,8 +150,7 @@ class SpeechLLM(Listening):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Gives the objectives' losses, scaled by :class:`TokenNormalizer` to give the token mean's gradients."""
-        with self._shared.step():
-            total = self.objectives.total(self, batch)
+        total = self.step_total(batch)
         if len(total.values) > 1:
             self.log_dict(
                 {stage_key("train", name): value for name, value in total.values.items()}, batch_size=len(batch)
@@ -160,6 +159,11 @@ class SpeechLLM(Listening):
         self._finite.note(batch.ids, total.mean)
         accumulate, strategy = self.trainer.accumulate_grad_batches, self.trainer.strategy
         return self._normalizer.scaled(total.loss, total.tokens, accumulate, strategy)
+
+    def step_total(self, batch: Batch) -> Total:
+        """Gives what the objectives ask of a batch; those that ask for the same predictions share a forward pass."""
+        with self._shared.step():
+            return self.objectives.total(self, batch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Makes accumulated gradients those of the token mean, and adds penalties, before all are clipped."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..llm.pretrained import weights_are_read
 from ..precision import at_least_float32, default_dtype
 from ..saving.adaptor_file import load_adaptor
 from .adaptors import Adaptor
@@ -16,7 +17,7 @@ from .encoders import SpeechEncoder
 def begin_adaptor(
     adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, vocabulary: int, weights: Path | None = None
 ) -> None:
-    """Builds an adaptor between encoder and LLM, in torch's default type, with its first values.
+    """Builds an adaptor between encoder and LLM, in torch's default type, with its first values if these have weights.
 
     Args:
         adaptor: To be built in place.
@@ -32,6 +33,8 @@ def begin_adaptor(
     with default_dtype(torch.float32):  # weights are drawn as in 32-true: bfloat16 would draw from 256 values
         adaptor.build(encoder.output_dim, llm.get_input_embeddings().weight.shape[1])
     adaptor.to(torch.get_default_dtype())
+    if not weights_are_read():
+        return
     if weights is None:
         start_at_embedding_norm(adaptor, encoder, llm, vocabulary)
     else:

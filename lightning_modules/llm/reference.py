@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from ...foundation.decoder import eval_mode
 from ..contract import Batch
 from ..losses.answer_loss import AnswerLogits, predict_answers
+from .pretrained import load_pretrained, weights_are_read
 
 
 class ReferenceLLM:
@@ -77,17 +78,21 @@ class ReferenceLLM:
         like = next(self._llm.parameters())
         if self._copy is None:
             with isolate_rng():  # a run that loads it must draw the same numbers as one that does not
-                copy = AutoModelForCausalLM.from_pretrained(self._source, dtype=like.dtype)
+                copy = load_pretrained(AutoModelForCausalLM, self._source, like.dtype)
             self._copy = copy.requires_grad_(False).eval()
         return self._copy.to(like.device)
 
 
 def weights_fingerprint(llm: nn.Module, samples: int = 1024) -> str:
-    """Hashes what tells models apart in milliseconds: names, shapes and some evenly spaced values of each weight."""
+    """Hashes what tells models apart in milliseconds: names, shapes and some evenly spaced values of each weight.
+
+    A model of shapes alone (:func:`shapes_only`) has no values.
+    """
     digest = hashlib.sha256()
     for name, parameter in llm.named_parameters():
-        flat = parameter.detach().flatten()
-        some = flat[:: max(1, flat.numel() // samples)].to("cpu", torch.float32)
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(some.numpy().tobytes())
+        if weights_are_read():
+            flat = parameter.detach().flatten()
+            some = flat[:: max(1, flat.numel() // samples)].to("cpu", torch.float32)
+            digest.update(some.numpy().tobytes())
     return digest.hexdigest()

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ...foundation.decoder import clean_name
+from ...foundation.decoder import clean_name, decoder_layers
 from ...importance import Snapshot
 from ...importance.weights import is_transposed
 from ..contract import Need, SpeechModel
+from ..llm.pretrained import weights_are_read
 from .penalty import Penalty
 from .pull import Pull, add_pull, pull_value
 
@@ -82,6 +83,8 @@ class WeightPull(Penalty):
 def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module) -> dict[str, Tensor]:
     """Gives the score of every single weight of a snapshot, by clean parameter name and in its shape.
 
+    For a model of shapes alone nothing is read: it gives shapes for the matrices of the decoder blocks.
+
     Args:
         owner: For messages.
         folder: Of the snapshot.
@@ -91,6 +94,13 @@ def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module)
     Raises:
         ValueError: If there is no such snapshot or map, or it is of another model.
     """
+    if not weights_are_read():  # a plan, which may come before the measurement
+        matrices = {id(p) for p in decoder_layers(llm).parameters() if p.dim() == 2}
+        return {
+            clean_name(name): torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
+            for name, parameter in llm.named_parameters()
+            if id(parameter) in matrices
+        }
     command = f"textkeep importance probe MODEL --data DATA --estimators {estimator} --maps -o {folder}"
     try:
         maps = Snapshot.load(folder).parameters(estimator)

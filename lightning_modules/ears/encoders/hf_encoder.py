@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from ....foundation.assets import resolve
-from ...llm.pretrained import reading_from
+from ...llm.pretrained import load_pretrained, reading_from
 from ...losses.answer_loss import zero_through
 from .padding import RealFrames, watch_convolutions, watch_first_norm
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
@@ -140,7 +140,7 @@ class HFEncoder(SpeechEncoder):
         """Reads the weights."""
         if self.net is None:
             path, dtype = resolve(self.source), torch.get_default_dtype()
-            self.net = AutoModel.from_pretrained(path, dtype=dtype, layerdrop=0.0)
+            self.net = load_pretrained(AutoModel, path, dtype, layerdrop=0.0)
             watch_first_norm(self.net, self._real_inside)
             watch_convolutions(self.net.encoder, self._real)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, WhisperFeatureExtractor, WhisperModel
+from transformers import AutoConfig, AutoModel, WhisperFeatureExtractor
 
 from ....foundation.assets import resolve
-from ...llm.pretrained import reading_from
+from ...llm.pretrained import load_pretrained, reading_from
 from .speech_encoder import SpeechEncoder, config_settings, frame_mask
 
 
@@ -100,8 +100,7 @@ class WhisperEncoder(SpeechEncoder):
         """Reads the encoder's weights; the decoder is dropped."""
         if self.net is None:
             path = resolve(self.source)
-            model = WhisperModel.from_pretrained(path, dtype=torch.get_default_dtype())
-            self.net = model.encoder
+            self.net = load_pretrained(AutoModel, path, torch.get_default_dtype()).encoder
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes (N, mel, F) to (N, ceil(F / 2), d_model) and lengths.
