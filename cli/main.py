@@ -50,6 +50,7 @@ VERBS: dict[str, Verb] = {
     ),
     "test": Verb(".training_verbs:test", "score a checkpoint on the test questions", trains=True, loads=TRAINING),
     "predict": Verb(".training_verbs:predict", "write a checkpoint's answers to a file", trains=True, loads=TRAINING),
+    "plan": Verb(".plan:main", "tell memory, time and disk of a config's run before it begins", loads=TRAINING),
     "ask": Verb(".ask:main", "ask a run or a checkpoint a question, spoken or written", loads=MODELS),
     "report": Verb(".report:main", "one HTML page about one or several runs", loads="PyTorch"),
     "card": Verb(".card:main", "what a run kept and learned, for a model card and for CI", loads="PyTorch"),

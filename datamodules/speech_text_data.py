@@ -229,6 +229,11 @@ class SpeechTextData(L.LightningDataModule):
         return self.factory().prompt.end_id
 
     @property
+    def replays(self) -> bool:
+        """Whether text is rehearsed beside the training examples."""
+        return self._replay.ratio > 0
+
+    @property
     def skipped(self) -> dict[str, int]:
         """Examples left out so far on this rank: reason -> count."""
         return dict(self.bad.counts)

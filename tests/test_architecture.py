@@ -25,6 +25,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "runs": ("importance", "evaluation", "datamodules.sources"),
     "preparation": ("datamodules.sources", "evaluation"),
     "inference": ("lightning_modules", "datamodules", "callbacks", "importance", "evaluation"),
+    "planning": ("lightning_modules", "datamodules", "callbacks", "importance"),
     "cli": tuple(room for room in ROOMS if room != "cli"),
 }
 """A room may use itself, the foundation, and what stands here: the list of the design."""

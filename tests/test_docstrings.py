@@ -18,6 +18,7 @@ ROOMS = (
     "lightning_modules",
     "callbacks",
     "inference",
+    "planning",
     "runs",
     "preparation",
     "cli",

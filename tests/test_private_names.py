@@ -46,6 +46,8 @@ FIT_LOOP = "lightning.pytorch.loops.fit_loop"
 EPOCH_LOOP = "lightning.pytorch.loops.training_epoch_loop"
 GOES_ON = "a run goes on behind the hook in which its checkpoint was written; Lightning has no setting for it"
 BY_TIME = "the time since the last validation goes on counting after a resume"
+NO_DATA = "tensors without data, and what sees each operator: torch has no public name for either"
+OPERATOR = "an operator as it reaches a dispatch mode; its public name is taken apart before"
 OFFLINE = "a run whose connection is lost goes on offline, under the same id"
 
 USES = [
@@ -189,6 +191,13 @@ USES = [
         "peft.tuners.tuners_utils.BaseTunerLayer",
         "enable_adapters also flips requires_grad, which must not change during a run",
     ),
+    Use("planning/meter.py", "_cdata", "torch.UntypedStorage", "tells one storage from another, whoever refers to it"),
+    Use("planning/shadow.py", "_subclasses", "torch", NO_DATA),
+    Use("planning/shadow.py", "_python_dispatch", "torch.utils", NO_DATA),
+    Use("planning/shadow.py", "_pytree", "torch.utils", NO_DATA),
+    Use("planning/shadow.py", "_local_scalar_dense", "torch.ops.aten", OPERATOR),
+    Use("planning/shadow.py", "_scaled_dot_product_flash_attention_for_cpu", "torch.ops.aten", OPERATOR),
+    Use("planning/shadow.py", "_scaled_dot_product_flash_attention_for_cpu_backward", "torch.ops.aten", OPERATOR),
     Use("preparation/speech/flite.py", "_Pointer", "ctypes", "the type of a pointer, for annotations"),
     Use(
         "runs/dashboard/workspace.py",

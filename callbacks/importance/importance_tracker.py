@@ -80,8 +80,8 @@ class ImportanceTracker(Callback):
         self._history = ShiftHistory(self.estimators, replicates)
         self._heat_maps = HeatMaps(max_heat_maps)
         kept = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
-        self._options: dict[str, Any] = {**kept, "ablate": ablate, "ablate_with": ablate_with}
-        ProbeOptions.of(self._options)  # refuses a bad value now, not at the first measurement
+        self.options: dict[str, Any] = {**kept, "ablate": ablate, "ablate_with": ablate_with}
+        ProbeOptions.of(self.options)  # refuses a bad value now, not at the first measurement
         self._latest: dict[str, Snapshot] = {}
         self._measured: int | None = None
         self._pending = False
@@ -163,7 +163,7 @@ class ImportanceTracker(Callback):
         self._latest = {}
         for name in self._probe_names(trainer, pl_module):
             try:
-                snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self._options)
+                snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self.options)
             except NotFiniteError as error:  # on every rank alike
                 if name not in self._history.reference_steps:
                     raise

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     *("foundation", "importance", "evaluation", "datamodules", "lightning_modules"),
-    *("callbacks", "inference", "runs", "preparation", "cli"),
+    *("callbacks", "inference", "planning", "runs", "preparation", "cli"),
 )
 DOTTED = re.compile(r"textkeep(?:\.[A-Za-z_]\w*)+")
 WITH_FUNCTION = re.compile(r"(\.+[a-z_][\w.]*):[A-Za-z_]\w*")

@@ -25,6 +25,7 @@ ROOMS = (
     "importance",
     "inference",
     "lightning_modules",
+    "planning",
     "preparation",
     "runs",
 )

@@ -1,0 +1,156 @@
+"""Does `textkeep plan` tell the memory of a run? Planned peaks against those of real fits with random weights.
+
+    python -m benchmarks.plan 135m full
+    python -m benchmarks.plan 1b lora --layers 4 --precision bf16-true
+
+Each case is a Lightning fit of two steps on a CPU in a process of its own; its peak is that of torch's own allocator,
+as torch.profiler reports every allocation, the memory inside of kernels included. The growth of the process (resident
+memory) stands beside it: it also holds the libraries' code and what malloc keeps. It takes two small assets
+(`textkeep assets smollm2-135m-instruct whisper-tiny.en`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoTokenizer, LlamaConfig
+
+from textkeep.datamodules import SpeechTextData
+from textkeep.datamodules.sources.bad_examples import BadExamples
+from textkeep.datamodules.sources.example import Example
+from textkeep.datamodules.sources.source import Source
+from textkeep.foundation.assets import resolve
+from textkeep.lightning_modules import FullFineTuning, LoRA, SpeechLLM
+from textkeep.lightning_modules.ears.adaptors import ConcatMLP
+from textkeep.lightning_modules.ears.encoders import WhisperEncoder
+from textkeep.lightning_modules.llm.pretrained import shapes_only
+from textkeep.planning import Question, TrainerSettings
+from textkeep.planning.rehearsal import Rehearsal
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+             "num_key_value_heads": 3, "vocab_size": 49152},
+    "360m": {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+             "num_key_value_heads": 5, "vocab_size": 49152},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 128256},
+}  # fmt: skip
+TUNINGS = {"full": FullFineTuning, "lora": LoRA}
+STEPS = 2
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is planned and run."""
+
+    shape: str
+    tuning: str
+    layers: int | None
+    precision: str
+    tokens: int
+    checkpointing: bool
+
+    def model(self, folder: Path) -> SpeechLLM:
+        """Describes the model; its folder has no weights."""
+        tokenizer = AutoTokenizer.from_pretrained(resolve("asset:smollm2-135m-instruct"))
+        tokenizer.save_pretrained(folder)
+        layers = {"num_hidden_layers": self.layers} if self.layers else {}
+        LlamaConfig(**{**SHAPES[self.shape], **layers}, tie_word_embeddings=True).save_pretrained(folder)
+        encoder, adaptor = WhisperEncoder("asset:whisper-tiny.en"), ConcatMLP(stack=5)
+        return SpeechLLM(
+            str(folder), encoder, adaptor, TUNINGS[self.tuning](), gradient_checkpointing=self.checkpointing
+        )
+
+    def data(self) -> SpeechTextData:
+        """Gives rows like those of the plan."""
+        return SpeechTextData(train=Rows(), tokens_per_batch=self.tokens)
+
+
+class Rows(Source):
+    """Enough rows of a plan for two full batches."""
+
+    name = "rows"
+
+    def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
+        """Gives the rows."""
+        return Question().examples(64)
+
+
+def planned(case: Case, folder: Path) -> int:
+    """Gives the bytes that the plan tells of a training step."""
+    settings = TrainerSettings(case.precision, 1, None, gpu=False)
+    found = Rehearsal(case.model(folder), case.data(), [], settings, Question(), 1).run()
+    return max(moment.total for moment in found.moments[:2])
+
+
+def measured(case: Case, folder: Path) -> dict[str, float]:
+    """Runs the fit and gives its peaks in bytes and its seconds."""
+    before, started = resident(), time.perf_counter()
+    trainer = Trainer(
+        accelerator="cpu", devices=1, max_steps=STEPS, precision=case.precision, logger=False,  # type: ignore[arg-type]
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        use_distributed_sampler=False, limit_val_batches=0,
+    )  # fmt: skip
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, shapes_only():
+        trainer.fit(case.model(folder), datamodule=case.data())
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = time.perf_counter() - started
+    return {"allocated": peak_of(profiler), "resident": highest - before, "seconds": seconds}
+
+
+def peak_of(profiler: profile) -> int:
+    """Adds up every allocation and every release, in order; gives the highest sum."""
+    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    live = peak = 0
+    for _, change in changes:
+        live += change
+        peak = max(peak, live)
+    return peak
+
+
+def resident() -> int:
+    """Gives the bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def in_child(work: Any, case: Case) -> Any:
+    """Runs a function in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, (case, Path(folder)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("tuning", choices=TUNINGS)
+    parser.add_argument("--layers", type=int, help="fewer decoder layers than the shape has")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed", "bf16-true"])
+    parser.add_argument("--tokens", type=int, default=512, help="positions of a batch (default: 512)")
+    parser.add_argument("--checkpointing", action="store_true")
+    case = Case(**vars(parser.parse_args()))
+    told, found = in_child(planned, case), in_child(measured, case)
+    print(
+        f"| {case.shape}{f', {case.layers} layers' if case.layers else ''} | {case.tuning}"
+        f"{', checkpointed' if case.checkpointing else ''} | {case.precision} | {told / GIB:.3f} | "
+        f"{found['allocated'] / GIB:.3f} | {told / found['allocated'] - 1:+.1%} | {found['resident'] / GIB:.2f} |"
+    )
+    machine = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    print(json.dumps({**vars(case), **machine, **found, "planned": told}))
+
+
+if __name__ == "__main__":
+    main()

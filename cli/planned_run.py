@@ -1,0 +1,81 @@
+"""The objects of a config, as a fit would make them, for a plan: no run directory, no Trainer, no logger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback
+from typing_extensions import override
+
+from ..inference.yaml_classes import register_classes
+from ..planning import Length, TrainerSettings
+from .lightning_cli import TextKeepCLI
+from .run_defaults import default_callbacks
+from .run_state import RunState
+from .trainer_checks import check_trainer
+
+
+class PlannedRun(TextKeepCLI):
+    """A config's model, data and callbacks.
+
+    Args:
+        options: As ``textkeep fit`` takes them.
+
+    Attributes:
+        callbacks: Those of the config, and those that a fit adds.
+    """
+
+    callbacks: list[Callback]
+
+    def __init__(self, options: list[str]) -> None:
+        register_classes()
+        super().__init__("fit", options, RunState())
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        check_trainer(self.config.trainer)
+        self.config.trainer.logger = False
+        self.config.data.feature_cache = None  # made of weights
+        self.config.data.on_bad_example = "raise"  # a row that is over the budget is the plan's to tell
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        given = self.config_init.trainer
+        own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
+        self.callbacks = [*own, *default_callbacks(own, given, "fit", self.model.tuning)]
+        return None
+
+    @property
+    def devices(self) -> tuple[int, int]:
+        """GPUs a node and nodes, as far as the config says."""
+        devices = self.config.trainer.devices
+        if isinstance(devices, list):
+            return len(devices), self.config.trainer.num_nodes
+        return (int(devices) if str(devices).isdecimal() else 1), self.config.trainer.num_nodes
+
+    def settings(self, gpu: bool) -> TrainerSettings:
+        """Gives what of the Trainer decides how much a step takes.
+
+        Args:
+            gpu: Whether the plan is for GPUs, whatever the config says.
+        """
+        trainer = self.config.trainer
+        precision = str(trainer.precision or "32-true")
+        known = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+        return TrainerSettings(
+            known.get(precision, precision),
+            trainer.accumulate_grad_batches,
+            trainer.gradient_clip_val,
+            gpu or trainer.accelerator in ("gpu", "cuda"),
+        )
+
+    def length(self, examples: int | None) -> Length:
+        """Gives how long the run is.
+
+        Args:
+            examples: Of training, if they are known.
+        """
+        trainer = self.config.trainer
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        every = 1.0 if trainer.val_check_interval is None else trainer.val_check_interval
+        return Length(examples, epochs, every, trainer.check_val_every_n_epoch or 1)

@@ -1,0 +1,84 @@
+"""Counts the bytes of tensors alive, by what they are for."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+WEIGHTS = "weights"
+GRADIENTS = "gradients"
+OPTIMIZER = "optimizer state"
+TEACHER = "untouched copy of the LLM"
+STRENGTHS = "Fisher map of a penalty"
+SCORES = "importance: sums and maps"
+ACTIVATIONS = "activations and scratch"
+
+
+class Meter:
+    """Bytes of storages alive, by label, and what they were when there were most of them.
+
+    torch's own ``torch.distributed._tools.MemTracker`` labels by module and refuses a model that is called twice in a
+    step, as distillation calls it; and its labels are fixed.
+
+    Attributes:
+        live: Label -> bytes now.
+        peak: Label -> bytes at the moment with the highest sum since :meth:`restart`.
+        flops: Floating-point operations since then.
+    """
+
+    def __init__(self) -> None:
+        self.live: Counter[str] = Counter()
+        self.peak: Counter[str] = Counter()
+        self.flops = 0
+        self._label = ACTIVATIONS
+        self._known: dict[int, tuple[str, int]] = {}
+
+    @contextmanager
+    def counting(self, label: str) -> Iterator[None]:
+        """Gives what is made while it lasts this label."""
+        before, self._label = self._label, label
+        try:
+            yield
+        finally:
+            self._label = before
+
+    def count(self, tensor: Tensor) -> None:
+        """Counts a tensor's storage, once, until it is freed."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known[key] = (self._label, size)
+        self.live[self._label] += size
+        weakref.finalize(storage, self._free, key)
+        if self.live.total() > self.peak.total():
+            self.peak = self.live.copy()
+
+    def label(self, tensors: Iterable[Tensor | None], label: str) -> None:
+        """Gives tensors that are counted already another label."""
+        for tensor in tensors:
+            key = -1 if tensor is None else tensor.untyped_storage()._cdata
+            if key in self._known:
+                before, size = self._known[key]
+                self._known[key] = (label, size)
+                self.live[before] -= size
+                self.live[label] += size
+
+    def watch_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Labels each gradient as such as soon as the backward pass has made it."""
+        for parameter in parameters:
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda p: self.label([p.grad], GRADIENTS))
+
+    def restart(self) -> None:
+        """Forgets the peak, which is what is alive now, and the operations."""
+        self.peak, self.flops = self.live.copy(), 0
+
+    def _free(self, key: int) -> None:
+        label, size = self._known.pop(key)
+        self.live[label] -= size

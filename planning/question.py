@@ -1,0 +1,131 @@
+"""What a row of training is taken to be: a plan is made before the data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..datamodules import SpeechTextData
+from ..datamodules.batches.batch import Batch
+from ..datamodules.batches.batch_loader import BatchLoader
+from ..datamodules.batches.loader_factory import LoaderFactory
+from ..datamodules.sources.example import AudioArray, Example
+
+SAMPLING_RATE = 16000
+SPEECH, TEXT, REPLAY = "speech", "text", "replayed text"
+_MOST_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Question:
+    """A typical row, of which all batches of a plan are full.
+
+    By default that of InstructS2S-200K (arXiv 2409.06666): 7.5 s of speech, a question of 25 tokens, an answer of 40.
+
+    Attributes:
+        seconds: Of the spoken question.
+        question: Tokens of its text, about.
+        answer: Tokens of the answer, about.
+        passage: Tokens of a passage of replayed text, about.
+    """
+
+    seconds: float = 7.5
+    question: int = 25
+    answer: int = 40
+    passage: int = 256
+
+    def examples(self, count: int, plain: bool = False) -> list[Example]:
+        """Makes examples that differ in nothing but their ids."""
+        noise = torch.randn(int(self.seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0)) * 0.01
+        target = _words(self.passage if plain else self.answer)
+        one = Example(
+            id="",
+            question="" if plain else _words(self.question),
+            answers=(target,),
+            target=target,
+            audio=None if plain else AudioArray(noise, SAMPLING_RATE),
+            location="the row of the plan",
+            plain=plain,
+        )
+        return [replace(one, id=f"plan/{number}") for number in range(count)]
+
+
+def _words(count: int) -> str:
+    """Gives text of about so many tokens: a common word is one in every vocabulary."""
+    return " ".join(["the"] * count)
+
+
+class Batches:
+    """Makes full batches with the data module's own loaders, template and sampler.
+
+    Args:
+        data: Connected to a model.
+        question: What all rows are.
+    """
+
+    def __init__(self, data: SpeechTextData, question: Question) -> None:
+        self._data, self._question = data, question
+        self._factory = data.factory()
+
+    @property
+    def options(self) -> tuple[int, int]:
+        """The budgets of the config: positions of a batch of training and of evaluation."""
+        found = self._factory.options
+        return found.tokens_per_batch, found.eval_tokens_per_batch or 4 * found.tokens_per_batch
+
+    def kinds(self) -> list[str]:
+        """Gives the kinds of batches that a fit trains on."""
+        modality = self._data.train_modalities
+        replayed = [REPLAY] if self._data.replays else []
+        return [*([SPEECH, TEXT] if modality == "both" else [modality]), *replayed]
+
+    def training(self, kind: str, budget: int | None = None) -> Batch:
+        """Gives the largest batch of a kind.
+
+        Args:
+            kind: One of :meth:`kinds`.
+            budget: Positions; None takes the config's, and its limit on the rows with it.
+
+        Raises:
+            BadExampleError: If a single row is over the budget.
+        """
+        factory = self._factory if budget is None else self._with(budget)
+        rows = self.rows(kind, factory)
+        return next(self._loaded(factory, kind, rows))
+
+    def rows(self, kind: str, factory: LoaderFactory | None = None) -> int:
+        """Counts the rows of the largest batch of a kind."""
+        factory = factory or self._factory
+        length = self.length(kind, factory)
+        rows = min(_MOST_ROWS, max(1, factory.options.tokens_per_batch // length))
+        return min(rows, factory.options.max_examples or rows)
+
+    def length(self, kind: str, factory: LoaderFactory | None = None) -> int:
+        """Counts the positions of a row, with its text twin where the objectives ask for one."""
+        loader = self._loader(factory or self._factory, kind, 1)
+        return int(loader.position.sampler.lengths.sum())
+
+    def evaluation(self) -> Batch:
+        """Gives the largest batch of evaluation."""
+        modality = "text" if self._data.train_modalities == "text" else "speech"
+        one = self._factory.loader(self._question.examples(1), modality).position.sampler
+        rows = min(_MOST_ROWS, max(1, self.options[1] // int(one.lengths.sum())))
+        return next(iter(self._factory.loader(self._question.examples(rows), modality)))
+
+    def probe(self, modality: str, rows: int) -> Batch:
+        """Gives a batch of an importance probe."""
+        return self._factory.batches(self._question.examples(rows), modality, rows)[0]  # type: ignore[arg-type]
+
+    def _with(self, budget: int) -> LoaderFactory:
+        made = self._factory
+        options = replace(made.options, tokens_per_batch=budget, max_examples=None)
+        return LoaderFactory(made.reader, made.plain_reader, made.prompt, options, made.bad, made.on_skip)
+
+    def _loader(self, factory: LoaderFactory, kind: str, rows: int) -> BatchLoader:
+        examples = self._question.examples(rows, plain=kind == REPLAY)
+        return factory.train(examples, ["speech" if kind == SPEECH else "text"], shuffle=False)
+
+    def _loaded(self, factory: LoaderFactory, kind: str, rows: int) -> Iterator[Batch]:
+        return iter(self._loader(factory, kind, rows))

@@ -1,0 +1,1 @@
+"""Tests of plans: what a run takes, told before anything is loaded."""
