@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,10 @@ class HFDataset(Source):
         audio_root: Folder that an audio column of plain paths is relative to.
         revision: Branch, tag or commit of a hub data set.
         question_required: False allows spoken questions without their text.
+        where: Column -> the value, or list of values, that the rows to be read have there, compared as text:
+            ``{round: 1}``.
+        where_not: Column -> the value or values that they do not have: ``{split_name: identity}``.
+        leave_out: Columns that are not read at all: large ones that nobody needs would be every example's metadata.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class HFDataset(Source):
         audio_root: str | None = None,
         revision: str | None = None,
         question_required: bool = True,
+        where: dict[str, Any] | None = None,
+        where_not: dict[str, Any] | None = None,
+        leave_out: Sequence[str] = (),
     ) -> None:
         unknown = sorted(set(columns or {}) - set(_FIELDS))
         if unknown:
@@ -66,6 +73,9 @@ class HFDataset(Source):
         self.audio_root = Path(audio_root) if audio_root else None
         self.revision = revision
         self.question_required = question_required
+        self.where = where or {}
+        self.where_not = where_not or {}
+        self.leave_out = tuple(leave_out)
         self.name = Path(path).name
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
@@ -75,6 +85,8 @@ class HFDataset(Source):
         audio = columns.pop("audio", None)
         examples = []
         for row in table.rows():
+            if not self._wanted(row.cells):
+                continue
             try:
                 clip = table.clip(row, audio) if audio else None
                 record = self._record(row.cells, columns, row.number)
@@ -88,6 +100,7 @@ class HFDataset(Source):
     def _table(self, bad: BadExamples) -> Table:
         found = self._found()
         if not isinstance(found, TextFiles):
+            found = found.remove_columns([name for name in self.leave_out if name in found.column_names])
             return ArrowTable(found, f"{self.path}[{self.split}]", ClipFinder(self.audio_root or Path()))
         try:
             rows = found.rows(self.split, bad.report)
@@ -155,6 +168,12 @@ class HFDataset(Source):
                 raise ValueError(
                     f"HFDataset {self.path!r}: columns.{field}: no column {column!r} (allowed: {', '.join(present)})"
                 )
+        for option, columns in (("where", self.where), ("where_not", self.where_not)):
+            for column in columns if present else ():
+                if column.split(".")[0] not in present:
+                    raise ValueError(
+                        f"HFDataset {self.path!r}: {option}: no column {column!r} (allowed: {', '.join(present)})"
+                    )
         mapping = {**{field: field for field in _FIELDS if field in present}, **self.columns}
         needed: list[tuple[str, ...]] = [("question",)] if self.question_required else []
         needed += [("answers", "target")] if answers_required else []
@@ -166,14 +185,25 @@ class HFDataset(Source):
                 )
         return mapping
 
+    def _wanted(self, row: Mapping[str, Any]) -> bool:
+        """Tells whether a row is one of those to be read."""
+        wanted = all(str(nested(row, column)) in _values(value) for column, value in self.where.items())
+        return wanted and not any(
+            str(nested(row, column)) in _values(value) for column, value in self.where_not.items()
+        )
+
     def _record(self, row: Mapping[str, Any], columns: Mapping[str, str], index: int) -> dict[str, Any]:
-        used = {column if column in row else column.split(".")[0] for column in columns.values()}
+        used = {column if column in row else column.split(".")[0] for column in columns.values()} | {*self.leave_out}
         record = {key: value for key, value in row.items() if key not in used and key not in _FIELDS}
         record["id"] = f"{self.name}/{self.split}/{index}"
         record |= {field: nested(row, column) for field, column in columns.items()}
         if isinstance(record.get("seconds"), str):  # of a CSV file
             record["seconds"] = _number(record["seconds"])
         return record
+
+
+def _values(given: Any) -> list[str]:
+    return [str(value) for value in (given if isinstance(given, list) else [given])]
 
 
 def _number(text: str) -> float | str:
