@@ -65,6 +65,7 @@ def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[s
         "include": tuple(arguments.include),
         "top_fraction": arguments.top_fraction,
         "keep_maps": tuple(n for n in estimators if ESTIMATORS[n].maps) if arguments.maps else (),
+        "maps_on_cpu": arguments.maps_on_cpu,
         "vectors": arguments.vectors,
         "self_test": arguments.self_test,
         "ablate": arguments.ablate,
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--top-fraction", type=float, help="also keep a mask of this fraction of the weights")
     parser.add_argument("--maps", action="store_true", help="also keep the score of every single weight")
+    parser.add_argument("--maps-on-cpu", action="store_true", help="keep those off the GPU while they are summed")
     parser.add_argument(
         "--vectors",
         action=argparse.BooleanOptionalAction,

@@ -107,7 +107,8 @@ def test_a_score_from_a_file_of_ones_own(
 def test_probe_compare_show(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run) -> None:
     folders = [tmp_path / "before", tmp_path / "after"]
     for model, folder in zip((tiny_llm_dir, tuned_dir), folders, strict=True):
-        argv = ["probe", str(model), *data(manifest), "-o", str(folder), "--top-fraction", "0.05", "--maps"]
+        maps = ("--top-fraction", "0.05", "--maps", "--maps-on-cpu")
+        argv = ["probe", str(model), *data(manifest), "-o", str(folder), *maps]
         assert json.loads(run_main([*argv, "--json"]))["coverage"] > 0.99
     assert "layer_01" in run_main([*argv, "--overwrite"])
     snapshot = Snapshot.load(folders[0])
