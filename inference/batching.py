@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ..datamodules import Batch, Example, SpeechFrontEnd, SpeechTextData
 from ..datamodules.sources.example import Modality
+
+if TYPE_CHECKING:
+    from ..lightning_modules import SpeechLLM
 
 
 def make_batches(
@@ -39,3 +44,17 @@ def make_batches(
     for start in range(0, len(examples), batch_size):
         part = examples[start : start + batch_size]
         yield from factory.batches(part, modality, batch_size, answers=answers, tokens=tokens)
+
+
+def causal_inputs(batch: Batch, listener: SpeechLLM | None) -> dict[str, Any]:
+    """Gives what a causal LM takes of a batch, and the ids of its rows: text as token ids, speech as embeddings.
+
+    Args:
+        batch: On the model's device.
+        listener: Embeds the clips; without one there are none.
+    """
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+    if listener is not None and batch.features.shape[0]:
+        with torch.no_grad():
+            inputs |= listener.embed(batch)
+    return {**inputs, "ids": batch.ids}

@@ -17,7 +17,7 @@ from ..datamodules.sources.named import SourceName
 from ..foundation.errors import UserError
 from ..importance import DEFAULT_ESTIMATORS, Snapshot, probe
 from ..importance.progress import Progress, counted, silent
-from .batching import make_batches
+from .batching import causal_inputs, make_batches
 from .examples import read_examples
 from .origin import Origin
 from .questions import Sound, Sounds, Texts, questions
@@ -225,11 +225,7 @@ class LoadedModel:
             UserError: If the model cannot listen.
         """
         for batch in self._batches(examples, modality, batch_size, tokens=tokens):
-            inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
-            if self.speech_llm is not None and batch.features.shape[0]:
-                with torch.no_grad():
-                    inputs |= self.speech_llm.embed(batch)
-            yield {**inputs, "ids": batch.ids}
+            yield causal_inputs(batch, self.speech_llm)
 
     def require_speech_llm(self) -> SpeechLLM:
         """Gives what listens.

@@ -17,11 +17,10 @@ from typing_extensions import override
 from ...foundation.errors import RunError
 from ...foundation.files import remove_unfinished, replace_link
 from ...foundation.run_names import CHECKPOINTS
-from ..contract import DoubtsWeights
 from ..stopping.agreed_stop import AgreedStop
-from .checkpoint_io import CheckpointError, write_whole
+from .checkpoint_io import write_together, write_whole
 from .kept_checkpoints import KeptCheckpoints, moved
-from .step_window import StepWindow
+from .step_window import StepWindow, in_doubt
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -139,7 +138,7 @@ class RunCheckpoint(ModelCheckpoint):
         step = trainer.global_step
         if isinstance(exception, RunError) or not self._training or not together or step == self._resumed_step:
             return
-        if not self._should_save_on_exception(trainer) or _in_doubt(trainer):
+        if not self._should_save_on_exception(trainer) or in_doubt(trainer):
             return
         if self._step_window.is_open(trainer):
             rank_zero_warn(f"stopped inside of the optimizer step after step {step}: these weights are not saved")
@@ -159,7 +158,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @override
     def _should_skip_saving_checkpoint(self, trainer: Trainer) -> bool:
-        return super()._should_skip_saving_checkpoint(trainer) or _in_doubt(trainer)
+        return super()._should_skip_saving_checkpoint(trainer) or in_doubt(trainer)
 
     def _save_now(self, trainer: Trainer, regular: bool) -> None:
         """Saves the present state, also where the schedule or the monitored metric does not ask for it.
@@ -190,15 +189,7 @@ class RunCheckpoint(ModelCheckpoint):
         before = self._kept.newest
         if Path(path).stem != self.CHECKPOINT_NAME_LAST:
             self._kept.note(path, self.best_k_models, aside, self.monitor is None and self.save_top_k == 1)
-        problem = None
-        try:
-            super()._save_checkpoint(trainer, path)
-        except CheckpointError as error:
-            trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait for this one
-            kept = f"{before} is kept, --ckpt_path last continues from it" if before else "there is none before it"
-            problem = f"the checkpoint {error.filename} cannot be written: {error.strerror}; {kept}"
-        if (problem := trainer.strategy.broadcast(problem)) is not None:
-            raise RunError(problem)
+        write_together(trainer, lambda: super(RunCheckpoint, self)._save_checkpoint(trainer, path), before)
 
     @override
     def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
@@ -248,12 +239,6 @@ class RunCheckpoint(ModelCheckpoint):
         self.best_model_path = best(self.best_k_models, key=self.best_k_models.__getitem__, default="")
         self.best_model_score = self.best_k_models.get(self.best_model_path)
         self.kth_best_model_path = ""  # chosen anew when there are save_top_k of them
-
-
-def _in_doubt(trainer: Trainer) -> bool:
-    """Tells whether the weights at hand may be worth nothing: the checkpoint before them is then kept."""
-    model = trainer.lightning_module
-    return isinstance(model, DoubtsWeights) and model.in_doubt
 
 
 def _files_of(callback: ModelCheckpoint) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
+from ...foundation.errors import RunError
 from ...foundation.files import replacing
 
 
@@ -102,3 +103,25 @@ def _size(value: Any) -> int:
 
     visit(value)
     return sum(found.values())
+
+
+def write_together(trainer: Trainer, write: Callable[[], None], before: str) -> None:
+    """Has a checkpoint written, on all ranks together.
+
+    Args:
+        trainer: Of the ranks.
+        write: Lightning's way, which ends with a barrier.
+        before: The newest file so far; empty if there is none.
+
+    Raises:
+        RunError: If there is no room for it, on all ranks.
+    """
+    problem = None
+    try:
+        write()
+    except CheckpointError as error:
+        trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait for this one
+        kept = f"{before} is kept, --ckpt_path last continues from it" if before else "there is none before it"
+        problem = f"the checkpoint {error.filename} cannot be written: {error.strerror}; {kept}"
+    if (problem := trainer.strategy.broadcast(problem)) is not None:
+        raise RunError(problem)

@@ -1,8 +1,10 @@
-"""Whether the weights may be moving at this moment."""
+"""Whether the weights at hand are fit to be saved: not moving at this moment, and not in doubt."""
 
 from __future__ import annotations
 
 from lightning.pytorch import Trainer
+
+from ..contract import DoubtsWeights
 
 
 class StepWindow:
@@ -31,3 +33,9 @@ def _counters(trainer: Trainer) -> list[int]:
     by_step = [c for c in trainer.lr_scheduler_configs if c.interval == "step" and c.frequency == 1]
     schedules = [config.scheduler for config in by_step if not config.reduce_on_plateau]
     return [trainer.global_step, *(schedule.last_epoch for schedule in schedules)]
+
+
+def in_doubt(trainer: Trainer) -> bool:
+    """Tells whether the weights at hand may be worth nothing: the checkpoint before them is then kept."""
+    model = trainer.lightning_module
+    return isinstance(model, DoubtsWeights) and model.in_doubt
