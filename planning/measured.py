@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,8 @@ def measure_steps(model: SpeechLLM, data: SpeechTextData, settings: TrainerSetti
     with settings.weights():
         model.configure_model()
     model.to(device, settings.dtype)
-    data.connect(model.front_end)
+    front_end: Any = model.front_end
+    data.connect(front_end)
     batches = Batches(data, question)
     batch = batches.training(batches.kinds()[0]).to(device)
     stepping = Stepping(model, settings)

@@ -11,7 +11,7 @@ from ..datamodules import SpeechTextData
 from ..datamodules.batches.batch import Batch
 from ..datamodules.batches.batch_loader import BatchLoader
 from ..datamodules.batches.loader_factory import LoaderFactory
-from ..datamodules.sources.example import AudioArray, Example
+from ..datamodules.sources.example import AudioArray, Example, Modality
 
 SAMPLING_RATE = 16000
 SPEECH, TEXT, REPLAY = "speech", "text", "replayed text"
@@ -109,7 +109,7 @@ class Batches:
 
     def evaluation(self) -> Batch:
         """Gives the largest batch of evaluation."""
-        modality = "text" if self._data.train_modalities == "text" else "speech"
+        modality: Modality = "text" if self._data.train_modalities == "text" else "speech"
         one = self._factory.loader(self._question.examples(1), modality).position.sampler
         rows = min(_MOST_ROWS, max(1, self.options[1] // int(one.lengths.sum())))
         return next(iter(self._factory.loader(self._question.examples(rows), modality)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback
@@ -58,7 +59,8 @@ class Rehearsal:
         with self._cast(), settings.weights(), self.meter.counting(WEIGHTS):
             model.configure_model()
             model.to(settings.dtype)  # as Lightning does for bf16-true
-        data.connect(model.front_end)
+        front_end: Any = model.front_end
+        data.connect(front_end)
         self.batches = Batches(data, question)
         with self._cast():
             self.stepping = Stepping(model, settings)

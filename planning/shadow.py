@@ -51,12 +51,12 @@ class _SiLU(torch.autograd.Function):
     """SiLU as its kernel is: without data torch takes its backward pass apart, into parts that take more memory."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, values: Tensor) -> Tensor:
         ctx.save_for_backward(values)
         return torch.empty_like(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return torch.empty_like(*ctx.saved_tensors)
 
 

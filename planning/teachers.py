@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ def stand_beside(model: SpeechLLM, meter: Meter) -> None:
         meter: Counts it.
     """
     pulls = [term for term in model.objectives.penalties if isinstance(term, WeightPull)]
-    teachers = [term for term in model.objectives.over_tokens if hasattr(term, "teacher")]
+    teachers: list[Any] = [term for term in model.objectives.over_tokens if hasattr(term, "teacher")]
     for term in teachers:
         if isinstance(term.teacher, CachedTeacher):
             term.teacher = AnswersOfAShape(term.teacher.top_k)
