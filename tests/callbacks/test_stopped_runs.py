@@ -149,7 +149,7 @@ def test_slurms_signal_is_noted_from_the_first_moment_and_the_job_queued_again_l
         time.sleep(1)
         assert running.processes[0].poll() is None  # the job's script must not go on
         running.send(signal.SIGTERM)  # SLURM's
-        assert running.end(10) == [-signal.SIGTERM]
+        assert running.end(10) == [143]
     assert calls.read_text() == "requeue 7 0\n"  # W&B's process has ended
     assert "MARK train" not in running.output()
 
