@@ -61,7 +61,7 @@ class HFDataset(Source):
         question_required: bool = True,
         where: dict[str, Any] | None = None,
         where_not: dict[str, Any] | None = None,
-        leave_out: Sequence[str] = (),
+        leave_out: Sequence[str] | None = None,
     ) -> None:
         unknown = sorted(set(columns or {}) - set(_FIELDS))
         if unknown:
@@ -75,7 +75,7 @@ class HFDataset(Source):
         self.question_required = question_required
         self.where = where or {}
         self.where_not = where_not or {}
-        self.leave_out = tuple(leave_out)
+        self.leave_out = tuple(leave_out or ())
         self.name = Path(path).name
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
