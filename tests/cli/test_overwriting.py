@@ -81,6 +81,7 @@ def test_every_command_that_writes_has_the_option(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", parse)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parse)
     targets = [verb.target for verb in VERBS.values() if not verb.target.startswith(".training_verbs")]
     targets += [f".importance{module}:main" for module, _ in COMMANDS.values()]
     writing = []
