@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +61,17 @@ class _SiLU(torch.autograd.Function):
 
 def _silu(values: Tensor, inplace: bool = False) -> Tensor:
     return _SiLU.apply(values)
+
+
+@contextmanager
+def _exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
+    """Puts another function in the place of one of torch's while the context lasts."""
+    before = getattr(owner, name)
+    setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 class Bookkeeping(TorchDispatchMode):
@@ -152,8 +162,8 @@ class Shadow:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             converting, activating = (
-                patch.object(nn.Module, "_apply", _replace),
-                patch.object(functional, "silu", _silu),
+                _exchanged(nn.Module, "_apply", _replace),
+                _exchanged(functional, "silu", _silu),
             )
             with converting, activating, self._faking, Bookkeeping(self._meter):
                 yield
