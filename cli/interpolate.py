@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..foundation.errors import UserError
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
+from ..foundation.quiet import log_level
 from .errors import speaking_as
 from .options import add_overwrite_option, finite, not_negative, positive
 from .output import deliver, picture, print_table, say
@@ -114,7 +115,6 @@ def _score(
     from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
     from ..lightning_modules.llm.edits import change_of
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one trainer a model would say so each time
     change = change_of(model)
     options = ScoringOptions(
         arguments.split, arguments.items, arguments.heldout, arguments.heldout_examples, arguments.heldout_skip
@@ -124,7 +124,8 @@ def _score(
     scored: dict[str, Any] = {}
     for number, point in enumerate(points, start=1):
         change.apply(point.alpha, point.reverted)
-        scored[point.name] = scorer.score(point.name)
+        with log_level("lightning.pytorch", logging.WARNING):  # one trainer a model would say so each time
+            scored[point.name] = scorer.score(point.name)
         if not arguments.json:
             print(f"{number} of {len(points)}: {point.name}, {scored[point.name].seconds:.0f} s", flush=True)
     return summaries(scored)

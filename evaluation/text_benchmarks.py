@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from ..foundation.quiet import log_level
 from ..foundation.text_lines import read_text
 from .predictions import Prediction
 from .statistics import wilson_interval
@@ -213,11 +214,5 @@ def _record(task: str, sample: Mapping[str, Any]) -> Prediction | None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences lm-eval's notices, which say nothing about the run, and its bars where they would fill a log file."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+    with log_level("lm_eval", logging.ERROR), nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+        yield

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from ..foundation.quiet import log_level
 
 POSITIONS_PER_SECOND, SAMPLES_PER_POSITION = 50, 320
 SILENCE_AFTER = 7.0
@@ -26,14 +29,12 @@ class Transcriber:
         """
         import torch
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._processor = WhisperProcessor.from_pretrained(path)
-        self._model: Any = WhisperForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+        with log_level("transformers", logging.ERROR):
+            self._processor = WhisperProcessor.from_pretrained(path)
+            self._model: Any = WhisperForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
         self._model.eval().to(self._device)
         self._positions = self._model.model.encoder.embed_positions.weight.detach().clone()
 
@@ -58,6 +59,6 @@ class Transcriber:
             truncation=True,
         ).input_features.to(self._device)
         language = {"language": "en", "task": "transcribe"} if self._model.generation_config.is_multilingual else {}
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), log_level("transformers", logging.ERROR):
             tokens = self._model.generate(features, max_new_tokens=64, do_sample=False, num_beams=1, **language)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]

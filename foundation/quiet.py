@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 KNOWN = (
@@ -46,6 +48,18 @@ class CurrentStderr(logging.StreamHandler[Any]):
     @stream.setter
     def stream(self, stream: Any) -> None:
         """Keeps none."""
+
+
+@contextmanager
+def log_level(name: str, level: int) -> Iterator[None]:
+    """Lets the logger ``name`` tell nothing below ``level`` as long as it lasts: the caller may want its notices."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def quieten() -> None:

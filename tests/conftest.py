@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+LOGGERS = ("lightning.pytorch", "lightning.fabric", "transformers", "lm_eval", "wandb")
+
+
+@pytest.fixture(autouse=True)
+def levels_stay() -> Iterator[None]:
+    """Holds that no command run in this process leaves a library's logger silent for whatever comes after it."""
+    before = [logging.getLogger(name).level for name in LOGGERS]
+    yield
+    after = [logging.getLogger(name).level for name in LOGGERS]
+    silenced = [name for name, was, level in zip(LOGGERS, before, after, strict=True) if was != level and was]
+    assert not silenced, f"left with another level: {silenced}"
 
 
 @pytest.fixture(scope="session")
