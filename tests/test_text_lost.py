@@ -107,12 +107,28 @@ def test_the_pilot_is_a_plan_that_the_command_line_takes(capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("at_the_root")
+def test_the_short_study_is_the_quickstart_five_times_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps and rates are the quickstart's own in every arm, those of its remedy for LoRA; only the remedy differs."""
+    study = read_study(FOLDER / "short.yaml")
+    makefile = (ROOT / "Makefile").read_text()
+    for arm in study.arms:
+        config = parsed(fit_command(study, job_of(study, arm, points(arm)[0], 3), resume=False)[PROGRAM:], capsys)
+        lora = arm.name.startswith("lora")
+        assert (config["trainer"]["max_steps"], len(arm.seeds), config["seed_everything"]) == (40, 5, 3)
+        assert config["model"]["optimizer"]["init_args"]["lr"] == (0.0005 if lora else 0.0003), arm.name
+        assert config["model"]["tuning"]["init_args"].get("adaptor_lr", 0.0001) == 0.0001, arm.name
+        assert config["data"]["tokens_per_batch"] == 384
+    assert "lora_gated_turns.yaml --model.optimizer.init_args.lr 0.0005" in makefile
+    assert {pair[0] for pair in study.contrasts} == {arm.name for arm in study.arms} - {"full", "uniform"}
+
+
+@pytest.mark.usefixtures("at_the_root")
 def test_what_is_read_to_choose_is_not_what_is_reported() -> None:
     """Plain text that chooses, steers or is probed is the probe's half; the test reads the other half."""
     told = {path.name: path.read_text() for path in FOLDER.glob("*.yaml")}
-    assert "plain-text/evaluation" in told["test.yaml"]
-    assert not [name for name, text in told.items() if name != "test.yaml" and "plain-text/evaluation" in text]
-    assert "plain-text/probe" not in told["test.yaml"]
+    reported = {"test.yaml", "short_test.yaml"}
+    assert {name for name, text in told.items() if "plain-text/evaluation" in text} == reported
+    assert not [name for name in reported if "plain-text/probe" in told[name]]
 
 
 PILOT = {
