@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from os import environ
 from pathlib import Path
 
@@ -63,7 +64,8 @@ class RankEnds:
         if (store := _living_store()) is not None:
             code = USAGE_ERROR if isinstance(error, EXPECTED) else FAILED
             reason = "" if _is_lost_connection(error) else one_line(error)
-            store.set(_END.format(self._rank), json.dumps([reason, code]))
+            with suppress(distributed.DistError):  # its process has ended meanwhile
+                store.set(_END.format(self._rank), json.dumps([reason, code]))
 
     def judge(self, error: Exception) -> Exception | int:
         """Gives the error that this rank has to tell, or the exit code with which it ends without a word.
@@ -83,11 +85,15 @@ class RankEnds:
         return error if _is_first(one_line(error)) else code
 
     def _lost(self, error: Exception) -> Exception | int:
-        store = _living_store()
+        if (store := _living_store()) is not None:
+            # A process that is killed closes its connections one after the other: the store may answer once and go.
+            with suppress(distributed.DistError):
+                return self._learned(store, error)
+        speaks = self._rank == 1 or self._first_of_node  # the store goes with rank zero
+        return self._told(error, {0}) if speaks and not self._told_in_file() else FAILED
+
+    def _learned(self, store: distributed.Store, error: Exception) -> Exception | int:
         ends: Mapping[int, tuple[str, int]] = {}
-        if store is None:  # it goes with rank zero
-            speaks = self._rank == 1 or self._first_of_node
-            return self._told(error, {0}) if speaks and not self._told_in_file() else FAILED
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until and len(ends) + len(self._dead()) < self._size:
             ends = _reported(store, self._size)
@@ -165,4 +171,7 @@ def _is_first(text: str) -> bool:
     store = _living_store()
     if store is None:
         return True
-    return store.add(_SAID.format(hashlib.sha256(text.encode()).hexdigest()), 1) == 1
+    try:
+        return store.add(_SAID.format(hashlib.sha256(text.encode()).hexdigest()), 1) == 1
+    except distributed.DistError:  # its process has ended meanwhile
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from torch.distributed import TCPStore
 
 from tests.support.processes import child_environment, command
+from textkeep.cli import lost_ranks
 from textkeep.cli.lost_ranks import RankEnds
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +61,7 @@ class TwoRanks:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_loss_of_a_rank_is_one_line(tmp_path: Path, tiny_settings: Settings, rank: int) -> None:
     run = TwoRanks(tmp_path, tiny_settings, [rank], "kill")
+    assert len(run.told) == 1, run.errors
     (told,) = run.told
     assert told.startswith(f"textkeep: error: rank {rank} of 2 was lost")
     assert ("was ended by SIGKILL: mostly by the system, which ran out of memory" in told) == (rank == 1)
@@ -111,3 +115,30 @@ def test_a_rank_that_ends_is_not_killed_by_what_watches_the_others(
     observer.join(5)
     assert not observer.is_alive()
     assert not killed
+
+
+SERVER = """
+import sys, time
+from torch.distributed import TCPStore
+store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+print(store.port, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_store_that_goes_while_it_is_asked_is_a_lost_rank_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process closes its connections one after the other; the store's may be the last."""
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        store = TCPStore("127.0.0.1", int(server.stdout.readline()), is_master=False)
+        server.kill()
+    monkeypatch.setattr(lost_ranks, "_living_store", lambda: store)
+    ends = RankEnds.__new__(RankEnds)
+    ends._rank, ends._size, ends._first_of_node, ends._children = 1, 2, False, []
+    ends._error_file, ends._began = tmp_path / "error.txt", 0.0
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    ends.report(lost)
+    assert str(ends.judge(lost)).startswith("rank 0 of 2 was lost")
+    assert str(ends.judge(ValueError("why"))) == "why"
