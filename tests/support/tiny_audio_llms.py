@@ -133,8 +133,8 @@ def _granite(tokenizer: Any) -> Any:
     return transformers.GraniteSpeechProcessor(transformers.GraniteSpeechFeatureExtractor(), tokenizer)
 
 
-TWIN = "its decoder has no text LLM of its own: one of the same computation shares its weights"
-SCALE = "`logits_scaling`, which the audio LLM leaves out, is applied; its LoRA for sound is taken out"
+TWIN = "its decoder has no text LLM class of its own; an equivalent one shares its weights"
+SCALE = "`logits_scaling`, which the audio LLM leaves out, is applied; its LoRA for sound is removed"
 FAMILIES: dict[str, Family] = {
     "qwen2_audio": Family(
         "<|audio_bos|><|AUDIO|><|audio_eos|>",
