@@ -146,8 +146,8 @@ WALKS = dict(
 
 
 def test_there_are_four_walks() -> None:
-    wanted = ["a manifest line to the loss", "a checkpoint to the dashboard", "a run directory to the report"]
-    assert list(WALKS) == [*wanted, "the command line to a fit"]
+    wanted = ["from a manifest line to the loss", "from a checkpoint to the dashboard", "from a run directory to the report"]
+    assert list(WALKS) == [*wanted, "from the command line to a fit"]
 
 
 @pytest.mark.parametrize("name", WALKS)

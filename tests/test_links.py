@@ -46,7 +46,7 @@ def test_its_links_lead_somewhere(page: Path) -> None:
 
 def test_a_link_to_nothing_is_seen() -> None:
     page = ROOT / "docs/README.md"
-    good = "[a](tutorial.md) [b](../README.md#citation-and-licence) [c](https://example.org) [d](#documents)"
+    good = "[a](tutorial.md) [b](../README.md#citation-and-licence) [c](https://example.org) [d](#documentation)"
     assert dead(page, good + " [e](gone.md) [f](tutorial.md#gone) [g](#gone)") == [
         "gone.md",
         "tutorial.md#gone",
