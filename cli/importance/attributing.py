@@ -10,7 +10,7 @@ from ...inference.merging import merge, with_rows_of
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars, say
-from .examples import add_data_options, loaded, read_batches, shared_batches
+from .examples import add_data_options, batches_before_and_after, loaded
 
 if TYPE_CHECKING:
     from ...importance.attribution import Attribution
@@ -34,12 +34,11 @@ def main(argv: list[str]) -> int:
 
     base = loaded(arguments.base, arguments.device, arguments.dtype)
     tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
-    audio = tuned.origin.audio_llm  # nobody's run: its own chat template may ask otherwise than the base's
-    batches = shared_batches(base, tuned, arguments) if audio else read_batches(tuned, arguments, modality="text")
+    batches = batches_before_and_after(base, tuned, arguments)
     with speaking_as("importance"):
         values = {name: p.detach() for name, p in merge(base).named_parameters()}
         llm = merge(tuned)
-        values = with_rows_of(llm, values) if audio else values
+        values = with_rows_of(llm, values) if tuned.origin.audio_llm else values
     with progress_bars() as progress:
         found = attribute(
             llm,

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         ".attributing",
         "which matrices are to blame for what a tuned model forgot",
     ),
+    "heads": (".heads", "do the same attention heads matter for text and for speech?"),
     "overlap": (".overlapping", "did the weights change where they were important?"),
 }
 

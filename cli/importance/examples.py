@@ -44,6 +44,16 @@ def add_data_options(
     sources = "a JSONL manifest, a .txt file, spoken-facts/SPLIT or plain-text/SPLIT"
     parser.add_argument("--data", required=required, help=sources)
     parser.add_argument("--modality", choices=modalities, default="text", help="default: text")
+    add_example_options(parser, examples)
+
+
+def add_example_options(parser: argparse.ArgumentParser, examples: int) -> None:
+    """Adds the options about how many examples there are and how they are chosen and read.
+
+    Args:
+        parser: Gets them.
+        examples: Default of their number.
+    """
     parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
     parser.add_argument("--tokens", type=positive, help="cut plain text after so many tokens (default: whole passages)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
@@ -75,7 +85,7 @@ def chosen_examples(
 
     Args:
         model: Has to listen if they are spoken.
-        arguments: With the options of :func:`add_data_options`.
+        arguments: With the options of :func:`add_data_options`, or of :func:`add_example_options` and a source.
         source: Instead of ``--data``.
         modality: Instead of ``--modality``.
         skip: Leaves out so many examples first, to get others than those of another call.
@@ -94,7 +104,7 @@ def chosen_examples(
 
 
 def read_batches(
-    model: LoadedModel, arguments: argparse.Namespace, modality: Modality | None = None
+    model: LoadedModel, arguments: argparse.Namespace, modality: Modality | None = None, source: str | None = None
 ) -> list[Mapping[str, Any]]:
     """Gives the batches on which weights are scored.
 
@@ -102,17 +112,40 @@ def read_batches(
         model: Whose tokenizer and encoder are used.
         arguments: With the options of :func:`add_data_options`.
         modality: Instead of ``--modality``.
+        source: Instead of ``--data``.
 
     Raises:
         UserError: If no example is left, or the model cannot listen.
     """
     way: Modality = modality or arguments.modality
     with speaking_as("importance"):
-        chosen = chosen_examples(model, arguments, modality=way)
+        chosen = chosen_examples(model, arguments, source, way)
         return list(model.inputs(chosen, way, arguments.batch_size, arguments.tokens))
 
 
-def shared_batches(base: LoadedModel, other: LoadedModel, arguments: argparse.Namespace) -> list[Mapping[str, Any]]:
+def batches_before_and_after(
+    base: LoadedModel, tuned: LoadedModel, arguments: argparse.Namespace, source: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Gives batches of text for a model before and after tuning, in the words in which the tuned one is asked.
+
+    An audio LLM of somebody else is asked in its base's words: its own chat template may ask otherwise.
+
+    Args:
+        base: Before.
+        tuned: After.
+        arguments: With the options of :func:`add_data_options`.
+        source: Instead of ``--data``.
+
+    Raises:
+        UserError: If no example is left, or one would write the same text with other ids.
+    """
+    asked, other = (base, tuned) if tuned.origin.audio_llm else (tuned, base)
+    return shared_batches(asked, other, arguments, source)
+
+
+def shared_batches(
+    base: LoadedModel, other: LoadedModel, arguments: argparse.Namespace, source: str | None = None
+) -> list[Mapping[str, Any]]:
     """Gives batches of text for two models of one tokenizer: in the words of the first one's chat template.
 
     What then differs between the two is their weights, and not how they are asked.
@@ -121,6 +154,7 @@ def shared_batches(base: LoadedModel, other: LoadedModel, arguments: argparse.Na
         base: Whose tokenizer and chat template are used.
         other: That must write the same text with the same ids.
         arguments: With the options of :func:`add_data_options`.
+        source: Instead of ``--data``.
 
     Raises:
         UserError: If no example is left, or the other one has other ids.
@@ -128,7 +162,7 @@ def shared_batches(base: LoadedModel, other: LoadedModel, arguments: argparse.Na
     with speaking_as("importance"):
         from ...lightning_modules.llm.vocabulary import check_same_ids
 
-        examples = chosen_examples(base, arguments, modality="text")
+        examples = chosen_examples(base, arguments, source, "text")
         batches: list[Mapping[str, Any]] = list(base.inputs(examples, "text", arguments.batch_size, arguments.tokens))
         texts = [text for example in examples for text in (example.question, example.target)]
         ids = {int(number) for batch in batches for number in batch["input_ids"].unique()}
