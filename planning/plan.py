@@ -168,8 +168,9 @@ def make_plan(
         pace,
         planned_disk(rehearsed.sizes, find_sites(model.llm), data, callbacks, validations),
     )
-    if plan.fits is False:
-        plan.advice = advice(model, rehearsed, largest, plan.budget)
+    if machine.usable is not None and not plan.fits:
+        too_high = [moment for moment in rehearsed.moments if moment.total > machine.usable]
+        plan.advice = advice(model, too_high, largest, plan.budget)
     return plan
 
 
