@@ -146,7 +146,11 @@ WALKS = dict(
 
 
 def test_there_are_four_walks() -> None:
-    wanted = ["from a manifest line to the loss", "from a checkpoint to the dashboard", "from a run directory to the report"]
+    wanted = [
+        "from a manifest line to the loss",
+        "from a checkpoint to the dashboard",
+        "from a run directory to the report",
+    ]
     assert list(WALKS) == [*wanted, "from the command line to a fit"]
 
 
