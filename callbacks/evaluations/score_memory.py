@@ -69,6 +69,10 @@ class ScoreMemory:
             return None  # packed weights keep part of themselves elsewhere; LoRA that acts may act behind a gate
         return cls(Path(folder), model, str(trainer.precision))
 
+    def key(self, asked: Any) -> str:
+        """Gives the name under which what is asked of this model is kept."""
+        return _digest(self._model, asked)
+
     def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:
         """Gives what was found when the same was asked; measures and keeps it if it never was.
 
@@ -76,7 +80,7 @@ class ScoreMemory:
             asked: All that the answer depends on beside the model: numbers, texts and tensors in lists and mappings.
             measure: Measures it: JSON, whose floats come back as they were.
         """
-        key = _digest(self._model, asked)
+        key = self.key(asked)
         path = self.folder / self._model[:16] / key[:2] / f"{key}.json"
         found = _read(path, key)
         if found is None:
@@ -112,7 +116,7 @@ def _settings(model: Any, precision: str) -> list[Any]:
     config["attention"] = getattr(llm.config, "_attn_implementation", None)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return [
-        [FORMAT, [version(name) for name in LIBRARIES], _code(model)],
+        [FORMAT, [version(name) for name in LIBRARIES], code_of(type(model), evaluation, ScoreMemory)],
         [precision, torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()],
         [device.type, place, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
         [type(llm).__qualname__, config, llm.generation_config.to_dict(), model.max_new_tokens],
@@ -120,9 +124,9 @@ def _settings(model: Any, precision: str) -> list[Any]:
     ]
 
 
-def _code(model: Any) -> str:
-    """Hashes the files that read, score and keep: a changed one may score another way."""
-    folders = [Path(inspect.getfile(of)).parent for of in (type(model), evaluation, ScoreMemory)]
+def code_of(*parts: Any) -> str:
+    """Hashes the files in the folders of classes and packages: a changed one may score another way."""
+    folders = [Path(inspect.getfile(part)).parent for part in parts]
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return _digest([file.read_text(encoding="utf-8") for file in files])
 

@@ -18,6 +18,7 @@ from ..stopping.agreed_stop import AgreedStop
 from .heat_maps import HeatMaps
 from .probing import acting_weights, is_plain, measure_probe
 from .shift_history import ShiftHistory, headline, write_lines
+from .snapshot_memory import SnapshotMemory
 
 
 class ImportanceTracker(Callback):
@@ -43,6 +44,8 @@ class ImportanceTracker(Callback):
         ablate: What the estimator ``ablation`` takes out, one after the other: each ``layer``, ``matrix`` or attention
             ``head``. A group costs about 0.6 of a forward pass of the probe; there are far more matrices and heads.
         ablate_with: What stands in for it: ``zero``, or the ``mean`` over the probe of what it gives.
+        untouched_cache: Folder in which the untouched LLM's snapshots are kept: another run that begins with the same
+            LLM, ear and probes takes them from there, to the bit. One process; it may be that of ``Retention``.
         self_test: Hold the scores of every measurement against identities that they must obey, and against autograd
             where those do not hold. Switch it off only if it stops a run.
 
@@ -68,6 +71,7 @@ class ImportanceTracker(Callback):
         self_test: bool = True,
         ablate: str = "layer",
         ablate_with: str = "zero",
+        untouched_cache: str | None = None,
     ) -> None:
         if min(every_n_steps, replicates, max_heat_maps) < 0:
             raise ValueError("ImportanceTracker: every_n_steps, replicates and max_heat_maps must be 0 or more")
@@ -77,6 +81,7 @@ class ImportanceTracker(Callback):
         self.at_checkpoints = at_checkpoints
         self.at_start = at_start
         self.at_end = at_end
+        self.untouched_cache = untouched_cache
         self._history = ShiftHistory(self.estimators, replicates)
         self._heat_maps = HeatMaps(max_heat_maps)
         kept = {"top_fraction": top_fraction, "vectors": vectors, "self_test": self_test}
@@ -161,9 +166,10 @@ class ImportanceTracker(Callback):
         step = trainer.global_step
         lines: list[dict[str, Any]] = []
         self._latest = {}
+        memory = SnapshotMemory.of_untouched(self.untouched_cache, trainer, pl_module, self.estimators)
         for name in self._probe_names(trainer, pl_module):
             try:
-                snapshot = measure_probe(trainer, pl_module, name, self.estimators, **self.options)
+                snapshot = measure_probe(trainer, pl_module, name, self.estimators, memory, **self.options)
             except NotFiniteError as error:  # on every rank alike
                 if name not in self._history.reference_steps:
                     raise
@@ -172,6 +178,8 @@ class ImportanceTracker(Callback):
             self._latest[name] = snapshot
             if trainer.is_global_zero:
                 lines += self._history.keep(_folder(trainer), snapshot, is_plain(trainer, name))
+        if memory is not None:
+            memory.tell()
         metrics = self._log(trainer, lines)
         self._measured, self._pending = step, False  # not before: it may have been cut off
         return metrics

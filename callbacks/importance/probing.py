@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,19 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ...importance import Snapshot, probe, undisturbed
 from ..stopping.give_way import give_way
+from .snapshot_memory import SnapshotMemory
 
 IGNORED = -100  # of labels: not supervised
 AUTOCAST = {"bf16-mixed": torch.bfloat16}  # float16 would need a loss scale: measured in the weights' own precision
 
 
 def measure_probe(
-    trainer: Trainer, pl_module: LightningModule, name: str, estimators: Sequence[str], **options: Any
+    trainer: Trainer,
+    pl_module: LightningModule,
+    name: str,
+    estimators: Sequence[str],
+    memory: SnapshotMemory | None = None,
+    **options: Any,
 ) -> Snapshot:
     """Measures the bare LLM on a probe of the data module, whose examples are shared out among the ranks.
 
@@ -26,6 +33,7 @@ def measure_probe(
         pl_module: Offers ``llm`` and ``embed``; ends as it was, random states included.
         name: Of the probe.
         estimators: What to measure.
+        memory: Where it may have been kept.
         **options: Fields of :class:`textkeep.importance.ProbeOptions`.
 
     Returns:
@@ -38,17 +46,22 @@ def measure_probe(
     acting = acting_weights(trainer, pl_module, name)
     if acting is None:
         raise ValueError(f"importance: probe {name!r} cannot be measured: its positions meet different weights")
+    measure = partial(
+        probe,
+        llm,
+        estimators=estimators,
+        step=trainer.global_step,
+        name=name,
+        autocast=AUTOCAST.get(str(trainer.precision)),
+        progress=lambda *_: give_way(trainer),
+        **options,
+    )
     with undisturbed(pl_module), acting:
-        return probe(
-            llm,
-            _batches(trainer, pl_module, name),
-            estimators,
-            step=trainer.global_step,
-            name=name,
-            autocast=AUTOCAST.get(str(trainer.precision)),
-            progress=lambda *_: give_way(trainer),
-            **options,
-        )
+        batches = _batches(trainer, pl_module, name)
+        if memory is None:
+            return measure(batches)
+        kept = list(batches)
+        return memory.recall(name, kept, estimators, options, lambda: measure(kept))
 
 
 def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> AbstractContextManager[None] | None:

@@ -10,7 +10,17 @@ from .taylor import TAYLOR
 from .taylor_batch import TAYLOR_BATCH
 from .wanda import WANDA
 
-__all__ = ["DEFAULT_ESTIMATORS", "ESTIMATORS", "BlockScore", "Finish", "ForwardScore", "Spec", "checked", "register"]
+__all__ = [
+    "DEFAULT_ESTIMATORS",
+    "ESTIMATORS",
+    "OURS",
+    "BlockScore",
+    "Finish",
+    "ForwardScore",
+    "Spec",
+    "checked",
+    "register",
+]
 
 register("taylor", TAYLOR)
 register("fisher", FISHER)
@@ -20,4 +30,7 @@ register("taylor_batch", TAYLOR_BATCH)
 register("wanda", WANDA)
 register("magnitude", MAGNITUDE)
 register("ablation", ABLATION)
+OURS = frozenset(ESTIMATORS)
+"""Those of this package; more may be registered."""
+
 DEFAULT_ESTIMATORS = ("taylor", "fisher", "signed_taylor")

@@ -144,7 +144,7 @@ def test_another_precision_machine_or_code_is_not_known(
         (torch, "get_num_threads", lambda: 64),
         (torch.backends.cpu, "get_cpu_capability", lambda: "none"),
         (score_memory, "version", lambda library: "0"),
-        (score_memory, "_code", lambda model: "another"),
+        (score_memory, "code_of", lambda *parts: "another"),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, value)
@@ -153,12 +153,12 @@ def test_another_precision_machine_or_code_is_not_known(
 
 
 def test_a_changed_file_of_our_code_counts(model: SpeechLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = score_memory._code
-    before = code(model)
+    code = score_memory.code_of
+    before = code(type(model))
     text = Path.read_text
     changed = lambda path, **options: text(path, **options) + (" " if path.name == "continuation.py" else "")  # noqa: E731
     monkeypatch.setattr(Path, "read_text", changed)
-    assert code(model) != before
+    assert code(type(model)) != before
 
 
 def test_what_is_asked_counts_with_its_places_and_types(model: SpeechLLM, tmp_path: Path) -> None:
