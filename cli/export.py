@@ -1,4 +1,8 @@
-"""``textkeep export RUN -o DIR``: the LLM as a Hugging Face folder, with what makes it listen beside it."""
+"""``textkeep export RUN -o DIR``: the LLM as a Hugging Face folder, with what makes it listen beside it.
+
+With --base, a model that is no run (an audio LLM, or any text LLM) is written as the folder that it is, its text LLM
+brought back to BASE by --alpha or --revert.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,11 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     reverted = read_culprits(arguments.revert, arguments.top, "export")
+    if arguments.base is not None:
+        from .exporting_models import export_model
+
+        export_model(arguments, reverted)
+        return 0
     from ..datamodules import ChatPrompt
     from ..inference.loading import load_run
     from ..lightning_modules.saving.checkpoints import find_checkpoint, read_settings
@@ -68,12 +77,15 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     elif model.tuning.mergeable:
         model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the type asked for
         merge_lora(model.llm)
-    model.llm.to(getattr(torch, arguments.dtype))
+    model.llm.to(getattr(torch, arguments.dtype or "float32"))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep export", description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file; a model with --base")
+    parser.add_argument(
+        "--base", metavar="BASE", help="the text LLM that MODEL came from: hub id, folder or asset:NAME"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument(
         "--alpha",
@@ -86,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without-inserted", action="store_true", help="leave out the inserted layers, which gives the untouched LLM"
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="type of the LLM's weights (default: float32)"
+        "--dtype", choices=DTYPES, help="type of the LLM's weights (default: float32; with --base as they are stored)"
     )
     add_overwrite_option(parser)
     return parser

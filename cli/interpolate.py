@@ -3,6 +3,9 @@
 For each alpha the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays. 0 is the untouched LLM, 1
 the run's, both exactly. With --revert some matrices of the tuned LLM are put back instead. Each model answers the run's
 own questions, spoken and written, and reads held-out text. Nothing is chosen: `textkeep export --alpha A` writes one.
+
+With --base, MODEL is no run but an audio LLM, or any text LLM, that came from BASE: the same between these two, on
+--questions and held-out text in the words of BASE's chat template. `textkeep export MODEL --base BASE` writes one.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,42 +22,13 @@ from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from ..foundation.quiet import log_level
 from .errors import speaking_as
+from .interpolated import FIGURES, Point, print_points
 from .options import add_overwrite_option, finite, not_negative, positive
-from .output import deliver, picture, print_table, say
+from .output import deliver, picture, say
 from .reverting import add_revert_options, read_culprits
 
 if TYPE_CHECKING:
     from ..lightning_modules import SpeechLLM
-
-FIGURES = "interpolation.json"
-
-TABLES = (
-    ("accuracy", "scores", {"speech": "speech_accuracy", "text": "text_accuracy"}),
-    (
-        "loss, nats a token",
-        "scores",
-        {"speech": "speech_answer_loss", "text": "text_answer_loss", "held-out text": "heldout_text_loss"},
-    ),
-    (
-        "loss against alpha=1",
-        "against_tuned",
-        {"speech": "speech_loss_change", "text": "text_loss_change", "held-out text": "heldout_text_loss_change"},
-    ),
-)
-"""Title, part of a point, and its columns: narrow enough for 80 characters."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A model to score: its share of what was learned, and what is put back."""
-
-    alpha: float
-    reverted: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of its folder and its row."""
-        return f"alpha={self.alpha:g}" if not self.reverted else f"reverted={len(self.reverted)}"
 
 
 def main(argv: list[str]) -> int:
@@ -69,6 +42,11 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     points = _points(arguments)
+    if arguments.base is not None:
+        from .interpolating_models import interpolate_models
+
+        interpolate_models(arguments, points)
+        return 0
     config, folder = _checked(arguments)
     from ..inference.loading import load_run
     from ..runs.pictures.interpolation import plot_interpolation
@@ -83,7 +61,7 @@ def main(argv: list[str]) -> int:
         "points": [{"name": p.name, "alpha": p.alpha, "reverted": list(p.reverted), **rows[p.name]} for p in points],
     }
     write_json(found, folder / FIGURES)
-    deliver(found, arguments, partial(plot_interpolation, found), partial(_print, found))
+    deliver(found, arguments, partial(plot_interpolation, found), partial(print_points, found, arguments.split))
     say(f"figures: {folder / FIGURES}")
     return 0
 
@@ -95,7 +73,10 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
         UserError: If it is no run, has no such questions, or a result is in the way.
     """
     if not arguments.run.exists():
-        raise UserError(f"interpolate: {arguments.run} does not exist; allowed: a run directory of `textkeep fit`")
+        allowed = "a run directory of `textkeep fit`, or a model with --base"
+        raise UserError(f"interpolate: {arguments.run} does not exist; allowed: {allowed}")
+    if arguments.questions is not None:
+        raise UserError("interpolate: a run is asked its own questions (--split); --questions goes with --base")
     from ..inference.run_settings import run_settings
 
     config = run_settings(arguments.run)
@@ -142,25 +123,6 @@ def _points(arguments: argparse.Namespace) -> list[Point]:
     return list(dict.fromkeys(points))
 
 
-def _print(found: dict[str, Any]) -> None:
-    items = found["points"][0]["items"]
-    print(f"{items} questions ({found['split']}), held-out text: {found['heldout']}; with 95 % intervals")
-    for title, part, columns in TABLES:
-        points = [point for point in found["points"] if point[part]]
-        rows = [[p["name"], *(_cell(p[part].get(key), key) for key in columns.values())] for p in points]
-        if rows:
-            print_table(title, ["model", *columns], rows)
-
-
-def _cell(values: list[float] | None, key: str) -> str:
-    if values is None:
-        return "-"
-    if key.endswith("accuracy"):
-        return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * value for value in values))
-    sign = "+" if key.endswith("change") else ""
-    return " ".join([f"{values[0]:{sign}.3f}", f"[{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"])
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="textkeep interpolate",
@@ -168,7 +130,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one; a model with --base")
+    came = "the text LLM that MODEL came from: hub id, folder or asset:NAME"
+    parser.add_argument("--base", metavar="BASE", help=came)
+    asked = "with --base: questions to answer, a manifest or spoken-facts/SPLIT (default: none, text is only read)"
+    parser.add_argument("--questions", metavar="DATA", help=asked)
     default = [0.0, 0.25, 0.5, 0.75, 1.0]
     parser.add_argument(
         "--alphas", type=finite, nargs="+", default=default, metavar="A", help="default: 0 0.25 0.5 0.75 1"
@@ -176,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     add_revert_options(parser, several=True)
     parser.add_argument("--split", choices=("val", "test"), default="val", help="the run's questions (default: val)")
     parser.add_argument(
-        "--items", type=positive, help="at most this many questions (default: as many as the run's Retention asks)"
+        "--items",
+        type=positive,
+        help="at most this many questions (default: as many as the run's Retention asks; all with --base)",
     )
     parser.add_argument(
         "--heldout",
@@ -194,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--plot", type=picture, metavar="OUT.png", help="also draw a picture")
-    parser.add_argument("-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation)")
+    parser.add_argument(
+        "-o", "--out", type=Path, help="folder of the records (default: RUN/interpolation; none with --base)"
+    )
     add_overwrite_option(parser)
     return parser

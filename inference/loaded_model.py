@@ -159,12 +159,31 @@ class LoadedModel:
         Raises:
             UserError: If the model cannot listen, or the examples lack the modality.
         """
-        means: list[float] = []
+        found = self.summed_losses(read_examples(examples, modality, count), modality, batch_size=batch_size)
+        return np.array([loss / tokens for _, loss, tokens in found])
+
+    def summed_losses(
+        self, examples: Sequence[Example], modality: Modality = "text", *, batch_size: int = 8
+    ) -> list[tuple[str, float, int]]:
+        """Takes the loss on the target of each example and counts its tokens.
+
+        Args:
+            examples: With questions in this modality.
+            modality: How they are asked.
+            batch_size: Examples at once.
+
+        Returns:
+            Id, summed nats and answer tokens of each example, in their order.
+
+        Raises:
+            UserError: If the model cannot listen.
+        """
+        found: list[tuple[str, float, int]] = []
         with torch.inference_mode():
-            for batch in self._batches(read_examples(examples, modality, count), modality, batch_size):
+            for batch in self._batches(examples, modality, batch_size):
                 sums, tokens = self.model.answer_losses(batch)
-                means += (sums.double() / tokens).tolist()
-        return np.array(means)
+                found += zip(batch.ids, sums.double().tolist(), tokens.tolist(), strict=True)
+        return found
 
     def probe(
         self,

@@ -48,7 +48,33 @@ def with_rows_of(llm: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tables = [table for table in (llm.get_input_embeddings(), llm.get_output_embeddings()) if table is not None]
     grown, found = {id(table.weight) for table in tables}, dict(values)
     for name, parameter in llm.named_parameters():
-        if id(parameter) in grown and name in found and len(found[name]) < len(parameter):
+        if id(parameter) not in grown or name not in found or found[name].shape[1:] != parameter.shape[1:]:
+            continue
+        if len(found[name]) < len(parameter):
             own = parameter.detach()[len(found[name]) :].to(found[name])
             found[name] = torch.cat([found[name], own])
     return found
+
+
+def base_values(base: LoadedModel, llm: Any) -> dict[str, Tensor]:
+    """Gives a base's weights for every parameter of a text LLM that came from it.
+
+    Args:
+        base: A text LLM; LoRA is folded in, in place.
+        llm: Of the tuned model. It may have more tokens (:func:`with_rows_of`), and a head of its own where the base's
+            is its embedding.
+
+    Raises:
+        UserError: If the base has a head of its own and the other one has not: it cannot be the base.
+    """
+    values = {name: p.detach() for name, p in merge(base).named_parameters(remove_duplicate=False)}
+    names, head = {name for name, _ in llm.named_parameters()}, base.llm.get_output_embeddings()
+    for name, value in values.items():
+        if name not in names and head is not None and value.data_ptr() == head.weight.data_ptr():
+            table = base.llm.get_input_embeddings().weight
+            if not torch.equal(value, table.detach()):
+                raise UserError(
+                    f"{base.origin.name} has an output head of its own, and that of the other model is its embedding: "
+                    "its weights cannot be put into the other; allowed: the model that it came from"
+                )
+    return with_rows_of(llm, {name: value for name, value in values.items() if name in names})

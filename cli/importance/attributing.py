@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ...inference.merging import merge, with_rows_of
+from ...inference.merging import base_values, merge
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars, say
@@ -36,9 +36,8 @@ def main(argv: list[str]) -> int:
     tuned = loaded(arguments.tuned, arguments.device, arguments.dtype)
     batches = batches_before_and_after(base, tuned, arguments)
     with speaking_as("importance"):
-        values = {name: p.detach() for name, p in merge(base).named_parameters()}
         llm = merge(tuned)
-        values = with_rows_of(llm, values) if tuned.origin.audio_llm else values
+        values = base_values(base, llm)
     with progress_bars() as progress:
         found = attribute(
             llm,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .lora_layers import lora_layers
 
@@ -35,14 +35,14 @@ class DenseChange:
 
     Args:
         llm: The tuned LLM, without LoRA layers; its weights are set by :meth:`apply`.
-        base: The untouched one.
+        base: Parameter name -> value in the untouched one.
 
     Raises:
         ValueError: If the two have not the same parameters.
     """
 
-    def __init__(self, llm: nn.Module, base: nn.Module) -> None:
-        before, after = dict(base.named_parameters()), dict(llm.named_parameters())
+    def __init__(self, llm: nn.Module, base: Mapping[str, Tensor]) -> None:
+        before, after = base, dict(llm.named_parameters())
         shapes = [{name: tuple(p.shape) for name, p in found.items()} for found in (before, after)]
         if shapes[0] != shapes[1]:
             odd = next(n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n))

@@ -27,4 +27,4 @@ def change_of(model: SpeechLLM) -> Change:
     base = model.tuning.grow(model.reference.copy())  # in the type in which training began
     model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))
     merge_lora(model.llm)
-    return DenseChange(model.llm, base)
+    return DenseChange(model.llm, dict(base.named_parameters()))

@@ -169,7 +169,7 @@ class Tuning(ABC):
             llm: The trained LLM.
             untouched: Gives a copy of the LLM as it was before tuning, where one is needed.
         """
-        return DenseChange(llm, untouched())
+        return DenseChange(llm, dict(untouched().named_parameters()))
 
     def grow(self, base: nn.Module) -> nn.Module:
         """Brings an untouched LLM into the shape that this strategy trains; inserts layers where it inserts any."""

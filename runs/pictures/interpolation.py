@@ -20,9 +20,13 @@ def plot_interpolation(found: dict[str, Any], path: Path) -> None:
         path: Picture to write.
     """
     between = [point for point in found["points"] if not point["reverted"]]
-    with drawing(path, 1, 2, (9.0, 3.8)) as axes:
-        left, right = axes[0]
+    first = found["points"][0]["scores"]
+    hears = "speech_answer_loss" in first
+    with drawing(path, 1, 1 + hears, (4.5 * (1 + hears), 3.8)) as axes:
+        left = axes[0, 0]
         for key, colour in COLOURS.items():
+            if key not in first:
+                continue
             alphas = [point["alpha"] for point in between]
             values = [point["scores"][key] for point in between]
             left.plot(alphas, [v[0] for v in values], marker="o", markersize=4, color=colour, label=NAMES[key])
@@ -30,6 +34,9 @@ def plot_interpolation(found: dict[str, Any], path: Path) -> None:
         left.set_title("bands: 95 %", loc="left", fontsize=9)
         left.set(xlabel="alpha (0 untouched, 1 tuned)", ylabel="loss, nats a token")
         left.legend(frameon=False)
+        if not hears:
+            return
+        right = axes[0, 1]
         losses = [point["scores"]["heldout_text_loss"][0] for point in found["points"]]
         for points, style in ((between, "o-"), ([p for p in found["points"] if p["reverted"]], "s")):
             _frontier(right, points, style, (min(losses) + max(losses)) / 2)

@@ -1,0 +1,133 @@
+"""A model's folder once more, with other values of some weights: an audio LLM repaired stays an audio LLM.
+
+Whatever else the folder holds stays as it is, byte for byte: towers, projectors, a talker, adapters for sound,
+processor and chat template. So whatever reads the first folder reads the second.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...foundation.files import follow_umask, replacing_folder, write_json
+
+REPAIR = "repair.json"
+"""What the folder was made from, for people."""
+INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"
+_DECODER = "model."  # how a causal LM names what is not its head
+
+Place = tuple[str, str]
+"""File in the folder and key in the file."""
+
+
+class ModelFolder:
+    """Where the weights of a causal LM lie in the folder that it was read from, as itself or inside of another model.
+
+    Args:
+        folder: Local folder of a model of transformers.
+
+    Raises:
+        ValueError: If its weights are not in safetensors.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if (folder / INDEX).is_file():
+            self._file_of: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        elif (folder / WHOLE).is_file():
+            with safe_open(folder / WHOLE, "pt") as file:
+                self._file_of = dict.fromkeys(file.keys(), WHOLE)
+        else:
+            raise ValueError(f"{folder} holds no {WHOLE} and no {INDEX}; allowed: a model saved as safetensors")
+
+    def places(self, parameters: Mapping[str, Tensor]) -> dict[str, list[Place]]:
+        """Finds the parameters of a causal LM in the files: by their names behind one prefix, and by their values.
+
+        Args:
+            parameters: Name in the causal LM -> value as it was read; of a tied head one name is enough.
+
+        Returns:
+            Name -> where it lies; more than one place where the head is tied and stored all the same.
+
+        Raises:
+            ValueError: If one is not there as it was read: transformers may store it otherwise than it holds it.
+        """
+        inside = [name for name in parameters if name.startswith(_DECODER)]
+        rest = {name: name.removeprefix(_DECODER) for name in inside}
+        first = rest[inside[0]]
+        prefixes = [key.removesuffix(first) for key in self._file_of if key == first or key.endswith(f".{first}")]
+        missing: list[str] = []
+        for prefix in prefixes:
+            odd = next((n for n in inside if not self._holds(f"{prefix}{rest[n]}", parameters[n])), None)
+            if odd is None:
+                found = {name: [self._place(f"{prefix}{rest[name]}")] for name in inside}
+                return found | self._heads(parameters, inside, found)
+            missing.append(odd)
+        furthest = max(missing, key=inside.index, default=inside[0])
+        raise ValueError(
+            f"{self.folder}: its files do not hold {furthest} as it was read; allowed: a "
+            "model whose text weights are stored by their own names (no experts put together as they are read)"
+        )
+
+    def _heads(
+        self, parameters: Mapping[str, Tensor], inside: Iterable[str], found: Mapping[str, list[Place]]
+    ) -> dict[str, list[Place]]:
+        """Finds what is outside of the decoder, the output head; a tied one that is stored follows its embedding."""
+        own = {name: value for name, value in parameters.items() if name not in found}
+        places = {name: [self._place(key) for key in self._keys_of(name, value)] for name, value in own.items()}
+        for name, there in places.items():
+            if not there:
+                raise ValueError(f"{self.folder}: its files do not hold {name} as it was read")
+        if not own:
+            for name in inside:
+                if name.endswith("embed_tokens.weight"):
+                    keys = self._keys_of("lm_head.weight", parameters[name])
+                    places[name] = [*found[name], *map(self._place, keys)]
+        return places
+
+    def _keys_of(self, name: str, value: Tensor) -> list[str]:
+        keys = [key for key in self._file_of if key == name or key.endswith(f".{name}")]
+        return [key for key in keys if self._holds(key, value)]
+
+    def _place(self, key: str) -> Place:
+        return self._file_of[key], key
+
+    def _holds(self, key: str, value: Tensor) -> bool:
+        if key not in self._file_of:
+            return False
+        with safe_open(self.folder / self._file_of[key], "pt") as file:
+            if tuple(file.get_slice(key).get_shape()) != tuple(value.shape):
+                return False
+            return torch.equal(file.get_tensor(key).to(value.dtype), value.cpu())
+
+    def write(self, target: Path, values: Mapping[Place, Tensor], origin: Mapping[str, object]) -> None:
+        """Writes the folder with these weights in it, whole or not at all; each keeps the type that it is stored in.
+
+        Args:
+            target: The folder to make; what is there is replaced.
+            values: Where -> what.
+            origin: What it is made from, for ``repair.json``.
+        """
+        changed = {name for name, _ in values}
+        with replacing_folder(target) as temporary:
+            shutil.copytree(
+                self.folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git*", *changed)
+            )
+            for name in changed:
+                with safe_open(self.folder / name, "pt") as file:
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+                    metadata = file.metadata()
+                for (own, key), value in values.items():
+                    if own == name:
+                        tensors[key] = value.detach().cpu().to(tensors[key].dtype).contiguous()
+                save_file(tensors, temporary / name, metadata=metadata)
+            write_json(dict(origin), temporary / REPAIR)
+            follow_umask(temporary)

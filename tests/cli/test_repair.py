@@ -1,0 +1,188 @@
+"""An audio LLM on the way back to the text LLM that it came from: scored, and written as an audio LLM again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
+
+from tests.support.tiny_audio_llms import FAMILIES, build_tiny, class_of, tiny_tokenizer, write_tiny_audio_llm
+from textkeep.cli.main import main
+from textkeep.inference import load, read_examples
+from textkeep.lightning_modules.llm.carving import carve
+from textkeep.lightning_modules.llm.opening import open_causal_lm
+from textkeep.lightning_modules.saving.edited_folder import ModelFolder
+
+FAMILY = "qwen3_asr"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audio LLM with its processor, the text LLM that it came from, both in bfloat16, and questions."""
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_audio_llm(FAMILY, folder / "audio")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "audio")
+    whole = AutoModelForMultimodalLM.from_pretrained(folder / "audio", dtype=torch.bfloat16)
+    carve(whole).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in carve(whole).named_parameters():
+            if "layers.1" in name or "embed_tokens" in name:
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator).to(parameter))
+    whole.save_pretrained(folder / "audio")
+    lines = [{"id": f"q{i}", "question": f"What is {i}?", "answers": [f"Lima {i}"]} for i in range(6)]
+    (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def export(models: Path, target: Path, *words: str) -> None:
+    given = ["export", str(models / "audio"), "--base", str(models / "base"), "-o", str(target), *words]
+    assert main(given) == 0
+
+
+def test_the_ends_are_exact_and_the_rest_stays(models: Path, tmp_path: Path) -> None:
+    """1 is the audio LLM, tensor by tensor; 0 has the base's text LLM in it, and what hears stays what it was."""
+    own, base = weights(models / "audio"), AutoModelForCausalLM.from_pretrained(models / "base")
+    export(models, tmp_path / "one")
+    same = weights(tmp_path / "one")
+    assert same.keys() == own.keys()
+    assert all(torch.equal(tensor, own[name]) and tensor.dtype == torch.bfloat16 for name, tensor in same.items())
+    export(models, tmp_path / "none", "--alpha", "0")
+    again = AutoModelForMultimodalLM.from_pretrained(tmp_path / "none")
+    for name, parameter in carve(again).named_parameters():
+        assert torch.equal(parameter, base.get_parameter(name)), name
+    changed = [name for name, tensor in weights(tmp_path / "none").items() if not torch.equal(tensor, own[name])]
+    assert all("language_model" in name for name in changed)
+    assert len(changed) == 12  # of the second layer, and the embeddings
+    assert {f.name for f in (tmp_path / "none").iterdir()} == {f.name for f in (models / "audio").iterdir()} | {
+        "repair.json"
+    }
+    assert json.loads((tmp_path / "none" / "repair.json").read_text())["alpha"] == 0
+    processor = AutoProcessor.from_pretrained(tmp_path / "none")
+    inputs = processor(text=[FAMILIES[FAMILY].slot], audio=[torch.zeros(16000).numpy()], return_tensors="pt")
+    assert again.float().generate(**inputs, max_new_tokens=2).shape[0] == 1
+
+
+def test_between_and_reverted_are_what_they_say(models: Path, tmp_path: Path) -> None:
+    own, base = (open_causal_lm(str(models / name), torch.float32) for name in ("audio", "base"))
+    name = "model.layers.1.mlp.up_proj.weight"
+    (tmp_path / "a.json").write_text(json.dumps({"parameters": {name: 0.3, "model.norm.weight": -0.1}}))
+    words = ["--alpha", "0.25", "--revert", str(tmp_path / "a.json"), "--top", "1"]
+    export(models, tmp_path / "mixed", *words)
+    mixed = open_causal_lm(str(tmp_path / "mixed"), torch.float32)
+    for other, parameter in mixed.named_parameters():
+        one, two = base.get_parameter(other), own.get_parameter(other)
+        wanted = one if other == name else one + 0.25 * (two - one)
+        torch.testing.assert_close(parameter, wanted, rtol=2**-8, atol=1e-6)  # rounded once, to bfloat16
+    assert torch.equal(mixed.get_parameter(name), base.get_parameter(name))
+
+
+def test_interpolation_is_scored_in_the_words_of_the_base(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(models / "facts.jsonl"), tmp_path / "sweep"
+    words = ["--alphas", "0", "0.5", "1", "--heldout", data, "--heldout-examples", "4", "--questions", data]
+    capsys.readouterr()
+    given = ["interpolate", str(models / "audio"), "--base", str(models / "base"), *words, "-o", str(out)]
+    assert main([*given, "--plot", str(tmp_path / "sweep.png"), "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert "cannot be asked by voice here: text alone is scored" in told.err
+    assert "6 questions" in told.out
+    assert "speech" not in told.out.partition("held-out text:")[2]
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    points = {p["name"]: p for p in json.loads((out / "interpolation.json").read_text())["points"]}
+    asked = read_examples(data, "text", 4)
+    for alpha, name in (("alpha=0", "base"), ("alpha=1", "audio")):
+        model = load(models / name, "cpu")  # the fixture's chat templates are the same
+        held = model.summed_losses(asked)
+        wanted = sum(loss for _, loss, _ in held) / sum(tokens for *_, tokens in held)
+        assert points[alpha]["scores"]["heldout_text_loss"][0] == pytest.approx(wanted, rel=1e-6)
+        every = model.summed_losses(read_examples(data))
+        wanted = sum(loss for _, loss, _ in every) / sum(tokens for *_, tokens in every)
+        assert points[alpha]["scores"]["text_answer_loss"][0] == pytest.approx(wanted, rel=1e-6)
+    change = points["alpha=0"]["against_tuned"]["heldout_text_loss_change"]
+    assert change[0] == pytest.approx(
+        points["alpha=0"]["scores"]["heldout_text_loss"][0] - points["alpha=1"]["scores"]["heldout_text_loss"][0]
+    )
+
+
+@pytest.mark.parametrize("family", [*FAMILIES])
+def test_every_family_is_found_in_its_files(family: str, tmp_path: Path) -> None:
+    """What is carved lies in the folder by one prefix; with other values written it is read back as an audio LLM."""
+    tokenizer = tiny_tokenizer(FAMILIES[family])
+    build_tiny(family, tokenizer).save_pretrained(tmp_path / "audio")
+    llm = open_causal_lm(str(tmp_path / "audio"), torch.float32)
+    folder, before = ModelFolder(tmp_path / "audio"), weights(tmp_path / "audio")
+    parameters = dict(llm.named_parameters())
+    if family == "qwen3_omni_moe_thinker":  # its files hold each expert by itself
+        with pytest.raises(ValueError, match=r"do not hold .*experts.* as it was read; allowed"):
+            folder.places(parameters)
+        return
+    places = folder.places(parameters)
+    assert {key for there in places.values() for _, key in there} <= before.keys()
+    values = {place: -parameters[name] for name, there in places.items() for place in there}
+    folder.write(tmp_path / "new", values, {})
+    again = dict(open_causal_lm(str(tmp_path / "new"), torch.float32).named_parameters())
+    assert all(torch.equal(again[name], -parameter) for name, parameter in parameters.items())
+    after = weights(tmp_path / "new")
+    rest = before.keys() - {key for _, key in values}
+    assert rest
+    assert all(torch.equal(after[key], before[key]) for key in rest)
+    assert class_of(family).from_pretrained(tmp_path / "new").get_output_embeddings() is not None
+
+
+def test_of_two_decoders_the_one_that_was_read_is_found(tmp_path: Path) -> None:
+    """What speaks may have the names and shapes of what writes: the values tell them apart."""
+    names = ("embed_tokens.weight", "layers.0.mlp.up_proj.weight")
+    read = {f"model.{name}": torch.randn(6, 4) for name in names}
+    files = {f"talker.model.{name}": torch.randn(6, 4) for name in names}
+    files |= {f"thinker.{name}": tensor for name, tensor in read.items()}
+    save_file(files, tmp_path / "model.safetensors")
+    found = ModelFolder(tmp_path).places(read)
+    assert found == {f"model.{name}": [("model.safetensors", f"thinker.model.{name}")] for name in names}
+    read["model.layers.0.mlp.up_proj.weight"] = read["model.layers.0.mlp.up_proj.weight"] + 1
+    with pytest.raises(ValueError, match=r"do not hold model\.layers\.0\.mlp\.up_proj\.weight as it was read"):
+        ModelFolder(tmp_path).places(read)
+
+
+def test_a_tied_head_that_is_stored_follows_its_embedding(tmp_path: Path) -> None:
+    table = torch.randn(6, 4)
+    tensors = {"m.model.embed_tokens.weight": table, "m.lm_head.weight": table.clone(), "tower.a": torch.ones(2)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = ModelFolder(tmp_path).places({"model.embed_tokens.weight": table})
+    assert [key for _, key in found["model.embed_tokens.weight"]] == ["m.model.embed_tokens.weight", "m.lm_head.weight"]
+
+
+def refusals(models: Path, tmp_path: Path) -> list[tuple[list[str], str]]:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    audio, base = str(models / "audio"), str(models / "base")
+    out = ["-o", str(tmp_path / "out")]
+    return [
+        (["export", audio, "--base", audio, *out], "have the same weights: nothing to interpolate"),
+        (["export", audio, "--base", base, "--dtype", "bfloat16", *out], "--dtype goes with a run"),
+        (["export", str(tmp_path / "run"), "--base", base, *out], "comes from a run, which knows its base"),
+        (["export", audio, "--base", base, "-o", str(tmp_path / "mine"), "--overwrite"], "is no repaired model"),
+        (["interpolate", audio, "--base", str(tmp_path / "none")], "none cannot be loaded"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_refusals_are_one_line(number: int, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = refusals(models, tmp_path)[number]
+    capsys.readouterr()
+    assert main(words) == 2
+    told: Any = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in told
+    assert not (tmp_path / "out").exists()
