@@ -26,7 +26,7 @@ from textkeep.foundation.files import replacing
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"^<!-- from (\S+) -->\n!\[[^\]]*\]\((\S+)\)$", re.MULTILINE)
-HEAD, TAIL = 5, 13
+HEAD, TAIL = 9, 14
 """Lines that are shown of a longer output, from its start and its end."""
 
 
