@@ -181,9 +181,13 @@ class SpeechLLM(Listening):
         self._finite.clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Runs the batch and lets the optimizer take its step, if it is accepted."""
+        """Runs the batch and lets the optimizer take its step, if it is accepted; the gradients are freed at once.
+
+        Lightning frees them between the next batch's forward and backward pass, where memory is highest.
+        """
         with suppress(SkippedStep):
             super().optimizer_step(*args, **kwargs)
+        self.zero_grad(set_to_none=True)
 
     @property
     def in_doubt(self) -> bool:

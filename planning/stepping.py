@@ -103,7 +103,7 @@ class Stepping:
         self.optimizer.step()
 
     def forget(self) -> None:
-        """Frees the gradients, as Lightning does before the next backward pass."""
+        """Frees the gradients, as :meth:`SpeechLLM.optimizer_step` does after the step."""
         self.optimizer.zero_grad()
 
     @property
