@@ -11,12 +11,12 @@
 #SBATCH --time=12:00:00
 #SBATCH --signal=USR1@120        # two minutes before the end: save, and ...
 #SBATCH --requeue                # ... start again
-#SBATCH --open-mode=append       # one log for all attempts; SLURM would empty it at each start
+#SBATCH --open-mode=append       # one log for all attempts; SLURM would truncate it at each start
 #SBATCH --output=%x-%j.log
 
 config=${1:?usage: sbatch job.sh CONFIG [OPTION ...]}
 shift
-export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not take it over from sbatch (SLURM 22.05 and later)
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not inherit it from sbatch (SLURM 22.05 and later)
 
-# A rank that dies takes the others with it. Nothing may follow: the exit code of the run is that of the job.
+# If a rank dies, the others end too. Nothing may follow: the run's exit code becomes the job's.
 srun --kill-on-bad-exit=1 textkeep fit --config "$config" --config configs/trainer/slurm.yaml "$@"
