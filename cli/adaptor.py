@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     add_overwrite_option(parser)
     args = parser.parse_args(argv)
     if args.out.suffix != ENDING:
-        raise UserError(f"adaptor: -o {args.out} is no {ENDING} file; allowed: a name that ends so")
+        raise UserError(f"adaptor: -o {args.out} is not a {ENDING} file; allowed: a name with that ending")
     check_output("adaptor: -o", args.out, args.overwrite)
 
     from ..inference.loading import load_run

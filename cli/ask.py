@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a written question; may be repeated",
         **asked,
     )
-    parser.add_argument("--max-new-tokens", type=positive, help="longest answer (default: the model's own setting)")
+    parser.add_argument(
+        "--max-new-tokens", type=positive, help="maximum length of an answer (default: the model's own setting)"
+    )
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per question")
     return parser
@@ -108,6 +110,6 @@ def _check(question: Question, longest: float | None) -> None:
         return
     if not Path(question.given).is_file():
         named = f"{question.option} {question.given}".strip()
-        raise UserError(f"{named} does not exist or is no file; allowed: a sound file")
+        raise UserError(f"{named} does not exist or is not a file; allowed: a sound file")
     example = Example("audio", "", ("-",), "-", Path(question.given), location=question.option or question.given)
     read_waveform(example, CHECK_RATE, longest or MAX_SECONDS)

@@ -12,8 +12,8 @@ from ..foundation.errors import UserError
 from ..preparation.assets.catalogue import CATALOGUE, Asset
 from ..preparation.assets.install import folder_of, install
 
-EPILOG = """Assets lie in $TEXTKEEP_HOME (by default the user's cache folder), models in models/NAME and the rest in
-tools/NAME. Configurations name a model as asset:NAME."""
+EPILOG = """Assets are stored in $TEXTKEEP_HOME (by default the user's cache folder), models in models/NAME and the
+rest in tools/NAME. Configs name a model as asset:NAME."""
 
 
 def _parser() -> argparse.ArgumentParser:

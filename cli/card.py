@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         action="append",
         default=[],
         metavar="LIMIT",
-        help='end with exit code 1 if this is so: "text_loss_increase > 0.02", or "speech_accuracy.low < 0.2" for a '
+        help='exit with code 1 if this holds: "text_loss_increase > 0.02", or "speech_accuracy.low < 0.2" for a '
         "limit of the 95 %% interval; may be repeated",
     )
     add_overwrite_option(parser)

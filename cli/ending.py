@@ -61,7 +61,7 @@ def requeue_job() -> bool:
     array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID", "")
     if array:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    print(f"putting SLURM job {job} into the queue again", flush=True)
+    print(f"requeueing SLURM job {job}", flush=True)
     try:
         with unreached_children():
             done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
@@ -70,7 +70,7 @@ def requeue_job() -> bool:
         reason = str(error)
     if reason:
         print(
-            f"textkeep: SLURM job {job} was not put into the queue again: {' '.join(reason.split())}; "
+            f"textkeep: SLURM job {job} was not requeued: {' '.join(reason.split())}; "
             "--ckpt_path last continues the run",
             file=sys.stderr,
             flush=True,

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     check_target(arguments.out)
     check_output("export: -o", arguments.out, arguments.overwrite, folder=True)
     if is_export(arguments.run):
-        raise UserError(f"export: {arguments.run} is an export already; allowed: a run directory or a checkpoint")
+        raise UserError(f"export: {arguments.run} is already an export; allowed: a run directory or a checkpoint")
     with speaking_as("export"):
         loaded = load_run(arguments.run, "cpu")
     model = loaded.require_speech_llm()

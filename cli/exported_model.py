@@ -28,7 +28,7 @@ def take_export(config: Namespace, verb: str) -> Path | None:
     folder = Path(config.ckpt_path)
     if verb == "fit":
         settings = f"--model.llm {folder} --model.adaptor_weights {folder / ADAPTOR}"
-        raise UserError(f"ckpt_path: an export has no optimizer state; to train on from it: {settings}")
+        raise UserError(f"ckpt_path: an export has no optimizer state; to train it further: {settings}")
     if not is_plain(folder):
         raise UserError(f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint")
     config.model.llm = str(folder)

@@ -57,7 +57,7 @@ def _slurm(trainer: Namespace) -> str | None:
         if step and started > 1:
             return (
                 f"srun starts {started} tasks in a job called {SLURMEnvironment.job_name()!r}, where each would "
-                "train alone; allowed: no srun (the ranks are started for you), or salloc --job-name=training"
+                "train separately; allowed: no srun (the ranks are started for you), or salloc --job-name=training"
             )
         return None
     if not step and (tasks > 1 or nodes > 1):
@@ -68,7 +68,7 @@ def _slurm(trainer: Namespace) -> str | None:
     expected = _devices(trainer) * trainer.num_nodes
     if "SLURM_NTASKS" in os.environ and tasks != expected:
         return (
-            f"SLURM starts {_count(tasks, 'task')} on {_count(nodes, 'node')}, and the trainer expects {expected}; "
+            f"SLURM starts {_count(tasks, 'task')} on {_count(nodes, 'node')}, but the trainer expects {expected}; "
             f"allowed: trainer.num_nodes as --nodes and trainer.devices as --ntasks-per-node ({OVERLAY})"
         )
     a_node = _number("SLURM_NTASKS_PER_NODE", 0)
@@ -79,7 +79,7 @@ def _slurm(trainer: Namespace) -> str | None:
         )
     if a_node and (a_node, nodes) != (_devices(trainer), trainer.num_nodes):
         return (
-            f"SLURM starts {_count(a_node, 'task')} a node on {_count(nodes, 'node')}; trainer.devices is "
+            f"SLURM starts {_count(a_node, 'task')} per node on {_count(nodes, 'node')}; trainer.devices is "
             f"{_devices(trainer)} and trainer.num_nodes {trainer.num_nodes}; allowed: the same numbers ({OVERLAY})"
         )
     return None
@@ -91,7 +91,7 @@ def _torchrun(trainer: Namespace) -> str | None:
     if (a_node, world) == (_devices(trainer), _devices(trainer) * trainer.num_nodes):
         return None
     return (
-        f"torchrun starts {_count(a_node, 'process', 'processes')} a node, {world} in all; trainer.devices is "
+        f"torchrun starts {_count(a_node, 'process', 'processes')} per node, {world} in all; trainer.devices is "
         f"{_devices(trainer)} and trainer.num_nodes {trainer.num_nodes}; allowed: trainer.devices as --nproc-per-node "
         "and trainer.num_nodes as --nnodes"
     )
@@ -103,8 +103,8 @@ def _other(trainer: Namespace) -> str | None:
     if world in (1, _devices(trainer) * trainer.num_nodes):
         return None
     return (
-        f"WORLD_SIZE={world} is set, and the trainer expects {_devices(trainer) * trainer.num_nodes}: each process "
-        "would train alone; allowed: torchrun ... -m textkeep.cli.main fit, with as many processes"
+        f"WORLD_SIZE={world} is set, but the trainer expects {_devices(trainer) * trainer.num_nodes}: each process "
+        "would train separately; allowed: torchrun ... -m textkeep.cli.main fit, with as many processes"
     )
 
 
@@ -118,7 +118,7 @@ def _gpus(trainer: Namespace) -> str | None:
     return (
         f"{os.uname().nodename}: a process sees {_count(seen, 'GPU')} "
         f"(CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}), and trainer.devices is {wanted}; allowed: under "
-        f"SLURM --gpus-per-node={wanted} (with --gpus-per-task a task sees its own alone), or fewer devices"
+        f"SLURM --gpus-per-node={wanted} (with --gpus-per-task a task sees only its own), or fewer devices"
     )
 
 
@@ -129,7 +129,7 @@ def _visible_gpus() -> int | None:
 
 
 def _devices(trainer: Namespace) -> int:
-    """Gives the processes a node that the trainer wants."""
+    """Gives the number of processes per node that the trainer wants."""
     wanted = trainer.devices
     if isinstance(wanted, list):
         return len(wanted)

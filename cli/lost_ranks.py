@@ -113,7 +113,7 @@ class RankEnds:
         names = ", ".join(map(str, sorted(lost))) or "unknown"
         who = f"rank {names} of {self._size}" if len(lost) < 2 else f"ranks {names} of {self._size}"
         if _LATE.search(str(error)):
-            text = f"{who} gave no answer in time: it hangs, or does alone what takes too long"
+            text = f"{who} did not answer in time: it hangs, or is busy with something that takes too long"
         else:
             text = f"{who} was lost{self._how(lost)}; its own last lines may say more"
         return MachineError(f"{text}; --ckpt_path last continues from the last checkpoint")

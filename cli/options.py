@@ -46,4 +46,4 @@ def _whole(text: str, least: int) -> int:
 
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
     """Adds ``--overwrite``, for a verb that writes a file or folder."""
-    parser.add_argument(OVERWRITE, action="store_true", help="replace what is there")
+    parser.add_argument(OVERWRITE, action="store_true", help="replace existing results")

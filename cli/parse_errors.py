@@ -89,7 +89,7 @@ def _unimportable(message: str, roots: Mapping[str, type]) -> str | None:
 def _no_subclass(message: str, roots: Mapping[str, type]) -> str | None:
     """Tells of something that can be imported, but is of another kind."""
     found = NO_SUBCLASS.search(message)
-    return f"{_key(message)}: {found[1]} is no subclass of {found[2]}" if found else None
+    return f"{_key(message)}: {found[1]} is not a subclass of {found[2]}" if found else None
 
 
 def _unset_class(message: str, roots: Mapping[str, type]) -> str | None:

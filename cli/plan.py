@@ -60,22 +60,22 @@ def _told(plan: Plan, measured: Measured | None) -> Iterator[str]:
     _print_moments(plan)
     machine, pace, disk, highest = plan.machine, plan.pace, plan.disk, plan.rehearsed.highest
     if machine.usable is None or machine.memory is None:
-        yield f"highest: {highest.name}, {_gib(highest.total)} GiB a rank"
+        yield f"highest: {highest.name}, {_gib(highest.total)} GiB per rank"
     else:
         verdict = "fits" if plan.fits else "does not fit"
         yield (
-            f"{verdict}: {highest.name} takes {_gib(highest.total)} GiB a rank; usable of a GPU: "
-            f"{_gib(machine.usable)} GiB ({machine.spare:.0%} of {_gib(machine.memory)} left to CUDA and fragmentation)"
+            f"{verdict}: {highest.name} takes {_gib(highest.total)} GiB per rank; usable on a GPU: "
+            f"{_gib(machine.usable)} GiB ({machine.spare:.0%} of {_gib(machine.memory)} left for CUDA etc.)"
         )
         first = plan.rehearsed.moments[0]
         largest = (
-            "not one row fits"
+            "not even one row fits"
             if plan.largest is None
             else (f"{plan.largest.rows} rows, {plan.largest.positions} positions, {_gib(plan.largest.total)} GiB")
         )
         yield f"largest batch that fits ({first.name}): {largest}; the config's: {first.rows} rows"
     yield (
-        f"a step: {pace.step_rows} rows on {machine.ranks} ranks, {pace.step_flops / 1e12:.3g} TFLOP a rank, "
+        f"a step: {pace.step_rows} rows on {machine.ranks} ranks, {pace.step_flops / 1e12:.3g} TFLOP per rank, "
         f"{_duration(pace.step_seconds)} at {machine.utilisation:.0%} of {machine.tflops:g} TFLOP/s"
     )
     if pace.epoch_steps is not None and pace.epoch_seconds is not None:
@@ -180,23 +180,23 @@ def above_zero(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="textkeep plan",
-        description="Tell what a run takes in memory, time and disk, from configurations alone: no weights and no data "
+        description="Predict a run's memory, time and disk from configurations alone: no weights and no data "
         "are read. Options that are not listed here go to the config (--model.gradient_checkpointing true).",
         allow_abbrev=False,
     )
     parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="config files, later ones over earlier")
-    parser.add_argument("--gpus", type=positive, help="GPUs a node (default: the config's devices, or 1)")
+    parser.add_argument("--gpus", type=positive, help="GPUs per node (default: the config's devices, or 1)")
     parser.add_argument("--nodes", type=positive, help="nodes (default: the config's)")
-    parser.add_argument("--gpu-memory", type=memory, metavar="80GB", help="of one GPU; without it nothing is judged")
-    parser.add_argument(
-        "--spare", type=share, default=0.1, help="share of it for CUDA and fragmentation (default: 0.1)"
-    )
+    parser.add_argument("--gpu-memory", type=memory, metavar="80GB", help="memory of one GPU; without it, no verdict")
+    parser.add_argument("--spare", type=share, default=0.1, help="share left for CUDA and fragmentation (default: 0.1)")
     parser.add_argument("--tflops", type=above_zero, default=989.0, help="speed of one GPU (default: 989, an H100)")
-    parser.add_argument("--utilisation", type=share, default=0.35, help="share of it that is reached (default: 0.35)")
+    parser.add_argument(
+        "--utilisation", type=share, default=0.35, help="share of that speed that is achieved (default: 0.35)"
+    )
     parser.add_argument("--examples", type=positive, help="training examples, for the length of an epoch")
-    parser.add_argument("--seconds", type=above_zero, default=7.5, help="of a spoken question (default: 7.5)")
-    parser.add_argument("--question-tokens", type=positive, default=25, help="of its text (default: 25)")
-    parser.add_argument("--answer-tokens", type=positive, default=40, help="of an answer (default: 40)")
+    parser.add_argument("--seconds", type=above_zero, default=7.5, help="length of a spoken question (default: 7.5)")
+    parser.add_argument("--question-tokens", type=positive, default=25, help="length of its text (default: 25)")
+    parser.add_argument("--answer-tokens", type=positive, default=40, help="length of an answer (default: 40)")
     parser.add_argument("--run", action="store_true", help="also load the weights and measure three steps here")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     return parser

@@ -21,15 +21,15 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
         "--revert",
         type=Path,
         metavar="ATTRIBUTION.json",
-        help="put matrices back to the untouched LLM's values: those to blame by `textkeep importance attribute -o`, "
-        "whose move made the loss on its text worse (positive nats)",
+        help="revert the matrices to blame to the untouched LLM's values: those in the JSON of `textkeep importance "
+        "attribute -o` whose change raised the loss on its text (positive nats)",
     )
     parser.add_argument(
         "--top",
         type=positive,
         nargs="+" if several else None,
         metavar="K",
-        help="how many of them to put back, the worst first",
+        help="how many of them to revert, the worst first",
     )
 
 
@@ -61,5 +61,5 @@ def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[
     if not found:
         raise UserError(f"{verb}: --revert {attribution}: none is to blame (allowed: positive nats)")
     if len(found) < top:
-        print(f"{attribution}: only {len(found)} matrices are to blame (positive nats): all of them are put back")
+        print(f"{attribution}: only {len(found)} matrices are to blame (positive nats): all of them are reverted")
     return found

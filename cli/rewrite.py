@@ -41,10 +41,10 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     output: Path = arguments.output
     if output.suffix != ".jsonl":
-        raise UserError(f"rewrite: -o {output} is no .jsonl file; allowed: a new .jsonl file")
+        raise UserError(f"rewrite: -o {output} is not a .jsonl file; allowed: a new .jsonl file")
     check_output("rewrite: -o", output, arguments.overwrite)
     if output.exists() and Path(arguments.manifest).exists() and output.samefile(arguments.manifest):
-        raise UserError(f"rewrite: -o {output} is the manifest that is read; allowed: another .jsonl file")
+        raise UserError(f"rewrite: -o {output} is the input manifest; allowed: another .jsonl file")
     from ..preparation.rewriting.manifest import Rewriting, copy_clips, find_clips, read_questions
     from ..preparation.rewriting.part_file import PartFile
 
@@ -57,13 +57,13 @@ def main(argv: list[str]) -> int:
     with PartFile(output.with_name(f"{output.name}.part"), _settings(arguments)) as part:
         remaining = [example for example in examples if part.answer(example.id, example.question) is None]
         if len(remaining) < len(examples):
-            print(f"{part.path}: {len(examples) - len(remaining)} answers are there already", flush=True)
+            print(f"{part.path}: {len(examples) - len(remaining)} answers exist already", flush=True)
         if remaining:
             _answer(remaining, arguments, part)
     rewriting = Rewriting(arguments.llm, arguments.keep, arguments.max_new_tokens, clips)
     kept = rewriting.rows(examples, part.answers)
     if not kept:
-        raise UserError(f"rewrite: no answer is kept ({rewriting.told()}); they are in {part.path}")
+        raise UserError(f"rewrite: no answer was kept ({rewriting.told()}); they are in {part.path}")
     copy_clips(clips, output.parent, {row["id"] for row in kept})
     write_json_lines(kept, output)
     part.path.unlink()
@@ -80,15 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("manifest", metavar="MANIFEST", help="a JSONL manifest, or spoken-facts/SPLIT")
-    add("-o", "--output", type=Path, required=True, help="the new manifest; clips must lie in its folder or below")
-    add("--llm", required=True, help="the LLM that is going to be trained: hub id, folder or asset:NAME")
+    add("-o", "--output", type=Path, required=True, help="the new manifest; clips must be in its folder or below")
+    add("--llm", required=True, help="the LLM to be trained: hub id, folder or asset:NAME")
     add(
         "--keep",
         choices=KEEP,
         default="all",
-        help="which answers to keep; correct: those in which an accepted answer occurs (default: all)",
+        help="which answers to keep; correct: those that contain an accepted answer (default: all)",
     )
-    add("--copy-clips", action="store_true", help="copy the clips beside the new manifest, where they lie elsewhere")
+    add("--copy-clips", action="store_true", help="copy clips beside the new manifest if they are elsewhere")
     add(
         "--max-new-tokens",
         type=positive,
@@ -116,7 +116,7 @@ def _json_object(text: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f'{text!r} is no JSON object; allowed: such as {{"enable_thinking": false}}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object; allowed: e.g. {{"enable_thinking": false}}')
     return found
 
 

@@ -58,7 +58,7 @@ def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], s
         return _to_go_on(config, began or wanted, text)
     if config.ckpt_path == NEWEST:
         config.ckpt_path = None
-        _tell(f"there is no checkpoint in {wanted / CHECKPOINTS}: a new run begins")
+        _tell(f"there is no checkpoint in {wanted / CHECKPOINTS}: a new run starts")
     config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
     take_export(config, verb)  # refuses one
     if is_continuation(wanted, config.ckpt_path):
@@ -100,7 +100,7 @@ def _to_go_on(config: Any, directory: Path, text: Callable[[Path], str]) -> RunD
             f"trainer.default_root_dir: {directory} holds a finished run (step {finished}) whose checkpoints are gone; "
             "allowed: another directory"
         )
-    _tell(f"there is no checkpoint in {directory / CHECKPOINTS}: the run begins again there")
+    _tell(f"there is no checkpoint in {directory / CHECKPOINTS}: the run starts over there")
     config.ckpt_path = beginning
     taken.begins_again = True
     return taken

@@ -30,7 +30,12 @@ def _names(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("textkeep speak", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("questions", type=Path, nargs="+", help="text manifests: JSON lines with id, question, answers, perhaps split")
+    add(
+        "questions",
+        type=Path,
+        nargs="+",
+        help="text manifests: JSON lines with id, question, answers and, optionally, split",
+    )
     add("output", type=Path, help="folder: one manifest of the same name for each input, clips/, rejected.jsonl")
     add(
         "--voices",
@@ -42,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--heldout-voices",
         type=_names,
         default=[],
-        help="speakers of the lines for validation and test, and of no others: told by a line's split (train, "
+        help="voices of the lines for validation and test only: told by a line's split (train, "
         "validation, test) or its file's name (val.jsonl)",
     )
     add(

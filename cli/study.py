@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         try:
             jobs = run_study(study, store, stop)
         except StudyInterrupted as told:
-            print(f"interrupted; {f'{told}; ' * bool(str(told))}textkeep study {arguments.study} goes on from here")
+            print(f"interrupted; {f'{told}; ' * bool(str(told))}textkeep study {arguments.study} continues from here")
             return INTERRUPTED
     return _conclude(study, jobs, store)
 
@@ -76,7 +76,7 @@ def _unpack(path: Path, archive: Path) -> int:
     """Unpacks into the directory that a plan names, or into the one that was named itself."""
     directory = read_study(path, check_files=False).directory if path.is_file() else path
     unpack(archive, directory)
-    print(f"{directory}: unpacked; textkeep study {path} goes on from here, textkeep report {directory} compares")
+    print(f"{directory}: unpacked; textkeep study {path} continues from here, textkeep report {directory} compares")
     return 0
 
 
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory")
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
-    parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says of SLURM")
+    parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says about SLURM")
     parser.add_argument(
         "--arms",
         nargs="+",

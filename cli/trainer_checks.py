@@ -12,17 +12,20 @@ from ..foundation.errors import UserError
 Rule = tuple[Callable[[Any], bool], str]
 
 AT_LEAST_ONE: Rule = (lambda value: value >= 1, "a whole number of at least 1")
-NOT_NEGATIVE: Rule = (lambda value: value >= 0, "0 and more")
+NOT_NEGATIVE: Rule = (lambda value: value >= 0, "0 or more")
 
 RULES: dict[str, Rule] = {
-    "gradient_clip_val": (lambda value: value >= 0, "a number above 0, or null to clip nothing"),
+    "gradient_clip_val": (lambda value: value >= 0, "a number above 0, or null for no clipping"),
     "accumulate_grad_batches": AT_LEAST_ONE,
-    "val_check_interval": (lambda value: value != 0, "a part of an epoch (0.5), a number of batches (100), or a time"),
+    "val_check_interval": (
+        lambda value: value != 0,
+        "a fraction of an epoch (0.5), a number of batches (100) or a time",
+    ),
     "check_val_every_n_epoch": (lambda value: value >= 1, "at least 1, or null with a val_check_interval in batches"),
     "log_every_n_steps": NOT_NEGATIVE,
     "reload_dataloaders_every_n_epochs": NOT_NEGATIVE,
     "num_nodes": AT_LEAST_ONE,
-    "num_sanity_val_steps": (lambda value: value >= -1, "0 and more, or -1 for the whole validation"),
+    "num_sanity_val_steps": (lambda value: value >= -1, "0 or more, or -1 for the whole validation"),
     "min_steps": NOT_NEGATIVE,
     "min_epochs": NOT_NEGATIVE,
 }

@@ -89,7 +89,7 @@ def _speech_llm(file: Path, source: Path, device: torch.device) -> SpeechLLM:
     try:
         return SpeechLLM.from_run(file, map_location=str(device)).to(device)
     except pickle.UnpicklingError as error:
-        reason = "its checkpoint holds objects besides numbers, texts and tensors, and making them could run code"
+        reason = "its checkpoint holds objects other than numbers, texts and tensors, and loading them could run code"
         raise UserError(f"{source} cannot be loaded: {reason}; allowed: {RUNS} of `textkeep`") from error
     except EOFError as error:
         reason = "its checkpoint is empty, cut short, or no checkpoint at all"

@@ -65,7 +65,7 @@ def _spoken(clip: Sound, number: int, sampling_rate: int) -> Example:
     if isinstance(clip, str | Path):
         path = Path(clip)
         if not path.is_file():
-            raise UserError(f"{path} does not exist or is no file; allowed: a sound file")
+            raise UserError(f"{path} does not exist or is not a file; allowed: a sound file")
         return Example(f"audio-{number}", "", ("-",), "-", path, location=str(path))
     try:
         samples = torch.as_tensor(clip).detach().cpu()

@@ -71,9 +71,9 @@ def _print(found: Attribution, count: int) -> None:
     rows = ([r.what, _named(r.names), f"{r.predicted:+.4f}", f"{r.recovered:+.4f}"] for r in found.reverts)
     if found.reverts:
         head = ["", "parameters", "predicted", "loss regained"]
-        print_table("check: those most to blame, put back to the base values", head, rows)
+        print_table("check: those most to blame, reverted to the base values", head, rows)
     elif not to_blame:
-        say("no parameter made the loss worse: there is nothing to put back, and no check")
+        say("no parameter made the loss worse: there is nothing to revert, and no check")
     if not found.complete:
         say("the parts do not sum up to the change of the loss (error above 5 %): do not trust them; try more --nodes")
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--reverts",
         type=positive,
         default=3,
-        help="number of matrices to put back as a check, the worst first (default: 3)",
+        help="number of matrices to revert as a check, the worst first (default: 3)",
     )
     listed = "parameters to list, of those to blame and of the others (default: 12)"
     parser.add_argument("--show", type=positive, default=12, help=listed)

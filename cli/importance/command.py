@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": (".comparing", "shift between two snapshots, with intervals"),
     "show": (".showing", "a snapshot as a table or a picture"),
     "removal": (".removing", "perplexity with the top, random and bottom weights switched off"),
-    "verify": (".verifying", "do the scores foretell what happens when weights are shrunk?"),
+    "verify": (".verifying", "do the scores predict what happens when weights are shrunk?"),
     "attribute": (
         ".attributing",
         "which matrices are to blame for what a tuned model forgot",

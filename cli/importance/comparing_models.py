@@ -67,5 +67,5 @@ def _show(related: Lineage, shifts: Shifts) -> None:
     )
     print_table(title, ["layer", "cosine", "change", "chance"], rows)
     if related.verdict == "unrelated":
-        say("the weights are independent of each other: what follows is no shift, but two models side by side")
+        say("the weights are independent of each other: what follows is not a shift, but two models side by side")
     shifts.show()

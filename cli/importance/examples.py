@@ -66,7 +66,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) 
         "--evaluate",
         metavar="DATA",
         nargs="+" if many else None,
-        help="data on which to take the loss (default: the next examples of --data)",
+        help="data on which to measure the loss (default: the next examples of --data)",
     )
     parser.add_argument(
         "--evaluate-examples", type=positive, help="number of examples (default: as many as are scored)"

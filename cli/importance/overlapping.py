@@ -69,7 +69,7 @@ def _print(estimator: str, matrices: Sequence[ChangeOverlap]) -> None:
     rows = [_row(kind, [m for m in matrices if m.kind == kind], adapted) for kind in kinds]
     rows.append(_row("all", matrices, adapted))
     print_table(f"{estimator} and |change|: medians over matrices", heads, rows)
-    print("rows, columns: rank correlation of the line sums; beyond luck: matrices above the shuffled 95 %")
+    print("rows, columns: rank correlation of the line sums; beyond chance: matrices above the shuffled 95 %")
     print("shared: top weights that are among as many most changed; shuffled: the same with lines shuffled")
     if adapted:
         print("random: medians of random adapters of the same rank, and matrices that beat 95 % of them")

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_output("importance: --plot", arguments.plot, arguments.overwrite)
     if arguments.output.is_dir() and not is_snapshot(arguments.output):
-        raise UserError(f"importance: -o {arguments.output} exists and is no snapshot; allowed: a new folder")
+        raise UserError(f"importance: -o {arguments.output} exists and is not a snapshot; allowed: a new folder")
     check_output("importance: -o", arguments.output, arguments.overwrite, folder=True)
     from ...importance.estimators import DEFAULT_ESTIMATORS, checked
     from ...runs.pictures.measurements import plot_snapshot
@@ -114,13 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ablate",
         choices=("layer", "matrix", "head"),
         default="layer",
-        help="what the estimator ablation takes out, one after the other (default: layer)",
+        help="what the estimator ablation removes, one at a time (default: layer)",
     )
     parser.add_argument(
         "--ablate-with",
         choices=("zero", "mean"),
         default="zero",
-        help="what stands in for it; mean: of what it gives on these examples (default: zero)",
+        help="what replaces it; mean: its mean output on these examples (default: zero)",
     )
     parser.add_argument("--step", type=not_negative, help="optimizer step, for the record (default: the checkpoint's)")
     parser.add_argument("--name", help="name of the probe, for the record (default: the data's name)")

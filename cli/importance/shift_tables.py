@@ -63,7 +63,7 @@ def _print_all(shifts: Sequence[Shift], before: Sequence[Agreement | None], afte
         rows = [
             [second.estimator, ranked(first.now), ranked(second.now), ranked(second.moved)] for first, second in pairs
         ]
-        title = f"rank correlation over the layers with {pairs[0][1].ablation}: what taking out really does"
+        title = f"rank correlation over the layers with {pairs[0][1].ablation}: the real effect of removal"
         print_table(title, heads, rows)
 
 

@@ -1,4 +1,4 @@
-"""``textkeep importance verify MODEL --data D``: do the scores foretell what happens when weights are shrunk?
+"""``textkeep importance verify MODEL --data D``: do the scores predict what happens when weights are shrunk?
 
 Of a run, the result is kept in ``importance/verification/`` of its directory, where ``textkeep report`` looks for it.
 """
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluation_options(parser)
     parser.add_argument(
         "--estimators",
-        help="comma separated, also MODULE:NAME; magnitude is always beside them (default: those of importance probe)",
+        help="comma separated, also MODULE:NAME; magnitude is always included (default: those of importance probe)",
     )
     parser.add_argument("--granularity", choices=("layer", "matrix", "head"), default="matrix", help="default: matrix")
     parser.add_argument("--groups", type=positive, default=64, help="number of groups to shrink (default: 64)")

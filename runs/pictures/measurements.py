@@ -102,7 +102,7 @@ def _plot_reverts(axis: Any, reverts: Sequence[Revert]) -> None:
         places = [number + shift for number in range(len(reverts))]
         axis.barh(places, [getattr(r, key) for r in reverts], height=0.36, color=colour, label=key)
     names = [_short(r.names[0]) if r.what == "matrix" else f"{r.what} ({len(r.names)})" for r in reverts]
-    axis.set(yticks=range(len(reverts)), yticklabels=names, xlabel="nats, put back to the base values")
+    axis.set(yticks=range(len(reverts)), yticklabels=names, xlabel="nats, reverted to the base values")
     axis.invert_yaxis()
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.legend(frameon=False, fontsize=8)

@@ -142,7 +142,7 @@ def test_slurms_signal_is_noted_from_the_first_moment_and_the_job_queued_again_l
     with Ranks(words, tmp_path / "log", **slurm_job(tmp_path, code=0)) as running:
         time.sleep(1.5)  # torch is being imported
         running.send(signal.SIGUSR1)
-        running.wait_for("putting SLURM job 7 into the queue again")
+        running.wait_for("requeueing SLURM job 7")
         end = time.monotonic() + 10
         while not (calls := tmp_path / "bin" / "calls").is_file() and time.monotonic() < end:
             time.sleep(0.05)
@@ -163,7 +163,7 @@ def test_a_job_that_slurm_does_not_queue_again_ends_with_a_line_and_an_error(
         running.wait_for("MARK train 1\n")
         running.send(signal.SIGUSR1)
         assert running.end() == [1]
-    assert "SLURM job 7 was not put into the queue again" in running.output()
+    assert "SLURM job 7 was not requeued" in running.output()
     assert list((tmp_path / "run" / "checkpoints").glob("step=*.ckpt"))
 
 

@@ -136,7 +136,7 @@ def test_a_conversation_loads_the_model_once(
     assert (first["question"], first["answer"]) == ("What is number 1?", model.ask("What is number 1?"))
     assert (spoken["audio"], spoken["answer"]) == (str(clip), model.ask(audio=clip))
     assert last["answer"] == model.ask("What is number 2?")
-    assert err == "textkeep: error: none.wav does not exist or is no file; allowed: a sound file\n"
+    assert err == "textkeep: error: none.wav does not exist or is not a file; allowed: a sound file\n"
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     assert main(["ask", str(fitted)]) == 2
     assert "ask: nothing was asked; give --audio FILE or --text QUESTION, or type" in capsys.readouterr().err
@@ -162,14 +162,14 @@ def test_a_conversation_at_a_terminal(fitted: Path, monkeypatch: pytest.MonkeyPa
     greeting, answer, complaint, *rest = seen.decode().replace("\r\n", "\n").splitlines()
     assert greeting == "Type a question, or the path of a sound file; each is asked by itself. Ctrl-D ends."
     assert answer == "> " + str(load(fitted, "cpu").ask("What is number 1?", max_new_tokens=2))
-    assert complaint == "> textkeep: error: none.flac does not exist or is no file; allowed: a sound file"
+    assert complaint == "> textkeep: error: none.flac does not exist or is not a file; allowed: a sound file"
     assert rest == ["> > "]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{run}", "--audio", "{tmp}/none.wav"], "none.wav does not exist or is no file"),
+        (["{run}", "--audio", "{tmp}/none.wav"], "none.wav does not exist or is not a file"),
         (["{run}", "--audio", "{tmp}/corrupt.wav"], "corrupt.wav cannot be decoded"),
         (["{run}", "--audio", "{tmp}/empty.wav"], "it has no samples"),
         (["{run}", "--audio", "{tmp}/long.wav"], "allowed: at most max_seconds = 30 s"),

@@ -49,7 +49,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "kind of class": (
         {"model": {"encoder": {"class_path": "torch.nn.Linear"}}},
-        ("model.encoder: torch.nn.Linear is no subclass of SpeechEncoder\n",),
+        ("model.encoder: torch.nn.Linear is not a subclass of SpeechEncoder\n",),
     ),
     "class's option": (
         {"model": {"encoder": {"class_path": "WhisperEncoder", "init_args": {"sourc": "x"}}}},
@@ -141,7 +141,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "function for a class inside a class": (
         callback("EvaluationSuite", evaluations={"a": {"class_path": "whole_module.helper"}}),
-        ("trainer.callbacks.evaluations: whole_module.helper is no subclass of Evaluation\n",),
+        ("trainer.callbacks.evaluations: whole_module.helper is not a subclass of Evaluation\n",),
     ),
     "callback's required option": (callback("Timer", duration=3), ("trainer.callbacks.duration: '3' does not fit",)),
     "class without a required option": (

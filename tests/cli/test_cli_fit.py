@@ -236,7 +236,7 @@ def test_a_run_continues_from_another_working_directory_and_its_config_says_so(
     assert yaml.safe_load((run / "config.until_step=000003.yaml").read_text())["trainer"]["max_steps"] == 3
     assert not list((tmp_path / "other").iterdir())
     assert main(["fit", "--config", str(tiny_config), "--ckpt_path", "last"]) == 0  # from `other`: runs/t is not there
-    assert "there is no checkpoint in runs/t/checkpoints: a new run begins" in capsys.readouterr().out
+    assert "there is no checkpoint in runs/t/checkpoints: a new run starts" in capsys.readouterr().out
 
 
 def test_time_alone_may_end_a_run(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,7 @@ def test_a_stranger_is_told_from_a_child(run: Run) -> None:
     told = run("stranger", "audio", json_too=False)
     assert "lineage: unrelated; cosine of the weights" in told
     assert "if they had been initialised independently; of 14 matrices 0 parent, 0 relative, 14 unrelated" in told
-    assert "what follows is no shift, but two models side by side" in told
+    assert "what follows is not a shift, but two models side by side" in told
     assert "paired p" in told
 
 

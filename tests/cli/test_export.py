@@ -143,7 +143,7 @@ def test_an_export_is_tested_in_the_place_of_a_checkpoint(run: Path, tmp_path: P
 def test_a_fit_says_how_to_go_on_from_an_export(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "-o", str(tmp_path / "out")]) == 0
     assert main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(tmp_path / "out")]) == 2
-    assert "to train on from it: --model.llm" in capsys.readouterr().err
+    assert "to train it further: --model.llm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_ablation_beside_taylor(
     assert effects.keys() == {matrix.name for matrix in Snapshot.load(folders[0]).table}
     table = run_main(["compare", *folders, "--plot", str(tmp_path / "c.png")])
     assert "ablation: 5 examples" in table
-    assert "rank correlation over the layers with ablation: what taking out really does" in table
+    assert "rank correlation over the layers with ablation: the real effect of removal" in table
     taylor, ablation = json.loads(run_main(["compare", *folders, "--json"]))
     assert {"now", "moved"} <= taylor["causal"].keys()
     assert "causal" not in ablation
@@ -397,7 +397,7 @@ def test_a_full_device_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["probe", "nowhere/none", "--data", "x.jsonl", "-o", "out", "--device", "cpu"], "cannot be loaded"),
         (["probe", "{llm}", "--data", "{data}", "--modality", "speech", "-o", "out"], "cannot listen"),
         (["probe", "{llm}", "--data", "{data}", "--estimators", "tailor", "-o", "out"], "unknown estimator tailor"),
-        (["probe", "{llm}", "--data", "{data}", "-o", "{llm}"], "is no snapshot"),
+        (["probe", "{llm}", "--data", "{data}", "-o", "{llm}"], "is not a snapshot"),
         (["removal", "{llm}", "--data", "{data}", "--examples", "12"], "has only 12 examples"),
         (["removal", "{llm}", "--data", "{data}", "--examples", "2", "--fraction", "2"], "fraction=2.0 must lie in"),
         (["show", "{llm}"], "no snapshot"),

@@ -58,7 +58,7 @@ def tasks(number: int, a_node: int | None, nodes: int = 1) -> dict[str, str]:
         ({**SLURM, **tasks(2, 2), "SLURM_JOB_NAME": "interactive"}, {}),
         ({**STEP, **tasks(1, 1), "SLURM_JOB_NAME": "bash"}, {"devices": 2}),
         ({**TORCHRUN, **TWO}, {"devices": 2}),
-        # srun starts one torchrun a node
+        # srun starts one torchrun per node
         ({**STEP, **tasks(2, 1, 2), **TORCHRUN, **FOUR_ON_TWO}, {"devices": 2, "num_nodes": 2}),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, {"devices": 2}),  # a child of Lightning's
         ({**STEP, **tasks(4, 4)}, {"plugins": Namespace(class_path="lightning.LightningEnvironment")}),
@@ -74,16 +74,16 @@ def test_a_launch_that_fits_is_let_through(launch: Any, environment: dict[str, s
 @pytest.mark.parametrize(
     ("environment", "trainer", "words"),
     [
-        ({**STEP, **tasks(2, 1, 2)}, {}, "SLURM starts 2 tasks on 2 nodes, and the trainer expects 1"),
-        ({**STEP, **tasks(1, 1)}, {"devices": 2}, "SLURM starts 1 task on 1 node, and the trainer expects 2"),
-        ({**STEP, **tasks(2, 2, 1)}, {"num_nodes": 2}, "2 tasks a node on 1 node; trainer.devices is 1 and trainer"),
+        ({**STEP, **tasks(2, 1, 2)}, {}, "SLURM starts 2 tasks on 2 nodes, but the trainer expects 1"),
+        ({**STEP, **tasks(1, 1)}, {"devices": 2}, "SLURM starts 1 task on 1 node, but the trainer expects 2"),
+        ({**STEP, **tasks(2, 2, 1)}, {"num_nodes": 2}, "2 tasks per node on 1 node; trainer.devices is 1 and tra"),
         ({**STEP, **tasks(2, None)}, {"devices": 2}, "--ntasks=2 leaves open how many tasks a node gets"),
         ({**SLURM, **tasks(2, 2)}, {"devices": 2}, "2 tasks on 1 node, and only one process was started; allowed: sru"),
         ({**SLURM, "SLURM_NNODES": "2"}, {}, "1 task on 2 nodes, and only one process was started"),
-        ({**STEP, "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "2"}, {"devices": 2}, "each would train alone"),
-        ({**TORCHRUN, **TWO}, {}, "torchrun starts 2 processes a node, 2 in all"),
-        ({**TORCHRUN, **FOUR}, {"devices": 2, "num_nodes": 2}, "4 processes a node"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, {}, "WORLD_SIZE=2 is set, and the trainer expects 1"),
+        ({**STEP, "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "2"}, {"devices": 2}, "each would train separ"),
+        ({**TORCHRUN, **TWO}, {}, "torchrun starts 2 processes per node, 2 in all"),
+        ({**TORCHRUN, **FOUR}, {"devices": 2, "num_nodes": 2}, "4 processes per node"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, {}, "WORLD_SIZE=2 is set, but the trainer expects 1"),
         ({**STEP, **tasks(2, 2), "CUDA_VISIBLE_DEVICES": "0"}, GPUS, "sees 1 GPU "),
         ({**STEP, **tasks(2, 2), "CUDA_VISIBLE_DEVICES": "0"}, {"devices": "-1", "accelerator": "gpu"}, "expects 1"),
         ({"CUDA_VISIBLE_DEVICES": ""}, {"devices": 1, "accelerator": "cuda"}, "sees 0 GPUs (CUDA_VISIBLE_DEVICES=)"),

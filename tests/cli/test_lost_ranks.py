@@ -94,7 +94,9 @@ def test_a_defect_of_both_ranks_is_one_traceback(tmp_path: Path, tiny_settings: 
 def test_a_rank_that_hangs_is_named(tmp_path: Path, tiny_settings: Settings) -> None:
     run = TwoRanks(tmp_path, tiny_settings, [1], "late")
     (told,) = run.told
-    assert told.startswith("textkeep: error: rank 1 of 2 gave no answer in time: it hangs, or does alone what takes")
+    assert told.startswith(
+        "textkeep: error: rank 1 of 2 did not answer in time: it hangs, or is busy with something that takes"
+    )
     assert run.code == 1
 
 

@@ -34,7 +34,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "ask, damaged export": ("ask bad_export --text hi", "bad_export cannot be loaded, a file in it is damaged"),
     "ask, no audio": ("ask run --audio note.txt", "note.txt cannot be decoded"),
-    "ask, no such clip": ("ask run --audio nope.wav", "nope.wav does not exist or is no file; allowed: a sound file"),
+    "ask, no such clip": (
+        "ask run --audio nope.wav",
+        "nope.wav does not exist or is not a file; allowed: a sound file",
+    ),
     "ask, silence of no length": ("ask run --audio zero.wav", "it has no samples"),
     "ask, no such device": ("ask run --text hi --device warp9", "device warp9"),
     "ask, negative length": ("ask run --text hi --max-new-tokens -1", "must be a whole number of at least 1, got '-1'"),
@@ -45,7 +48,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "export run -o new --revert note.txt --top 1",
         "is not the JSON of `textkeep",
     ),
-    "adaptor, wrong ending": ("adaptor run -o a.pt", "a.pt is no .safetensors file; allowed: a name that ends so"),
+    "adaptor, wrong ending": (
+        "adaptor run -o a.pt",
+        "a.pt is not a .safetensors file; allowed: a name with that ending",
+    ),
     "adaptor, no run": ("adaptor nope -o a.safetensors", "adaptor: nope does not exist"),
     "interpolate, no run": ("interpolate nope", "interpolate: nope does not exist; allowed: a run directory"),
     "interpolate, infinite": ("interpolate run --alphas inf", "argument --alphas: must be a number, got 'inf'"),
@@ -90,7 +96,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "speak, nothing": ("speak empty.jsonl new --voices tone:low", "empty.jsonl: no question"),
     "rewrite, no model": ("rewrite q.jsonl -o n.jsonl --llm empty", "rewrite: empty cannot be loaded"),
-    "rewrite, ending": ("rewrite q.jsonl -o n.json --llm {llm}", "n.json is no .jsonl file"),
+    "rewrite, ending": ("rewrite q.jsonl -o n.json --llm {llm}", "n.json is not a .jsonl file"),
     "facts, number": ("facts new --prose -1 --wordnet empty", "--prose: must be a whole number of at least 1"),
     "facts, sources": (
         "facts new --sources empty",

@@ -58,7 +58,7 @@ def test_a_job_killed_before_its_first_checkpoint_begins_again_in_its_directory(
     identity = wandb_id(run)
     begun = textkeep(*words, **AGAIN, **{KILL_AT: "3"})
     assert begun.returncode == -9
-    assert f"there is no checkpoint in {run / 'checkpoints'}: the run begins again there" in begun.stdout
+    assert f"there is no checkpoint in {run / 'checkpoints'}: the run starts over there" in begun.stdout
     (run / "error.txt").write_text("of an attempt that failed")
     done = textkeep(*words, **{**AGAIN, "SLURM_RESTART_COUNT": "2"})
     assert done.returncode == 0, done.stderr
@@ -99,7 +99,7 @@ def test_last_without_a_checkpoint_begins_again_in_the_directory(killed_config: 
     for attempt in range(2):
         done = textkeep(*words, PYTHONPATH=str(ROOT), **{KILL_AT: "1"})
         assert done.returncode == -9
-        assert (": the run begins again there" in done.stdout) == (attempt == 1)
+        assert (": the run starts over there" in done.stdout) == (attempt == 1)
     done = textkeep(*words, "--trainer.max_steps", 2, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in run.parent.iterdir()] == ["t"]

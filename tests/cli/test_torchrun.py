@@ -74,7 +74,7 @@ def test_ranks_that_are_killed_are_started_again_and_go_on_exactly(run: TinyRun)
     finally:
         agent.kill()
     log = (run.folder / "torchrun.log").read_text()
-    assert "the run begins again there" in log
+    assert "the run starts over there" in log
     assert "continuing runs/elastic from runs/elastic/checkpoints/step=000005.ckpt" in log
     assert compare_runs(run.whole, run.folder / "runs/elastic").differences == {}
     assert not (run.folder / "runs/elastic-2").exists()

@@ -18,12 +18,12 @@ WRONG = {
     "two nodes, and a config for one": (
         "--nodes=2 --ntasks-per-node=1",
         f"srun {FIT}",
-        "SLURM starts 2 tasks on 2 nodes, and the trainer expects 1",
+        "SLURM starts 2 tasks on 2 nodes, but the trainer expects 1",
     ),
     "two tasks a node for one device": (
         "--nodes=2 --ntasks-per-node=2",
         f"srun {FIT} {TWO_NODES}",
-        "SLURM starts 4 tasks on 2 nodes, and the trainer expects 2",
+        "SLURM starts 4 tasks on 2 nodes, but the trainer expects 2",
     ),
     "ntasks alone": (
         "--ntasks=2",

@@ -20,7 +20,7 @@ def test_a_node_fails_before_the_first_checkpoint_and_after_it(slurm: Cluster, t
         slurm.revive_node("node2")
         job.restarted(attempt + 1)
     assert job.finish() == "COMPLETED", job.log
-    assert "the run begins again there" in job.log
+    assert "the run starts over there" in job.log
     assert "continuing " in job.log
     assert two_ranks.differences("node") == []
 
@@ -79,5 +79,5 @@ def test_the_time_is_over(slurm: Cluster, one_rank: TinyRun) -> None:
     assert over.finish() == "TIMEOUT"
     over.gone()
     assert "saved " in over.log
-    assert "putting SLURM job" in warned.log
-    assert "putting SLURM job" not in over.log
+    assert "requeueing SLURM job" in warned.log
+    assert "requeueing SLURM job" not in over.log

@@ -104,6 +104,6 @@ def test_ranks_of_two_nodes_are_started_again_and_go_on_exactly(agents: Agents) 
     until(agents.ended, 400, lambda: agents.log.read_text(errors="replace")[-4000:])
     log = agents.log.read_text(errors="replace")
     assert [process.returncode for process in agents.processes] == [0, 0], log[-4000:]
-    assert "the run begins again there" in log
+    assert "the run starts over there" in log
     assert "continuing " in log
     assert agents.run.differences("elastic") == []

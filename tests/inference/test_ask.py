@@ -111,7 +111,7 @@ def test_a_text_with_a_clip_is_the_instruction(model: LoadedModel, clips: list[P
         ({}, UserError, "nothing was asked; allowed: text, audio, or audio with a text"),
         ({"text": " "}, UserError, "an empty text; allowed: a question"),
         ({"text": ["a"], "audio": ["b.wav"]}, UserError, "allowed: one instruction for all clips"),
-        ({"audio": "none.wav"}, UserError, "none.wav does not exist or is no file; allowed: a sound file"),
+        ({"audio": "none.wav"}, UserError, "none.wav does not exist or is not a file; allowed: a sound file"),
         ({"audio": np.zeros((2, 9000), np.float32)}, BadExampleError, r"not \(samples,\) or \(samples, channels\)"),
         ({"audio": np.zeros(0, np.float32)}, BadExampleError, "it has no samples"),
         ({"audio": np.array(["a"])}, UserError, "clip 0 is no sound"),

@@ -224,7 +224,7 @@ def test_the_embedded_set_can_be_rewritten(llm: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"-o": "{folder}/train.jsonl"}, r"-o .*train\.jsonl exists; allowed: a new name, or --overwrite"),
-        ({"-o": "{folder}/x.json"}, r"x\.json is no \.jsonl file"),
+        ({"-o": "{folder}/x.json"}, r"x\.json is not a \.jsonl file"),
         ({"manifest": "{folder}/text.txt"}, r"text\.txt has no written questions"),
         ({"--llm": "{folder}/nothing"}, r"nothing cannot be loaded"),
     ],
@@ -262,4 +262,4 @@ def test_the_chat_template_gets_its_options(
     for wrong in ("[1]", "{mood: glad}"):
         with pytest.raises(SystemExit):
             main(words(manifest, output, marked, "--overwrite", "--template-options", wrong))
-        assert "is no JSON object; allowed: such as" in capsys.readouterr().err
+        assert "is not a JSON object; allowed: e.g." in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_an_interrupted_study_goes_on_from_the_checkpoint(plan: Any, tmp_path: P
     process.send_signal(number)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "goes on from here" in out
+    assert "continues from here" in out
     assert states(tmp_path / "s")["full,seed=0"]["status"] == "interrupted"
     assert "later,seed=0" not in states(tmp_path / "s")
     again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)

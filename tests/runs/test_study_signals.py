@@ -127,7 +127,7 @@ def test_under_nohup_a_closed_terminal_is_nothing(plan: Any, tmp_path: Path, sta
     assert process.poll() is None
     assert began(number)
     process.send_signal(signal.SIGTERM)
-    assert "goes on from here" in process.communicate(timeout=60)[0]
+    assert "continues from here" in process.communicate(timeout=60)[0]
     assert process.returncode == 130
     finishes(start(), tmp_path, attempts=2)
 
