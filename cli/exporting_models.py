@@ -9,7 +9,7 @@ from pathlib import Path
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
 from .errors import speaking_as
-from .interpolating_models import open_two
+from .with_base import open_two
 
 
 def export_model(arguments: argparse.Namespace, reverted: list[str]) -> None:
@@ -22,7 +22,7 @@ def export_model(arguments: argparse.Namespace, reverted: list[str]) -> None:
     Raises:
         UserError: If the two do not fit, or what is there is no such folder.
     """
-    from ..inference.two_models import folder_of
+    from ..inference.two_models import Mixtures, folder_of
     from ..lightning_modules.saving.edited_folder import REPAIR, ModelFolder
 
     given = [name for name in ("dtype", "without_inserted") if getattr(arguments, name)]
@@ -38,7 +38,7 @@ def export_model(arguments: argparse.Namespace, reverted: list[str]) -> None:
             f"export: -o {target} exists and is no repaired model; allowed: a new folder, or one to replace"
         )
     with speaking_as("export"):
-        models = open_two(str(arguments.run), arguments.base, "cpu")
+        models = Mixtures(*open_two(str(arguments.run), arguments.base, "cpu"))
         folder = ModelFolder(folder_of(str(arguments.run)))
     places = folder.places(dict(models.tuned.llm.named_parameters()))
     models.change.apply(arguments.alpha, reverted)

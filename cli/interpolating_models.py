@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..foundation.errors import UserError
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from .errors import speaking_as
 from .interpolated import FIGURES, Point, print_points
 from .output import deliver, say
+from .with_base import open_two
 
 if TYPE_CHECKING:
-    from ..inference.two_models import ModelQuestions, TwoModels
+    from ..inference.two_models import Mixtures, ModelQuestions
 
 
 def interpolate_models(arguments: argparse.Namespace, points: Sequence[Point]) -> None:
@@ -29,13 +28,14 @@ def interpolate_models(arguments: argparse.Namespace, points: Sequence[Point]) -
     Raises:
         UserError: If one cannot be loaded, is a run, or they do not fit.
     """
+    from ..inference.two_models import Mixtures
     from ..runs.pictures.interpolation import plot_interpolation
 
     figures = arguments.out / FIGURES if arguments.out else None
     check_output("interpolate: -o", figures, arguments.overwrite)
     check_output("interpolate: --plot", arguments.plot, arguments.overwrite)
     with speaking_as("interpolate"):
-        models = open_two(str(arguments.run), arguments.base, arguments.device)
+        models = Mixtures(*open_two(str(arguments.run), arguments.base, arguments.device))
         questions = _questions(models, arguments)
     if not models.hears:
         say(f"{arguments.run} cannot be asked by voice here: text alone is scored")
@@ -54,25 +54,7 @@ def interpolate_models(arguments: argparse.Namespace, points: Sequence[Point]) -
     deliver(found, arguments, partial(plot_interpolation, found), partial(print_points, found, asked))
 
 
-def open_two(name: str, base: str, device: str | None) -> TwoModels:
-    """Loads a model and its base, in float32.
-
-    Raises:
-        UserError: If one is a run or an export, which has its base by itself, or cannot be loaded.
-    """
-    from ..inference import load
-    from ..inference.loading import comes_from_a_run
-    from ..inference.two_models import TwoModels
-
-    for given in (name, base):
-        if comes_from_a_run(Path(given)):
-            raise UserError(
-                f"{given} comes from a run, which knows its base; allowed with --base: a model, by hub id or folder"
-            )
-    return TwoModels(load(base, device), load(name, device))
-
-
-def _questions(models: TwoModels, arguments: argparse.Namespace) -> ModelQuestions:
+def _questions(models: Mixtures, arguments: argparse.Namespace) -> ModelQuestions:
     from ..inference import read_examples
     from ..inference.two_models import ModelQuestions
 
@@ -84,7 +66,7 @@ def _questions(models: TwoModels, arguments: argparse.Namespace) -> ModelQuestio
 
 
 def _score(
-    models: TwoModels, questions: ModelQuestions, points: Sequence[Point], arguments: argparse.Namespace
+    models: Mixtures, questions: ModelQuestions, points: Sequence[Point], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     from ..inference.edit_scoring import summaries
 

@@ -193,7 +193,7 @@ def matched_overlaps(first: np.ndarray, second: np.ndarray, layers: np.ndarray) 
 
 
 def _chance(orders: Sequence[np.ndarray], layers: np.ndarray, shared: int) -> Chance:
-    distribution = matched_overlaps(*orders, layers)
+    distribution = matched_overlaps(orders[0], orders[1], layers)
     most = int(sum(min((layers[order] == layer).sum() for order in orders) for layer in np.unique(layers)))
     below = np.cumsum(distribution)
     low, high = (int(np.searchsorted(below, level - _ROUNDING)) for level in (0.05, 0.95))

@@ -21,26 +21,23 @@ from .text_llm import TextLLM
 
 
 class TwoModels:
-    """Holds the weights of both, to set those of the second to a share of the way between them.
+    """Asks a model and the base that it came from.
 
     Text is asked of both in the words of the base's chat template, so that a difference is one of weights. Speech is
     asked of the second one as it is, where it can listen.
 
     Args:
         base: A text LLM.
-        tuned: A model that came from it: an audio LLM or a text LLM; its weights are those that are set.
+        tuned: A model that came from it: an audio LLM or a text LLM.
 
-    Raises:
-        UserError: If the base's weights do not fit, or none differ.
+    Attributes:
+        reader: The second one, asked in the base's words.
     """
 
     def __init__(self, base: LoadedModel, tuned: LoadedModel) -> None:
         self.base, self.tuned = base, tuned
-        llm = merge(tuned)
-        self.change = DenseChange(llm, base_values(base, llm))
-        if not self.change.names:
-            raise UserError(f"{base.origin.name} and {tuned.origin.name} have the same weights: nothing to interpolate")
-        self.reader = LoadedModel(TextLLM(llm, base.front_end.tokenizer), replace(base.origin, name=tuned.origin.name))
+        words = replace(base.origin, name=tuned.origin.name)
+        self.reader = LoadedModel(TextLLM(tuned.llm, base.front_end.tokenizer), words)
 
     @property
     def hears(self) -> bool:
@@ -62,9 +59,31 @@ class TwoModels:
         return self.reader if modality == "text" else self.tuned
 
 
+class Mixtures(TwoModels):
+    """Sets the weights of the second model to a share of the way between the two.
+
+    Args:
+        base: A text LLM.
+        tuned: A model that came from it, whose weights are set.
+
+    Attributes:
+        change: Sets them.
+
+    Raises:
+        UserError: If the base's weights do not fit, or none differ.
+    """
+
+    def __init__(self, base: LoadedModel, tuned: LoadedModel) -> None:
+        llm = merge(tuned)
+        self.change = DenseChange(llm, base_values(base, llm))
+        if not self.change.names:
+            raise UserError(f"{base.origin.name} and {tuned.origin.name} have the same weights: nothing to interpolate")
+        super().__init__(base, tuned)
+
+
 @dataclass(frozen=True)
 class ModelQuestions:
-    """What mixtures are scored on.
+    """What a model is scored on.
 
     Attributes:
         heldout: Texts to read.
@@ -81,10 +100,11 @@ class ModelQuestions:
         started = time.perf_counter()
         heldout = {name: (loss / tokens, tokens) for name, loss, tokens in self._losses(models, self.heldout, "text")}
         ways: list[Modality] = ["text", "speech"] if models.hears else ["text"]
-        records = [record for way in ways for record in self._records(models, way)]
+        records = [record for way in ways for record in self.records(models, way)]
         return Scored(records, heldout, time.perf_counter() - started)
 
-    def _records(self, models: TwoModels, modality: Modality) -> list[Prediction]:
+    def records(self, models: TwoModels, modality: Modality) -> list[Prediction]:
+        """Gives the answers of the second model to the questions that have a modality."""
         asked = [example for example in self.asked if example.has(modality)]
         if not asked:
             return []

@@ -87,7 +87,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, HeadEffects]:
     if arguments.tuned is None:
         views = {"text": _effects(last, "text", read_batches(last, arguments, "text", arguments.text), arguments)}
     else:
-        batches = batches_before_and_after(*models, arguments, arguments.text)
+        batches = batches_before_and_after(models[0], last, arguments, arguments.text)
         names = ("text before", "text after")
         views = {name: _effects(m, "text", batches, arguments) for name, m in zip(names, models, strict=True)}
     if spoken:

@@ -16,6 +16,8 @@ from ..run import Run
 
 TEXT_LOSS_INCREASE = "text_loss_increase"
 """Name of the figure that the others are held against: what speech cost the text."""
+BENCHMARK = "lm-eval/"
+"""How the names of lm-eval's figures begin."""
 
 
 @dataclass(frozen=True)

@@ -9,36 +9,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
 
-from tests.support.tiny_audio_llms import FAMILIES, build_tiny, class_of, tiny_tokenizer, write_tiny_audio_llm
+from tests.support.tiny_audio_llms import FAMILIES, build_tiny, class_of, tiny_tokenizer
+from tests.support.two_models import FAMILY, write_two_models
 from textkeep.cli.main import main
 from textkeep.inference import load, read_examples
 from textkeep.lightning_modules.llm.carving import carve
 from textkeep.lightning_modules.llm.opening import open_causal_lm
 from textkeep.lightning_modules.saving.edited_folder import ModelFolder
 
-FAMILY = "qwen3_asr"
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audio LLM with its processor, the text LLM that it came from, both in bfloat16, and questions."""
-    folder = tmp_path_factory.mktemp("models")
-    write_tiny_audio_llm(FAMILY, folder / "audio")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "audio")
-    whole = AutoModelForMultimodalLM.from_pretrained(folder / "audio", dtype=torch.bfloat16)
-    carve(whole).save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in carve(whole).named_parameters():
-            if "layers.1" in name or "embed_tokens" in name:
-                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator).to(parameter))
-    whole.save_pretrained(folder / "audio")
-    lines = [{"id": f"q{i}", "question": f"What is {i}?", "answers": [f"Lima {i}"]} for i in range(6)]
-    (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    return write_two_models(tmp_path_factory.mktemp("models"))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

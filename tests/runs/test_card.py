@@ -91,7 +91,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "40 passages of plain_text" in printed
     card = json.loads((run / "card.json").read_text())
     assert card["step"] == 20
-    assert card["figures"] == Card(Run.open(run)).as_dict()["figures"]
+    assert card["figures"] == Card.of_run(Run.open(run)).as_dict()["figures"]
     assert (
         main(["card", str(run), "--fail-if", "text_loss_increase.low > 0.02", "--fail-if", "speech_accuracy < 0"]) == 1
     )

@@ -1,0 +1,32 @@
+"""A model and the text LLM that it came from, by the names that the command line gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..foundation.errors import UserError
+
+if TYPE_CHECKING:
+    from ..inference import LoadedModel
+
+
+def open_two(name: str, base: str, device: str | None) -> tuple[LoadedModel, LoadedModel]:
+    """Loads a base and a model that came from it, in float32.
+
+    Args:
+        name: Of the model.
+        base: Of its base.
+        device: Where to; None takes a GPU if there is one.
+
+    Raises:
+        UserError: If one is a run or an export, which has its base by itself, or cannot be loaded.
+    """
+    from ..inference import load
+    from ..inference.loading import comes_from_a_run
+
+    for given in (name, base):
+        if comes_from_a_run(Path(given)):
+            allowed = "with --base a model, by hub id or folder"
+            raise UserError(f"{given} comes from a run, which knows its base; allowed: {allowed}")
+    return load(base, device), load(name, device)

@@ -1,0 +1,84 @@
+"""What a model kept of the text of the LLM that it came from, item by item: losses, choices, divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+
+from ..callbacks import ChoicesByLikelihood
+from ..datamodules import Example
+from ..datamodules.sources.bad_examples import BadExamples
+from ..datamodules.sources.named import read_sources
+from ..evaluation import ItemDivergence, Losses, Prediction
+from ..lightning_modules.losses.answer_loss import predict_answers
+from ..lightning_modules.losses.divergence import divergence
+from .loaded_model import LoadedModel
+from .two_models import TwoModels
+
+
+def losses_of(model: LoadedModel, examples: Sequence[Example], batch_size: int = 8) -> Losses:
+    """Gives summed nats and tokens of each text, by its id."""
+    return {name: (loss, tokens) for name, loss, tokens in model.summed_losses(examples, batch_size=batch_size)}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A loaded model in the place of an evaluation's scorer; its data are the written questions alone."""
+
+    model: LoadedModel
+    batch_size: int
+
+    @property
+    def data(self) -> _Reading:
+        return self
+
+    def evaluation_set(self, source: str) -> list[Example]:
+        return [replace(example, audio=None) for example in read_sources(source, BadExamples("raise"))]
+
+    def losses(self, examples: Sequence[Example], modality: str) -> dict[str, tuple[float, int]]:
+        found = losses_of(self.model, examples, self.batch_size)
+        return {name: (loss / tokens, tokens) for name, (loss, tokens) in found.items()}
+
+
+def choices_of(model: LoadedModel, source: str, limit: int | None = None, batch_size: int = 8) -> list[Prediction]:
+    """Scores written multiple choice by likelihood, as ``ChoicesByLikelihood`` does in a run.
+
+    Args:
+        model: Asked.
+        source: A manifest with ``choices`` and ``gold``, or ``spoken-facts/choices``.
+        limit: Most items.
+        batch_size: Rows at once; each option is one.
+    """
+    scorer: Any = _Reading(model, batch_size)
+    return ChoicesByLikelihood(source, limit=limit).measure(scorer, source).records
+
+
+@torch.inference_mode()
+def forgetting_of(models: TwoModels, examples: Sequence[Example], batch_size: int = 8) -> list[ItemDivergence]:
+    """Takes KL(base || model) at the supervised tokens of each text: SALAD's F (arXiv 2510.13632).
+
+    Where one has more tokens in its vocabulary than the other, both distributions are over those in common.
+
+    Args:
+        models: Both read the same ids.
+        examples: The texts.
+        batch_size: Of them at once.
+    """
+    found: list[ItemDivergence] = []
+    for batch in models.base.inputs(examples, "text", batch_size):
+        read = []
+        for llm in (models.base.llm, models.reader.llm):
+            embeds = llm.get_input_embeddings()(batch["input_ids"])
+            read.append(predict_answers(llm, embeds, batch["attention_mask"], batch["labels"]))
+        common = min(part.logits.shape[-1] for part in read)
+        supervised = read[0].targets != -100
+        teacher, student = (part.logits[supervised][:, :common] for part in read)
+        kl = divergence(teacher, student).double()
+        sums = kl.new_zeros(len(supervised)).index_add(0, supervised.nonzero()[:, 0], kl)
+        counts = supervised.sum(dim=1).tolist()
+        ids = cast(list[str], batch["ids"])
+        found += [ItemDivergence(*row) for row in zip(ids, counts, sums.tolist(), strict=True)]
+    return found
