@@ -40,6 +40,8 @@ def main(argv: list[str]) -> int:
 
     with speaking_as("adaptor"):
         model = load_run(args.run, "cpu").require_speech_llm()
+    if model.ear.of_audio_llm:
+        raise UserError(f"adaptor: {args.run} hears with an audio LLM's own projector; allowed: textkeep export")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
     size = args.out.stat().st_size / 2**20

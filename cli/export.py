@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     from ..datamodules import ChatPrompt
     from ..inference.loading import load_run
     from ..lightning_modules.saving.checkpoints import find_checkpoint, read_settings
-    from ..lightning_modules.saving.export_folder import check_target, is_export, write_export
+    from ..lightning_modules.saving.export_folder import check_target, is_export, write_export, write_text_llm
 
     check_target(arguments.out)
     check_output("export: -o", arguments.out, arguments.overwrite, folder=True)
@@ -56,11 +56,25 @@ def main(argv: list[str]) -> int:
         "alpha": arguments.alpha,
         "reverted": reverted,
     }
+    if (told := _unwritable(model, arguments.text_only)) is not None:
+        raise UserError(f"export: {told}")
     end_id = ChatPrompt(model.tokenizer, **loaded.origin.prompts).end_id
-    write_export(arguments.out, model, settings["model"], loaded.origin.data_options, origin, end_id)
+    if arguments.text_only:
+        write_text_llm(arguments.out, model, end_id)
+    else:
+        write_export(arguments.out, model, settings["model"], loaded.origin.data_options, origin, end_id)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file()) / 2**20
     print(f"{arguments.out}: step {settings['step']}, {size:.0f} MiB")
     return 0
+
+
+def _unwritable(model: Any, text_only: bool) -> str | None:
+    """Says why the model cannot be written as it is."""
+    whole, llm = model.ear.whole(model.llm), model.llm
+    layers = [getattr(m.config.get_text_config(decoder=True), "num_hidden_layers", None) for m in (whole, llm)]
+    if text_only or layers[0] == layers[1]:
+        return None
+    return "an audio LLM has no place for inserted layers; allowed: --text-only, or --without-inserted"
 
 
 def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> None:
@@ -77,7 +91,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     elif model.tuning.mergeable:
         model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the type asked for
         merge_lora(model.llm)
-    model.llm.to(getattr(torch, arguments.dtype or "float32"))
+    model.ear.whole(model.llm).to(getattr(torch, arguments.dtype or "float32"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     add_revert_options(parser)
     parser.add_argument(
         "--without-inserted", action="store_true", help="leave out the inserted layers, which gives the untouched LLM"
+    )
+    parser.add_argument(
+        "--text-only", action="store_true", help="the LLM alone, of an audio LLM the text LLM inside: a plain folder"
     )
     parser.add_argument(
         "--dtype", choices=DTYPES, help="type of the LLM's weights (default: float32; with --base as they are stored)"

@@ -7,7 +7,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from ..foundation.errors import UserError
-from ..lightning_modules.saving.export_folder import ADAPTOR, is_export, is_plain
+from ..lightning_modules.saving.adaptor_file import ADAPTOR
+from ..lightning_modules.saving.export_folder import is_export, is_plain
 
 
 def take_export(config: Namespace, verb: str) -> Path | None:
@@ -27,12 +28,14 @@ def take_export(config: Namespace, verb: str) -> Path | None:
         return None
     folder = Path(config.ckpt_path)
     if verb == "fit":
-        settings = f"--model.llm {folder} --model.adaptor_weights {folder / ADAPTOR}"
+        weights = f" --model.adaptor_weights {folder / ADAPTOR}" if (folder / ADAPTOR).is_file() else ""
+        settings = f"--model.llm {folder}{weights}"
         raise UserError(f"ckpt_path: an export has no optimizer state; to train it further: {settings}")
     if not is_plain(folder):
         raise UserError(f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint")
     config.model.llm = str(folder)
-    config.model.adaptor_weights = str(folder / ADAPTOR)
+    if (folder / ADAPTOR).is_file():  # an audio LLM has all that hears inside
+        config.model.adaptor_weights = str(folder / ADAPTOR)
     config.model.tuning = Namespace(class_path="textkeep.lightning_modules.AdaptorOnly", init_args=Namespace())
     config.model.objectives = None
     config.ckpt_path = None

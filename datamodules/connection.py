@@ -11,7 +11,7 @@ import lightning as L
 
 from .batches.augment import Augment
 from .batches.feature_cache import FeatureCache
-from .batches.front_end import Encode, SpeechFrontEnd
+from .batches.front_end import Encode, SpeechFrontEnd, words_around
 from .batches.loader_factory import LoaderFactory, LoaderOptions
 from .batches.prompts import ChatPrompt
 from .batches.rows import RowReader
@@ -114,7 +114,7 @@ class ModelConnection:
         reader = RowReader(front_end, settings.max_seconds, augment) if augment else plain
         if trainer is not None:
             options = replace(options, rank=trainer.global_rank, world_size=trainer.world_size)
-        prompt = ChatPrompt(front_end.tokenizer, **settings.prompts)
+        prompt = ChatPrompt(front_end.tokenizer, **settings.prompts, around=words_around(front_end))
         barrier = trainer.strategy.barrier if trainer else None
         return LoaderFactory(reader, plain, prompt, options, self.bad, self.on_skip, barrier)
 

@@ -18,12 +18,13 @@ RUN_LLM = Need(
 )
 
 
-def check_combination(tuning: Tuning, terms: Sequence[LossTerm]) -> None:
+def check_combination(tuning: Tuning, terms: Sequence[LossTerm], of_audio_llm: bool = False) -> None:
     """Refuses what makes no sense together; called when the model is built.
 
     Args:
         tuning: What moves.
         terms: Objectives and penalties, in their order.
+        of_audio_llm: Whether the ear is an audio LLM's own.
 
     Raises:
         ValueError: With the reason.
@@ -34,6 +35,12 @@ def check_combination(tuning: Tuning, terms: Sequence[LossTerm]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"model.objectives: two are named '{twice}'; give it once, with the sum of the weights")
+    taught = next((type(term).__name__ for term in terms if term.teaches_words), None)
+    if of_audio_llm and taught is not None:
+        raise ValueError(
+            f"model.objectives: {taught} teaches an adaptor where the LLM's words are, which an audio LLM's own has "
+            "learned; allowed: AnswerCrossEntropy, with AdaptorOnly to train the projector alone"
+        )
     for need in (RUN_LLM, *tuning.needs) if tuning.trains_llm else tuning.needs:
         _check_need(need, tuning, terms)
     for term in terms:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -44,7 +45,10 @@ class Batch(Protocol):
 
     @property
     def features(self) -> Tensor:
-        """(N, C, F) float32, the clips in the order in which their positions occur; N is 0 without speech."""
+        """(N, C, F) float32, the clips in the order in which their positions occur; N is 0 without speech.
+
+        F is 0 where ``inputs`` has what is heard.
+        """
 
     @property
     def feature_lengths(self) -> Tensor:
@@ -65,6 +69,10 @@ class Batch(Protocol):
     @property
     def encoded(self) -> bool:
         """Whether ``features`` are outputs of the frozen encoder (C its width)."""
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What the clips are to an ear that brings its own processor, by its names; empty for any other ear."""
 
     @property
     def twin(self) -> Batch | None:
@@ -118,6 +126,10 @@ class SpeechModel(Protocol):
     tokenizer: PreTrainedTokenizerBase
 
     @property
+    def ear(self) -> ListeningParts:
+        """What hears with encoder and adaptor."""
+
+    @property
     def encoder(self) -> SpeechEncoder:
         """The speech encoder."""
 
@@ -151,6 +163,19 @@ class SpeechModel(Protocol):
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+
+
+class ListeningParts(Protocol):
+    """The ear of a model, as what saves it needs it (:class:`Ear`)."""
+
+    of_audio_llm: bool
+    """Whether the LLM is a part of an audio LLM, which an export must hold as a whole."""
+
+    def whole(self, llm: Any) -> Any:
+        """Gives the model of transformers that an export holds."""
+
+    def save(self, folder: Path, model: SpeechModel) -> None:
+        """Writes what hears into an export's folder."""
 
 
 class Need(NamedTuple):

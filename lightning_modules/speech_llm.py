@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from ..foundation.assets import resolve
 from ..foundation.ranks import share_rank_zero
@@ -19,15 +19,16 @@ from ..foundation.run_names import TRAIN_LOSS, cross_entropy, stage_key
 from .combination import check_combination, check_measured
 from .contract import Batch
 from .ears.adaptors import Adaptor
+from .ears.ear import Ear
 from .ears.encoder_adaptor import EncoderAdaptor
 from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
 from .listening import Listening, ReadBatch
-from .llm.opening import refuse_audio_llm
-from .llm.pretrained import load_pretrained, reading_from
+from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
-from .llm.vocabulary import check_vocabulary, load_tokenizer
+from .llm.text_base import check_base, open_base
+from .llm.vocabulary import check_vocabulary
 from .losses.modality_losses import ModalityLosses
 from .losses.token_normalizer import TokenNormalizer
 from .objectives import AnswerCrossEntropy
@@ -48,9 +49,9 @@ class SpeechLLM(Listening):
     configurations only.
 
     Args:
-        llm: Hub id, folder or ``asset:`` name of a causal LM with a chat template.
-        encoder: The speech encoder.
-        adaptor: What maps its frames to LLM positions.
+        llm: Hub id, folder or ``asset:`` name of a causal LM with a chat template; or, with ``ear``, of an audio LLM.
+        encoder: The speech encoder; None where ``ear`` brings one.
+        adaptor: What maps its frames to LLM positions; None where ``ear`` brings it.
         tuning: What moves and how fast.
         objectives: What a step asks, and penalties; the first one's token count divides the sums. Default: answer
             cross-entropy.
@@ -64,13 +65,15 @@ class SpeechLLM(Listening):
         on_nonfinite: What to do where a loss or a gradient is infinite or not a number: ``stop`` ends the run in front
             of the step, which names the examples; ``skip_step`` goes on without it, counts it (``train/skipped_steps``)
             and stops after ten in a row. The loss scale of ``16-mixed`` skips by itself.
+        ear: What hears, where it is not an encoder and an adaptor: ``OwnEar`` of an audio LLM.
+        base: The text LLM that ``llm`` came from: yardstick and teacher on text in the place of ``llm`` as it begins.
     """
 
     def __init__(
         self,
         llm: str,
-        encoder: SpeechEncoder,
-        adaptor: Adaptor,
+        encoder: SpeechEncoder | None = None,
+        adaptor: Adaptor | None = None,
         tuning: Tuning | None = None,
         objectives: list[LossTerm] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -81,14 +84,16 @@ class SpeechLLM(Listening):
         max_new_tokens: int = 32,
         lr_schedule_options: dict[str, Any] | None = None,
         on_nonfinite: OnNonfinite = "stop",
+        ear: Ear | None = None,
+        base: str | None = None,
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():  # the CLI stores the parts' class paths, not the parts (Lightning#11494)
             warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`.*")
             self.save_hyperparameters()
         self.llm_source = llm
-        self.encoder = encoder
-        self.adaptor = adaptor
+        self.ear = ear or EncoderAdaptor(adaptor_weights)
+        self.encoder, self.adaptor = self.ear.parts(encoder, adaptor)
         self.tuning = tuning or FullFineTuning()
         terms = objectives or [AnswerCrossEntropy()]
         self.objectives = LossTerms(terms)
@@ -98,14 +103,15 @@ class SpeechLLM(Listening):
         if max_new_tokens < 1:
             raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
-        self.tokenizer = load_tokenizer(llm)
-        refuse_audio_llm(llm)
-        self.ear = EncoderAdaptor(adaptor_weights)
+        self.tokenizer = self.ear.tokenizer(llm)
+        self.base_source = base
+        if base is not None:
+            check_base(self.tokenizer, llm, base)
         self.llm: Any = None
         self._normalizer = TokenNormalizer()
         self._finite = FiniteSteps(on_nonfinite)
         self._eval_losses = ModalityLosses()
-        check_combination(self.tuning, terms)
+        check_combination(self.tuning, terms, self.ear.of_audio_llm)
 
     # ------------------------------------------------------------------ weights
 
@@ -126,10 +132,11 @@ class SpeechLLM(Listening):
             return
         path, dtype = resolve(self.llm_source), torch.get_default_dtype()
         with reading_from("model.llm", self.llm_source):
-            self.llm = load_pretrained(AutoModelForCausalLM, path, dtype, **self.tuning.loading_options())
+            self.llm = self.ear.open(path, dtype, **self.tuning.loading_options())
         check_vocabulary(self.llm, self.tokenizer, f"model.llm: '{self.llm_source}'")
         self.ear.begin(self)
-        self._reference = ReferenceLLM(path, self.llm, self.tuning.untouched)
+        base = None if self.base_source is None else partial(open_base, self.base_source)
+        self._reference = ReferenceLLM(partial(self.ear.untouched, path), self.llm, self.tuning.untouched, base)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)
         self.objectives.build(self)

@@ -62,7 +62,11 @@ class Cascade(Evaluation):
 
     def _transcripts(self, scorer: GatheredScorer, examples: Sequence[Any]) -> dict[str, str]:
         """Gives what Whisper hears, by item; clips of similar length go together."""
-        source = self.recogniser or scorer.model.encoder.source
+        source = self.recogniser or getattr(scorer.model.encoder, "source", None)
+        if source is None:
+            raise ValueError(
+                "Cascade: the model's encoder is no Whisper by itself; allowed: recogniser, which names one"
+            )
         transcriber = Transcriber(scorer.model.find_pretrained(source))
         clips = {e.id: scorer.data.waveform(e, SAMPLING_RATE).numpy() for e in examples}
         ordered = sorted(clips, key=lambda identity: len(clips[identity]))

@@ -47,7 +47,8 @@ class Batch:
         labels: (B, T) int64, unshifted as in transformers; -100 on prompt, audio and padding.
         audio_mask: (B, T) bool; True where an adaptor frame goes.
         features: (N, C, F) float32; log-mel, or raw waveform with C = 1, or cached encoder frames with C = hidden.
-            The clips stand in the order in which their positions occur; (0, C, 0) for a text-only batch.
+            The clips stand in the order in which their positions occur; (0, C, 0) for a text-only batch, and (N, 1, 0)
+            where ``inputs`` has what is heard.
         feature_lengths: (N,) int64, true lengths in units of F.
         transcripts: (N, S) int64; token ids of the clips' question text, -100 padded (for CTC).
         ids: The rows' example ids.
@@ -60,6 +61,7 @@ class Batch:
         end_id: Token that ends an answer in the chat template: generation stops there. None leaves it to the LLM.
         continues: Whether each row's answer begins where its prompt, asked alone, ends: a template may write more into
             the prompt, or the two may share a token.
+        inputs: What the N clips are to an ear that brings its own processor: that one's tensors by name.
     """
 
     input_ids: Tensor
@@ -77,6 +79,7 @@ class Batch:
     skipped: list[BadExampleError] = field(default_factory=list)
     end_id: int | None = None
     continues: bool = False
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,5 +106,6 @@ class Batch:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(changed, name, change(value))
+        changed.inputs = {name: change(value) for name, value in self.inputs.items()}
         changed.twin = self.twin._changed(change) if self.twin else None
         return changed

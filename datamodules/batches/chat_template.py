@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,7 +107,8 @@ class ChatTemplate:
         template = tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
         self.options = {**options, "chat_template": _undated(template)}
         self._frames: dict[str | None, _Frame] = {}
-        self.end = self._find_end(system)
+        self._in_parts = False
+        self.end = self._end_of(system)
         """What is printed from the answer to the token that ends it, that token included."""
 
     @property
@@ -169,6 +170,17 @@ class ChatTemplate:
             )
         return parts[0], parts[1]
 
+    def _end_of(self, system: str | None) -> str:
+        """Finds the end; a template that does not print texts may print lists of them (some of audio LLMs)."""
+        try:
+            return self._find_end(system)
+        except TemplateRefusalError:
+            self._in_parts = True
+            self._frames.clear()
+            with suppress(TemplateRefusalError):
+                return self._find_end(system)
+            raise
+
     def _find_end(self, system: str | None) -> str:
         """Finds what follows an answer, up to and with the first token that the vocabulary marks special.
 
@@ -200,9 +212,13 @@ class ChatTemplate:
     def _apply(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
         from jinja2 import TemplateError
 
+        given: list[Any] = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
             rendered = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **self.options
+                given if self._in_parts else messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **self.options,
             )
         except TemplateError as error:
             roles = [message["role"] for message in messages]

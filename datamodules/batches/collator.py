@@ -15,7 +15,7 @@ from ..sources.example import Example
 from .batch import IGNORE_INDEX, Batch, Examples
 from .chat_template import refusals_at
 from .embedded_ids import check_embedded
-from .front_end import SpeechFrontEnd
+from .front_end import ProcessingFrontEnd, SpeechFrontEnd
 from .prompts import ChatPrompt
 from .rows import Row
 
@@ -73,6 +73,7 @@ class Collator:
             BadExampleError: If the chat template refuses a row (one with a system prompt, where it takes none), or the
                 LLM has no embedding for one of its tokens.
         """
+        rows, inputs = self._listened(rows)
         tokens = [self._tokens(row) for row in rows]
         spoken = [row for row in rows if row.features is not None]
         features, lengths = self._features(spoken)
@@ -93,7 +94,19 @@ class Collator:
             skipped=list(skipped),
             end_id=self.prompt.end_id,
             continues=all(row.continues for row in tokens),
+            inputs=inputs,
         )
+
+    def _listened(self, rows: Sequence[Row]) -> tuple[Sequence[Row], dict[str, Tensor]]:
+        """Lets a processor hear the clips, if the model brings one: its tensors, and rows that know their positions."""
+        heard = [row.features[0] for row in rows if row.features is not None]
+        if not heard or not isinstance(self.front_end, ProcessingFrontEnd):
+            return rows, {}
+        inputs, counts = self.front_end.listen(heard)
+        left = iter(counts)
+        empty = torch.zeros(self.feature_dim, 0)
+        known = [row if row.features is None else replace(row, features=empty, positions=next(left)) for row in rows]
+        return known, inputs
 
     def _twin(self, rows: Sequence[Row]) -> Batch:
         """Makes the rows' text twin; every rank makes one of every batch with speech, so all run the same passes."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -38,3 +38,22 @@ class SpeechFrontEnd(Protocol):
     def num_positions(self, feature_length: int) -> int:
         """Counts the LLM positions that a clip of F frames will occupy (>= 1)."""
         ...
+
+
+@runtime_checkable
+class ProcessingFrontEnd(Protocol):
+    """A front end that hears all clips of a batch at once: of an audio LLM that brings its own processor."""
+
+    around: tuple[str, str]
+    """What its chat template writes before and after the positions of a clip."""
+    audio_id: int
+    """Token that stands for a position of sound in its prompts: no text may hold it."""
+
+    def listen(self, waveforms: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[int]]:
+        """Turns waveforms (samples,) into the processor's tensors, and counts the positions of each clip."""
+        ...
+
+
+def words_around(front_end: SpeechFrontEnd) -> tuple[str, str]:
+    """Gives what a prompt holds before and after the positions of a clip: nothing, unless the model asks for it."""
+    return front_end.around if isinstance(front_end, ProcessingFrontEnd) else ("", "")

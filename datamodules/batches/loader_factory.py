@@ -85,7 +85,7 @@ class LoaderFactory:
 
     def asking(self, prompt_options: Mapping[str, Any]) -> LoaderFactory:
         """Gives the same factory with other words around the questions."""
-        prompt = ChatPrompt(self.prompt.tokenizer, **prompt_options)
+        prompt = ChatPrompt(self.prompt.tokenizer, **prompt_options, around=self.prompt.around)
         return LoaderFactory(self.reader, self.plain_reader, prompt, self.options, self.bad, self.on_skip, self.barrier)
 
     def train(

@@ -58,6 +58,7 @@ class ChatPrompt:
         text_instruction: Text after a text question; empty by default, so that the text prompt is the LLM's own.
         system: System prompt for the examples that bring none; None leaves the template's default.
         template_options: More variables for the template (``{"enable_thinking": false}`` for Qwen 3).
+        around: What an audio LLM's template writes before and after the positions of a clip.
 
     Raises:
         ValueError: If the tokenizer has no chat template or no end-of-sequence token, or the template changes or
@@ -71,8 +72,10 @@ class ChatPrompt:
         text_instruction: str = "",
         system: str | None = None,
         template_options: Mapping[str, Any] | None = None,
+        around: tuple[str, str] = ("", ""),
     ) -> None:
         self.tokenizer = tokenizer
+        self.around = around
         self.speech_instruction = speech_instruction
         self.text_instruction = text_instruction
         self.system = system
@@ -111,7 +114,7 @@ class ChatPrompt:
         if key not in self._speech:
             if len(self._speech) >= _SYSTEMS:
                 self._speech.clear()
-            head, *tails = self.template.prompt(_AUDIO + self.speech_instruction, key).split(_AUDIO)
+            head, *tails = self.template.prompt(self._spoken_question, key).split(_AUDIO)
             if len(tails) != 1:
                 raise TemplateRefusalError(f"{_AUDIO!r}, which stands for the audio, is part of another text")
             tail = tails[0]
@@ -130,7 +133,7 @@ class ChatPrompt:
 
     def spoken_text(self, target: str | None, system: str | None = None) -> str:
         """Gives the text that ``spoken_conversation`` makes ids of: one token in the audio's place, then the rest."""
-        question = _AUDIO + self.speech_instruction
+        question = self._spoken_question
         if target is None:
             return self._marker + self.template.prompt(question, self._system(system)).partition(_AUDIO)[2]
         whole = self.template.conversation(question, target, self._system(system)).whole
@@ -148,6 +151,12 @@ class ChatPrompt:
     def transcript(self, question: str) -> list[int]:
         """Gives the ids of a question alone (for CTC alignment)."""
         return self._ids(question)
+
+    @property
+    def _spoken_question(self) -> str:
+        """What a user turn holds, the clip as a stand-in."""
+        before, after = self.around
+        return f"{before}{_AUDIO}{after}{self.speech_instruction}"
 
     def _system(self, system: str | None) -> str | None:
         return self.system if system is None else system

@@ -13,7 +13,7 @@ from ..sources.bad_examples import BadExampleError, BadExamples
 from ..sources.example import Example, Modality
 from .augment import Augment
 from .feature_cache import FeatureCache
-from .front_end import SpeechFrontEnd
+from .front_end import ProcessingFrontEnd, SpeechFrontEnd
 
 
 class View(NamedTuple):
@@ -31,7 +31,7 @@ class Row:
         example: The example.
         modality: "speech" or "text".
         features: (C, F) of the clip; None for text.
-        positions: Adaptor frames that the clip occupies; 0 for text.
+        positions: LLM positions that the clip occupies; 0 for text, and where they are counted for a batch at once.
     """
 
     example: Example
@@ -74,7 +74,9 @@ class RowReader:
             frames, feature_length = self.cache.frames(view.example, self._features)
             return Row(view.example, view.modality, frames, self.front_end.num_positions(feature_length))
         features = self._features(view.example, epoch)
-        return Row(view.example, view.modality, features, self.front_end.num_positions(features.shape[-1]))
+        counted_later = isinstance(self.front_end, ProcessingFrontEnd)
+        positions = 0 if counted_later else self.front_end.num_positions(features.shape[-1])
+        return Row(view.example, view.modality, features, positions)
 
     def fill_cache(self, examples: Sequence[Example], bad: BadExamples) -> None:
         """Encodes the clips whose frames the cache lacks.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from ..contract import Batch, SpeechModel
 from .front_end import FrontEnd
@@ -13,9 +17,49 @@ from .front_end import FrontEnd
 class Ear(ABC):
     """Hears for a model.
 
-    It holds no weights: these are in the model's ``encoder`` and ``adaptor``, where tuning, checkpoints and exports
+    It registers no weights: these are in the model's ``encoder`` and ``adaptor``, where tuning, checkpoints and exports
     find them under the same names whatever the ear.
     """
+
+    #: Whether the LLM is a part of an audio LLM, which an export must hold as a whole.
+    of_audio_llm: bool = False
+
+    @abstractmethod
+    def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
+        """Gives the modules of the model that hear, which may be empty as long as no weights are loaded.
+
+        Args:
+            encoder: As the config gives it.
+            adaptor: As the config gives it.
+
+        Raises:
+            ValueError: If the ear needs one, or has its own.
+        """
+
+    @abstractmethod
+    def tokenizer(self, llm: str) -> PreTrainedTokenizerBase:
+        """Loads the tokenizer of the LLM, with the chat template of conversations that may hold speech.
+
+        Args:
+            llm: Hub id, folder or ``asset:`` name, as ``model.llm`` gives it.
+
+        Raises:
+            ValueError: If it cannot be had, or this ear cannot hear for such a model.
+        """
+
+    @abstractmethod
+    def open(self, source: str, dtype: torch.dtype, **options: Any) -> Any:
+        """Loads the causal LM that is trained.
+
+        Args:
+            source: Hub id or folder.
+            dtype: Of the weights.
+            **options: Of ``from_pretrained``.
+        """
+
+    @abstractmethod
+    def untouched(self, source: str, dtype: torch.dtype) -> Any:
+        """Loads the same causal LM again, by itself."""
 
     @abstractmethod
     def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
@@ -41,3 +85,11 @@ class Ear(ABC):
     @abstractmethod
     def embed(self, model: SpeechModel, batch: Batch) -> dict[str, Tensor]:
         """Gives what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
+
+    @abstractmethod
+    def whole(self, llm: Any) -> Any:
+        """Gives the model of transformers that an export holds: the LLM, or the audio LLM around it."""
+
+    @abstractmethod
+    def save(self, folder: Path, model: SpeechModel) -> None:
+        """Writes what hears into an export's folder, in which the LLM and its tokenizer lie already."""

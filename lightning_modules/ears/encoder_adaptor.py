@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from ...foundation.assets import resolve
 from ..contract import Batch, SpeechModel
+from ..llm.opening import refuse_audio_llm
+from ..llm.pretrained import load_pretrained
+from ..llm.vocabulary import load_tokenizer
 from ..losses.answer_loss import splice, zero_through
+from ..saving.adaptor_file import ADAPTOR, ENCODER, save_adaptor
 from .adaptor_start import begin_adaptor
 from .ear import Ear
 from .front_end import FrontEnd
@@ -27,6 +34,34 @@ class EncoderAdaptor(Ear):
 
     def __init__(self, adaptor_weights: str | None = None) -> None:
         self.adaptor_weights = None if adaptor_weights is None else Path(resolve(adaptor_weights))
+
+    def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
+        """Gives the two as they are.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        if encoder is None or adaptor is None:
+            missing = "encoder" if encoder is None else "adaptor"
+            raise ValueError(
+                f"model.{missing}: a text LLM hears with an encoder and an adaptor; allowed: its class, or "
+                "model.ear: OwnEar where model.llm is an audio LLM"
+            )
+        return encoder, adaptor
+
+    def tokenizer(self, llm: str) -> PreTrainedTokenizerBase:
+        """Loads the LLM's own."""
+        tokenizer = load_tokenizer(llm)
+        refuse_audio_llm(llm)
+        return tokenizer
+
+    def open(self, source: str, dtype: torch.dtype, **options: Any) -> Any:
+        """Loads a text LLM."""
+        return load_pretrained(AutoModelForCausalLM, source, dtype, **options)
+
+    def untouched(self, source: str, dtype: torch.dtype) -> Any:
+        """Loads the text LLM again."""
+        return self.open(source, dtype)
 
     def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
         """Gives what a data module needs to know; needs no weights."""
@@ -64,3 +99,15 @@ class EncoderAdaptor(Ear):
         elif torch.is_grad_enabled():
             embeds = embeds + zero_through([model.encoder, model.adaptor], embeds)
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+    def whole(self, llm: Any) -> Any:
+        """Gives the LLM."""
+        return llm
+
+    def save(self, folder: Path, model: SpeechModel) -> None:
+        """Writes the adaptor, and the encoder if it trained."""
+        (folder / ADAPTOR.parent).mkdir()
+        save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32)
+        if any(p.requires_grad for p in model.encoder.parameters()):
+            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
+            save_file(weights, folder / ENCODER, metadata={"format": "pt"})

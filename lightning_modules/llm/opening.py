@@ -67,7 +67,7 @@ def refuse_audio_llm(name: str) -> None:
         raise ValueError(f"model.llm: '{name}' cannot be read: {error}") from error
     if audio:
         raise ValueError(
-            f"model.llm: '{name}' is an audio LLM, which can be measured but not trained; allowed: a text LLM"
+            f"model.llm: '{name}' is an audio LLM; allowed: model.ear: OwnEar, with which it hears, or a text LLM"
         )
 
 

@@ -1,58 +1,77 @@
-"""The LLM as it was before it learned to listen: teacher of distillation, yardstick of forgetting."""
+"""What text is held against: the LLM as it was before it learned to listen, or the text LLM that it came from."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from ...foundation.decoder import eval_mode
 from ..contract import Batch
 from ..losses.answer_loss import AnswerLogits, predict_answers
-from .pretrained import load_pretrained, weights_are_read
+from .pretrained import weights_are_read
+from .text_base import as_many_rows
+
+Load = Callable[[torch.dtype], Any]
 
 
 class ReferenceLLM:
     """The untouched LLM. Where the tuning can switch itself off (LoRA) it is the same model, else a frozen copy.
 
+    Teacher of distillation and yardstick of forgetting is it too, unless a text LLM is named for that (``base``), which
+    is then a second frozen copy. Weights are pulled and taken back to the untouched LLM in any case.
+
     A copy is loaded when it is first asked for, in the type and on the device of the trained one, and is no part of
     the module: no checkpoint, optimizer or DDP sees it.
 
     Args:
-        source: Folder or hub id of the untouched weights.
+        load: Loads the untouched LLM in a type.
         llm: The model that is tuned, before the tuning prepares it.
         untouched: Gives a context in which the tuned model is the untouched one, or None if there is none
             (``Tuning.untouched``).
+        load_base: Loads the text LLM that the model came from, if it is named.
 
     Attributes:
-        fingerprint: Names the untouched weights.
         resident: Whether the copy is needed at every step, so that :meth:`release` keeps it.
     """
 
     def __init__(
-        self, source: str, llm: nn.Module, untouched: Callable[[nn.Module], AbstractContextManager[None] | None]
+        self,
+        load: Load,
+        llm: nn.Module,
+        untouched: Callable[[nn.Module], AbstractContextManager[None] | None],
+        load_base: Load | None = None,
     ) -> None:
-        self._source, self._llm, self._untouched = source, llm, untouched
+        self._load, self._llm, self._untouched, self._load_base = load, llm, untouched, load_base
         self._copy: Any = None
-        self.fingerprint = weights_fingerprint(llm)
+        self._base: Any = None
+        self._own_fingerprint = weights_fingerprint(llm)
         self.resident = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the weights of teacher and yardstick; a base is loaded for it."""
+        return self._own_fingerprint if self._load_base is None else weights_fingerprint(self._loaded_base())
 
     @property
     def needs_copy(self) -> bool:
         """Whether it costs the memory of a second model."""
-        return self._untouched(self._llm) is None
+        return self._load_base is not None or self._untouched(self._llm) is None
 
     @contextmanager
     def active(self) -> Iterator[Any]:
-        """Gives the untouched LLM in eval mode, without gradients, while the context lasts."""
+        """Gives teacher and yardstick in eval mode, without gradients, while the context lasts."""
         switched_off = self._untouched(self._llm)
         with torch.no_grad():
+            if self._load_base is not None:
+                yield self._loaded_base()
+                return
             if switched_off is None:
                 yield self._loaded()
                 return
@@ -67,20 +86,28 @@ class ReferenceLLM:
         """Predicts the answers of a text batch."""
         with self.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
-            return predict_answers(llm, embeds, batch.attention_mask, batch.labels)
+            found = predict_answers(llm, embeds, batch.attention_mask, batch.labels)
+            return found if self._load_base is None else found._replace(logits=as_many_rows(found.logits, self._llm))
 
     def release(self) -> None:
         """Frees the memory of the copy, unless something needs it at every step."""
         if not self.resident:
-            self._copy = None
+            self._copy = self._base = None
 
     def _loaded(self) -> Any:
-        like = next(self._llm.parameters())
         if self._copy is None:
-            with isolate_rng():  # a run that loads it must draw the same numbers as one that does not
-                copy = load_pretrained(AutoModelForCausalLM, self._source, like.dtype)
-            self._copy = copy.requires_grad_(False).eval()
-        return self._copy.to(like.device)
+            self._copy = self._frozen(self._load)
+        return self._copy.to(next(self._llm.parameters()).device)
+
+    def _loaded_base(self) -> Any:
+        if self._base is None:
+            assert self._load_base is not None
+            self._base = self._frozen(self._load_base)
+        return self._base.to(next(self._llm.parameters()).device)
+
+    def _frozen(self, load: Load) -> Any:
+        with isolate_rng():  # a run that loads it must draw the same numbers as one that does not
+            return load(next(self._llm.parameters()).dtype).requires_grad_(False).eval()
 
 
 def weights_fingerprint(llm: nn.Module, samples: int = 1024) -> str:

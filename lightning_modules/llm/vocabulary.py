@@ -25,6 +25,19 @@ def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
     path = resolve(llm)
     with reading_from("model.llm", llm):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    return prepared(tokenizer, llm)
+
+
+def prepared(tokenizer: PreTrainedTokenizerBase, llm: str) -> PreTrainedTokenizerBase:
+    """Gives a tokenizer that can hold conversations; without a padding token it pads with its end token.
+
+    Args:
+        tokenizer: Changed in place.
+        llm: Where it came from, for messages.
+
+    Raises:
+        ValueError: If it has no chat template or no end-of-sequence token.
+    """
     if tokenizer.chat_template is None:
         raise ValueError(f"model.llm: '{llm}' has no chat template; take an instruction-tuned model")
     if tokenizer.eos_token is None:

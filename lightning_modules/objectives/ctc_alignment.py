@@ -27,6 +27,7 @@ class CTCAlignment(Objective):
 
     name = "ctc"
     runs_llm = False
+    teaches_words = True
 
     def __init__(self, weight: float = 1.0, candidates: int = 0, scale: float = 2.0) -> None:
         super().__init__(weight)

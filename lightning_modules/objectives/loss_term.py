@@ -24,6 +24,8 @@ class LossTerm(nn.Module, ABC):
     name: str
     #: What it needs of the tuning strategy; others are refused when the model is built.
     needs: tuple[Need, ...] = ()
+    #: Whether it teaches an adaptor that is new where the LLM's words are: an audio LLM's own has learned that.
+    teaches_words: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

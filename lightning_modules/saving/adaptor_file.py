@@ -13,6 +13,10 @@ from ...foundation.files import replacing
 from ..ears.adaptors import Adaptor
 from ..ears.encoders import SpeechEncoder
 
+ADAPTOR = Path("speech", "adaptor.safetensors")
+"""Where it lies in an export."""
+ENCODER = Path("speech", "encoder.safetensors")
+"""Where an encoder lies that trained along."""
 REMEDIES = {
     "adaptor": "that class as model.adaptor",
     "stack": "that number as model.adaptor.init_args.stack",

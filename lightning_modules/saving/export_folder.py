@@ -3,8 +3,9 @@
 ::
 
     DIR/config.json, model*.safetensors, tokenizer.json, ...   the LLM; AutoModelForCausalLM.from_pretrained(DIR)
+    DIR/processor_config.json, ...   where it is an audio LLM, whole: its own class and AutoProcessor read it
     DIR/adapter/            peft's own format, only where LoRA cannot be merged
-    DIR/speech/adaptor.safetensors
+    DIR/speech/adaptor.safetensors   only of an encoder and adaptor around a text LLM
     DIR/speech/encoder.safetensors   only if the encoder was trained
     DIR/textkeep.json       which encoder and adaptor, prompt settings, what it was made from
 
@@ -19,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
 from lightning.pytorch import LightningModule
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -28,14 +28,12 @@ from ...foundation.files import follow_umask, replacing_folder
 from ..contract import SpeechModel
 from ..llm.generation import stop_ids
 from ..llm.lora_layers import lora_layers, without_lora
-from .adaptor_file import save_adaptor
+from .adaptor_file import ADAPTOR, ENCODER
 
 Model = TypeVar("Model", bound=LightningModule)
 
 FORMAT = "textkeep-export-1"
 MANIFEST = "textkeep.json"
-ADAPTOR = Path("speech", "adaptor.safetensors")
-ENCODER = Path("speech", "encoder.safetensors")
 LORA = "adapter"  # as peft calls it
 PREFIX = "base_model.model."  # of the names in peft's files
 SHARD = "5GB"
@@ -109,7 +107,7 @@ def write_export(
         _write_parts(temporary, model)
         _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
         follow_umask(temporary)
-        kept = {key: settings[key] for key in ("encoder", "adaptor", "max_new_tokens") if key in settings}
+        kept = {key: settings[key] for key in ("encoder", "adaptor", "ear", "max_new_tokens") if key in settings}
         adapted = bool(lora_layers(model.llm))
         manifest = {
             "format": FORMAT,
@@ -121,23 +119,44 @@ def write_export(
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_text_llm(folder: Path, model: SpeechModel, end_id: int | None = None) -> None:
+    """Writes the LLM alone, with its tokenizer, as transformers has a text LLM; whole or not at all.
+
+    LoRA that cannot be merged is left out: behind a gate it does not act on text.
+
+    Args:
+        folder: The target: a new or empty folder.
+        model: With its LLM as it shall be written.
+        end_id: The token that ends an answer in the chat template.
+
+    Raises:
+        FileExistsError: If there is something at the target.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists; allowed: a new folder for a text LLM")
+    with replacing_folder(folder) as temporary:
+        _save_weights(model.llm, model.llm, temporary)
+        model.tokenizer.save_pretrained(temporary)
+        _add_stops(temporary, stop_ids(model.llm, model.tokenizer, end_id))
+        follow_umask(temporary)
+
+
+def _save_weights(whole: Any, llm: Any, folder: Path) -> None:
+    """Writes a model without the LoRA that its LLM has."""
+    lora = {"state_dict": without_lora(whole)} if lora_layers(llm) else {}
+    whole.save_pretrained(folder, **lora, max_shard_size=SHARD)
+
+
 def _write_parts(folder: Path, model: SpeechModel) -> None:
     llm: Any = model.llm
-    (folder / ADAPTOR.parent).mkdir()
     if lora_layers(llm):
         save = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in get_peft_model_state_dict(llm).items()}
         (folder / LORA).mkdir()
         save_file(save, folder / LORA / "adapter_model.safetensors", metadata={"format": "pt"})
         next(iter(llm.peft_config.values())).save_pretrained(folder / LORA)
-        state = without_lora(llm)
-        llm.save_pretrained(folder, state_dict=state, max_shard_size=SHARD)
-    else:
-        llm.save_pretrained(folder, max_shard_size=SHARD)
+    _save_weights(model.ear.whole(llm), llm, folder)
     model.tokenizer.save_pretrained(folder)
-    save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32)
-    if any(p.requires_grad for p in model.encoder.parameters()):
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
-        save_file(weights, folder / ENCODER, metadata={"format": "pt"})
+    model.ear.save(folder, model)
 
 
 def _add_stops(folder: Path, stops: list[int]) -> None:
@@ -163,7 +182,9 @@ def load_export(kind: type[Model], folder: Path) -> Model:
     manifest = read_manifest(folder)
     model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
     tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
-    config = {**model_settings, "llm": str(folder), "adaptor_weights": str(folder / ADAPTOR), "tuning": tuning}
+    config = {**model_settings, "llm": str(folder), "tuning": tuning}
+    if (folder / ADAPTOR).is_file():  # an audio LLM has all that hears inside
+        config["adaptor_weights"] = str(folder / ADAPTOR)
     model: Any = instantiate_module(kind, config)
     model.configure_model()
     if (folder / ENCODER).is_file():

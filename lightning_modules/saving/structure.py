@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-STRUCTURE = ("tuning", "adaptor", "encoder")
+STRUCTURE = ("tuning", "adaptor", "encoder", "ear")
 """Arguments of the model that say what it is made of."""
 FREE = {"adaptor_lr", "rates", "dropout", "snapshot", "source"}
 """Inside them: how fast it learns, and where files lie (their content is checked by its hash). These may change."""

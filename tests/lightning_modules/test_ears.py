@@ -67,5 +67,5 @@ def test_frames_that_were_cached_are_not_encoded_again(model: SpeechLLM) -> None
 def test_an_audio_llm_is_refused_before_weights_are_read(family: str, tiny_whisper_dir: Path, tmp_path: Path) -> None:
     folder = write_tiny_audio_llm(family, tmp_path)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"^model\.llm: '.*' is an audio LLM, which can be measured but not"):
+    with pytest.raises(ValueError, match=r"^model\.llm: '.*' is an audio LLM; allowed: model.ear: OwnEar"):
         SpeechLLM(str(folder), WhisperEncoder(str(tiny_whisper_dir)), ConcatMLP(5, 16))

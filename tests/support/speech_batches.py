@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Collator, Example, RowReader, View
+from textkeep.datamodules.batches.front_end import words_around
 from textkeep.lightning_modules import SpeechLLM
 
 _DIGITS = "123456789"
@@ -30,7 +31,8 @@ def make_batch(
     """
     front_end = model.front_end
     reader = RowReader(front_end)
-    collator = Collator(front_end, ChatPrompt(front_end.tokenizer), answers=not left, twins=twins)
+    prompt = ChatPrompt(front_end.tokenizer, around=words_around(front_end))
+    collator = Collator(front_end, prompt, answers=not left, twins=twins)
     views = [_view(index, clip, front_end.sampling_rate, index in unwritten) for index, clip in enumerate(clips)]
     return collator([reader.read(view) for view in views])
 

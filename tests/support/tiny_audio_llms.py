@@ -18,6 +18,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+WINDOW = 4
+"""Seconds to which clips are padded that the hub's models pad to 30."""
 ROWS = 512
 """Of the embedding matrix: more than the tokenizer has ids."""
 SIZES = {
@@ -32,6 +34,7 @@ SIZES = {
     **dict.fromkeys(("head_dim", "dim_head", "hidden_size_per_layer_input"), 8),
     "num_key_value_heads": 2,
     "downsample_hidden_size": 16,
+    "max_source_positions": 50 * WINDOW,
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), ROWS),
 }
 """What a configuration's sizes are set to, by the names that the families give them."""
@@ -70,7 +73,7 @@ class Family:
 
 
 def _whisper() -> Any:
-    return WhisperFeatureExtractor(feature_size=128)
+    return WhisperFeatureExtractor(feature_size=128, chunk_length=WINDOW)
 
 
 def _gemma4() -> Any:

@@ -1,0 +1,72 @@
+"""The text LLM that a model came from, where it is named: yardstick and teacher instead of the model's own start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ...foundation.assets import resolve
+from .opening import open_causal_lm
+from .pretrained import reading_from
+from .vocabulary import check_same_ids
+
+SAMPLES = (
+    "The capital of Peru is Lima; 1,234.50 dollars in 1984?",
+    "  def add(a, b):\n\treturn a + b  # adds\n\n",
+    "Où est l'été? Übung macht den Meister. Привет, мир! 你好,世界。 こんにちは",
+)
+"""Texts that two tokenizers must write alike: spaces, figures, code and several scripts."""
+NEVER = -1e4
+"""Logit of a token that the text LLM does not know: its probability is zero in every type, and no divergence is NaN."""
+
+
+def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
+    """Refuses a text LLM that would get other ids for the same text; reads its tokenizer alone.
+
+    Args:
+        ours: Of the model that is trained.
+        llm: The name of that one.
+        base: Hub id, folder or ``asset:`` name of the text LLM.
+
+    Raises:
+        ValueError: With the first text or token that differs.
+    """
+    with reading_from("model.base", base):
+        theirs: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(base))
+    names = f"model.llm '{llm}'", f"model.base '{base}'"
+    added = {*ours.get_added_vocab(), *theirs.get_added_vocab()}
+    known = theirs.get_vocab()
+    words = {number for token, number in ours.get_vocab().items() if token not in added and known.get(token) != number}
+    check_same_ids(ours, theirs, SAMPLES, sorted(words)[:1] + _conversation_ids(ours), names)
+
+
+def _conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Gives the ids that the chat template writes around a question, none of them of sound."""
+    for content in ("?", [{"type": "text", "text": "?"}]):
+        try:
+            text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        except (TemplateError, TypeError):
+            continue
+        return sorted(set(tokenizer(str(text), add_special_tokens=False)["input_ids"]))
+    return []
+
+
+def open_base(base: str, dtype: torch.dtype) -> Any:
+    """Loads the text LLM, or the one inside an audio LLM."""
+    with reading_from("model.base", base):
+        return open_causal_lm(resolve(base), dtype)
+
+
+def as_many_rows(logits: Tensor, llm: nn.Module) -> Tensor:
+    """Brings logits (..., V) to the vocabulary of another LLM.
+
+    An audio LLM may have more tokens than its text base, which then never says them, or fewer rows of padding, which
+    then are left out.
+    """
+    rows = llm.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
+    missing = rows - logits.shape[-1]
+    return nn.functional.pad(logits, (0, missing), value=NEVER) if missing > 0 else logits[..., :rows]
