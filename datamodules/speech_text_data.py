@@ -132,6 +132,10 @@ class SpeechTextData(L.LightningDataModule):
         # Weak, so that a loader which nobody uses any more is freed at once, with its workers.
         self._train_loader: weakref.ref[BatchLoader] | None = None
 
+    def needs_whole(self) -> str | None:
+        """Names the feature cache, which ``FSDP2`` refuses: each rank would run the encoder on clips of its own."""
+        return None if self.settings.feature_cache is None else "data.feature_cache"
+
     def connect(self, front_end: SpeechFrontEnd, encode: Encode | None = None) -> None:
         """Tells the data of its model: ``encode`` is the frozen encoder, for ``feature_cache``."""
         self.connection.connect(front_end, encode)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..foundation.ranks import is_sharded
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Takes off ``torch.compile`` and DDP. FSDP wrappers stay: they gather the weights."""
@@ -52,12 +54,14 @@ def evaluation_flags(model: nn.Module) -> Iterator[None]:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Freezes every parameter: ``.grad``, reducers, scalers and optimisers see nothing of the backward pass."""
     trained = [p for p in model.parameters() if p.requires_grad]
+    divided = is_sharded(model)
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
         yield
     finally:
-        _reshard(model)
+        if divided:  # else whoever gathered the weights may need them longer
+            _reshard(model)
         for parameter in trained:
             parameter.requires_grad_(True)
 

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ..foundation.errors import RunError
 from ..foundation.ranks import Ranks
 from ..foundation.run_names import SKIPPED_STEPS
+from ..foundation.sharding import own_part, whole_of
 
 OnNonfinite = Literal["stop", "skip_step"]
 
@@ -77,7 +78,7 @@ class FiniteSteps:
             module.clip_gradients(optimizer, largest, algorithm)
             return
         parameters = list(precision.main_params(optimizer))
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = whole_of(get_total_norm([p.grad for p in parameters if p.grad is not None]))
         accepted = self._accept(module, norm)
         if self.skips:
             module.log(SKIPPED_STEPS, float(self.skipped))
@@ -145,8 +146,11 @@ def _told(module: LightningModule, window: Sequence[tuple[Sequence[str], Tensor]
 
 def _gradient(module: LightningModule) -> str:
     for name, parameter in module.named_parameters():
-        if parameter.grad is not None and (bad := int((~torch.isfinite(parameter.grad)).sum())):
-            return f"the gradient of {name} is not finite in {bad} of {parameter.grad.numel()} places"
+        if parameter.grad is None:
+            continue
+        gradient = own_part(parameter.grad)
+        if bad := int((~torch.isfinite(gradient)).sum()):
+            return f"the gradient of {name} is not finite in {bad} of {gradient.numel()} places"
     return ""
 
 

@@ -123,7 +123,7 @@ class SpeechLLM(Listening):
 
     def configure_callbacks(self) -> list[Callback]:
         """Refuses a Trainer that is not supported: no hook knows it earlier, before ranks meet or weights are read."""
-        check_supported(self.trainer)
+        check_supported(self.trainer, [self.tuning, *self.objectives])
         return []
 
     def configure_model(self) -> None:

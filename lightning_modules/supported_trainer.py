@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -9,20 +10,29 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
 
-STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
+from .sharding import FSDP2
+from .sharding.parts import check_parts
+
+STRATEGIES = (SingleDeviceStrategy, DDPStrategy, FSDP2)
 """Classes as they are, not what is derived from them: DeepSpeed's strategy is a DDPStrategy that shards."""
 PRECISION_PLUGINS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed")
 
 
-def check_supported(trainer: Trainer) -> None:
+def check_supported(trainer: Trainer, parts: Iterable[object] = ()) -> None:
     """Refuses a Trainer that would train something else than it seems to.
+
+    Args:
+        trainer: With its callbacks and data module.
+        parts: Tuning and objectives, not all of which can be trained in shares (``FSDP2``).
 
     Raises:
         ValueError: With what is allowed.
     """
     strategy: Any = trainer.strategy
     check_strategy(type(strategy), getattr(strategy, "_start_method", None) or "popen")
+    if isinstance(strategy, FSDP2):
+        check_parts([*parts, *trainer.callbacks, getattr(trainer, "datamodule", None)])  # type: ignore[attr-defined]
     precision = trainer.precision
     if precision not in PRECISIONS or type(trainer.precision_plugin) not in PRECISION_PLUGINS:
         name = precision if precision not in PRECISIONS else type(trainer.precision_plugin).__name__
@@ -55,8 +65,9 @@ def check_strategy_setting(setting: Any) -> None:
 def check_strategy(strategy: type, start_method: str = "popen") -> None:
     """Refuses a strategy by its class.
 
-    Where parameters are sharded (FSDP, FSDP2, DeepSpeed) nothing here gathers them: the ranks would train apart, each
-    on its own, without a word. A process that is forked or spawned cannot give its weights back to the one that began.
+    Where parameters are sharded by another one than :class:`FSDP2` (FSDP, DeepSpeed, Lightning's ModelParallelStrategy)
+    nothing here gathers them: the ranks would train apart, each on its own, without a word. A process that is forked or
+    spawned cannot give its weights back to the one that began.
 
     Args:
         strategy: Class of the Trainer's strategy.
@@ -65,9 +76,9 @@ def check_strategy(strategy: type, start_method: str = "popen") -> None:
     Raises:
         ValueError: With what is allowed.
     """
-    allowed = "allowed: auto, ddp, ddp_find_unused_parameters_true (one device, or one process a device)"
+    allowed = "allowed: auto, ddp, ddp_find_unused_parameters_true, FSDP2 (one device, or one process a device)"
     if strategy not in STRATEGIES:
-        reason = "only where every rank holds the whole model do they train together"
+        reason = "nothing gathers what it divides among the ranks"
         raise ValueError(f"trainer.strategy: {strategy.__name__} is not supported: {reason}; {allowed}")
     if start_method != "popen":
         raise ValueError(f"trainer.strategy: processes that are started by {start_method} are not supported; {allowed}")

@@ -180,6 +180,18 @@ USES = [
         "tensors with a type of their own keep it, whoever converts the module",
     ),
     Use(
+        "lightning_modules/sharding/fsdp2.py",
+        "_data_parallel_size",
+        "lightning.pytorch.strategies.ModelParallelStrategy",
+        "its size by default is the number of nodes, and that of the ranks is known when they have met",
+    ),
+    Use(
+        "lightning_modules/sharding/fsdp2.py",
+        "_forward_redirection",
+        "lightning.pytorch.strategies.Strategy",
+        "a training step as a forward pass of the whole module, which gathers what lies outside of the blocks",
+    ),
+    Use(
         "lightning_modules/supported_trainer.py",
         "_start_method",
         "lightning.pytorch.strategies.DDPStrategy",

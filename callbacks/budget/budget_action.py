@@ -45,6 +45,10 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
     Every rank calls every method with the same readings, and must do the same.
     """
 
+    def needs_whole(self) -> str | None:
+        """Names itself if it must meet whole weights, so that ranks cannot share them out (``FSDP2``); else None."""
+        return type(self).__name__
+
     def check(self, pl_module: LightningModule) -> None:  # noqa: B027 - a hook
         """Refuses a model that it cannot act on; called before training.
 

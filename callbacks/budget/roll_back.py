@@ -10,7 +10,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from ...foundation.errors import UserError
-from ...foundation.ranks import is_sharded
 from ..contract import WayBack
 from .budget_action import BudgetAction, Reading
 
@@ -48,11 +47,6 @@ class RollBack(BudgetAction):
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._alpha = None  # a model that was turned back, and trained on, is on no such line
-
-    @override
-    def start(self, pl_module: LightningModule) -> None:
-        if is_sharded(pl_module):
-            raise UserError("RollBack: weights sharded by FSDP are not supported; use DDP")
 
     @override
     def finish(

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...foundation.errors import UserError
-from ...foundation.ranks import is_sharded, share_rank_zero
+from ...foundation.ranks import share_rank_zero
 from ...foundation.run_names import step_of
 from ..saving.checkpoint import RunCheckpoint
 from .budget_action import BudgetAction, Reading
@@ -37,8 +37,6 @@ class RollBackToCheckpoint(BudgetAction):
 
     @override
     def start(self, pl_module: LightningModule) -> None:
-        if is_sharded(pl_module):
-            raise UserError("RollBackToCheckpoint: weights sharded by FSDP are not supported; use DDP")
         if not any(saving.save_top_k not in (0, 1) for saving in _savings(pl_module.trainer)):
             raise UserError(
                 "RollBackToCheckpoint needs several checkpoints of the run (allowed: RunCheckpoint with save_top_k -1, "

@@ -27,6 +27,11 @@ class StopAtBudget(BudgetAction):
         self._stopped: tuple[int, float] | None = None  # after which step, at which budget
 
     @override
+    def needs_whole(self) -> str | None:
+        """Names nothing: it changes no weight."""
+        return None
+
+    @override
     def resumed(self, trainer: Trainer, allowed: float) -> None:
         if self._stopped == (trainer.global_step, allowed):
             trainer.should_stop = True

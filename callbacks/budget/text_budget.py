@@ -78,6 +78,10 @@ class TextBudget(Callback):
         self._readings: list[Reading] = []
         self._finished = -1
 
+    def needs_whole(self) -> str | None:
+        """Names an action that must meet whole weights, so that ranks cannot share them out (``FSDP2``)."""
+        return next(filter(None, (action.needs_whole() for action in self.actions)), None)
+
     # ------------------------------------------------------------------ state
 
     @property

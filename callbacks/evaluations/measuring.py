@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from ...evaluation import read_lines
 from ...foundation import run_names
 from ...foundation.decoder import eval_mode
+from ...foundation.sharding import gathered
 
 
 @runtime_checkable
@@ -28,8 +29,11 @@ class KeepsRecords(Protocol):
 
 @contextmanager
 def scoring(pl_module: LightningModule) -> Generator[None, None, None]:
-    """Sets eval mode, without gradients or inference tensors (training may use a cache filled here); puts all back."""
-    with isolate_rng(), torch.inference_mode(False), torch.no_grad(), eval_mode(pl_module):
+    """Sets eval mode, without gradients or inference tensors (training may use a cache filled here); puts all back.
+
+    Weights that are sharded are gathered: each rank may read and write as much as its items take.
+    """
+    with gathered(pl_module), isolate_rng(), torch.inference_mode(False), torch.no_grad(), eval_mode(pl_module):
         yield
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from ...foundation.sharding import gathered
 from ...importance import Snapshot, probe, undisturbed
 from ..stopping.give_way import give_way
 from .snapshot_memory import SnapshotMemory
@@ -56,7 +57,7 @@ def measure_probe(
         progress=lambda *_: give_way(trainer),
         **options,
     )
-    with undisturbed(pl_module), acting:
+    with gathered(pl_module), undisturbed(pl_module), acting:
         batches = _batches(trainer, pl_module, name)
         if memory is None:
             return measure(batches)

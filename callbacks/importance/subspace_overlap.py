@@ -40,6 +40,10 @@ class SubspaceOverlap(Callback):
         self._left: dict[str, Tensor] = {}
         self._base: dict[str, Tensor] = {}
 
+    def needs_whole(self) -> str | None:
+        """Names itself: rank zero alone reads the weights."""
+        return type(self).__name__
+
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

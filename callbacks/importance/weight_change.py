@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
 from ...foundation.files import replacing
@@ -56,10 +55,9 @@ class WeightChange(Callback):
         self.estimator = estimator
         self.shuffles, self.draws = shuffles, draws
 
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if any(isinstance(parameter, DTensor) for parameter in pl_module.parameters()):
-            raise ValueError("WeightChange: weights sharded by FSDP are not supported; use DDP")
+    def needs_whole(self) -> str | None:
+        """Names itself: rank zero alone reads the weights."""
+        return type(self).__name__
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

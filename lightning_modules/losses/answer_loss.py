@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...foundation.sharding import own_part
 from ..precision import at_least_float32
 
 
@@ -116,11 +117,12 @@ def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
     """Gives a scalar zero with a gradient path to every trainable parameter of the modules.
 
     Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
-    hang the other ranks. One element of each parameter is read: its gradient is zero everywhere.
+    hang the other ranks. One element of each parameter is read: its gradient is zero everywhere. Of one that is sharded
+    (a block that does not run) it is an element of this rank's part, which may have none.
     """
     total = like.new_zeros(())
     for module in modules:
         for parameter in module.parameters():
             if parameter.requires_grad:
-                total = total + parameter.flatten()[0].to(like.dtype) * 0
+                total = total + own_part(parameter).flatten()[:1].sum().to(like.dtype) * 0
     return total

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...foundation.sharding import own_part
+
 
 class TokenNormalizer:
     """Turns gradients of summed losses into gradients of the global token mean, exactly.
@@ -47,7 +49,7 @@ class TokenNormalizer:
         dtype = max((g.dtype for g in gradients), default=torch.float32, key=lambda dtype: torch.finfo(dtype).bits)
         factor = self.CONSTANT * strategy.world_size / _over_ranks(self._tokens, dtype, strategy)
         for gradient in gradients:
-            gradient.mul_(factor)
+            own_part(gradient).mul_(factor)
         self._tokens = None
 
 

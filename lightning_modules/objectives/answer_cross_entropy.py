@@ -13,6 +13,10 @@ class AnswerCrossEntropy(Objective):
 
     name = "answer_ce"
 
+    def needs_whole(self) -> str | None:
+        """Names nothing."""
+        return None
+
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Sums the loss over the batch's answer tokens."""
         losses, tokens = model.answer_losses(batch)

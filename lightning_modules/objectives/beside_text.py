@@ -51,6 +51,10 @@ class BesideText(Objective):
         self.seed = seed
         self._read: Batch | None = None  # alive as long as the step, which tells batches apart by their identity
 
+    def needs_whole(self) -> str | None:
+        """Names nothing: every rank reads as many passages."""
+        return None
+
     def start(self, model: SpeechModel) -> None:
         """Reads the text.
 

@@ -36,6 +36,10 @@ class CTCAlignment(Objective):
         self.candidates = candidates
         self.scale = scale
 
+    def needs_whole(self) -> str | None:
+        """Names nothing."""
+        return None
+
     def build(self, model: SpeechModel) -> None:
         """Makes the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight

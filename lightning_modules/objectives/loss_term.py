@@ -45,6 +45,13 @@ class LossTerm(nn.Module, ABC):
             )
         self.weight = weight
 
+    def needs_whole(self) -> str | None:
+        """Names what of it must meet whole weights, so that it cannot train where ranks share them out (``FSDP2``).
+
+        None if nothing must; what does not say so is refused there.
+        """
+        return type(self).__name__
+
     def build(self, model: SpeechModel) -> None:
         """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...foundation.sharding import own_part, sum_over_parts
 from ..precision import at_least_float32
 
 PIECE = 1 << 24
@@ -19,8 +20,8 @@ class Pull(NamedTuple):
 
     Attributes:
         weight: The trained parameter.
-        anchor: What it was, of the same shape.
-        strength: Factor of each entry, of the same shape; None for one everywhere.
+        anchor: What it was, of the same shape; of a sharded one this rank's part.
+        strength: Factor of each entry, likewise; None for one everywhere.
     """
 
     weight: nn.Parameter
@@ -30,8 +31,9 @@ class Pull(NamedTuple):
 
 @torch.no_grad()
 def pull_value(pulls: Iterable[Pull]) -> Tensor:
-    """Computes 1/2 sum_i s_i (theta_i - theta*_i)^2, summed in float64 (scalar, float32)."""
+    """Computes 1/2 sum_i s_i (theta_i - theta*_i)^2, summed in float64 and over ranks with parts (scalar, float32)."""
     total = torch.zeros((), dtype=torch.float64)
+    like: Tensor | None = None
     for pull in pulls:
         for weight, anchor, strength in _pieces(pull.weight, pull.anchor, pull.strength):
             assert weight is not None
@@ -39,6 +41,9 @@ def pull_value(pulls: Iterable[Pull]) -> Tensor:
             away = at_least_float32(weight) - anchor
             drawn = away if strength is None else away * strength
             total = total.to(away.device) + torch.linalg.vecdot(drawn, away).double()
+        like = pull.weight
+    if like is not None:
+        sum_over_parts(total, like)
     return (total / 2).float()
 
 
@@ -58,7 +63,7 @@ def add_pull(pulls: Iterable[Pull], factor: float) -> None:
 
 def _pieces(*tensors: Tensor | None) -> Iterable[tuple[Tensor | None, ...]]:
     """Views of at most ``PIECE`` entries of tensors of one shape; of None, None."""
-    size = next(tensor.numel() for tensor in tensors if tensor is not None)
-    flat = [None if tensor is None else tensor.detach().view(-1) for tensor in tensors]
+    size = next(own_part(tensor).numel() for tensor in tensors if tensor is not None)
+    flat = [None if tensor is None else own_part(tensor.detach()).view(-1) for tensor in tensors]
     for start in range(0, size, PIECE):
         yield tuple(None if tensor is None else tensor[start : start + PIECE] for tensor in flat)

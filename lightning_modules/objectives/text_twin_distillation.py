@@ -55,6 +55,10 @@ class TextTwinDistillation(Objective):
         self.end_of_turn = end_of_turn
         self.teacher = teacher or LiveTeacher()
 
+    def needs_whole(self) -> str | None:
+        """Names a teacher that runs the LLM outside of steps."""
+        return None if isinstance(self.teacher, LiveTeacher) else type(self.teacher).__name__
+
     def start(self, model: SpeechModel) -> None:
         """Lets the teacher get ready."""
         self.teacher.start(model, self.temperature)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ...foundation.decoder import clean_name, decoder_layers
+from ...foundation.ranks import is_sharded
+from ...foundation.sharding import part_of
 from ...importance import Snapshot
 from ...importance.weights import is_transposed
 from ..contract import Need, SpeechModel
@@ -22,7 +23,7 @@ class WeightPull(Penalty):
     """1/2 sum_i s_i (theta_i - theta*_i)^2 over weights of the LLM, theta* the untouched LLM's.
 
     Value and gradient are computed in pieces of 64 MB (``pull``). A copy of the untouched LLM stays in memory for the
-    whole fit; distillation shares it.
+    whole fit; distillation shares it. Where weights are sharded a rank keeps its part, and the copy is freed.
     """
 
     needs = (
@@ -53,21 +54,25 @@ class WeightPull(Penalty):
         """
         name = type(self).__name__
         strengths = self.strengths(model.llm)
-        model.reference.resident = True
+        divided = is_sharded(model.llm)
+        model.reference.resident |= not divided  # else each rank keeps its part of the anchors, and the copy goes
         anchors = {clean_name(key): value.detach() for key, value in model.reference.copy().named_parameters()}
         self._pulls = []
         for raw, parameter in model.llm.named_parameters():
             key = clean_name(raw)
             if not parameter.requires_grad or key not in strengths or key not in anchors:
                 continue
-            if isinstance(parameter, DTensor):
-                raise ValueError(f"{name}: weights sharded by FSDP are not supported; use DDP")
             strength = strengths[key]
             if strength is not None:
-                strength = strength.to(parameter.device, torch.float32).contiguous()
-            self._pulls.append(Pull(parameter, anchors[key], strength))
+                strength = part_of(strength.to(torch.float32).contiguous(), parameter)
+            self._pulls.append(Pull(parameter, part_of(anchors[key], parameter), strength))
+        model.reference.release()
         if not self._pulls:
             raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
+
+    def needs_whole(self) -> str | None:
+        """Names nothing: each rank draws its part of the weights back."""
+        return None
 
     def value(self, model: SpeechModel) -> Tensor:
         """Gives 1/2 sum_i s_i (theta_i - theta*_i)^2."""

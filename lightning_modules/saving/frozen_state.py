@@ -66,13 +66,16 @@ def drop_frozen(
     return digest
 
 
-def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, to_save: Iterable[Tensor] = ()) -> None:
+def check_frozen(
+    checkpoint: Mapping[str, Any], module: nn.Module, to_save: Iterable[Tensor] = (), known_hash: str | None = None
+) -> None:
     """Checks that a checkpoint lacks exactly the frozen tensors, and that these are the ones it was trained with.
 
     Args:
         checkpoint: Lightning's checkpoint.
         module: The module it is to be loaded into.
         to_save: Frozen tensors that it holds all the same.
+        known_hash: The hash of the frozen ones, when it has been computed before; they do not change.
 
     Raises:
         ValueError: If keys are missing or unexpected, or the frozen weights (another base model, encoder or
@@ -87,7 +90,7 @@ def check_frozen(checkpoint: Mapping[str, Any], module: nn.Module, to_save: Iter
         where = "is missing in" if odd[0] in wanted else "is unexpected in"
         raise ValueError(f"the checkpoint does not fit this model: '{odd[0]}' {where} it ({len(odd)} such names)")
     saved = checkpoint.get("frozen")
-    if saved and names and saved["sha256"] != frozen_hash(state, names):
+    if saved and names and saved["sha256"] != (known_hash or frozen_hash(state, names)):
         check_types(checkpoint, module)  # frozen weights that are rounded otherwise are other ones
         raise ValueError(
             "the checkpoint was trained on other frozen weights (base model or encoder) than those given now: "

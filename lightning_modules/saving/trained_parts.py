@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ...foundation.errors import RunError
+from ...foundation.ranks import Ranks, is_sharded
 from ..precision import default_dtype, own_types_kept
 from ..tuning import Tuning
 from .checkpoints import find_checkpoint, weights_dtype
@@ -45,8 +46,11 @@ class TrainedParts(LightningModule):
 
     def note_frozen(self) -> None:
         """Takes the hash of the frozen weights as they are, for what would change their form without their values."""
-        names = frozen_names(self, self.tuning.frozen_to_save(self.llm))
-        self._frozen_hash = frozen_hash(self.state_dict(), names)
+        self._frozen_hash = frozen_hash(self.state_dict(), self.left_out())
+
+    def left_out(self) -> set[str]:
+        """Names the tensors that checkpoints do not hold."""
+        return frozen_names(self, self.tuning.frozen_to_save(self.llm))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on.
@@ -58,7 +62,8 @@ class TrainedParts(LightningModule):
             end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.frozen_to_save(self.llm))
         checkpoint["tuning"] = self.tuning.extra_state()
-        if (told := not_finite(checkpoint)) is not None:
+        told = next(filter(None, Ranks().gather(not_finite(checkpoint))), None)  # rank zero may hold all weights
+        if told is not None:
             raise RunError(
                 f"no checkpoint of step {checkpoint['global_step']} is written: {told}; the last one is kept"
             )
@@ -76,7 +81,8 @@ class TrainedParts(LightningModule):
         self.tuning.match_checkpoint(self.llm, own)
         check_shapes(checkpoint, self, self.hparams)
         try:
-            check_frozen(checkpoint, self, self.tuning.frozen_to_save(self.llm))
+            known = self._frozen_hash if is_sharded(self) else None  # no rank has all of them
+            check_frozen(checkpoint, self, self.tuning.frozen_to_save(self.llm), known)
         except ValueError as error:
             raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error
         if (told := not_finite(checkpoint)) is not None:

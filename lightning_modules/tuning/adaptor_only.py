@@ -18,6 +18,10 @@ class AdaptorOnly(Tuning):
     trains_llm = False
     moves_base_weights = False
 
+    def needs_whole(self) -> str | None:
+        """Names nothing."""
+        return None
+
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Freezes all but the adaptor."""
         llm.requires_grad_(False)

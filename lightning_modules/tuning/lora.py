@@ -101,6 +101,12 @@ class LoRA(Tuning):
         if self.gate is not None:
             self.gate.install(layers.values())
 
+    def needs_whole(self) -> str | None:
+        """Names a start, which reads the weights after they are divided; and what is derived from LoRA."""
+        if type(self) is not LoRA:
+            return type(self).__name__
+        return None if self.lora_start is None else f"LoRA with {type(self.lora_start).__name__}"
+
     @property
     def changes_text(self) -> bool:
         """Whether LoRA acts on text: behind a gate it does not."""

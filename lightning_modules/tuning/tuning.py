@@ -74,6 +74,13 @@ class Tuning(ABC):
         """Whether :meth:`way_back` can take a share of what the LLM learned back."""
         return self.moves_base_weights
 
+    def needs_whole(self) -> str | None:
+        """Names what of it must meet whole weights, so that it cannot train where ranks share them out (``FSDP2``).
+
+        None if nothing must; what does not say so is refused there.
+        """
+        return type(self).__name__
+
     # ------------------------------------------------------------------ the weights are read
 
     def loading_options(self) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class WeightTuning(Tuning):
         """Leaves out what refers to a model: hyperparameters are pickled into the checkpoints of Python users."""
         return {name: value for name, value in vars(self).items() if name != "_protected"}
 
+    def needs_whole(self) -> str | None:
+        """Names nothing: rates are of groups, and each rank keeps the protected weights of its part."""
+        return None
+
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
         """Makes a group of the adaptor, one of each decoder layer that trains, and one of the rest of the LLM."""
         layers = llm_groups(llm, self.multipliers(llm))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from ....foundation.sharding import own_part, part_of
+
 
 class ProtectedWeights:
     """Keeps chosen entries of parameters bit for bit, whatever the optimizer does.
@@ -45,25 +47,23 @@ class ProtectedWeights:
         """Zeroes the gradient of the protected entries; to be called before clipping."""
         for parameter, positions in self._entries:
             if parameter.grad is not None:
-                parameter.grad.view(-1).index_fill_(0, positions.long(), 0.0)
+                own_part(parameter.grad).view(-1).index_fill_(0, positions.long(), 0.0)
 
     @torch.no_grad()
     def put_aside(self) -> None:
         """Copies the protected values; to be called before the optimizer's step."""
-        self._kept = [parameter.view(-1).index_select(0, positions) for parameter, positions in self._entries]
+        self._kept = [own_part(weight).view(-1).index_select(0, positions) for weight, positions in self._entries]
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Writes the protected values back; to be called after the step."""
         for (parameter, positions), values in zip(self._entries, self._kept, strict=True):
-            parameter.view(-1).index_copy_(0, positions.long(), values)
+            own_part(parameter).view(-1).index_copy_(0, positions.long(), values)
         self._kept = []
 
 
 def _positions(llm: nn.Module, name: str, parameter: nn.Parameter, packed: Tensor) -> Tensor:
-    """Finds the positions of the set bits in the flattened parameter, int32, on its device."""
-    if hasattr(parameter, "full_tensor"):
-        raise ValueError("protect: single weights cannot be protected under FSDP, which shards them; use DDP")
+    """Finds the positions of the set bits in the flattened parameter, or this rank's part, int32, on its device."""
     size = parameter.numel()
     if len(packed) != (size + 7) // 8:
         raise ValueError(f"protect: the mask of '{name}' is not of its shape {tuple(parameter.shape)}")
@@ -71,4 +71,5 @@ def _positions(llm: nn.Module, name: str, parameter: nn.Parameter, packed: Tenso
     mask = (packed[:, None] >> shifts & 1).view(-1)[:size].bool()
     if isinstance(llm.get_submodule(name.rpartition(".")[0]), Conv1D):  # stored (in, out)
         mask = mask.view(parameter.shape[::-1]).T.reshape(-1)
-    return mask.nonzero().flatten().to(parameter.device, torch.int32)
+    own = part_of(mask.view(parameter.shape), parameter).view(-1)
+    return own.nonzero().flatten().to(torch.int32)

@@ -1,0 +1,140 @@
+"""Two ranks that share the weights out (FSDP2) learn, measure, save and go on as one process does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.support.overlays import rank_environment
+from tests.support.ports import free_port
+from tests.support.sharded_runs import CELLS, Files, batches_of_two_ranks, train
+from tests.support.speech_run import write_manifest
+from textkeep.importance import Snapshot, probe
+
+MIDDLE = "checkpoints/step=000005.ckpt"
+ROUNDED = {"bf16-mixed": 0.02, "bf16-true": 0.02}
+"""Cells that compute in half precision, where two ranks round otherwise than one process: relative error allowed."""
+
+
+def write_files(folder: Path, llm: Path, whisper: Path) -> Files:
+    text = folder / "text.txt"
+    text.write_text("\n\n".join(f"Passage {i} says that {i} follows {i - 1} as day follows night." for i in range(12)))
+    ids = torch.randint(3, 300, (4, 9), generator=torch.Generator().manual_seed(0))
+    untouched = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
+    probe(untouched, [{"input_ids": ids, "labels": ids}], "fisher", keep_maps=("fisher",)).save(folder / "fisher")
+    manifest = write_manifest(folder, "train", 11)
+    return Files(*map(str, (llm, whisper, manifest, text, folder / "fisher")))
+
+
+def run_pair(folder: Path, files: Files, words: list[str]) -> None:
+    (folder / "files.json").write_text(json.dumps(asdict(files)))
+    line = [sys.executable, "-m", "tests.support.sharded_runs", folder / "two", folder / "files.json", *words]
+    port, logs = int(free_port()), [folder / f"rank{rank}.log" for rank in range(2)]
+    ranks = []
+    for rank, log in enumerate(logs):
+        with log.open("w") as file:
+            environment = rank_environment(rank, port)
+            ranks.append(subprocess.Popen(list(map(str, line)), env=environment, stdout=file, stderr=subprocess.STDOUT))
+    try:
+        codes = [process.wait(timeout=850) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
+
+
+def saved(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted((folder / "checkpoints").glob("step=*.ckpt"))
+    return {path.name: torch.load(path, weights_only=False) for path in files}
+
+
+def compare_logged(one: Path, two: Path, tolerance: float) -> None:
+    """Losses of every batch, and of validation, evaluations, test and prediction."""
+    (alone,), ranks = read(one), read(two)
+    in_turn = [loss for pair in zip(*(rank["losses"] for rank in ranks), strict=True) for loss in pair]
+    assert in_turn == pytest.approx(alone["losses"][-len(in_turn) :], rel=tolerance)
+    assert alone["steps"] == ranks[0]["steps"]
+    assert ranks[0]["values"] == ranks[1]["values"]
+    assert ranks[0]["values"] == pytest.approx(alone["values"], rel=tolerance, abs=max(tolerance / 10, 2e-6))
+    assert ("tested" in alone) == ("tested" in ranks[0])
+    if "tested" in alone:
+        for found, expected in zip(ranks[0]["tested"], alone["tested"], strict=True):
+            assert found == pytest.approx(expected, rel=tolerance)
+        assert {**ranks[0]["answers"], **ranks[1]["answers"]} == alone["answers"]
+
+
+def compare_saved(one: Path, two: Path, weights: float, moments: float) -> None:
+    """Checkpoints: the same names, whole tensors, frozen weights and groups; values but for rounding."""
+    expected, found = saved(one), saved(two)
+    assert list(found) == list(expected)
+    for name, state in found.items():
+        assert state["frozen"] == expected[name]["frozen"]
+        torch.testing.assert_close(state["state_dict"], expected[name]["state_dict"], rtol=0, atol=weights)
+        (ours,), (theirs,) = state["optimizer_states"], expected[name]["optimizer_states"]
+        assert ours["param_groups"] == theirs["param_groups"]
+        torch.testing.assert_close(ours["state"], theirs["state"], rtol=0, atol=moments)
+
+
+def compare_importance(one: Path, two: Path, tolerance: float) -> None:
+    """Every score of every example and matrix of the untouched model and later, and the masks of the untouched one."""
+    steps = sorted(path.parent.relative_to(one) for path in (one / "importance").rglob("meta.json"))
+    assert len(steps) >= 4
+    for place in steps:
+        expected, found = Snapshot.load(one / place), Snapshot.load(two / place)
+        for estimator in expected.estimators:
+            scores = expected.scores(estimator)
+            assert np.abs(found.scores(estimator) - scores).max() <= tolerance * np.abs(scores).max()
+        if place.name == "step=000000" and tolerance < 1e-5:
+            for estimator, masks in expected.masks.items():
+                assert all(map(np.array_equal, masks, found.masks[estimator]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path, tmp_path: Path) -> None:
+    files = write_files(tmp_path, tiny_llm_dir, tiny_whisper_dir)
+    one, two = tmp_path / "one", tmp_path / "two"
+    with batches_of_two_ranks():
+        for cell in CELLS:
+            (one / cell).mkdir(parents=True)
+            train(cell, files, one / cell, 1)
+    run_pair(tmp_path, files, [*CELLS, f"full<{one / 'full' / MIDDLE}", f"lora<{two / 'lora' / MIDDLE}"])
+    for cell in CELLS:
+        print(cell)
+        rough = ROUNDED.get(cell)
+        compare_logged(one / cell, two / cell, rough or 1e-5)
+        compare_saved(one / cell, two / cell, rough or 1e-5, rough or 1e-6)
+        if (one / cell / "importance").exists():
+            compare_importance(one / cell, two / cell, rough or 1e-6)
+
+    # one process to two ranks, and two to two, to the bit
+    for cell, whole, exact in (("full", one, False), ("lora", two, True)):
+        resumed, rest = saved(two / f"{cell} on"), saved(whole / cell)
+        (name,) = set(resumed) & {list(rest)[-1]}
+        torch.testing.assert_close(
+            resumed[name]["state_dict"], rest[name]["state_dict"], rtol=0, atol=0 if exact else 1e-5
+        )
+    # two ranks to one process, which reads both ranks' batches of a step and so is twice as far in its data
+    for cell in ("full", "lora"):
+        state = torch.load(two / cell / MIDDLE, weights_only=False)
+        for loader in state["loops"]["fit_loop"]["state_dict"]["combined_loader"]:
+            loader.update(batches=2 * loader["batches"], of=2 * loader["of"])
+        torch.save(state, tmp_path / f"{cell}.ckpt")
+        (one / f"{cell} on").mkdir()
+        with batches_of_two_ranks():
+            train(cell, files, one / f"{cell} on", 1, tmp_path / f"{cell}.ckpt")
+        (name, last) = list(saved(one / f"{cell} on").items())[-1]
+        torch.testing.assert_close(last["state_dict"], saved(one / cell)[name]["state_dict"], rtol=0, atol=1e-5)

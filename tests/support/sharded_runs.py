@@ -1,0 +1,260 @@
+"""Small runs, a cell each, in one process or as one of two ranks under FSDP2: they must come to the same.
+
+python -m tests.support.sharded_runs FOLDER FILES.json CELL... is one rank, started with a rank's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from textkeep.callbacks import (
+    Divergence,
+    ImportanceTracker,
+    Retention,
+    RunCheckpoint,
+    StepCompletion,
+    StopAtBudget,
+    TextBudget,
+    TuningImportance,
+)
+from textkeep.datamodules import Probe, Replay, SpeechTextData
+from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
+from textkeep.foundation.sharding import own_part
+from textkeep.lightning_modules import (
+    EWC,
+    FSDP2,
+    L2SP,
+    AdaptorOnly,
+    AnswerCrossEntropy,
+    ConcatMLP,
+    CTCAlignment,
+    FullFineTuning,
+    ImportanceMask,
+    ImportanceRates,
+    LinearDepthRates,
+    LoRA,
+    PartialFineTuning,
+    PlainTextDistillation,
+    PlainTextReplay,
+    SpeechLLM,
+    SpeechPositions,
+    SpeechTurns,
+    TextTwinDistillation,
+    WhisperEncoder,
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the runs read."""
+
+    llm: str
+    whisper: str
+    manifest: str
+    text: str
+    fisher: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a run is made of; each part is made anew for each run."""
+
+    model: Callable[[Files], dict[str, Any]]
+    callbacks: Callable[[], list[L.Callback]] = list
+    trainer: dict[str, Any] = field(default_factory=dict)
+    data: Callable[[Files], dict[str, Any]] = lambda files: {}
+    accumulate: int = 1
+    replicas: int = 1
+    tested: bool = False
+
+
+class Poison(L.Callback):
+    """Makes some of a gradient infinite, on one rank: all of them skip the third step."""
+
+    done = False
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
+        if trainer.global_step == 2 and trainer.is_global_zero and not self.done:
+            self.done = True
+            own_part(next(pl_module.adaptor.parameters()).grad)[0] = float("inf")
+
+
+def everything() -> list[L.Callback]:
+    return [
+        ImportanceTracker(estimators=["taylor", "fisher", "signed_taylor"], top_fraction=0.1),
+        Retention(),
+        Divergence(),
+    ]
+
+
+CELLS: dict[str, Cell] = {
+    "full": Cell(
+        lambda files: {"tuning": FullFineTuning(train_encoder=True), "gradient_checkpointing": True},
+        everything,
+        {"gradient_clip_val": 0.1},
+    ),
+    "lora": Cell(
+        lambda files: {"tuning": LoRA(r=4, rates=LinearDepthRates()), "on_nonfinite": "skip_step"},
+        lambda: [*everything(), Poison()],
+        {"gradient_clip_val": 0.05},
+        tested=True,
+    ),
+    "dora": Cell(lambda files: {"tuning": LoRA(r=4, use_dora=True), "gradient_checkpointing": True}),
+    "gated turns": Cell(
+        lambda files: {
+            "tuning": LoRA(r=4, gate=SpeechTurns()),
+            "gradient_checkpointing": True,
+            "objectives": [AnswerCrossEntropy(), TextTwinDistillation()],
+        },
+        everything,
+    ),
+    "gated positions": Cell(lambda files: {"tuning": LoRA(r=4, gate=SpeechPositions())}),
+    "drawn back": Cell(
+        lambda files: {
+            "tuning": FullFineTuning(
+                protect=ImportanceMask(probe="text", fraction=0.2), rates=ImportanceRates(probe="text", every_n_steps=3)
+            ),
+            "objectives": [AnswerCrossEntropy(), L2SP(0.5), EWC(files.fisher, 1000.0)],
+        },
+        lambda: [TuningImportance()],
+        {"gradient_clip_val": 0.1},
+    ),
+    "distilled": Cell(
+        lambda files: {
+            "tuning": FullFineTuning(),
+            "objectives": [
+                AnswerCrossEntropy(),
+                TextTwinDistillation(),
+                PlainTextReplay(files.text, tokens=16),
+                PlainTextDistillation(files.text, tokens=16),
+            ],
+        },
+    ),
+    "partial": Cell(
+        lambda files: {"tuning": PartialFineTuning(layers="1-")},
+        lambda: [TextBudget(5.0, "text", every_n_steps=2, actions=[StopAtBudget()])],
+        data=lambda files: {"replay": Replay(files.manifest, 0.2)},
+    ),
+    "adaptor": Cell(
+        lambda files: {"tuning": AdaptorOnly(), "objectives": [AnswerCrossEntropy(), CTCAlignment(0.1)]},
+    ),
+    "replicas": Cell(
+        lambda files: {"tuning": FullFineTuning(), "objectives": [AnswerCrossEntropy(), L2SP(0.5)]},
+        trainer={"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+        accumulate=2,
+        replicas=2,
+    ),
+    "bf16-mixed": Cell(
+        lambda files: {"tuning": FullFineTuning()}, everything, {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
+    ),
+    "bf16-true": Cell(lambda files: {"tuning": FullFineTuning()}, trainer={"precision": "bf16-true"}),
+}
+
+
+class Losses(L.Callback):
+    """The loss of each batch of this rank."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self.found.append(float(trainer.callback_metrics["train/loss"]))
+
+
+def answers(predicted: Any) -> Iterator[tuple[str, str]]:
+    """Item and modality, and what was answered, of batches in whatever lists they come."""
+    if isinstance(predicted, dict):
+        yield f"{predicted['id']} {predicted['modality']}", predicted["prediction"]
+    else:
+        for part in predicted:
+            yield from answers(part)
+
+
+@contextmanager
+def batches_of_two_ranks() -> Iterator[None]:
+    """Lets one process train on the batches of two ranks, one after the other: as accumulation steps."""
+    own = TokenBudgetSampler.batches
+
+    def both(self: TokenBudgetSampler, epoch: int) -> list[list[int]]:
+        if self.world_size > 1 or not self.shuffle:
+            return own(self, epoch)
+        made = partial(TokenBudgetSampler, self.lengths, self.tokens_per_batch, self.max_examples, self._kinds)
+        ranks = [made(self.seed, self.shuffle, rank, 2, self.shares) for rank in range(2)]
+        return [batch for step in zip(*(own(rank, epoch) for rank in ranks), strict=True) for batch in step]
+
+    TokenBudgetSampler.batches = both  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TokenBudgetSampler.batches = own  # type: ignore[method-assign]
+
+
+def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | None = None) -> None:
+    """Trains two epochs, and leaves checkpoints and what was logged in a folder."""
+    cell = CELLS[name]
+    L.seed_everything(0, verbose=False)
+    model = SpeechLLM(
+        files.llm,
+        WhisperEncoder(files.whisper),
+        ConcatMLP(5, 16),
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.003, eps=1e-5, weight_decay=0.1),
+        max_new_tokens=4,
+        **cell.model(files),
+    )
+    probes = {"speech": Probe(files.manifest, "speech", 5, batch_size=2), "text": Probe(files.manifest, "text", 6)}
+    options = {"train_modalities": "both", "max_examples_per_batch": 3, "speech_instruction": "", "probes": probes}
+    data = SpeechTextData(*4 * [files.manifest], **{**options, **cell.data(files)})
+    losses = Losses()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy=FSDP2(replicas=cell.replicas) if ranks > 1 else "auto",
+        max_epochs=2,
+        accumulate_grad_batches=cell.accumulate * (1 if ranks > 1 else 2),
+        callbacks=[StepCompletion(), *cell.callbacks(), losses, RunCheckpoint(save_top_k=-1)],
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **cell.trainer,
+    )
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=False)
+    values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith("train/")}
+    found = {"steps": trainer.global_step, "losses": losses.found, "values": values}
+    if cell.tested:
+        found["tested"] = trainer.test(model, data, verbose=False)
+        found["answers"] = dict(answers(trainer.predict(model, data)))
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def main(folder: Path, files: Files, words: list[str]) -> None:
+    """Trains cells as one of two ranks; ``CELL<CHECKPOINT`` goes on from a file, into a folder of its own."""
+    warnings.simplefilter("ignore")
+    for word in words:
+        name, _, checkpoint = word.partition("<")
+        own = folder / (f"{name} on" if checkpoint else name)
+        own.mkdir(parents=True, exist_ok=True)
+        try:
+            train(name, files, own, 2, Path(checkpoint) if checkpoint else None)
+        except BaseException:
+            traceback.print_exc()
+            print(f"in cell {word}", flush=True)
+            raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Files(**json.loads(Path(sys.argv[2]).read_text())), sys.argv[3:])
