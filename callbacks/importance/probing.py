@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -47,16 +46,19 @@ def measure_probe(
     acting = acting_weights(trainer, pl_module, name)
     if acting is None:
         raise ValueError(f"importance: probe {name!r} cannot be measured: its positions meet different weights")
-    measure = partial(
-        probe,
-        llm,
-        estimators=estimators,
-        step=trainer.global_step,
-        name=name,
-        autocast=AUTOCAST.get(str(trainer.precision)),
-        progress=lambda *_: give_way(trainer),
-        **options,
-    )
+
+    def measure(batches: Iterable[dict[str, Any]]) -> Snapshot:
+        return probe(
+            llm,
+            batches,
+            estimators,
+            step=trainer.global_step,
+            name=name,
+            autocast=AUTOCAST.get(str(trainer.precision)),
+            progress=lambda *_: give_way(trainer),
+            **options,
+        )
+
     with gathered(pl_module), undisturbed(pl_module), acting:
         batches = _batches(trainer, pl_module, name)
         if memory is None:
