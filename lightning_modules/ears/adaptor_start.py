@@ -13,6 +13,9 @@ from ..saving.adaptor_file import load_adaptor
 from .adaptors import Adaptor
 from .encoders import SpeechEncoder
 
+ROWS = 4096
+"""Rows of the embedding table that are read at once."""
+
 
 def begin_adaptor(
     adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, vocabulary: int, weights: Path | None = None
@@ -55,7 +58,8 @@ def start_at_embedding_norm(adaptor: Adaptor, encoder: SpeechEncoder, llm: Any, 
     table = llm.get_input_embeddings()
     # Gemma 3's text models have fewer rows than their tokenizer, which they share with the others, has tokens.
     ids = torch.arange(min(vocabulary, table.weight.shape[0]), device=llm.device)
-    norm = at_least_float32(table(ids)).norm(dim=-1).mean()
+    # In parts: the whole table at once would be a copy of it, in float32, which is the highest memory of some runs.
+    norm = torch.cat([at_least_float32(table(part)).norm(dim=-1) for part in ids.split(ROWS)]).mean()
     generator = torch.Generator("cpu").manual_seed(0)  # while Lightning makes the GPU the default device
     with default_dtype(torch.float32):  # and the run's precision the default type, which no extractor can work in
         noise = torch.randn(encoder.sampling_rate, generator=generator, device="cpu") * 0.01
