@@ -98,7 +98,7 @@ class DoubtsWeights(Protocol):
 
 
 class WayBack(Protocol):
-    """What training changed in a model's LLM, of which a share can be taken back in place."""
+    """What training changed in a model's LLM, of which a share can be undone in place."""
 
     def apply(self, alpha: float = 1.0) -> None:
         """Sets the weights to this share: 0 gives the untouched LLM, 1 the tuned one, both exactly."""

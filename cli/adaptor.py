@@ -1,4 +1,4 @@
-"""``textkeep adaptor``: takes the trained adaptor out of a run, as a file that another run starts from."""
+"""``textkeep adaptor``: saves a run's trained adaptor, so that another run can start from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``textkeep benchmark MODEL --tasks TASK…``: text benchmarks of lm-eval on a run's LLM, without an export."""
+"""``textkeep benchmark MODEL --tasks TASK…``: text benchmarks of lm-eval on a run's LLM, without exporting it."""
 
 from __future__ import annotations
 

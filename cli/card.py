@@ -22,7 +22,7 @@ FAILED = 1
 
 
 def main(argv: list[str]) -> int:
-    """Writes the section and the figures, prints the section, and holds the figures to the limits.
+    """Writes the section and the figures, prints the section, and checks the figures against the limits.
 
     Args:
         argv: The words after ``textkeep card``.

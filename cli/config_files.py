@@ -16,7 +16,7 @@ GZIP = b"\x1f\x8b"  # data may be compressed; the parser reads a config as it is
 
 
 def check_config_files(argv: list[str]) -> None:
-    """Refuses a config file that is not there or is no YAML mapping.
+    """Refuses a config file that does not exist or is not a YAML mapping.
 
     Args:
         argv: The options of a training verb.

@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 def converse(answer: Callable[[Question], None]) -> int:
-    """Answers what is typed, or comes through a pipe, line by line, until it ends; a bad line is told and passed over.
+    """Answers what is typed, or comes through a pipe, line by line, until it ends; a bad line is reported and skipped.
 
     Args:
         answer: Prints the answer to a question, or raises what is wrong with it.

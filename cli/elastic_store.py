@@ -11,7 +11,7 @@ _served: list[TCPStore] = []
 
 
 def leave_agents_store() -> None:
-    """Lets the ranks that torchrun has started again meet in a store of their own, and not in that of its agent.
+    """Lets ranks that torchrun has restarted meet in a store of their own, instead of their agent's.
 
     The agent serves one store to all attempts, and PyTorch takes it for a new one: a rank that is there before rank
     zero would find the addresses of processes that are gone, and fail (gloo: ``Connection refused``).

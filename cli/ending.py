@@ -1,4 +1,4 @@
-"""How the ranks of a run that was stopped leave together, and how its job is put into SLURM's queue again."""
+"""How the ranks of a stopped run leave together, and how its SLURM job is requeued."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOMENT = 2.0
 
 
 def leave(wish: Wish, code: int) -> int:
-    """Does the very last of a stopped run: rank zero has its job queued again, if that is asked; the others wait.
+    """Ends a stopped run: rank zero requeues its job, if asked to; the others wait.
 
     A rank that ends before the others makes srun, torchrun or Lightning end these while they are still writing.
 
@@ -53,7 +53,7 @@ def leave(wish: Wish, code: int) -> int:
 
 
 def requeue_job() -> bool:
-    """Puts this SLURM job, or this task of an array alone, into the queue again; SLURM ends it within a second.
+    """Requeues this SLURM job, or only this task of an array; SLURM ends it within a second.
 
     Returns:
         Whether SLURM did; else a line on standard error says why not.

@@ -1,4 +1,4 @@
-"""How the command line speaks of an error: one line, an exit code, and the traceback only when asked for."""
+"""How the command line reports an error: one line, an exit code, and the traceback only on request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REFUSAL = re.compile(
 
 @contextmanager
 def speaking_as(verb: str) -> Iterator[None]:
-    """Puts the name of a verb before what the parts that it calls say of unusable input.
+    """Puts the name of a verb before messages about unusable input from the parts that it calls.
 
     Raises:
         UserError: With the verb.

@@ -1,4 +1,4 @@
-"""An export in the place of a checkpoint: ``textkeep test --config RUN/config.yaml --ckpt_path EXPORT``."""
+"""An export in place of a checkpoint: ``textkeep test --config RUN/config.yaml --ckpt_path EXPORT``."""
 
 from __future__ import annotations
 

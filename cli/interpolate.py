@@ -1,4 +1,4 @@
-"""``textkeep interpolate RUN``: what is regained on text and lost on speech between the untouched LLM and a run's.
+"""``textkeep interpolate RUN``: what text is regained and what speech is lost between the untouched LLM and a run's.
 
 For each alpha the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays. 0 is the untouched LLM, 1
 the run's, both exactly. With --revert some matrices of the tuned LLM are put back instead. Each model answers the run's

@@ -20,7 +20,7 @@ OVERLAY = "configs/trainer/slurm.yaml and configs/trainer/job.sh show both"
 
 
 def check_launch(trainer: Namespace) -> None:
-    """Refuses processes that are not those which the trainer expects.
+    """Refuses processes other than those that the trainer expects.
 
     What all ranks see alike is said by the first one; the others end silently, with the same exit code.
 

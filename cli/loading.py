@@ -1,4 +1,4 @@
-"""Says what a command waits for at the moment at which it begins to load it."""
+"""Says what a command is loading when it begins to load it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Announcer(MetaPathFinder):
 
 @contextmanager
 def announcing(loads: str) -> Generator[None, None, None]:
-    """Says on standard error what is being loaded, if it is, while the context lasts; of several ranks the first does.
+    """Says on standard error what is being loaded while the context lasts; of several ranks only the first does.
 
     Args:
         loads: What to name: the libraries that come with :data:`LARGE`.

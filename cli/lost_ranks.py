@@ -51,7 +51,7 @@ class RankEnds:
         self._children = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
 
     def report(self, error: BaseException) -> None:
-        """Tells the other ranks that this one ends, and why if the reason is its own."""
+        """Tells the other ranks that this one ends, and why if it is the cause."""
         if self._size == 1:
             return
         for thread in threading.enumerate():
@@ -68,7 +68,7 @@ class RankEnds:
                 store.set(_END.format(self._rank), json.dumps([reason, code]))
 
     def judge(self, error: Exception) -> Exception | int:
-        """Gives the error that this rank has to tell, or the exit code with which it ends without a word.
+        """Gives the error that this rank has to report, or the exit code with which it ends silently.
 
         A rank that finds the connection to another one lost learns from the others which it was; one of them tells it.
         """

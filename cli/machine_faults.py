@@ -1,4 +1,4 @@
-"""One line about what the machine did to a command, whichever library raised it: memory, disk, ranks that do not come.
+"""One line about a fault of the machine, whichever library raised it: memory, disk, missing ranks.
 
 Nothing heavy is imported here: errors are told by the names of their classes.
 """
@@ -24,7 +24,7 @@ _LESS = (
 
 
 def machine_fault(error: BaseException) -> str | None:
-    """Gives the line about an error that the machine caused; None if it is another one."""
+    """Gives the line about an error that the machine caused; None for other errors."""
     text = one_line(error)
     if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text:
         wanted = _WANTED.search(text)

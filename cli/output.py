@@ -1,4 +1,4 @@
-"""Tables, JSON and progress, common to the commands. Standard output has the result alone; remarks go to the other."""
+"""Tables, JSON and progress, common to the commands. Only the result goes to standard output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows bars on the terminal, one a stage, with count and time left; nothing where there is no terminal."""
+    """Shows bars on the terminal, one per stage, with count and time left; nothing without a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""``textkeep plan CONFIG``: memory, time and disk of a run, told before anything is loaded."""
+"""``textkeep plan CONFIG``: predicts memory, time and disk of a run before anything is loaded."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PlannedRun(TextKeepCLI):
 
     @property
     def devices(self) -> tuple[int, int]:
-        """GPUs a node and nodes, as far as the config says."""
+        """GPUs per node and nodes, as far as the config says."""
         devices = self.config.trainer.devices
         if isinstance(devices, list):
             return len(devices), self.config.trainer.num_nodes

@@ -13,7 +13,7 @@ from .output import print_table
 
 
 def main(argv: list[str]) -> int:
-    """Writes the report, and prints what it says in a few words and where it is.
+    """Writes the report, and prints its verdict and its path.
 
     Args:
         argv: The words after ``textkeep report``.

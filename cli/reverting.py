@@ -1,4 +1,4 @@
-"""Which matrices to put back: those to blame by ``textkeep importance attribute``, whose move made the loss worse."""
+"""Which matrices to revert: those to blame by ``textkeep importance attribute``, whose change raised the loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
 
 
 def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[str]:
-    """Gives the names of the matrices to put back; none if no attribution is given.
+    """Gives the names of the matrices to revert; none without an attribution.
 
     Args:
         attribution: JSON of ``textkeep importance attribute``.

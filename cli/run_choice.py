@@ -1,4 +1,4 @@
-"""Which run a training command belongs to: the one that its job began, the one that ``last`` means, or a new one."""
+"""Which run a training command belongs to: the one that its job started, the one ``last`` refers to, or a new one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AlreadyFinishedError(Exception):
 
 
 def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], str]) -> RunDirectory:
-    """Chooses the directory to write to and sets ``config.ckpt_path`` to the checkpoint that it goes on from.
+    """Chooses the directory to write to and sets ``config.ckpt_path`` to the checkpoint that it continues from.
 
     Rank zero chooses, and takes the directory. It tells the other ranks when they can speak to each other
     (RunCallback): what they see of a network file system may be older.

@@ -1,4 +1,4 @@
-"""What a training command has without being asked: loggers, checkpoints, progress, all in the run directory."""
+"""The defaults of a training command: loggers, checkpoints and progress, all in the run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a training command came, for whoever ends it."""
+"""How far a training command got, for whoever ends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .run_callback import RunCallback
 
 @dataclass
 class RunState:
-    """How far a command came; it outlives a LightningCLI that fails while it is built."""
+    """How far a command got; it outlives a LightningCLI that fails while it is built."""
 
     directory: RunDirectory | None = None
     callback: RunCallback | None = None

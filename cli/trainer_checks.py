@@ -1,4 +1,4 @@
-"""Settings of the trainer that Lightning takes and cannot work with: refused before anything is loaded."""
+"""Settings of the trainer that Lightning accepts but cannot work with: refused before anything is loaded."""
 
 from __future__ import annotations
 

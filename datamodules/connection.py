@@ -81,7 +81,7 @@ class ModelConnection:
         self._factory = None
 
     def forget_trainer(self) -> None:
-        """Forgets a model that was the trainer's: the trainer may have come with another one."""
+        """Forgets a model that was the trainer's: the trainer may now have another one."""
         if not self._by_hand:
             self.front_end = self._factory = None
 

@@ -1,4 +1,4 @@
-"""Text that is rehearsed while speech is learned."""
+"""Text that is replayed while speech is learned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Replay:
 
 
 class ReplayPool:
-    """The text that a run rehearses, read once; empty where nothing is replayed.
+    """The text that a run replays, read once; empty if nothing is replayed.
 
     Args:
         replay: What to rehearse, or None.

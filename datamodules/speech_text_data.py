@@ -234,7 +234,7 @@ class SpeechTextData(L.LightningDataModule):
 
     @property
     def replays(self) -> bool:
-        """Whether text is rehearsed beside the training examples."""
+        """Whether text is replayed beside the training examples."""
         return self._replay.ratio > 0
 
     @property

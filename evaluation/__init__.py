@@ -1,4 +1,4 @@
-"""TextKeep: what a model's answers are worth. Scores of answers, intervals and paired tests, per-item records."""
+"""TextKeep: how answers are scored. Scores of answers, intervals and paired tests, per-item records."""
 
 from ..foundation.run_names import FORGETTING, MISALIGNMENT
 from .clustered_correlation import correlation

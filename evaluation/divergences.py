@@ -1,4 +1,4 @@
-"""Forgetting and misalignment of paired items: how far the model's words are from the base LLM's."""
+"""Forgetting and misalignment of paired items: how far the model's predictions are from the untouched LLM's."""
 
 from __future__ import annotations
 

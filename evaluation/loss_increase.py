@@ -1,4 +1,4 @@
-"""By how much the loss on the same texts has risen, with its interval."""
+"""How much the loss on the same texts has risen, with its interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Losses = Mapping[str, tuple[float, int]]
 
 
 class LossIncrease(NamedTuple):
-    """A loss now, before, and what lies between.
+    """A loss now, before, and the difference.
 
     Attributes:
         loss: Now, nats a token over all tokens.

@@ -42,7 +42,7 @@ def likeliest(log_likelihoods: Sequence[float], options: Sequence[str], normalis
 
 
 def lettered(question: str, options: Sequence[str], instruction: str = LETTER_INSTRUCTION) -> str:
-    """Writes the question with its options under letters and an instruction, a line each.
+    """Writes the question with its options under letters and an instruction, one line each.
 
     Raises:
         ValueError: If there are more options than letters.

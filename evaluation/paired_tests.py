@@ -1,4 +1,4 @@
-"""Whether two conditions differ on the same items, and what remains of it when many comparisons are made."""
+"""Whether two conditions differ on the same items, and what remains after correction for many comparisons."""
 
 from __future__ import annotations
 

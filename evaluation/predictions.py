@@ -1,4 +1,4 @@
-"""Per-item records of an evaluation: one JSON object a line."""
+"""Per-item records of an evaluation: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _record(values: Mapping[str, Any], location: str) -> Prediction:
 
 
 def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
-    """Reads JSON objects, one a line, with their line numbers; empty lines are skipped.
+    """Reads JSON objects, one per line, with their line numbers; empty lines are skipped.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -1,4 +1,4 @@
-"""What a score or a difference of training recipes is worth, when each was run with few seeds on the same items."""
+"""How certain a score or a difference of training recipes is when each was run with few seeds on the same items."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """What an estimate varies by.
+    """What makes an estimate vary.
 
     Attributes:
         parts: Independent ones: of the seeds of each side, noise included, and of the items.

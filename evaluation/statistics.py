@@ -1,4 +1,4 @@
-"""What a figure is worth: confidence intervals over items, of proportions, ratios and paired differences."""
+"""How certain a figure is: confidence intervals over items, of proportions, ratios and paired differences."""
 
 from __future__ import annotations
 

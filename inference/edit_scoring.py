@@ -103,7 +103,7 @@ class EditScorer:
         self.heldout = read_examples(options.heldout, "text", options.heldout_examples, skip=options.heldout_skip)
 
     def score(self, name: str) -> Scored:
-        """Scores the model as it is now; where it computes is where it was.
+        """Scores the model as it is now; it stays where it computes.
 
         Args:
             name: Of the folder of its records.

@@ -1,4 +1,4 @@
-"""Probes of text for a model that TextKeep does not train, and the plain loop's way to follow it."""
+"""Text probes for a model that TextKeep does not train, and a way to follow it in a plain loop."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def track(
     step: int = 0,
     **options: Any,
 ) -> ImportanceTrack:
-    """Follows a model in a training loop of one's own.
+    """Follows a model in your own training loop.
 
     Example:
         ::

@@ -1,4 +1,4 @@
-"""A model in use: it answers, its losses are taken, its importance is measured."""
+"""A model in use: it answers, and its losses and importance are measured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LoadedModel:
 
     @property
     def speech_llm(self) -> SpeechLLM | None:
-        """What listens around the LLM; None for a text LLM."""
+        """The speech LLM around the LLM; None for a text LLM."""
         return None if isinstance(self.model, TextLLM) else self.model
 
     @overload
@@ -91,7 +91,7 @@ class LoadedModel:
         max_new_tokens: int | None = None,
         batch_size: int = 8,
     ) -> str | list[str]:
-        """Answers greedily, as the run's own prompts ask.
+        """Answers greedily, with the run's own prompts.
 
         Args:
             text: A written question, or a list of them. With ``audio``: what to do with the clips, in place of the
@@ -145,7 +145,7 @@ class LoadedModel:
         count: int | None = None,
         batch_size: int = 8,
     ) -> np.ndarray:
-        """Takes the loss on the target of each example.
+        """Measures the loss on the target of each example.
 
         Args:
             examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.

@@ -13,7 +13,7 @@ from .loaded_model import LoadedModel
 
 
 def merge(model: LoadedModel) -> Any:
-    """Folds LoRA into the LLM's weights, in place; the names of its parameters are then the base model's.
+    """Folds LoRA into the LLM's weights, in place; its parameter names are then the base model's.
 
     Returns:
         The LLM.
@@ -33,7 +33,7 @@ def merge(model: LoadedModel) -> Any:
 
 
 def with_rows_of(llm: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gives a base's weights the tokens that an audio LLM has beyond them, as the audio LLM has them.
+    """Adds to a base's weights the tokens that only the audio LLM has, as the audio LLM has them.
 
     Its embeddings may have more rows than its text base's, for the tokens around sound. Nothing is known of these in
     the base: they count as unchanged. Such a base differs from the real one by what these tokens add to the softmax.

@@ -40,7 +40,7 @@ class Origin:
 
     @property
     def prompts(self) -> dict[str, Any]:
-        """Prompt settings of the run: a model has to be asked in the way that it learned."""
+        """Prompt settings of the run: a model has to be asked the way it was taught."""
         return {key: self.settings[key] for key in PROMPT_OPTIONS if self.settings.get(key) is not None}
 
     @property

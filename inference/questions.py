@@ -1,4 +1,4 @@
-"""Questions as a caller has them, in any of their forms, made into examples."""
+"""Questions in any form that a caller has, made into examples."""
 
 from __future__ import annotations
 

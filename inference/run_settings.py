@@ -1,4 +1,4 @@
-"""What the configuration of a model's run says: its prompts have to be asked in the way that it learned."""
+"""What the configuration of a model's run says: a model has to be asked the way it was taught."""
 
 from __future__ import annotations
 

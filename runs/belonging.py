@@ -1,4 +1,4 @@
-"""Which run a start of a command belongs to, by what the runs there say of themselves."""
+"""Which run a command belongs to when it starts, according to the runs that are there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def holds_run(directory: Path) -> bool:
 
 
 def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
-    """Tells whether a fit goes on with the run in ``directory`` instead of beginning another one.
+    """Tells whether a fit continues the run in ``directory`` instead of starting another one.
 
     It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
 
@@ -35,7 +35,7 @@ def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
 
 
 def directory_of_job(wanted: Path, text: str, launch: Launch | None = None) -> Path | None:
-    """Finds the directory in which this command began, when SLURM or ``torchrun`` has started it again; else None.
+    """Finds the directory in which this command began, if SLURM or ``torchrun`` restarted it; else None.
 
     It comes back with the words that it was first given: the directory is known by the mark of the job in its config. A
     job may hold several fits of one name: the config tells them apart. One that was changed in the meantime goes on
@@ -99,7 +99,7 @@ def newer_sibling(directory: Path) -> Path | None:
 
 
 def finished_step(directory: Path) -> int | None:
-    """Gives the step at which the fit of a directory came to its end; None if it has not, or not yet.
+    """Gives the step at which the fit of a directory ended; None if it has not ended.
 
     Whoever removes its last checkpoints wants it to go on from an earlier one: then it is not finished any more.
     """
@@ -127,7 +127,7 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def mapping(text: str) -> dict[str, Any]:
-    """Tells what the text of a config says; nothing if it is damaged."""
+    """Parses the text of a config; empty if it is damaged."""
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""The directory of a run: which one a command writes to, who may write there, and what it may be continued from."""
+"""The directory of a run: which one a command writes to, who may write there, and from where it may continue."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class RunDirectory:
 
     @classmethod
     def take(cls, path: Path, verb: str = "fit", *, goes_on: bool = False) -> RunDirectory:
-        """Takes the directory of a run, and removes what processes that were killed there had only half written.
+        """Takes the directory of a run, and removes files that killed processes had only half written.
 
         Args:
             path: The directory.
@@ -121,7 +121,7 @@ class RunDirectory:
                 entry.unlink(missing_ok=True)
 
     def go_on(self, text: str, step: int) -> None:
-        """Makes ``config.yaml`` say what the run does from now on; it has not failed, and is not finished.
+        """Updates ``config.yaml`` to what the run does from now on; the run has not failed and is not finished.
 
         Args:
             text: The config of the continuation.

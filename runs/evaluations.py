@@ -1,4 +1,4 @@
-"""The answers that a run gave: a summary a step, and the records behind it."""
+"""The answers that a run gave: one summary per step, and the records behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run measured of importance: summary lines, snapshots, and the tests that were made of the scores."""
+"""What a run measured about importance: summary lines, snapshots, and tests of the scores."""
 
 from __future__ import annotations
 

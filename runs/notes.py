@@ -1,4 +1,4 @@
-"""What of a run directory is missing or damaged, said in one line a file."""
+"""What is missing or damaged in a run directory, one line per file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Notes:
             self.put(name, f" could not be read ({_in_one_line(error)})")
 
     def rows(self, folder: Path, name: str, check: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
-        """Reads the JSON objects of a file, one a line; damaged lines are left out and remarked on.
+        """Reads the JSON objects of a file, one per line; damaged lines are left out and noted.
 
         Args:
             folder: The run directory.

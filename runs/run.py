@@ -1,4 +1,4 @@
-"""A run directory, read: the one place that knows what lies in which of its files."""
+"""The reader of run directories: the only place that knows what is in which file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Run:
         return f"<{self.path}: step {self.last_step}{planned}; {', '.join(parts)}>"
 
     def refresh(self) -> None:
-        """Looks again at what a run that goes on has written: metrics are read on, the rest is read anew."""
+        """Reads what a live run has written since: new metrics are added, the rest is read again."""
         self._read_metrics(self.metrics)
         for part in ("config_text", "config", "importance", "evaluations"):
             self.__dict__.pop(part, None)
@@ -184,7 +184,7 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What is missing or could not be read; everything is read to tell."""
+        """What is missing or could not be read; to find out, everything is read."""
         _ = self.config, self.metrics, self.importance, self.evaluations, self.weight_change
         _ = self.importance.meta, self.importance.verifications, self.importance.removals
         absent = [f"{name} is missing: {what}" for name, what in _MEANING.items() if not (self.path / name).exists()]
@@ -221,7 +221,7 @@ def holds_part(folder: Path) -> bool:
 
 
 def open_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Opens several runs and gives each a name of its own.
+    """Opens several runs and gives each a unique name.
 
     Raises:
         UserError: If one of them is no run directory.

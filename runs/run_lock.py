@@ -1,4 +1,4 @@
-"""One writer a run directory: a lock file that says who writes, and that the dead do not keep."""
+"""One writer per run directory: a lock file that says who writes, and that dead processes do not keep."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Holder:
 
     @classmethod
     def alive(cls, path: Path, lease: float = LEASE_SECONDS) -> Holder | None:
-        """Reads who holds a lock now; None if nobody does: it gives no sign of life, or the file is a copy.
+        """Reads who holds a lock now; None if nobody does: there is no sign of life, or the file is a copy.
 
         Args:
             path: The lock file.
@@ -110,7 +110,7 @@ class RunLock:
         self._lease = self._new()
 
     def acquire(self) -> None:
-        """Takes the lock; waits where the holder is on another machine and may be gone.
+        """Takes the lock; waits if the holder is on another machine and may be gone.
 
         Raises:
             UserError: If another process writes to the directory, with its number and machine.
@@ -135,7 +135,7 @@ class RunLock:
         return True
 
     def check(self) -> None:
-        """Makes sure of a lock whose renewal has failed: it is taken again if nobody else has it.
+        """Checks a lock whose renewal has failed: it is taken again if nobody else has it.
 
         Raises:
             UserError: If another process has taken it meanwhile.

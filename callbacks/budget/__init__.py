@@ -1,4 +1,4 @@
-"""A budget for forgetting: how much the loss on text may rise, and what is done about it."""
+"""A budget for forgetting: how much the loss on text may rise, and what to do about it."""
 
 from __future__ import annotations
 

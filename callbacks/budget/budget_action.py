@@ -1,4 +1,4 @@
-"""What is done about a budget: the contract."""
+"""What to do about a budget: the contract."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reading:
 
     @property
     def over(self) -> bool:
-        """Whether the increase, as estimated, is more than is allowed, or no number at all."""
+        """Whether the estimated increase is more than allowed, or not a number."""
         return not self.increase <= self.allowed
 
 
@@ -60,7 +60,7 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         """Puts its state in place: called before the first step, of a continued run too."""
 
     def resumed(self, trainer: Trainer, allowed: float) -> None:  # noqa: B027 - a hook
-        """Does anew what no checkpoint holds of its decisions; called after :meth:`start` of a continued run.
+        """Repeats those of its decisions that no checkpoint holds; called after :meth:`start` in a continued run.
 
         Args:
             trainer: Before its first step.
@@ -93,7 +93,7 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         return False
 
     def figures(self) -> dict[str, float]:
-        """Gives what is logged of it with each measurement, by the end of the metric's name."""
+        """Gives its figures to log with each measurement, by the end of the metric's name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .dual_ascent import DualAscent
 
 
 class ControlWeight(BudgetAction):
-    """Raises the weight of an objective or penalty where the text loses too much, and lowers it where there is room.
+    """Raises the weight of an objective or penalty if too much text is lost, and lowers it if there is room.
 
     After each measurement the weight is multiplied by exp(gain times the error), the error being how far the increase
     is from (1 - ``margin``) of the budget, in budgets, as it will be ``ahead`` measurements from now

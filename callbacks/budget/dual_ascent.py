@@ -44,7 +44,7 @@ class DualAscent:
     high: float
 
     def error(self, increase: float, budget: float) -> float:
-        """Gives e: how far the increase is from what is aimed at, in budgets."""
+        """Gives e: how far the increase is from its target, in units of the budget."""
         return (increase - (1 - self.margin) * budget) / budget
 
     def step(self, multiplier: float, error: float, before: float) -> float:

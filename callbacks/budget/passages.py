@@ -32,7 +32,7 @@ class Passages:
         self._read: list[Any] | None = None
 
     def check(self, data: Any) -> None:
-        """Reads a set; refuses what is neither that nor a probe of text.
+        """Reads a set; refuses anything that is neither a set nor a probe of text.
 
         Raises:
             UserError: With what is allowed.
@@ -48,7 +48,7 @@ class Passages:
             )
 
     def names(self, data: Any) -> set[str]:
-        """Gives the names under which a config may mean this text: its own, and that of a probe's or set's source."""
+        """Gives the names that a config may use for this text: its own, and that of a probe's or set's source."""
         probe = data.probes.get(self.text)
         return {self.text} if probe is None else {self.text, str(probe.source)}
 

@@ -1,4 +1,4 @@
-"""Takes back as much of a run as its budget asks for."""
+"""Undoes as much of a run as its budget requires."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .budget_action import BudgetAction, Reading
 
 
 class RollBack(BudgetAction):
-    """Ends a run that is over its budget at a model between the untouched LLM and its own, inside the budget.
+    """Ends a run that is over its budget with a model between the untouched LLM and its own, within the budget.
 
     The LLM's weights become (1 - alpha) untouched + alpha tuned (WiSE-FT, arXiv 2109.01903, equation 1), of LoRA alpha
     times what it adds; encoder and adaptor stay. Alpha is the largest that bisection finds at (1 - ``margin``) of the

@@ -21,7 +21,7 @@ from .budget_action import BudgetAction, Reading
 
 
 class RollBackToCheckpoint(BudgetAction):
-    """Ends a run that is over its budget at its newest checkpoint that is inside: all weights are those of that step.
+    """Ends a run that is over its budget with its newest checkpoint within the budget: all weights are of that step.
 
     The early stopping of a run that was not stopped early: of the steps that were saved, the last one inside the budget
     has learned the most speech. Checkpoints are measured from the newest to the oldest, until one is inside; which one

@@ -1,4 +1,4 @@
-"""Keeps the loss on text within what a team has set."""
+"""Keeps the loss on text within a budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .run_length import steps_of_fit
 
 
 class TextBudget(Callback):
-    """Measures by how much the loss on text has risen since before training, and acts on it.
+    """Measures how much the loss on text has risen since the start of training, and acts on it.
 
     Every ``every_n_steps`` optimizer steps and at the end the model reads the same passages; the increase is paired
     with the untouched LLM's losses on them, with a 95 % interval over passages. It is logged as

@@ -1,4 +1,4 @@
-"""What answers are worth, measured during a run: Retention, the evaluation suite and what it can measure."""
+"""Scoring answers during a run: Retention, the evaluation suite and what it can measure."""
 
 from __future__ import annotations
 

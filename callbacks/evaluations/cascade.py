@@ -1,4 +1,4 @@
-"""The ceiling: a recogniser writes down the question, the untouched LLM answers it."""
+"""The ceiling: a recogniser transcribes the question, and the untouched LLM answers it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches how far the model's words have moved from the untouched LLM's, and speech from text."""
+"""Watches how far the model's predictions have moved from the untouched LLM's, and speech from text."""
 
 from __future__ import annotations
 

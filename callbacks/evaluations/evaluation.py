@@ -31,7 +31,7 @@ class Evaluation(ABC):
 
     @abstractmethod
     def measure(self, scorer: GatheredScorer, name: str) -> Measured:
-        """Scores the model; every rank comes here, and every rank returns the same.
+        """Scores the model; every rank calls this, and every rank returns the same.
 
         Args:
             scorer: Asks the model, and gives its data module.
@@ -75,7 +75,7 @@ def require_options(example: Any, field: str) -> None:
 def responses_of(
     scorer: GatheredScorer, examples: Sequence[Any], max_new_tokens: int | None = None
 ) -> Iterator[tuple[Any, str, str]]:
-    """Gives each example with a modality and the greedy response, in every modality that it has.
+    """Gives each example in each of its modalities, with the greedy response.
 
     One whose clip cannot be read is left out. ``max_new_tokens`` is the model's own setting by default.
     """

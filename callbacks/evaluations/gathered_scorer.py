@@ -1,4 +1,4 @@
-"""Asks a model questions on all ranks, and gives every rank all that was found."""
+"""Asks a model questions on all ranks, and gives every rank all results."""
 
 from __future__ import annotations
 

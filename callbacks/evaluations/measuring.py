@@ -1,4 +1,4 @@
-"""What callbacks that score a model have in common: they leave no trace, know the step, and write to one place."""
+"""What callbacks that score a model share: they leave no trace, know the step, and write to one place."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
 
 
 def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:
-    """Tells whether a file of records holds other questions than those that are going to take its place.
+    """Tells whether a file of records holds questions other than those that would replace them.
 
     Args:
         path: The file, which need not be there.

@@ -1,4 +1,4 @@
-"""What the evaluations on paired questions have in common: when they happen, on which items, and where they write."""
+"""What the evaluations on paired questions share: when they happen, on which items, and where they write."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class PairedEvaluation(Callback, ABC):
         return metrics
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """Names this step's records of other questions than the data module's; the same ones can be had again."""
+        """Names this step's records if their questions are not the data module's; those can be measured again."""
         folder = self._folder(trainer, "test" if trainer.state.fn == TrainerFn.TESTING else "val")
         if folder is None or trainer.state.fn not in (TrainerFn.TESTING, TrainerFn.VALIDATING):
             return None

@@ -26,7 +26,7 @@ class Text(NamedTuple):
 
 
 class PlainTextLoss(Evaluation):
-    """Loss on text without any chat format: what fine-tuning on answers did to the language model itself.
+    """Loss on text without a chat format: what fine-tuning on answers did to the language model itself.
 
     Where texts name their ``kind``, loss and change are also given of each kind (``loss_fiction``).
 

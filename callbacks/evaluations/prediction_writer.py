@@ -19,7 +19,7 @@ from ..contract import Batch
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what was asked and what ``predict_step`` returns to ``<run>/<filename>``, a JSON object a line.
+    """Writes what was asked and what ``predict_step`` returns to ``<run>/<filename>``, one JSON object per line.
 
     A line has ``id``, ``modality``, ``question``, ``answers``, ``prediction`` and ``correct`` (null for a question
     without answers). Lines stand in the order of the data set, a spoken question before its written twin. Each rank
@@ -34,7 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         self.filename = filename
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """Names an earlier file: it does not say which checkpoint its answers are of."""
+        """Names an earlier file: it does not say which checkpoint its answers come from."""
         path = self._path(trainer)
         held = trainer.state.fn == TrainerFn.PREDICTING and path.is_file()
         return f"{path} holds the answers of an earlier prediction" if held else None

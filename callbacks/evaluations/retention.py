@@ -1,4 +1,4 @@
-"""Watches what the model still knows as text, what it understands as speech, and whether it listens at all."""
+"""Watches how much the model still knows in writing, how much it understands aloud, and whether it listens at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an untouched LLM scored on text, kept on disk: runs that begin with the same weights need not ask it again."""
+"""Scores of an untouched LLM on text, kept on disk: runs that start from the same weights need not repeat them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ScoreMemory:
         return _digest(self._model, asked)
 
     def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:
-        """Gives what was found when the same was asked; measures and keeps it if it never was.
+        """Gives the stored result for the same request; measures and stores it if there is none.
 
         Args:
             asked: All that the answer depends on beside the model: numbers, texts and tensors in lists and mappings.
@@ -92,7 +92,7 @@ class ScoreMemory:
         return found
 
     def tell(self) -> None:
-        """Says how much was known."""
+        """Says how much was already known."""
         if self.known:
             parts = f"{self.known} of {self.known + self.new} parts"
             rank_zero_info(f"the untouched LLM's scores of text: {parts} from {self.folder}")

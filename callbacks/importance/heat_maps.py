@@ -1,4 +1,4 @@
-"""The heat maps layer x measurement of a run, as pictures while it goes and as a table when it ends."""
+"""The heat maps of a run, layers by measurements: pictures while it trains, and a table at the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _stride(count: int, limit: int) -> int:
 
 
 class HeatMaps:
-    """Draws what a run has measured so far, one picture a probe with a panel an estimator.
+    """Draws what a run has measured so far, one picture per probe with one panel per estimator.
 
     Args:
         limit: Pictures a probe at most, the one at the end of the fit aside: W&B allows a run 1000 files.

@@ -59,7 +59,7 @@ class ImportanceTrack:
         self._measured: set[str] = set()
 
     def go_on(self, step: int) -> None:
-        """Begins, or goes on with what the directory holds up to this step; call it once, before the first measurement.
+        """Begins, or continues what the directory holds up to this step; call it once, before the first measurement.
 
         Args:
             step: Optimizer steps so far; 0 begins.
@@ -80,7 +80,7 @@ class ImportanceTrack:
             self._history.go_on(self.run, step)
 
     def measure(self, step: int) -> dict[str, float]:
-        """Measures all probes with the weights as they are; training goes on to the bit as if it had not been.
+        """Measures all probes with the weights as they are; training continues bit-identically.
 
         Args:
             step: Optimizer steps so far.
@@ -117,7 +117,7 @@ class ImportanceTrack:
 
 
 def check_settings(probes: Mapping[str, Batches], estimators: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Refuses what cannot be measured now, and not at the first measurement.
+    """Refuses what cannot be measured now, rather than at the first measurement.
 
     Raises:
         UserError: If there is no probe, or one without batches.

@@ -94,7 +94,7 @@ class ImportanceTracker(Callback):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What has been measured, a line a step, probe and estimator: loss, total, shares and JS distance."""
+        """What has been measured, one line per step, probe and estimator: loss, total, shares and JS distance."""
         return self._history.lines
 
     @override

@@ -68,7 +68,7 @@ def measure_probe(
 
 
 def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> AbstractContextManager[None] | None:
-    """Puts in place the weights that a probe's examples meet; ``None`` where that is not one matrix a layer.
+    """Puts in place the weights that a probe's examples meet; ``None`` if that is not a single matrix per layer.
 
     Adapters behind a gate are off unless the LLM reads a batch: text probes meet the untouched LLM.
     """

@@ -1,4 +1,4 @@
-"""What a run has measured so far: snapshots on disk, each held against the first of its probe, and a line each."""
+"""What a run has measured so far: snapshots on disk, each compared with the first of its probe, and one line each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ShiftHistory:
         self.reference_steps = dict(state["reference_steps"])
 
     def go_on(self, run: Path | None, step: int) -> None:
-        """Forgets, on rank zero, what was measured after a step, and loads the references of a run that goes on there.
+        """Forgets, on rank zero, what was measured after a step, and loads a continued run's references.
 
         Args:
             run: Its directory; None keeps nothing on disk.
@@ -61,7 +61,7 @@ class ShiftHistory:
                 rank_zero_warn(f"importance: no shift will be logged for probe {name!r}: {error}")
 
     def keep(self, run: Path | None, snapshot: Snapshot, plain: bool) -> list[dict[str, Any]]:
-        """Writes a snapshot, on rank zero, and holds it against the probe's first one.
+        """Writes a snapshot, on rank zero, and compares it with the probe's first one.
 
         Args:
             run: Its directory; None writes nothing.
@@ -104,7 +104,7 @@ def write_lines(run: Path | None, lines: list[dict[str, Any]]) -> None:
 
 
 def headline(step: int, lines: Sequence[dict[str, Any]]) -> str:
-    """Says in a line what was measured at a step: each probe's loss, and its shift by the first estimator."""
+    """Says in one line what was measured at a step: each probe's loss, and its shift by the first estimator."""
     parts = []
     for name in dict.fromkeys(line["probe"] for line in lines):
         line = next(line for line in lines if line["probe"] == name)

@@ -1,4 +1,4 @@
-"""Importance in a training of Hugging Face's: Trainer, TRL, and whatever takes its callbacks."""
+"""Importance during training with Hugging Face's Trainer, TRL, and whatever else takes its callbacks."""
 
 from __future__ import annotations
 

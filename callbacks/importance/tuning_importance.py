@@ -1,4 +1,4 @@
-"""Measures what a tuning strategy wants to know."""
+"""Measures the importance that a tuning strategy needs."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ..stopping.give_way import taking_turns
 
 
 class WeightChange(Callback):
-    r"""Leaves ``weight_change.json`` in the run directory: what a checkpoint would be needed for otherwise.
+    r"""Writes ``weight_change.json`` to the run directory, for which a checkpoint would otherwise be needed.
 
     For each matrix of the decoder the Frobenius norms of the change and of the weight before, of the effective weight
     under adapters; and, where :class:`ImportanceTracker` measured the untouched model, whether rows and columns that
@@ -80,7 +80,7 @@ class WeightChange(Callback):
     def measure(
         self, pl_module: LightningModule, step: int, run: Path, give_way: Callable[[], None] | None = None
     ) -> dict[str, Any] | None:
-        """Measures the change of the model as it is, against the LLM that it began with.
+        """Measures the change of the model as it is, against the LLM that it started from.
 
         Args:
             pl_module: Offers ``llm``, ``tuning`` and ``reference``.

@@ -21,7 +21,7 @@ STEP = "step"
 
 
 class RunCSVLogger(Logger):
-    """Writes every logged metric to ``<run>/metrics.csv``, a row for each call, a column for each name.
+    """Writes every logged metric to ``<run>/metrics.csv``, one row per call, one column per name.
 
     Lightning's ``CSVLogger`` deletes the file that it finds; this one continues it. Rows of steps that a resumed run
     goes through again are dropped, and so is the row of the step it resumes at that is logged again: the file tells one
@@ -121,7 +121,7 @@ class RunCSVLogger(Logger):
         self._waiting = []
 
     def settle(self) -> int:
-        """Writes the rows that wait, and waits until the disk has them: a checkpoint is going to count on them.
+        """Writes the rows that wait, and waits until they are on disk: a checkpoint will rely on them.
 
         Returns:
             Rows so far.
@@ -135,7 +135,7 @@ class RunCSVLogger(Logger):
 
     @rank_zero_only
     def keep_first(self, rows: int) -> None:
-        """Forgets all but the first rows: a fit goes on from where there were no more, and makes them again.
+        """Forgets all but the first rows: a continued fit makes the others again.
 
         Args:
             rows: As :meth:`settle` gave them there.

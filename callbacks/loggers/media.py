@@ -1,4 +1,4 @@
-"""Pictures and tables for whatever logger a run has: each kind of logger says how it takes them."""
+"""Pictures and tables for any logger that a run has: each kind of logger says how it takes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .wandb_logger import ResilientWandbLogger
 
 @singledispatch
 def log_picture(logger: Logger, key: str, pixels: np.ndarray, step: int) -> None:
-    """Logs a picture; a logger that takes none is left out.
+    """Logs a picture; loggers that take none are skipped.
 
     Args:
         logger: One of ``trainer.loggers``.

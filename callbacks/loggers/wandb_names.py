@@ -1,4 +1,4 @@
-"""The metrics of a W&B run, and over what they are drawn."""
+"""The metrics of a W&B run, and their x axis."""
 
 from __future__ import annotations
 

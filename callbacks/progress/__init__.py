@@ -1,4 +1,4 @@
-"""Callbacks that tell how a run proceeds: progress, and the examples that were left out."""
+"""Callbacks that report how a run proceeds: progress, and the examples that were left out."""
 
 from __future__ import annotations
 

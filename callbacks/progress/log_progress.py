@@ -18,7 +18,7 @@ from .untold import of_a_step, shown, untold
 
 
 class LogProgress(ProgressBar):
-    """Prints a line at times: step, training loss, seconds a step, time that the steps left will take.
+    """Prints a line from time to time: step, training loss, seconds per step, time left.
 
     A bar that redraws itself fills a SLURM log with control characters; this one stays readable with ``tail -f``.
 

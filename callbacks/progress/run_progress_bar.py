@@ -15,7 +15,7 @@ from .untold import of_a_step, shown, untold
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's ``RichProgressBar``, with the optimizer step out of all, and nothing that is not the step's own."""
+    """Lightning's ``RichProgressBar``, with the optimizer step out of all, and only the step's own figures."""
 
     @override
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

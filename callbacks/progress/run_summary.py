@@ -1,4 +1,4 @@
-"""What is about to train, in a line."""
+"""What is about to train, in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 
 class RunSummary(ModelSummary):
-    """Tells once how many weights train, and in which parts; stands in the place of Lightning's table."""
+    """Tells once how many weights train, and in which parts; replaces Lightning's table."""
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,7 +16,7 @@ from ...foundation.run_names import SKIPPED
 
 @runtime_checkable
 class LeavesOut(Protocol):
-    """What is asked of the data."""
+    """What is needed of the data."""
 
     @property
     def left_out(self) -> Mapping[str, str]:

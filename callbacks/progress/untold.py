@@ -1,4 +1,4 @@
-"""Figures of a validation or test that no callback has told in a line of its own."""
+"""Figures of a validation or test that no callback has printed in a line of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks that save a run, and let it go on from a checkpoint as if nobody had disturbed it."""
+"""Callbacks that save a run, and let it continue from a checkpoint as if undisturbed."""
 
 from __future__ import annotations
 

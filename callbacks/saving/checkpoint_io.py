@@ -1,4 +1,4 @@
-"""Writing checkpoints so that none is ever a half one."""
+"""Writing checkpoints so that none is ever incomplete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckpointError(OSError):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, waits for the disk, and renames it; reads as Lightning does.
+    """Writes a checkpoint under a temporary name, waits for the disk, and renames it; reads as Lightning does.
 
     Lightning's own writes to the folder for temporary files and moves, which copies where that is another file system:
     a process that is killed meanwhile leaves half a file under the name of a whole one, and a full ``/tmp`` leaves
@@ -30,7 +30,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes a checkpoint, whole or not at all; what had its name before is there until it is whole.
+        """Writes a checkpoint, whole or not at all; the previous file of that name stays until it is whole.
 
         Args:
             checkpoint: What to write.

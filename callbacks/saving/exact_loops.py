@@ -1,4 +1,4 @@
-"""Lightning's loops of a fit, made to go on behind the hook in which a checkpoint was written.
+"""Lightning's fit loops, made to continue after the hook in which a checkpoint was written.
 
 A checkpoint of a step is written in ``on_train_batch_end``. After it the step is logged and validated, and if it is the
 last of an epoch, the epoch is ended. Lightning goes on with the next batch: what a process had no time for is left out.

@@ -1,4 +1,4 @@
-"""Which files of checkpoints go, and which a continued run finds to be its own."""
+"""Which checkpoint files are removed, and which a continued run recognises as its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class KeptCheckpoints:
-    """The book of a checkpoint callback about files that go when a newer one is there.
+    """A checkpoint callback's record of files to remove once a newer one exists.
 
     It is part of each checkpoint, as it will be once that is written: a run that is continued from it knows which
     files the one before it had yet to remove.

@@ -1,4 +1,4 @@
-"""Random numbers of training that do not depend on what a process has done before."""
+"""Random numbers for training that do not depend on what a process did before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a step comes after its checkpoint is done after a resume, too."""
+"""What comes after a step's checkpoint is done after a resume, too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTED = "step_completion"
 
 
 class StepCompletion(Callback):
-    """Lets a continued run do what the one before it had no time for: log its last step, validate it, end its epoch.
+    """Lets a continued run do what the previous one had no time for: log its last step, validate it, end its epoch.
 
     The checkpoint of a step is written before the step is logged and validated. A run that is lost afterwards (a
     validation takes long) would miss that row, the values and records of that validation, and whatever follows them:

@@ -1,4 +1,4 @@
-"""Whether the weights at hand are fit to be saved: not moving at this moment, and not in doubt."""
+"""Whether the weights at hand may be saved: not changing at this moment, and not in doubt."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def _counters(trainer: Trainer) -> list[int]:
 
 
 def in_doubt(trainer: Trainer) -> bool:
-    """Tells whether the weights at hand may be worth nothing: the checkpoint before them is then kept."""
+    """Tells whether the weights at hand may be worthless: the previous checkpoint is then kept."""
     model = trainer.lightning_module
     return isinstance(model, DoubtsWeights) and model.in_doubt

@@ -11,7 +11,7 @@ from .stop_signals import STOP_SIGNALS, Wish
 
 
 class AgreedStop(BaseException):
-    """What all ranks raise at the same place of a run, after a whole optimizer step, when they have agreed to stop.
+    """What all ranks raise at the same point of a run, after a whole optimizer step, once they have agreed to stop.
 
     Attributes:
         wish: What was asked.
@@ -36,7 +36,7 @@ class AgreedEnd(AgreedStop, SIGTERMException):
 
 
 class AgreedRequeue(AgreedEnd):
-    """Ends the run as SIGTERM does; then its job is to be put into SLURM's queue again."""
+    """Ends the run as SIGTERM does; then its SLURM job is to be requeued."""
 
     wish = Wish.REQUEUE
 
@@ -56,7 +56,7 @@ class Agreement:
         self._agreed = Wish.NONE
 
     def reach(self, working: bool = True) -> bool:
-        """Looks with all ranks, which must all come here, at what any of them was asked. Raises nothing.
+        """Checks with all ranks, which must all call this, what any of them was asked. Raises nothing.
 
         Args:
             working: Whether this rank has something left to do.
@@ -82,7 +82,7 @@ class Agreement:
             raise _KINDS[self._agreed]
 
     def largest(self, *values: int) -> list[int]:
-        """Gives of each value the largest one of all ranks, which must all come here."""
+        """Gives the maximum of each value over all ranks, which must all call this."""
         if self._trainer.world_size == 1:
             return list(values)
         mine = torch.tensor(values, device=self._trainer.strategy.root_device)

@@ -11,7 +11,7 @@ from .signal_connector import agreement_of
 
 
 def give_way(trainer: Trainer) -> None:
-    """Looks whether the run is to stop; to be called between the items of a measurement, as often on every rank.
+    """Checks whether the run is to stop; call it between the items of a measurement, equally often on every rank.
 
     Args:
         trainer: With ``GracefulStop`` among its callbacks; without, nothing happens.
@@ -27,7 +27,7 @@ def give_way(trainer: Trainer) -> None:
 
 @contextmanager
 def taking_turns(trainer: Trainer) -> Iterator[Callable[[], None]]:
-    """Lets ranks that have different numbers of items give way; all of them must come here.
+    """Lets ranks with different numbers of items give way; all of them must call this.
 
     Args:
         trainer: As for :func:`give_way`.
@@ -50,7 +50,7 @@ def taking_turns(trainer: Trainer) -> Iterator[Callable[[], None]]:
 
 
 class Rounds:
-    """Gives way before each item of a loop that is not ours, as often as the rank with the fewest items has some.
+    """Gives way before each item of a loop that is not ours, as often as the rank with the fewest items allows.
 
     So no rank looks while another is at an item, which may need all ranks. To be made on every rank.
 
@@ -66,12 +66,12 @@ class Rounds:
         self._left = 0 if agreement is None else -agreement.largest(-count)[0]
 
     def look(self) -> None:
-        """Gives way, if there are rounds left; to be called before an item."""
+        """Gives way if there are rounds left; call it before an item."""
         if self._left > 0:
             self._left -= 1
             give_way(self._trainer)
 
     def look_to_the_end(self) -> None:
-        """Gives way in the rounds for which there was no item; to be called after the last one."""
+        """Gives way in the rounds for which there was no item; call it after the last one."""
         while self._left > 0:
             self.look()

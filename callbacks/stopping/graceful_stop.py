@@ -16,7 +16,7 @@ from .signal_connector import agreement_of, connect_to
 
 
 class GracefulStop(Callback):
-    """Lets Ctrl-C, SIGTERM and SLURM's signal before the end of the time wait for the end of the optimizer step.
+    """Lets Ctrl-C, SIGTERM and SLURM's signal before the time limit wait for the end of the optimizer step.
 
     The signals reach the ranks at different moments, or only some of them, and land anywhere. So they are only noted;
     at the end of each step, and between the items of validations and measurements (``give_way``), the ranks look

@@ -64,7 +64,7 @@ class StopSignals:
         self._handled: Counter[int] = Counter()
 
     def note_requeue(self, number: int | None = signal.SIGUSR1) -> None:
-        """Notes, from now to the end of the process, the signal that SLURM sends before a job's time is over.
+        """Notes, from now to the end of the process, the signal that SLURM sends before a job's time limit.
 
         Args:
             number: Of the signal, the only one with this meaning; None where nothing is put into the queue again.
@@ -77,7 +77,7 @@ class StopSignals:
 
     @contextmanager
     def listening(self, last: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Ends the process tidily at Ctrl-C and SIGTERM: at once, but while a Trainer runs after its step.
+        """Ends the process tidily on Ctrl-C and SIGTERM: at once, or after its step while a Trainer runs.
 
         Args:
             last: What is still to be done, in another thread, where the main one cannot be reached.
@@ -116,7 +116,7 @@ class StopSignals:
         self._phase, self._tells = _Phase.NOTED, tells
 
     def carry_out(self) -> None:
-        """Says that the stop has begun: what SLURM or a user sends now, asks for nothing new."""
+        """Says that the stop has begun: what SLURM or a user sends now asks for nothing new."""
         self._phase = _Phase.STOPPING
 
     def end_noting(self) -> None:

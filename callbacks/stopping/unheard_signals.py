@@ -1,4 +1,4 @@
-"""Ends a process that cannot hear its signals, because its main thread waits outside of Python."""
+"""Ends a process that cannot handle its signals because its main thread waits outside Python."""
 
 from __future__ import annotations
 

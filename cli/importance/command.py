@@ -1,4 +1,4 @@
-"""``textkeep importance COMMAND``: where text knowledge lives, how it moved, and whether that is true."""
+"""``textkeep importance COMMAND``: where knowledge of text lives, how it moved, and whether to trust that."""
 
 from __future__ import annotations
 

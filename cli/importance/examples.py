@@ -61,7 +61,7 @@ def add_example_options(parser: argparse.ArgumentParser, examples: int) -> None:
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) -> None:
-    """Adds the options about the examples on which the loss is measured: others than those that are scored."""
+    """Adds the options about the examples on which the loss is measured: not those that are scored."""
     parser.add_argument(
         "--evaluate",
         metavar="DATA",

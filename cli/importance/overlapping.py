@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Sets the change of each matrix against its importance.
+    """Compares the change of each matrix with its importance.
 
     Args:
         argv: The words after ``textkeep importance overlap``.

@@ -75,7 +75,7 @@ def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[s
 
 
 def is_snapshot(folder: Path) -> bool:
-    """Tells whether a folder may be replaced by a snapshot: it is one, or empty."""
+    """Tells whether a snapshot may replace a folder: it is a snapshot, or empty."""
     return (folder / "meta.json").is_file() or not any(folder.iterdir())
 
 

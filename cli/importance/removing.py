@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the removal test; the loss is measured on other examples than those scored.
+    """Runs the removal test; the loss is not measured on the examples that are scored.
 
     Args:
         argv: The words after ``textkeep importance removal``.

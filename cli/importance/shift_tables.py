@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shifts:
-    """What two snapshots differ by, an estimator each.
+    """The differences of two snapshots, one per estimator.
 
     Attributes:
         found: The shifts.
@@ -32,7 +32,7 @@ class Shifts:
 
     @classmethod
     def between(cls, before: Snapshot, after: Snapshot, arguments: argparse.Namespace) -> Shifts:
-        """Compares with the estimators that both have, or the one that was asked for."""
+        """Compares by the estimators that both have, or by the requested one."""
         from ...importance import compare
         from ...importance.agreement import agreement
 

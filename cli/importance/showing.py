@@ -67,7 +67,7 @@ def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: st
 
 
 def find_matrix(snapshot: Any, part: str) -> str:
-    """Gives the name of the one matrix of a snapshot that has ``part`` in it.
+    """Gives the name of the only matrix of a snapshot whose name contains ``part``.
 
     Raises:
         UserError: If there is none, or more than one.
@@ -120,7 +120,7 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
 
 
 def causal_lines(snapshot: Snapshot, estimator: str) -> Iterator[str]:
-    """Says of an ablation what it took out and what cost nothing, of others how they agree with it."""
+    """Says what an ablation removed and what cost nothing, and how other estimators agree with it."""
     from ...importance.agreement import agreement, costless
     from .shift_tables import ranked
 
@@ -142,7 +142,7 @@ def _by_size(pair: tuple[float, object]) -> float:
 
 
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
-    """Gives what a snapshot says of a model, as JSON."""
+    """Gives what a snapshot says about a model, as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
     from ...importance.agreement import agreement
 

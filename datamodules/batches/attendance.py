@@ -1,4 +1,4 @@
-"""Which data workers have begun, told by themselves."""
+"""Which data workers have started, as they report themselves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Attendance:
         self._begun.zero_()
 
     def wait(self, workers: Sequence[Any], seconds: float) -> bool:
-        """Waits for all workers to have begun; one that is dead is not waited for, as that is told elsewhere.
+        """Waits until all workers have started; a dead one is not waited for, as that is reported elsewhere.
 
         Args:
             workers: Their processes, by number.

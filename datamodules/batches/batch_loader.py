@@ -1,4 +1,4 @@
-"""The loader that resumes in mid-epoch."""
+"""The loader that resumes mid-epoch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EpochPosition(Sampler[list[Pick]]):
 
 
 class BatchLoader:
-    """Gives batches, and continues in mid-epoch: its state is (epoch, batches given).
+    """Gives batches, and continues mid-epoch: its state is (epoch, batches given).
 
     What is given is not yet trained on: a checkpoint that is written in the middle of an optimizer step counts only the
     batches of finished steps (``lightning_modules.saving.step_boundary``).
@@ -143,12 +143,12 @@ class BatchLoader:
         raise BadExampleError(error.reason, error.location, more)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the place of the next batch, and what tells the examples from others."""
+        """Gives the position of the next batch, and what identifies the examples."""
         place = {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
         return {**place, "views": len(self.dataset), "digest": self.dataset.digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a place in the next iteration; after a finished epoch (a limited one, too) with the next one.
+        """Continues from a position in the next iteration; after a finished (or limited) epoch with the next one.
 
         With other data, another budget or another number of ranks the place cannot be exact: a warning says so.
         """

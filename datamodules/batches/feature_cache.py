@@ -1,4 +1,4 @@
-"""Outputs of a frozen encoder kept on disk, one safetensors file a clip."""
+"""Outputs of a frozen encoder kept on disk, one safetensors file per clip."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def ensure(self, example: Example, extract: Extract) -> None:
-        """Computes a clip's frames if there is no whole entry; whether its bytes are right is checked on reading."""
+        """Computes a clip's frames if there is no complete entry; its bytes are checked when it is read."""
         path = self.path(example)
         if not _complete(path):
             self._compute(example, path, extract)

@@ -31,7 +31,7 @@ class Pick(NamedTuple):
 
 @dataclass
 class Unread:
-    """What a worker gives in place of a batch of which nothing could be read.
+    """What a worker gives in place of a batch in which nothing could be read.
 
     Args:
         errors: Why.
@@ -80,7 +80,7 @@ class ViewDataset(Dataset[Batch | Unread | NotHandedOver]):
 
     @cached_property
     def digest(self) -> str:
-        """Tells these views from others."""
+        """Identifies these views."""
         return view_digest(self.views)
 
     def __getitem__(self, pick: Pick) -> Batch | Unread | NotHandedOver:

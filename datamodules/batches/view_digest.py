@@ -1,4 +1,4 @@
-"""What a run trains on, in a digest: a continued run notices that its examples are others."""
+"""A digest of what a run trains on: a continued run notices if its examples have changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that read batches, and one line about those that die, hang or run out of something."""
+"""Workers that read batches, and a one-line report of those that die, hang or run out of something."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _waits = False
 
 
 class WorkerWatch(Generic[T]):
-    """Takes the batches of a ``DataLoader``, and says in one line why its workers give none.
+    """Takes the batches of a ``DataLoader``, and says in one line why its workers deliver none.
 
     Torch raises for a dead worker wherever the main process is, in the middle of an optimizer step too, of which half
     would be done. Here it is raised only while a batch is waited for, so that the state is that of a whole step.

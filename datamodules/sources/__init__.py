@@ -1,4 +1,4 @@
-"""What is read: one line of a manifest, one Example."""
+"""Sources of examples: one line of a manifest becomes one Example."""
 
 from .bad_examples import BadExampleError
 from .example import AudioArray, Example

@@ -1,4 +1,4 @@
-"""JSONL manifests: one question a line, clips beside it."""
+"""JSONL manifests: one question per line, clips beside it."""
 
 from __future__ import annotations
 

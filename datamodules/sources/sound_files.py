@@ -1,4 +1,4 @@
-"""Sound files of a true, an unknown or a false length, read by soundfile in bounded memory."""
+"""Sound files whose header states a true, an unknown or a false length, read by soundfile in bounded memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sound:
 
 
 def read_sound(file: str | io.BytesIO, max_seconds: float) -> Sound:
-    """Decodes a file, but no more of it than shows that it is too long.
+    """Decodes a file, but stops once it is clear that it is too long.
 
     Args:
         file: What soundfile opens.

@@ -88,7 +88,7 @@ def build_example(
 
 
 def misnamed(record: Mapping[str, Any], wanted: str) -> str:
-    """Names the key that was probably meant to be ``wanted``, where that is not there."""
+    """Names the key that was probably meant to be ``wanted``, if that is missing."""
     if wanted in record:
         return ""
     names = {str(key).lower().strip("\ufeff _"): str(key) for key in record if record[key]}

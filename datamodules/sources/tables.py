@@ -1,4 +1,4 @@
-"""Tables that ``HFDataset`` reads: rows with columns, and perhaps clips."""
+"""Tables that ``HFDataset`` reads: rows with columns and, optionally, clips."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def check_space(asset: Asset, root: Path) -> None:
-    """Refuses to begin what cannot end.
+    """Refuses to start without enough disk space.
 
     Raises:
         UserError: If the disk has not room for downloads, unpacked packages and the asset at once.

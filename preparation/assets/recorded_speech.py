@@ -1,4 +1,4 @@
-"""Recorded speech with its words, out of Debian packages, as a manifest with clips beside it."""
+"""Recorded speech with its transcripts, from Debian packages, as a manifest with clips beside it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _NOTE = re.compile(r"\[[^\]]*\]")
 
 
 def melville(folder: Path) -> Iterator[Document]:
-    """Reads the chapters of Moby-Dick, a JSON file each."""
+    """Reads the chapters of Moby-Dick, one JSON file each."""
     for path in sorted(folder.glob("chapter_*.json"), key=lambda path: int(path.stem.split("_")[1])):
         chapter = json.loads(path.read_text(encoding="utf-8"))
         source = f"Herman Melville, Moby-Dick (1851), chapter {chapter['chapter']}"

@@ -17,7 +17,7 @@ _ENTRY = re.compile(r"\n(?=\S)")
 
 
 def speeches(folder: Path) -> Iterator[Document]:
-    """Reads the State of the Union addresses, a JSON file each."""
+    """Reads the State of the Union addresses, one JSON file each."""
     for path in sorted(folder.glob("*.json")):
         speech = json.loads(path.read_text(encoding="utf-8"))
         source = f"{speech['name']}, State of the Union address, {speech['year']}"
@@ -34,7 +34,7 @@ def jargon(path: Path) -> Iterator[Document]:
 
 
 def rust_book(folder: Path) -> Iterator[Document]:
-    """Reads the chapters of The Rust Programming Language, an HTML file each."""
+    """Reads the chapters of The Rust Programming Language, one HTML file each."""
     for path in sorted(folder.glob("ch*.html")):
         reader = _Paragraphs()
         reader.feed(path.read_text(encoding="utf-8"))

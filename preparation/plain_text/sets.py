@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def read_works(folder: Path) -> list[list[Document]]:
-    """Reads all works from the folder that ``textkeep assets prose-sources`` makes, a list a kind.
+    """Reads all works from the folder that ``textkeep assets prose-sources`` makes, one list per kind.
 
     Raises:
         FileNotFoundError: If one is not there.

@@ -1,1 +1,1 @@
-"""Targets of a manifest in the words of the base LLM."""
+"""Targets of a manifest in the words of the untouched LLM."""

@@ -1,4 +1,4 @@
-"""The new manifest: its questions, its clips, and what becomes of each answer."""
+"""The new manifest: its questions, its clips, and what happens to each answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_questions(manifest: str, limit: int | None) -> tuple[list[Example], int
 
 
 def find_clips(examples: Sequence[Example], output: Path, copy: bool) -> Clips:
-    """Finds the clips of the new manifest, and where they are going to lie.
+    """Finds the clips of the new manifest, and where they will be stored.
 
     Args:
         examples: Of the old manifest.

@@ -1,4 +1,4 @@
-"""Answers that have been written so far: a file that an interrupted command goes on with."""
+"""Answers written so far: a file from which an interrupted command continues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answer:
 
 
 class PartFile:
-    """``NEW.jsonl.part``: the settings on its first line, then an answer a line, written as they come.
+    """``NEW.jsonl.part``: the settings on its first line, then one answer per line, written as they come.
 
     Args:
         path: The file.

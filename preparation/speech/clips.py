@@ -76,7 +76,7 @@ def write_clip(path: Path, waveform: Waveform) -> None:
 
 
 def recall_losers(folder: Path, jobs: Sequence[Job]) -> None:
-    """Brings back what an earlier run had set aside, so that it is not spoken again."""
+    """Restores what an earlier run had set aside, so that it is not spoken again."""
     for job in jobs:
         aside = folder / REJECTED / Path(job.clip).name
         if aside.exists():

@@ -53,7 +53,7 @@ def heldout_ids(manifests: Sequence[Questions], files: Collection[str] = ()) -> 
 
 
 def require_unseen(folder: Path, cast: Cast, manifests: Sequence[Questions]) -> None:
-    """Refuses voices that earlier manifests of the output folder use on the other side.
+    """Refuses voices that earlier manifests of the output folder use for the other purpose.
 
     Args:
         folder: Output folder.

@@ -1,4 +1,4 @@
-"""What ``textkeep speak`` may write over: its own output of an earlier call, which it goes on with."""
+"""What ``textkeep speak`` may overwrite: its own output of an earlier call, which it continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .plan import Cast, plan
 
 
 def check_own(folder: Path, manifests: Mapping[str, Sequence[Mapping[str, Any]]], cast: Cast, suffix: str) -> None:
-    """Refuses to replace manifests in the output folder that are of other questions or another cast.
+    """Refuses to replace manifests in the output folder that hold other questions or another cast.
 
     Its own manifest a call goes on with, also where questions were added or corrected.
 

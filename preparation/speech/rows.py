@@ -37,7 +37,7 @@ class Questions:
 
 
 def read_questions(paths: Sequence[Path]) -> list[Questions]:
-    """Reads text manifests, one a path.
+    """Reads text manifests, one per path.
 
     Raises:
         FileNotFoundError: If a manifest is not there.

@@ -1,4 +1,4 @@
-"""Lines of manifests spoken, heard again by Whisper, and told apart: accepted and rejected."""
+"""Speaks lines of manifests, checks them with Whisper, and sorts them into accepted and rejected."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def listen(jobs: Sequence[Job], folder: Path, source: str, bar: Bar) -> dict[str
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Gives clips, minutes and mean word error rate of each voice, a line a voice."""
+    """Gives clips, minutes and mean word error rate of each voice, one line per voice."""
     by_voice: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_voice[row["voice"]].append(row)

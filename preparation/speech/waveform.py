@@ -1,4 +1,4 @@
-"""What a voice gives."""
+"""What a voice produces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrier sentences into which names are put, so that an adaptor hears each name in many places."""
+"""Carrier sentences for names, so that an adaptor hears each name in many contexts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences that teach an adaptor to hear words: varied, short, and none of them a question to be tested on."""
+"""Sentences that teach an adaptor to hear words: varied, short, and none of them a test question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limit that a team sets on a figure: ``text_loss_increase > 0.02`` is what must not be."""
+"""A limit on a figure: ``text_loss_increase > 0.02`` is what must not happen."""
 
 from __future__ import annotations
 

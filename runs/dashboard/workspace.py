@@ -121,7 +121,7 @@ def retention() -> list[Any]:
 
 
 def frontier() -> list[Any]:
-    """Draws a point a run: what was gained against what was lost."""
+    """Draws one point per run: what was gained against what was lost."""
     return [
         wr.ScatterPlot(title="Speech against text", x=_val("text_accuracy"), y=_val("speech_accuracy")),
         wr.ScatterPlot(title="Speech against text kept", x=_val("text_accuracy_kept"), y=_val("speech_accuracy")),

@@ -1,4 +1,4 @@
-"""Pictures of what lies inside matrices: the region of the top weights, and whether changes meet it."""
+"""Pictures of the inside of matrices: the region of the top weights, and whether changes coincide with it."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
 
 
 def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], path: Path) -> None:
-    """Draws layer shares before and after, and each layer's ratio with its interval, one column an estimator.
+    """Draws layer shares before and after, and each layer's ratio with its interval, one column per estimator.
 
     The title has the JS distance, its interval without what noise adds, and its paired p.
     """
@@ -82,7 +82,7 @@ def _plot_ratios(axis: Any, shift: Shift) -> None:
 
 
 def plot_attribution(found: Attribution, path: Path) -> None:
-    """Draws the nats of each layer in the change of the loss, and what putting matrices back really regains."""
+    """Draws the nats of each layer in the change of the loss, and what reverting matrices really regains."""
     columns = 2 if found.reverts else 1
     with drawing(path, 1, columns, (6.0 + 4.0 * (columns - 1), 3.8)) as axes:
         axis = axes[0, 0]
@@ -114,7 +114,7 @@ def _short(name: str) -> str:
 
 
 def plot_removal(test: RemovalTest, path: Path) -> None:
-    """Draws the perplexity with nothing, the bottom, random and the top weights off, one panel a data set."""
+    """Draws the perplexity with nothing, the bottom, random and the top weights off, one panel per data set."""
     names = list(test.ordered)
     order = ("none", "bottom", "random", "top")
     with drawing(path, 1, len(names), (3.2 * len(names), 3.2)) as axes:
@@ -129,7 +129,7 @@ def plot_removal(test: RemovalTest, path: Path) -> None:
 
 
 def plot_verification(found: Verification, path: Path) -> None:
-    """Draws scores against the absolute change of the loss, one panel a score, for the largest amount of shrinking."""
+    """Draws scores against the absolute change of the loss, one panel per score, at the largest shrinking."""
     from matplotlib.ticker import NullFormatter
 
     shrink = max(found.effects)

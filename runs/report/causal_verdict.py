@@ -8,7 +8,7 @@ from .finding import Finding
 
 
 def causal_findings(run: Run) -> list[Finding]:
-    """Says it once a probe, of its first estimator."""
+    """Says it once per probe, for its first estimator."""
     found: dict[str, Beside] = {}
     for beside in beside_ablations(run):
         found.setdefault(beside.probe, beside)

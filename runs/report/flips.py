@@ -1,4 +1,4 @@
-"""Questions that were answered rightly before and wrongly after, or the other way round."""
+"""Questions that were answered correctly before and wrongly after, or the other way round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether anybody tested what a run's importance scores foretell, and with which result."""
+"""Whether a run's importance scores were tested, and with what result."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def movement(run: Run, probe: str, estimator: str) -> Movement:
 
 
 def movements(run: Run) -> Iterator[Movement]:
-    """Gives each probe's movement by its first estimator: that is the one which a verdict follows."""
+    """Gives each probe's movement by its first estimator, the one that a verdict follows."""
     for probe in run.importance.probes:
         yield movement(run, probe, next(e for p, e in run.importance.pairs if p == probe))
 

@@ -28,7 +28,7 @@ def number(value: float, low: float, high: float, signed: bool = False) -> str:
 
 
 def points(change: Limits) -> str:
-    """Writes ``+4 [-1, 9] points``, of a difference of shares."""
+    """Writes ``+4 [-1, 9] points`` for a difference of shares."""
     value, low, high = (100 * part for part in change)
     return f"{number(value, low, high, signed=True)} points"
 

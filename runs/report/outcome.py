@@ -22,7 +22,7 @@ WORSE = 0.05
 
 @dataclass(frozen=True)
 class Text:
-    """What became of plain text.
+    """What happened to plain text.
 
     Attributes:
         source: Name of the set of passages.
@@ -58,7 +58,7 @@ class Speech:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The two figures of a run that matter most; None for what was not measured.
+    """The two most important figures of a run; None for what was not measured.
 
     Attributes:
         name: Of the run.
@@ -85,7 +85,7 @@ def outcomes(runs: Sequence[Run]) -> list[Outcome]:
 
 
 def text_finding(outcome: Outcome) -> Finding | None:
-    """Says in a word whether a run lost text, and by how much; None where no plain text was scored at both ends."""
+    """Says whether a run lost text, and how much; None if no plain text was scored at both ends."""
     text = outcome.text
     if text is None:
         return None
@@ -100,7 +100,7 @@ def text_finding(outcome: Outcome) -> Finding | None:
 
 
 def speech_finding(outcome: Outcome, first: Outcome) -> Finding | None:
-    """Says how a run hears beside the first one; None of the first one itself, and where they share no questions."""
+    """Says how well a run hears, compared with the first one; None for the first one and without shared questions."""
     speech, other = outcome.speech, first.speech
     if speech is None or other is None or speech.against is None:
         return None
@@ -123,7 +123,7 @@ def speech_finding(outcome: Outcome, first: Outcome) -> Finding | None:
 
 
 def outcome_lines(found: Sequence[Outcome]) -> list[str]:
-    """Writes the outcome in words, a line a finding: what a console shows of the page's first screen."""
+    """Writes the outcome in words, one line per finding: what a console shows of the page's first screen."""
     lines = []
     for outcome in found:
         if (text := text_finding(outcome)) is not None:

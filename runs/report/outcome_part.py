@@ -1,4 +1,4 @@
-"""The first screen of a page that compares runs: a card a figure, and one picture."""
+"""The first screen of a page that compares runs: one card per figure, and one picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a page, and the mark by which a page is known again."""
+"""The file of a page, and the mark by which a page is recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARK = "<!-- textkeep report of {} -->\n"
 
 
 def is_page_about(output: Path, about: Sequence[Path]) -> bool:
-    """Tells whether a page about the same directories is there: it is no loss, as it is made anew from them."""
+    """Tells whether a page about the same directories exists: it may be replaced, as it can be made again from them."""
     return output.is_file() and output.read_bytes().endswith(mark(output, about).encode())
 
 

@@ -1,4 +1,4 @@
-"""Was text lost, or did the model only fit to the form of the answers? What a run's plain text says, in a finding.
+"""Was text lost, or did the model only fit to the form of the answers? What a run's plain text shows, as a finding.
 
 Training on answers lowers their loss, and importance falls with the loss whatever becomes of the text: on questions
 the two cannot be told apart. Plain text has no form to fit to. There a higher loss is text lost.
@@ -49,7 +49,7 @@ def scored_texts(run: Run) -> dict[str, Evaluation]:
 
 
 def judged(change: Limits) -> tuple[str, str]:
-    """Gives topic and mark of a change of the loss on plain text: lost or kept where its interval decides."""
+    """Gives topic and mark of a change of the loss on plain text: lost or kept if its interval decides."""
     if change == (0.0, 0.0, 0.0):
         return KEPT, "same"
     _, low, high = change
@@ -57,7 +57,7 @@ def judged(change: Limits) -> tuple[str, str]:
 
 
 def plain_text_finding(run: Run) -> Finding | None:
-    """Says whether text was lost, or the form of the answers fitted to; None without plain text at both ends.
+    """Says whether text was lost or only the form of answers was fitted; None without plain text at both ends.
 
     The loss is that of a set that was scored (``PlainTextLoss``), else of a probe; importance is of the probes.
     """

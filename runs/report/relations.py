@@ -1,4 +1,4 @@
-"""Shift of importance and loss of text, of all runs of a study, those at points not chosen too."""
+"""Shift of importance and loss of text for all runs of a study, including those at points not chosen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Relation:
 
 
 def relations(data: StudyData) -> Iterator[Relation]:
-    """Sets every shift against every text measure that was lost, for the first estimator."""
+    """Pairs every shift with every text measure that was lost, for the first estimator."""
     for pair in data.leading_pairs:
         for name, metric in _SHIFTS.items():
             for title, lost in _losses(data, pair).items():

@@ -1,4 +1,4 @@
-"""The page about one or several runs: which figures and tables it has, and what stands around them."""
+"""The page about one or several runs: its figures and tables, and the text around them."""
 
 from __future__ import annotations
 

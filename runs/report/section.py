@@ -44,7 +44,7 @@ class Section:
 
     @property
     def groups(self) -> list[tuple[bool, list[Part]]]:
-        """Figures that follow each other, which stand side by side, and tables; true of figures."""
+        """Figures that follow each other, which are shown side by side, and tables; true for figures."""
         kinds = groupby(self.parts, lambda part: isinstance(part, Figure))
         return [(figures, list(parts)) for figures, parts in kinds]
 
@@ -81,7 +81,7 @@ class Chapter(Generic[Data]):
     missing: str | Callable[[Data], str] = ""
 
     def of(self, data: Data) -> Section | None:
-        """Makes the section; None where there is nothing to show and nothing to say."""
+        """Makes the section; None if there is nothing to show and nothing to say."""
         parts: list[Part] = []
         for part in self.parts:
             made = part(data)

@@ -19,7 +19,7 @@ from .study_run import Measure, Pair, RunResult, read_run
 
 @dataclass
 class ArmResult:
-    """What became of one way to train.
+    """The results of one way to train.
 
     Attributes:
         name: Arm, with the point of its grid where several are shown.

@@ -21,7 +21,7 @@ SPEECH = Measure(MAIN, "speech")
 
 @dataclass(frozen=True)
 class Kept:
-    """What an arm did to text.
+    """The effect of an arm on text.
 
     Attributes:
         place: Of the arm among those that were trained.
@@ -41,7 +41,7 @@ class Kept:
 
 
 def headline_part(data: StudyData) -> Markup:
-    """Makes the cards; empty where no arm can be held against the untouched LLM."""
+    """Makes the cards; empty if no arm can be compared with the untouched LLM."""
     measure = text_measure(data)
     kept = kept_by_arm(data, measure) if measure else []
     if measure is None or not kept:
@@ -60,7 +60,7 @@ def text_measure(data: StudyData) -> Measure | None:
 
 
 def kept_by_arm(data: StudyData, measure: Measure) -> list[Kept]:
-    """Gives what each arm did to text, those that kept the most first."""
+    """Gives each arm's effect on text, those that kept the most first."""
     found: list[tuple[int, ArmResult, Estimate]] = []
     start: Mapping[str, float] = data.untouched.scores[measure] if data.untouched else {}
     for place, arm in enumerate(data.trained):

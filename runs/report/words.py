@@ -10,7 +10,7 @@ from .verdict import headline, verdict
 
 
 def words(runs: Sequence[Run]) -> list[str]:
-    """Writes the verdict of each run in a sentence; of several runs first what each lost of its text, and how it hears.
+    """Writes the verdict of each run in a sentence; for several runs, first how much text each lost, and how it hears.
 
     Args:
         runs: As for :func:`~textkeep.runs.report.run_page.run_page`.

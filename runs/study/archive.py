@@ -1,4 +1,4 @@
-"""A study in one small file: what a report needs and what tells finished runs from others, without weights."""
+"""A study in one small file: what a report needs and which runs are finished, without weights."""
 
 from __future__ import annotations
 

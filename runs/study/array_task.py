@@ -23,7 +23,7 @@ _TIME_IS_OVER = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class ArrayTask:
-    """What a task of the array does. SLURM may start it again: it goes on from the last checkpoint.
+    """What a task of the array does. SLURM may restart it: it continues from the last checkpoint.
 
     Args:
         submission: Mark of the array.

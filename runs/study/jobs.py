@@ -86,7 +86,7 @@ def first_jobs(study: Study) -> list[Job]:
 
 
 def run_count(study: Study) -> int:
-    """Counts the runs that are to be; the point of a grid that is chosen goes on to the test, and counts again."""
+    """Counts the planned runs; the chosen point of a grid goes on to the test, and counts again."""
     sizes = [(len(points(arm)), len(arm.seeds), chooses(study, arm)) for arm in study.arms]
     return study.untouched + sum(made + seeds if choosing else made * seeds for made, seeds, choosing in sizes)
 

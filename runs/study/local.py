@@ -13,7 +13,7 @@ from .stopping import Stop
 
 
 def run_locally(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress, stop: Stop) -> None:
-    """Runs jobs in their order; one that fails does not stop the others.
+    """Runs jobs in order; one that fails does not stop the others.
 
     Raises:
         StudyInterrupted: If this process was asked to stop.

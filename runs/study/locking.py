@@ -1,4 +1,4 @@
-"""Locks on files, which other processes see too, on every machine that shares the file system."""
+"""File locks that other processes see too, on every machine that shares the file system."""
 
 from __future__ import annotations
 

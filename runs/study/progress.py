@@ -1,4 +1,4 @@
-"""How far a study is, and how long it will take."""
+"""How far a study has got, and how long it will take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 def part_done(folder: Path) -> float | None:
-    """Gives the part of a run's steps that are behind it; None if it is not known."""
+    """Gives the fraction of a run's steps that are done; None if unknown."""
     if not holds_part(folder):
         return None
     run = Run.open(folder)

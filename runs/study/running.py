@@ -22,7 +22,7 @@ from .stopping import Stop
 
 
 def run_study(study: Study, store: StateStore, stop: Stop) -> list[Job]:
-    """Runs what is left; here arm after arm, so that a study which is stopped has whole arms.
+    """Runs what is left; here arm after arm, so that a stopped study has whole arms.
 
     Args:
         study: What is planned.

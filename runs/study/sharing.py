@@ -1,4 +1,4 @@
-"""Several processes at one study, each with arms of its own: which arms, and who may touch what."""
+"""Several processes on one study, each with its own arms: which arms, and who may touch what."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def part_of(study: Study, names: Sequence[str]) -> Study:
 
 @contextmanager
 def alone(study: Study) -> Iterator[None]:
-    """Lets one process at an arm.
+    """Lets only one process work on an arm.
 
     Raises:
         UserError: If another process runs one of the study's arms.
@@ -63,7 +63,7 @@ def alone(study: Study) -> Iterator[None]:
 
 
 def record_choice(directory: Path, arm: str, choice: Mapping[str, Any]) -> None:
-    """Writes down which point of an arm's grid was taken, beside what other processes wrote of theirs."""
+    """Records which point of an arm's grid was chosen, beside the choices of other processes."""
     path = directory / SELECTION_FILE
     with exclusively(path.with_name(f".{path.name}.lock")):
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

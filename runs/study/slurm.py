@@ -1,4 +1,4 @@
-"""A study as a SLURM array: one task a run, submitted through submitit and waited for as long as SLURM has it."""
+"""A study as a SLURM array: one task per run, submitted through submitit and waited for as long as SLURM has it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run_on_slurm(study: Study, jobs: Sequence[Job], store: StateStore, progress:
 
 
 def check_free(study: Study, jobs: Sequence[Job], store: StateStore) -> None:
-    """Refuses to run here what a task of SLURM has.
+    """Refuses to run here what a SLURM task is running.
 
     Raises:
         UserError: If one has a run, or SLURM does not answer whether.

@@ -1,4 +1,4 @@
-"""What SLURM says of the tasks of a study; ``squeue`` answers where there is no accounting, too."""
+"""What SLURM says about the tasks of a study; ``squeue`` answers even without accounting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def task_name(directory: Path) -> str:
 
 
 def is_over(state: str) -> bool:
-    """Tells whether a task of this state has ended for good; one that SLURM has forgotten (an empty state) has, too."""
+    """Tells whether a task in this state has ended for good; so has one that SLURM has forgotten (an empty state)."""
     return not state or state in _ENDED
 
 
@@ -39,7 +39,7 @@ class Squeue:
         self._silent = False
 
     def ask(self) -> dict[str, str] | None:
-        """Gives number -> state of the tasks that SLURM knows, those that have ended lately included.
+        """Gives number -> state of the tasks that SLURM knows, including those that ended recently.
 
         None while SLURM does not answer; that it does not, and that it does again, is said once.
 

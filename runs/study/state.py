@@ -1,4 +1,4 @@
-"""What became of each run, in a file of its own: a study that stopped is continued from them."""
+"""The state of each run, in a file of its own: a stopped study continues from these."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class JobState:
     began: str = ""
 
     def done(self, test: bool) -> bool:
-        """Tells whether nothing is left to do, of the training and, if there is to be one, of the test."""
+        """Tells whether training and, if planned, the test are done."""
         return self.status == "finished" and (self.tested or not test)
 
 

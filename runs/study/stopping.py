@@ -1,4 +1,4 @@
-"""What a study is asked by signals: handlers only note it, and it is looked at where a run can be stopped well."""
+"""What signals ask of a study: handlers only note it, and it is acted on where a run can be stopped cleanly."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def pass_on(self, child: subprocess.Popen[bytes]) -> None:
-        """Sends a child what came since the last time. The third Ctrl-C kills it: then two did not help."""
+        """Passes on to a child the signals since the last time. The third Ctrl-C kills it, as two did not help."""
         while self._passed_on < len(self.noted):
             number = self.noted[self._passed_on]
             self._passed_on += 1

@@ -1,4 +1,4 @@
-"""What of a run fits into a terminal: the fullest frame that has room, then less of it."""
+"""How much of a run fits into a terminal: the fullest frame that has room, or else a smaller one."""
 
 from __future__ import annotations
 

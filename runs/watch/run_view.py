@@ -1,4 +1,4 @@
-"""A run that goes on: its directory, how fast it is and whether it still writes."""
+"""A live run: its directory, its pace and whether it still writes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RunView:
 
     @property
     def pace(self) -> float | None:
-        """Seconds a step, over what was seen so far; before that, over the time since its process began.
+        """Seconds per step, over what was seen so far; before that, over the time since its process began.
 
         Times of files say nothing about a run that no process writes to: they are those of a copy, perhaps.
         """
@@ -88,7 +88,7 @@ class RunView:
 
     @property
     def state(self) -> str:
-        """Says whether it goes on.
+        """Says whether it is still running.
 
         ``running`` has a process that writes to the directory, or is a mirror of such a directory and has grown while
         it was watched; ``quiet`` is the same, without a new number for long. Without, ``finished`` came to its end and

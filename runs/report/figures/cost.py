@@ -1,4 +1,4 @@
-"""What speech cost the text against what is heard: the first picture of a page that compares runs."""
+"""What speech cost the text, and how well it is heard: the first picture of a page that compares runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .style import NEUTRAL, bars, colour, label
 
 
 def cost(found: Sequence[Outcome]) -> Figure | None:
-    """Draws a point a run with its intervals, beside the untouched LLM; None where not every run has both figures."""
+    """Draws one point per run with its intervals, beside the untouched LLM; None unless every run has both figures."""
     both = [(one.name, one.text, one.speech) for one in found if one.text is not None and one.speech is not None]
     if len(both) < len(found) or not both:
         return None

@@ -1,4 +1,4 @@
-"""Text kept against speech gained, one point an arm."""
+"""Text kept against speech gained, one point per arm."""
 
 from __future__ import annotations
 

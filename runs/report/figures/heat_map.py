@@ -17,7 +17,7 @@ VIEWS = {"share": "share of each layer", "change": "change of the share since th
 
 
 def heat_maps(runs: Sequence[Run]) -> list[Figure]:
-    """Draws a heat map a run; the runs share the range of the colours."""
+    """Draws one heat map per run; all runs share the colour range."""
     found = []
     for index, (run, drawn) in enumerate(zip(runs, _drawings(runs), strict=True)):
         title = "Layer by step" + (f": {run.name}" if len(runs) > 1 else "")

@@ -1,4 +1,4 @@
-"""What became of each layer's total importance."""
+"""How each layer's total importance changed."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def by_stage(
     drawn: Mapping[str, Drawing],
     more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Figure | None:
-    """Makes a figure with a drawing a stage; None without any.
+    """Makes a figure with one drawing per stage; None without any.
 
     Args:
         identity: Of the figure.

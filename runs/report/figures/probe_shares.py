@@ -1,4 +1,4 @@
-"""Where importance lies on each probe: the profiles of all of them beside each other, first and last."""
+"""Where importance is on each probe: the profiles of all of them beside each other, first and last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shift of importance and text lost, one point a run."""
+"""Shift of importance and text lost, one point per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .style import NEUTRAL, label, marker
 
 
 def shift_and_loss(data: StudyData) -> Figure | None:
-    """Draws a scatter of each relation, one colour an arm."""
+    """Draws a scatter plot of each relation, one colour per arm."""
     ran = [run.arm for run in data.runs]
     # The arms of the other figures first: one that is not tested yet does not change their colours.
     arms = list(dict.fromkeys([*(arm.name for arm in data.trained if arm.name in ran), *ran]))

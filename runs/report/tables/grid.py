@@ -11,7 +11,7 @@ from .table import DASH, Table
 
 
 def grid_table(data: StudyData) -> Table | None:
-    """Lists the planned points with their metric and the text they kept; None where nothing is chosen."""
+    """Lists the planned points with their metric and the text they kept; None if nothing is chosen."""
     selection = data.study.selection
     if selection is None:
         return None

@@ -8,7 +8,7 @@ from .table import DASH, Table
 
 
 def missing_table(data: StudyData) -> Table | None:
-    """Lists the runs that the plan asks for and that are not finished; None if there is none."""
+    """Lists the planned runs that are not finished; None if there are none."""
     rows = [
         [job.name, "not tested" if state.status == "finished" else state.status, state.error or DASH]
         for job, state in data.states

@@ -1,4 +1,4 @@
-"""Did the weights move where they were important, more than shuffled lines and random adapters would?"""
+"""Did the weights move where they were important, more than with shuffled rows and columns or random adapters?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEAD = ["arm", "probe", "lines", "rank correlation", "beyond shuffled", "random
 
 
 def overlap_table(data: StudyData) -> Table | None:
-    """Makes one row an arm, probe and side; None where no run wrote its change down."""
+    """Makes one row per arm, probe and side; None if no run recorded its change."""
     rows = []
     for arm in data.trained:
         changes = [run.change for run in arm.runs.values() if run.change is not None]

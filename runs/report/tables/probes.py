@@ -39,7 +39,7 @@ _HEAD = [
 
 
 def probe_table(runs: Sequence[Run]) -> Table | None:
-    """Makes the table, a row a probe and estimator of each run; None where nothing was measured."""
+    """Makes the table, one row per run, probe and estimator; None if nothing was measured."""
     rows = [
         [*([run.name] if len(runs) > 1 else []), *_cells(movement(run, *pair))]
         for run in runs

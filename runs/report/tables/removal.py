@@ -1,4 +1,4 @@
-"""Removal tests that lie in the runs of a study."""
+"""Removal tests found in the runs of a study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTE = (
 
 
 def removal_table(data: StudyData) -> Table | None:
-    """Makes one row a run and set of weights; None without a removal test."""
+    """Makes one row per run and set of weights; None without a removal test."""
     rows = []
     runs = [*([data.untouched] if data.untouched else []), *data.runs]
     for run in runs:

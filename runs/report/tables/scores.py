@@ -22,7 +22,7 @@ FIGURES = (
 
 
 def score_tables(runs: Sequence[Run]) -> list[Table]:
-    """Makes a table a split: one row a run, start and end, with intervals."""
+    """Makes one table per split: one row per run, start and end, with intervals."""
     tables = []
     for stage, title in SPLITS.items():
         found = [(run, run.evaluations[stage]) for run in runs if stage in run.evaluations]

@@ -1,4 +1,4 @@
-"""Scores of a study in the layout of the paper: one row an arm, one column a measure."""
+"""Scores of a study in the layout of the paper: one row per arm, one column per measure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .table import DASH, Table
 
 
 def scores_table(data: StudyData) -> Table:
-    """Makes one row an arm, one column a measure, with 95 % intervals over seeds and items."""
+    """Makes one row per arm, one column per measure, with 95 % intervals over seeds and items."""
     measures = data.measures
     rows = []
     for arm in data.arms:

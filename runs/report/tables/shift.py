@@ -37,7 +37,7 @@ def loss_change(shift: ShiftRecord) -> float:
 
 
 def shift_table(data: StudyData) -> Table | None:
-    """Makes one row an arm, probe and estimator; None where importance was not measured twice."""
+    """Makes one row per arm, probe and estimator; None if importance was not measured twice."""
     rows = []
     for arm in data.trained:
         for pair in data.pairs:

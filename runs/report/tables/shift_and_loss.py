@@ -1,4 +1,4 @@
-"""Does text get lost where importance shifts?"""
+"""Is text lost where importance shifts?"""
 
 from __future__ import annotations
 
