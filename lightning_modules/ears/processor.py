@@ -40,19 +40,20 @@ class AudioProcessor:
 
     def __init__(self, source: str) -> None:
         self.processor: Any = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-        self.tokenizer: PreTrainedTokenizerBase = getattr(self.processor, "tokenizer", None)
-        self._token: str | None = getattr(self.processor, "audio_token", None)
-        if self.tokenizer is None or self._token is None:
+        tokenizer, self._token = (getattr(self.processor, name, None) for name in ("tokenizer", "audio_token"))
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or self._token is None:
             raise ValueError(f"its processor, a {type(self.processor).__name__}, is none of text and sound")
+        self.tokenizer = tokenizer
         if template := getattr(self.processor, "chat_template", None):
             self.tokenizer.chat_template = template
         parts = [getattr(self.processor, name, None) for name in ("feature_extractor", "audio_processor")]
-        self.sampling_rate = next((int(p.sampling_rate) for p in parts if hasattr(p, "sampling_rate")), 16000)
+        self.sampling_rate = next((int(rate) for part in parts if (rate := getattr(part, "sampling_rate", 0))), 16000)
 
     @property
     def audio_id(self) -> int:
         """The token that the processor repeats, once a position."""
-        return int(self.tokenizer.convert_tokens_to_ids(str(self._token)))
+        number: Any = self.tokenizer.convert_tokens_to_ids(str(self._token))
+        return int(number)
 
     def listen(self, waveforms: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[int]]:
         """Turns waveforms (samples,) into the processor's tensors, and counts the positions of each clip.
@@ -95,7 +96,7 @@ class AudioProcessor:
             raise ValueError("its processor changes the text around a clip")
         # A processor may write more around the positions (Music Flamingo their beginning and end).
         more = left[len(known[0]) :], right[: len(right) - len(known[1])]
-        return before + self.tokenizer.decode(more[0]), self.tokenizer.decode(more[1]) + after
+        return f"{before}{self.tokenizer.decode(more[0])}", f"{self.tokenizer.decode(more[1])}{after}"
 
     def _of_template(self) -> tuple[str, str]:
         """Finds what the chat template writes around a clip; nothing, if it knows no clips."""

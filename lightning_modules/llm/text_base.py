@@ -46,7 +46,8 @@ def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
 
 def _conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Gives the ids that the chat template writes around a question, none of them of sound."""
-    for content in ("?", [{"type": "text", "text": "?"}]):
+    contents: list[Any] = ["?", [{"type": "text", "text": "?"}]]
+    for content in contents:
         try:
             text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
         except (TemplateError, TypeError):

@@ -29,6 +29,7 @@ from textkeep.lightning_modules import (
     SpeechTurns,
     TextTwinDistillation,
 )
+from textkeep.lightning_modules.llm.lora_layers import merge_lora
 from textkeep.lightning_modules.llm.opening import open_causal_lm
 from textkeep.lightning_modules.precision import own_types_kept
 from textkeep.lightning_modules.saving.export_folder import write_export
@@ -251,6 +252,29 @@ def test_workers_hear_the_same(glm: Path) -> None:
         assert torch.equal(alone.input_ids, handed.input_ids)
         assert alone.inputs.keys() == handed.inputs.keys() == {"input_features", "input_features_mask"}
         assert all(torch.equal(tensor, handed.inputs[name]) for name, tensor in alone.inputs.items())
+        assert all(tensor.is_meta for tensor in handed.to("meta").inputs.values())
+
+
+@torch.no_grad()
+def test_lora_that_is_merged_is_in_the_audio_llm_too(tmp_path: Path) -> None:
+    folder = write_tiny_audio_llm("qwen2_5_omni_thinker", tmp_path)  # whose text LLM is made of other modules
+    model = built(folder, LoRA(r=2))
+    for name, parameter in model.llm.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_()
+    merge_lora(model.llm)
+    ids = torch.tensor([[20, 21, 22]])
+    found = model.ear.whole(model.llm)(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert torch.equal(found, model.llm(ids).logits)
+    assert (found - as_it_came(folder)[0](input_ids=ids).logits).abs().max() > 1e-3
+
+
+def test_it_trains_in_bfloat16(glm: Path, tmp_path: Path) -> None:
+    model = SpeechLLM(str(glm), ear=OwnEar(), tuning=FullFineTuning(train_encoder=True))
+    trainer = make_trainer(tmp_path / "run", [], max_steps=2, limit_val_batches=1, precision="bf16-true")
+    trainer.fit(model, make_data(tmp_path / "data"))
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 def test_a_text_that_holds_the_token_of_sound_is_refused(glm: Path) -> None:
