@@ -24,7 +24,8 @@ def is_overlay(path: Path) -> bool:
 
 def layers(path: Path) -> list[str]:
     """The options that load a config as its header says: an overlay over the quickstart, another one alone."""
-    files = [BASE, path] if is_overlay(path) else [path]
+    base = ROOT / "configs" / "audio_llm.yaml" if path.parent.name == "audio_llms" else BASE
+    files = [base, path] if is_overlay(path) else [path]
     return [word for file in files for word in ("--config", str(file))]
 
 
@@ -62,6 +63,15 @@ def test_the_commands_in_its_comments_exist(path: Path) -> None:
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 def test_the_quickstart_serves_the_other_verbs(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(BASE, capsys, verb)["model"]["llm"] == "asset:smollm2-135m-instruct"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "audio_llms").glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_audio_llm_hears_with_its_own_ear(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = printed(path, capsys)["model"]
+    given = yaml.safe_load(path.read_text())["model"]
+    assert model["ear"]["class_path"].endswith(".OwnEar")
+    assert model["encoder"] is model["adaptor"] is model["adaptor_weights"] is None
+    assert (model["llm"], model["base"]) == (given["llm"], given["base"])
 
 
 def test_a_later_config_wins_and_leaves_the_rest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,15 @@ import re
 import shlex
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.support.tiny_audio_llms import FAMILIES, class_of
+from tests.support.tiny_audio_llms import FAMILIES, class_of, write_tiny_audio_llm
 from textkeep.cli.importance.command import COMMANDS
+from textkeep.lightning_modules import OwnEar, SpeechLLM
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "audio_llms.md"
 PLACE = re.compile(r"(?<=audio_llms\.py -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+EARS = re.compile(r"(?<=audio_llms\.py: ears -->\n).+?(?=\n<!-- end -->)", re.DOTALL)
 
 
 def table() -> str:
@@ -22,14 +25,32 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def table_of_ears(folder: Path) -> str:
+    """A line a family of ``tests/lightning_modules/test_own_ear.py``."""
+    lines = ["| `model_type` | what is `model.adaptor` | LLM positions a second, at most |", "| --- | --- | --- |"]
+    for name in [name for name, family in FAMILIES.items() if family.processor is not None]:
+        model = SpeechLLM(str(write_tiny_audio_llm(name, folder / name)), ear=OwnEar())
+        model.configure_model()
+        parts = sorted({".".join(key.split(".")[1:3]) for key, _ in model.adaptor.named_parameters()})
+        own = [part if part.startswith("audio_tower") else part.partition(".")[0] for part in parts]
+        named = ", ".join(f"`{part}`" for part in dict.fromkeys(own))
+        lines.append(f"| `{name}` | {named} | {model.front_end.positions_per_second:g} |")
+    return "\n".join(lines)
+
+
 def test_its_table_is_of_what_the_tests_run() -> None:
     assert PLACE.findall(PAGE.read_text(encoding="utf-8")) == [table()]
     assert len(FAMILIES) >= 10
 
 
+def test_its_table_of_ears_is_of_what_trains(tmp_path: Path) -> None:
+    assert EARS.findall(PAGE.read_text(encoding="utf-8")) == [table_of_ears(tmp_path)]
+
+
 def test_its_commands_parse() -> None:
     blocks = re.findall(r"^(?:    .*\n)+", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if line.startswith("textkeep importance ")]
     assert len(lines) == 2
     for line in lines:
         _, _, command, *words = shlex.split(line)
@@ -38,4 +59,7 @@ def test_its_commands_parse() -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(PLACE.sub(lambda _: table(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    with TemporaryDirectory() as folder:
+        ears = table_of_ears(Path(folder))
+    page = PLACE.sub(lambda _: table(), PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(EARS.sub(lambda _: ears, page), encoding="utf-8")

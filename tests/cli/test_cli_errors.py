@@ -118,7 +118,7 @@ IN_A_FILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "class whose module fails": (
         {"model": {"encoder": {"class_path": "failing_module.Mine"}}},
-        ("a class of the config cannot be imported: ", "failing_module.py:1: RuntimeError: no licence"),
+        ("model.encoder: failing_module.Mine cannot be imported: ", "failing_module.py:1: RuntimeError: no licence"),
     ),
     "class whose module lacks a library": (
         {"model": {"tuning": {"class_path": "needy_module.Mine"}}},
