@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from typing_extensions import override
 
+from ..foundation.errors import UserError
 from ..inference.yaml_classes import register_classes
 from ..planning import Length, TrainerSettings
 from .lightning_cli import TextKeepCLI
@@ -34,6 +35,10 @@ class PlannedRun(TextKeepCLI):
     @override
     def before_instantiate_classes(self) -> None:
         check_trainer(self.config.trainer)
+        if getattr(self.config.trainer.strategy, "class_path", "").endswith(".FSDP2"):
+            raise UserError(
+                "trainer.strategy: FSDP2 is not planned; allowed: a plan without it, of a rank that holds all"
+            )
         self.config.trainer.logger = False
         self.config.data.feature_cache = None  # made of weights
         self.config.data.on_bad_example = "raise"  # a row that is over the budget is the plan's to tell

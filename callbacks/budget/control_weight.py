@@ -63,11 +63,6 @@ class ControlWeight(BudgetAction):
         self._error: float | None = None
 
     @override
-    def needs_whole(self) -> str | None:
-        """Names nothing: it changes the factor of a term."""
-        return None
-
-    @override
     def check(self, pl_module: LightningModule) -> None:
         terms = _terms(pl_module)
         if self.of == "replay":

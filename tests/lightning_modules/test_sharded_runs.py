@@ -18,6 +18,7 @@ from tests.support.overlays import rank_environment
 from tests.support.ports import free_port
 from tests.support.sharded_runs import CELLS, Files, batches_of_two_ranks, train
 from tests.support.speech_run import write_manifest
+from textkeep.evaluation import read_predictions
 from textkeep.importance import Snapshot, probe
 
 MIDDLE = "checkpoints/step=000005.ckpt"
@@ -69,6 +70,13 @@ def compare_logged(one: Path, two: Path, tolerance: float) -> None:
     assert alone["steps"] == ranks[0]["steps"]
     assert ranks[0]["values"] == ranks[1]["values"]
     assert ranks[0]["values"] == pytest.approx(alone["values"], rel=tolerance, abs=max(tolerance / 10, 2e-6))
+    for path in sorted((one / "evaluation").rglob("step=*.jsonl")):
+        if path.parent.name == "passages":
+            for ours, theirs in zip(
+                *(read_predictions(run / path.relative_to(one)) for run in (two, one)), strict=True
+            ):
+                assert (ours.id, ours.tokens) == (theirs.id, theirs.tokens)
+                assert ours.loss == pytest.approx(theirs.loss, rel=tolerance)
     assert ("tested" in alone) == ("tested" in ranks[0])
     if "tested" in alone:
         for found, expected in zip(ranks[0]["tested"], alone["tested"], strict=True):

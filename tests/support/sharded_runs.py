@@ -21,7 +21,9 @@ import torch
 
 from textkeep.callbacks import (
     Divergence,
+    EvaluationSuite,
     ImportanceTracker,
+    PlainTextLoss,
     Retention,
     RunCheckpoint,
     StepCompletion,
@@ -72,7 +74,7 @@ class Cell:
     """What a run is made of; each part is made anew for each run."""
 
     model: Callable[[Files], dict[str, Any]]
-    callbacks: Callable[[], list[L.Callback]] = list
+    callbacks: Callable[[Files], list[L.Callback]] = lambda files: []
     trainer: dict[str, Any] = field(default_factory=dict)
     data: Callable[[Files], dict[str, Any]] = lambda files: {}
     accumulate: int = 1
@@ -91,11 +93,12 @@ class Poison(L.Callback):
             own_part(next(pl_module.adaptor.parameters()).grad)[0] = float("inf")
 
 
-def everything() -> list[L.Callback]:
+def everything(files: Files) -> list[L.Callback]:
     return [
         ImportanceTracker(estimators=["taylor", "fisher", "signed_taylor"], top_fraction=0.1),
         Retention(),
         Divergence(),
+        EvaluationSuite({"passages": PlainTextLoss(files.text, batch_size=3)}),
     ]
 
 
@@ -107,7 +110,7 @@ CELLS: dict[str, Cell] = {
     ),
     "lora": Cell(
         lambda files: {"tuning": LoRA(r=4, rates=LinearDepthRates()), "on_nonfinite": "skip_step"},
-        lambda: [*everything(), Poison()],
+        lambda files: [*everything(files), Poison()],
         {"gradient_clip_val": 0.05},
         tested=True,
     ),
@@ -128,7 +131,7 @@ CELLS: dict[str, Cell] = {
             ),
             "objectives": [AnswerCrossEntropy(), L2SP(0.5), EWC(files.fisher, 1000.0)],
         },
-        lambda: [TuningImportance()],
+        lambda files: [TuningImportance()],
         {"gradient_clip_val": 0.1},
     ),
     "distilled": Cell(
@@ -144,7 +147,7 @@ CELLS: dict[str, Cell] = {
     ),
     "partial": Cell(
         lambda files: {"tuning": PartialFineTuning(layers="1-")},
-        lambda: [TextBudget(5.0, "text", every_n_steps=2, actions=[StopAtBudget()])],
+        lambda files: [TextBudget(5.0, "text", every_n_steps=2, actions=[StopAtBudget()])],
         data=lambda files: {"replay": Replay(files.manifest, 0.2)},
     ),
     "adaptor": Cell(
@@ -223,7 +226,7 @@ def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | 
         strategy=FSDP2(replicas=cell.replicas) if ranks > 1 else "auto",
         max_epochs=2,
         accumulate_grad_batches=cell.accumulate * (1 if ranks > 1 else 2),
-        callbacks=[StepCompletion(), *cell.callbacks(), losses, RunCheckpoint(save_top_k=-1)],
+        callbacks=[StepCompletion(), *cell.callbacks(files), losses, RunCheckpoint(save_top_k=-1)],
         default_root_dir=folder,
         use_distributed_sampler=False,
         logger=False,
