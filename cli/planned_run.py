@@ -35,7 +35,8 @@ class PlannedRun(TextKeepCLI):
     @override
     def before_instantiate_classes(self) -> None:
         check_trainer(self.config.trainer)
-        if getattr(self.config.trainer.strategy, "class_path", "").endswith(".FSDP2"):
+        strategy = self.config.trainer.strategy
+        if str(getattr(strategy, "class_path", strategy)).endswith("FSDP2"):
             raise UserError(
                 "trainer.strategy: FSDP2 is not planned; allowed: a plan without it, of a rank that holds all"
             )

@@ -13,7 +13,6 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.strategies.parallel import ParallelStrategy
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from typing_extensions import override
@@ -172,4 +171,4 @@ class FSDP2(ModelParallelStrategy):
         # Parts that were built in Python are settings too; those in use are sharded, and cannot be pickled.
         settings, initial = checkpoint.get("hyper_parameters", {}), module.hparams_initial
         checkpoint = {**checkpoint, "hyper_parameters": {name: initial.get(name) for name in settings}}
-        ParallelStrategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+        super().save_checkpoint(checkpoint, filepath, storage_options)
