@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.measured_runs import MeasuredRun
+from tests.support.two_models import write_two_models
 from textkeep.cli.importance import main
 from textkeep.cli.main import main as textkeep_main
 from textkeep.importance import probe
@@ -56,6 +57,25 @@ def test_what_it_says(measured_run: MeasuredRun, tiny_manifest: Path, capsys: py
     assert "1 of 1" in told or "0 of 1" in told
     assert "text: 4 examples; " in told
     assert "text before" not in told
+
+
+def test_the_heads_of_an_audio_llm_for_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the second layer moved: the first one's heads matter in both, as far as the second lets them."""
+    models = write_two_models(tmp_path)
+    names = [str(models / name) for name in ("base", "audio")]
+    words = ["--text", str(models / "facts.jsonl"), "--device", "cpu", "--json"]
+    capsys.readouterr()
+    assert main(["heads", *names, *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["heads"]) == ["text before", "text after"]
+    assert [len(view["effects"]) for view in found["heads"].values()] == [8, 8]
+    (pair,) = found["overlaps"]
+    assert len(pair["shared"]) + len(pair["only_second"]) == pair["top"] == 1
+    base = load(models / "base", "cpu")
+    chosen = read_examples(str(models / "facts.jsonl"), "text", 16)
+    alone = probe(base.llm, list(base.inputs(chosen, "text")), ("ablation",), ablate="head")
+    told = [value for value, *_ in found["heads"]["text before"]["effects"].values()]
+    np.testing.assert_allclose(told, alone.effects("ablation"), atol=1e-6)
 
 
 def test_what_is_refused_is_one_line(
