@@ -41,7 +41,9 @@ def test_nothing_is_unpickled_and_no_text_is_run() -> None:
             assert keywords["weights_only"].value is True, file  # type: ignore[attr-defined]
         assert name not in FORBIDDEN, file
         assert "allow_pickle" not in keywords, file
-        assert "trust_remote_code" not in keywords, file
+        remote = keywords.get("trust_remote_code", ast.Constant(False))
+        assert isinstance(remote, ast.Constant), file
+        assert remote.value is False, file
         assert "shell" not in keywords, file
 
 

@@ -56,11 +56,11 @@ def _make_root(root: nn.Module) -> None:
     """Runs an empty forward pass: the module that runs first is FSDP2's root, and a measurement might run a block."""
     assert isinstance(root, FSDPModule)
     forward = root.forward
-    root.forward = lambda: None  # type: ignore[method-assign]
+    root.forward = lambda: None
     try:
         with torch.no_grad():
             root()
     finally:
-        root.forward = forward  # type: ignore[method-assign]
+        root.forward = forward
     del root.forward
     root.reshard()
