@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 def _print(estimator: str, matrices: Sequence[ChangeOverlap]) -> None:
     kinds = list(dict.fromkeys(m.kind for m in matrices))
     adapted = any(m.rows.random_median is not None for m in matrices)
-    heads = ["kind", "matrices", "rows", "beyond luck", "columns", "beyond luck", "shared", "shuffled"]
+    heads = ["kind", "matrices", "rows", "beyond chance", "columns", "beyond chance", "shared", "shuffled"]
     heads += ["random rows", "random columns", "random shared"] if adapted else []
     rows = [_row(kind, [m for m in matrices if m.kind == kind], adapted) for kind in kinds]
     rows.append(_row("all", matrices, adapted))

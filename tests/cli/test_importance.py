@@ -283,7 +283,7 @@ def test_overlap(tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: 
     folder = str(tmp_path / "s")
     run_main(["probe", str(tiny_llm_dir), *data(manifest), "-o", folder, "--top-fraction", "0.05"])
     argv = ["overlap", folder, str(tiny_llm_dir), str(tuned_dir), "--device", "cpu", "--shuffles", "100"]
-    assert "beyond luck" in run_main([*argv, "--plot", str(tmp_path / "o.png")])
+    assert "beyond chance: matrices" in run_main([*argv, "--plot", str(tmp_path / "o.png")])
     found = json.loads(run_main([*argv, "--json", "-o", str(tmp_path / "o.json")]))
     assert [m["name"].split(".")[-2] for m in found["matrices"]] == ["gate_proj", "up_proj", "down_proj"]
     assert found["matrices"][0]["rows"]["random_median"] is None
