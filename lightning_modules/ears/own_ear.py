@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ...foundation.assets import resolve
+from ...foundation.files import follow_umask
 from ..contract import Batch, SpeechModel
 from ..llm.carving import carve
 from ..llm.lora_layers import lora_layers
@@ -159,3 +160,4 @@ class OwnEar(Ear):
         """Writes the processor."""
         assert self._processor is not None
         self._processor.processor.save_pretrained(folder)
+        follow_umask(folder)
