@@ -70,5 +70,5 @@ def _spoken(clip: Sound, number: int, sampling_rate: int) -> Example:
     try:
         samples = torch.as_tensor(clip).detach().cpu()
     except (TypeError, ValueError) as error:
-        raise UserError(f"clip {number} is no sound ({error}); allowed: a path, or an array of samples") from error
+        raise UserError(f"clip {number} is not a sound ({error}); allowed: a path, or an array of samples") from error
     return Example(f"audio-{number}", "", ("-",), "-", AudioArray(samples, sampling_rate), location=f"clip {number}")

@@ -150,7 +150,7 @@ def check_verification(record: dict[str, Any]) -> None:
     """Raises where a record of ``textkeep importance verify`` lacks what a page says of it."""
     scores = {result["score"] for result in record["results"]}
     if not {"random", "magnitude"} <= scores or not record["groups"] or not record["granularity"]:
-        raise ValueError("it is no record of `textkeep importance verify`")
+        raise ValueError("it is not a record of `textkeep importance verify`")
 
 
 def check_removal(record: dict[str, Any]) -> object:

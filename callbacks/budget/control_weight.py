@@ -67,9 +67,9 @@ class ControlWeight(BudgetAction):
         terms = _terms(pl_module)
         if self.of == "replay":
             raise UserError(
-                "ControlWeight.of: the share of data.replay follows no budget: an epoch's batches are planned before "
-                "it begins, and a continued run finds its place in the plan (allowed: the objective PlainTextReplay "
-                "with the same text, of: plain_text_ce)"
+                "ControlWeight.of: the share of data.replay cannot follow a budget: an epoch's batches are planned "
+                "before it begins, and a continued run finds its place in the plan (allowed: the objective "
+                "PlainTextReplay with the same text, of: plain_text_ce)"
             )
         if self.of not in list(terms.weights)[1:]:
             rest = ", ".join(list(terms.weights)[1:]) or "none; add one, such as PlainTextDistillation"

@@ -198,7 +198,7 @@ class ResilientWandbLogger(WandbLogger):
             if not is_of_wandb(error):
                 raise
             self._lost = True
-            rank_zero_warn(f"W&B gets nothing more of this run: {one_line(error)}")
+            rank_zero_warn(f"nothing more of this run goes to W&B: {one_line(error)}")
 
     def _leave(self, error: Exception) -> None:
         """Forgets a run whose process is lost; the next access to ``experiment`` makes an offline one."""

@@ -98,7 +98,7 @@ def _check_end(file: str | io.BytesIO) -> None:
     if isinstance(file, io.BytesIO):
         size = file.getbuffer().nbytes
         if size - file.tell() > size // 10 + _TAGS:
-            raise ValueError("an MP3 of variable bit rate whose header does not tell its length; encode it anew")
+            raise ValueError("an MP3 of variable bit rate whose header does not state its length; encode it again")
 
 
 def _open(file: str | io.BytesIO) -> soundfile.SoundFile:

@@ -66,7 +66,7 @@ def find_clips(examples: Sequence[Example], output: Path, copy: bool) -> Clips:
             found[example.id] = (clip, f"{output.stem}_clips/{clip.stem}-{mark}{clip.suffix}")
         else:
             raise UserError(
-                f"rewrite: {example.location}: the clip {example.audio} does not lie under {root}, the new manifest's "
+                f"rewrite: {example.location}: the clip {example.audio} is not under {root}, the new manifest's "
                 "folder; allowed: an -o in a folder above it, or --copy-clips"
             )
     return found

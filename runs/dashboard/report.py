@@ -20,7 +20,7 @@ def build_report(workspace: ws.Workspace, names: MetricNames) -> wr.Report:
     """
     parts = {
         "What was kept and what was gained": [*retention(), *frontier()],
-        "Where the importance lies": [
+        "Where importance is": [
             importance(workspace.entity, names)[0],
             *(heat_map(workspace.entity, probe) for probe in names.probes),
         ],

@@ -68,7 +68,7 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
     Chapter(
         "Importance",
         (heat_maps, profile, shift, layer_ratio, causal_table),
-        "Where in the LLM the score of its weights lies, before, while and after it learns speech.",
+        "Where in the LLM importance is, before, during and after it learns speech.",
         "No importance measurement was found: the callback ImportanceTracker writes them.",
     ),
     Chapter(

@@ -80,7 +80,7 @@ def unpack(archive: Path, directory: Path) -> None:
             raise UserError(f"study: --unpack {archive}: {' '.join(str(error).split())}") from error
         roots = list(temporary.iterdir()) if temporary.is_dir() else []
         if len(roots) != 1 or not (roots[0] / STUDY_FILE).is_file():
-            raise UserError(f"study: --unpack {archive}: is no packed study (there is no {STUDY_FILE} in it)")
+            raise UserError(f"study: --unpack {archive}: is not a packed study (there is no {STUDY_FILE} in it)")
         roots[0].replace(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -194,4 +194,4 @@ def _conclude(study: Study, job: Job, store: StateStore, known: Mapping[str, str
 
 def _farewell(tasks: Sequence[str]) -> str:
     arrays = sorted({task.split("_")[0] for task in tasks if task}, key=int)
-    return f"the tasks go on: {' '.join(tasks)}; scancel {' '.join(arrays)} ends them"
+    return f"the tasks continue: {' '.join(tasks)}; scancel {' '.join(arrays)} ends them"

@@ -216,5 +216,5 @@ def test_the_share_of_replay_is_refused_with_what_is_allowed(
 ) -> None:
     model = make_model(tiny_llm_dir, tiny_whisper_dir)
     trainer = make_trainer(tmp_path, [TextBudget(0.1, text, actions=[ControlWeight("replay")])], max_steps=1)
-    with pytest.raises(UserError, match=r"share of data\.replay follows no budget.*PlainTextReplay"):
+    with pytest.raises(UserError, match=r"share of data\.replay cannot follow a budget.*PlainTextRe"):
         trainer.fit(model, make_data(tmp_path / "data"))

@@ -178,7 +178,7 @@ def test_the_one_who_waits_is_replaced_and_no_task_doubled(studies: Studies) -> 
     studies.signal(signal.SIGINT)
     out = first.communicate(timeout=60)[0]
     assert first.returncode == 130, out
-    assert f"the tasks go on: {number}_0 {number}_1; scancel {number} ends them" in out
+    assert f"the tasks continue: {number}_0 {number}_1; scancel {number} ends them" in out
     local = studies.start("--local")
     assert f"full,seed=0 is task {number}_0 of SLURM, RUNNING (allowed: " in local.communicate(timeout=60)[0]
     # The lost connection, and the kill that leaves no time for anything.

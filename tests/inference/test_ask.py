@@ -114,7 +114,7 @@ def test_a_text_with_a_clip_is_the_instruction(model: LoadedModel, clips: list[P
         ({"audio": "none.wav"}, UserError, "none.wav does not exist or is not a file; allowed: a sound file"),
         ({"audio": np.zeros((2, 9000), np.float32)}, BadExampleError, r"not \(samples,\) or \(samples, channels\)"),
         ({"audio": np.zeros(0, np.float32)}, BadExampleError, "it has no samples"),
-        ({"audio": np.array(["a"])}, UserError, "clip 0 is no sound"),
+        ({"audio": np.array(["a"])}, UserError, "clip 0 is not a sound"),
         ({"audio": np.zeros(16000 * 31, np.float32)}, BadExampleError, "allowed: at most max_seconds = 30"),
         ({"audio": np.zeros(9, np.float32), "sampling_rate": 0}, BadExampleError, "its sampling rate is 0"),
     ],

@@ -197,7 +197,7 @@ def test_only_correct_answers_are_kept_if_asked(
 
 def test_clips_elsewhere_are_copied_or_refused(manifest: Path, llm: Path, tmp_path: Path) -> None:
     output = tmp_path / "other/own.jsonl"
-    with pytest.raises(UserError, match=r"train\.jsonl:1: the clip .*0\.wav does not lie under .*--copy-clips"):
+    with pytest.raises(UserError, match=r"train\.jsonl:1: the clip .*0\.wav is not under .*--copy-clips"):
         main(words(manifest, output, llm))
     assert not output.parent.exists()
     assert main(words(manifest, output, llm, "--copy-clips")) == 0

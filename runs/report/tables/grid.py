@@ -38,11 +38,11 @@ def grid_table(data: StudyData) -> Table | None:
             rows.append([arm.name, settings, DASH if value is None else f"{value:.4g}", mark, *kept])
     head = ["arm", "point", selection.words, ""]
     head += [f"{measure.label}, against {UNTOUCHED}" for measure in measures]
-    note = "Of each arm's first seed, on validation, at the end of the run; the best goes on with the other seeds."
+    note = "Of each arm's first seed, on validation, at the end of the run; the best one runs with the other seeds."
     if measures:
         note += (
             f" Against {UNTOUCHED}: on the items that both have, in points (% right) or nats per token; in brackets "
-            "95 % intervals over items, nothing of other seeds."
+            "95 % intervals over items; they say nothing about other seeds."
         )
     return Table("Points of the grids", head, rows, note) if rows else None
 
