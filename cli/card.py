@@ -1,6 +1,6 @@
 """``textkeep card RUN``: what a run kept and learned, for a model card, and for a team's CI.
 
-With --base, MODEL is no run but an audio LLM, or any text LLM, that came from BASE: both are measured here and now, and
+With --base, MODEL may also be an audio LLM, or any text LLM, that came from BASE: both are measured here and now, and
 the card says what it kept of BASE's text.
 """
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN", help="run directory; a model with --base")
+    parser.add_argument("run", metavar="RUN", help="run directory; any model with --base")
     came = "the text LLM that MODEL came from: hub id, folder or asset:NAME"
     parser.add_argument("--base", metavar="BASE", help=came)
     places = f"folder of {CARD} and {CARD_FIGURES} (default: RUN; none with --base)"

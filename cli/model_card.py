@@ -36,11 +36,13 @@ def card_of_model(arguments: argparse.Namespace) -> Card:
         UserError: If one cannot be loaded, or they write the same text with other ids.
     """
     from ..importance.lineage import lineage
+    from ..inference.merging import merge
     from ..inference.two_models import TwoModels
     from ..runs.card.card import Card
 
     with speaking_as("card"):
-        models = TwoModels(*open_two(arguments.run, arguments.base, arguments.device))
+        models = TwoModels(*open_two(arguments.run, arguments.base, arguments.device, runs=True))
+        merge(models.tuned)  # a run's LoRA; of one behind a gate there are no matrices to measure, and it is refused
         found: dict[str, Fact] = {}
         for measured in (_texts, _choices, _questions, _tasks):
             for fact in measured(models, arguments):

@@ -11,21 +11,22 @@ if TYPE_CHECKING:
     from ..inference import LoadedModel
 
 
-def open_two(name: str, base: str, device: str | None) -> tuple[LoadedModel, LoadedModel]:
+def open_two(name: str, base: str, device: str | None, runs: bool = False) -> tuple[LoadedModel, LoadedModel]:
     """Loads a base and a model that came from it, in float32.
 
     Args:
         name: Of the model.
         base: Of its base.
         device: Where to; None takes a GPU if there is one.
+        runs: Whether the model may be a run or an export.
 
     Raises:
-        UserError: If one is a run or an export, which has its base by itself, or cannot be loaded.
+        UserError: If one is a run or an export and may not be, or cannot be loaded.
     """
     from ..inference import load
     from ..inference.loading import comes_from_a_run
 
-    for given in (name, base):
+    for given in (base,) if runs else (name, base):
         if comes_from_a_run(Path(given)):
             allowed = "with --base a model, by hub id or folder"
             raise UserError(f"{given} comes from a run, which knows its base; allowed: {allowed}")

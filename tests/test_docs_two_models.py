@@ -1,4 +1,4 @@
-"""What docs/two_models.md tells a reader to type parses."""
+"""What docs/two_models.md tells a reader to type parses, and what makes its figures too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 
 from textkeep.cli.importance.command import COMMANDS
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "two_models.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "two_models.md").read_text(encoding="utf-8")
+SCRIPT = re.sub(r"\\\n\s+", "", (ROOT / "benchmarks" / "two_models.sh").read_text(encoding="utf-8"))
 BLOCKS = "\n".join(re.findall(r"^(?:    .*\n)+", TEXT, re.MULTILINE)).replace("\\\n", " ")
-LINES = sorted({line.strip() for line in BLOCKS.splitlines() if line.strip().startswith("textkeep ")})
+TYPED = [*BLOCKS.splitlines(), *re.sub(r"\$(\w+)", r"\1", SCRIPT).splitlines()]
+LINES = sorted({line.strip() for line in TYPED if line.strip().startswith("textkeep ")})
 
 
 @pytest.mark.parametrize("line", LINES)

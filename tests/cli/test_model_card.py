@@ -10,8 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.support.measured_runs import MeasuredRun
 from tests.support.two_models import write_two_models
 from textkeep.cli.main import main
+from textkeep.inference import load, read_examples
 from textkeep.lightning_modules.llm.opening import open_causal_lm
 
 PASSAGES = [f"The river number {i} runs to the sea, {'and on ' * i}past Lima." for i in range(6)]
@@ -94,6 +96,29 @@ def test_a_model_has_kept_all_of_itself(models: Path, capsys: pytest.CaptureFixt
     assert "Lineage: parent" in told.out
     assert "| Plain text: rise of the loss | 0 [0, 0] |" in told.out
     assert "McNemar p 1" in told.out
+
+
+def test_a_run_is_measured_against_its_base_and_asked_by_voice(
+    models: Path,
+    measured_run: MeasuredRun,
+    talkative_llm_dir: Path,
+    tiny_manifest: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = measured_run("lora")
+    data = ["--text", str(models / "text.txt"), "--choices", "none", "--questions", str(tiny_manifest), "--limit", "4"]
+    capsys.readouterr()
+    assert main(["card", str(run), "--base", str(talkative_llm_dir), *data, "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert "| The same, spoken |" in told.out
+    assert "| Hearing gap" not in told.out
+    assert "cannot be asked by voice" not in told.err
+    chosen = read_examples(str(models / "text.txt"), "text", 4)
+    before, after = (load(model, "cpu").summed_losses(chosen) for model in (talkative_llm_dir, run))
+    rise = sum(b[1] - a[1] for a, b in zip(before, after, strict=True)) / sum(a[2] for a in before)
+    assert f"| Plain text: rise of the loss | {rise:+.3g} [" in told.out
+    assert main(["card", str(measured_run("turns")), "--base", str(talkative_llm_dir), *data, "--device", "cpu"]) == 2
+    assert "adapters that act on some positions only" in capsys.readouterr().err
 
 
 def test_what_goes_only_with_a_base_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,9 @@ from textkeep.lightning_modules.llm.carving import carve
 from textkeep.lightning_modules.llm.opening import open_causal_lm
 from textkeep.lightning_modules.saving.edited_folder import ModelFolder
 
+QUICK = ("qwen2_audio", "qwen2_5_omni_thinker", "qwen3_omni_moe_thinker", "phi4_multimodal")
+"""Families whose files differ in kind: a decoder inside, a thinker, experts, a decoder with everything in it."""
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -100,7 +103,9 @@ def test_interpolation_is_scored_in_the_words_of_the_base(
     )
 
 
-@pytest.mark.parametrize("family", [*FAMILIES])
+@pytest.mark.parametrize(
+    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_every_family_is_found_in_its_files(family: str, tmp_path: Path) -> None:
     """What is carved lies in the folder by one prefix; with other values written it is read back as an audio LLM."""
     tokenizer = tiny_tokenizer(FAMILIES[family])
