@@ -51,6 +51,23 @@ def test_a_batch_that_grows_faster_than_a_line_is_cut() -> None:
     assert 90 <= found.rows <= 100
 
 
+@pytest.mark.parametrize("rows_for_free", [2, 40])
+def test_a_batch_of_the_size_that_fits_is_found_where_the_first_rows_cost_nothing(rows_for_free: int) -> None:
+    """The peak of a tiny batch is that of the gradients: two of them tell nothing of the growth."""
+
+    def rehearse(budget: int) -> Moment:
+        rows = min(budget // 10, 4096)  # so many a batch takes
+        return Moment("", {"all": 5000 + 30 * max(0, rows - rows_for_free)}, 1, rows, 10 * rows)
+
+    found = largest_budget(rehearse, 20, 10, 9500)
+    assert found is not None
+    assert found.total <= 9500
+    assert 0.95 * (150 + rows_for_free) <= found.rows <= 150 + rows_for_free
+    all_of_them = largest_budget(rehearse, 20, 10, 10**9)
+    assert all_of_them is not None
+    assert all_of_them.rows == 4096
+
+
 def test_time_is_operations_over_what_is_reached() -> None:
     machine = Machine(gpus=8, nodes=2, memory=80 * 10**9, spare=0.25, tflops=100.0, utilisation=0.5)
     assert machine.ranks == 16
