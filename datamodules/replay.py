@@ -72,5 +72,5 @@ class ReplayPool:
         rows = sampler.rows(KIND)
         share = rows / (rows + sum(sampler.rows(kind) for kind in kinds))
         pool = len(self.examples())
-        rank_zero_info(f"replay: about {rows} examples an epoch ({share:.1%} of all), drawn from {pool}")
+        rank_zero_info(f"replay: about {rows} examples per epoch ({share:.1%} of all), drawn from {pool}")
         return {"data/replay_examples": rows, "data/replay_share": share}

@@ -65,7 +65,7 @@ class SpeechTextData(L.LightningDataModule):
         max_examples_per_batch: Most rows of a batch, or None.
         seed: Seed of shuffling and augmentation.
         num_workers: Processes that read clips, per rank.
-        worker_timeout: Seconds after which a batch that does not come from them ends the run; null waits for ever.
+        worker_timeout: Seconds after which a batch that does not come from them ends the run; null waits forever.
         on_bad_example: "raise" names the first bad example and stops; "skip" leaves bad ones out and counts them.
         max_seconds: Longest clip allowed.
         speech_instruction: Text after the audio in the user turn; may be empty.

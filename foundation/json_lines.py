@@ -33,7 +33,7 @@ def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple
         try:
             record = parse_json(line, location)
             if not isinstance(record, dict):
-                detail = f"a JSON {type(record).__name__}; allowed: one object a line"
+                detail = f"a JSON {type(record).__name__}; allowed: one object per line"
                 raise BadLineError("bad json", location, detail)
             if _SUSPECT.search(line):
                 require_text(record, location)
@@ -61,7 +61,7 @@ def json_document(path: str | Path, allowed: str) -> Any:
         raise BadLineError("bad json", f"{path}:{error.line}", f"not JSON ({error}); allowed: {allowed}") from None
 
 
-def parse_json(text: str, location: str, allowed: str = "one object a line") -> Any:
+def parse_json(text: str, location: str, allowed: str = "one object per line") -> Any:
     """Reads the value of a JSON text on one line.
 
     Args:

@@ -56,7 +56,7 @@ class BatchLoader:
         on_skip: Receives, in the main process, the errors of examples that were left out.
         epoch: First epoch.
         num_workers: Processes that read; 0 reads in the main process.
-        worker_timeout: Seconds after which a batch that does not come ends the run; None waits for ever.
+        worker_timeout: Seconds after which a batch that does not come ends the run; None waits forever.
         keep_workers: Whether they stay between epochs, until ``close``.
         limit: How much of an epoch is used, as the Trainer's ``limit_train_batches`` says it: a number of batches, or
             a float for a part of them.

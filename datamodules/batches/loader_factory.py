@@ -36,7 +36,7 @@ class LoaderOptions:
     num_workers: int = 0
     """Processes that read clips."""
     worker_timeout: float | None = None
-    """Seconds after which a batch that does not come ends the run; None waits for ever."""
+    """Seconds after which a batch that does not come ends the run; None waits forever."""
     rank: int = 0
     """Rank of this process."""
     world_size: int = 1

@@ -138,7 +138,7 @@ class WorkerWatch(Generic[T]):
             where = self.read_by(range(count)) or "no clip"
             return (
                 f"no batch came from the data workers for {self.loader.timeout:g} s (data.worker_timeout); they are at "
-                f"{where}; allowed: a disk that answers, or a longer data.worker_timeout (null waits for ever)"
+                f"{where}; allowed: a disk that answers, or a longer data.worker_timeout (null waits forever)"
             )
         if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES in said:
             return _too_many_files(count)

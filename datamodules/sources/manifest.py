@@ -40,7 +40,7 @@ class Manifest(Source):
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
         """Reads all lines."""
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path}: no such manifest (allowed: a JSONL file, one question a line)")
+            raise FileNotFoundError(f"{self.path}: no such manifest (allowed: a JSONL file, one question per line)")
         finder = ClipFinder(self.audio_root)
         examples = []
         for number, record in json_objects(self.path, bad.report):

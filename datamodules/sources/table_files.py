@@ -139,7 +139,7 @@ def _json_rows(path: str | Path, on_bad: OnBadLine) -> Iterator[TableRow]:
     if not first.lstrip().startswith("["):
         yield from _json_lines(path, on_bad)
         return
-    for index, record in enumerate(json_document(path, "a list of objects, or one object a line")):
+    for index, record in enumerate(json_document(path, "a list of objects, or one object per line")):
         location = f"{path}[{index}]"
         try:
             if not isinstance(record, dict):

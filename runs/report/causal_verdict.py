@@ -19,7 +19,7 @@ def _finding(beside: Beside) -> Finding:
     estimator, causal = beside.last["estimator"], beside.last["causal"]
     now, topic = causal["now"], f"Causal importance ({beside.probe})"
     agrees = now["low"] is not None and now["low"] > 0
-    order = f"{estimator} orders the layers as the effects of taking them out do by a rank correlation of {ranked(now)}"
+    order = f"{estimator} ranks the layers like the effects of removing them, with a rank correlation of {ranked(now)}"
     doubt = "" if agrees else ", not certainly above 0"
     if not beside.moved:
         return Finding(topic, "plain" if agrees else "open", f"{order}{doubt}.")

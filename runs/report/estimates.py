@@ -14,12 +14,12 @@ BySeed = Mapping[int, dict[str, float]]
 """Seed -> item -> score."""
 
 METHOD = (
-    "Student's t with the variance between seeds and between items apart (crossed); with one seed they are over items "
-    "only and say nothing of other seeds"
+    "Student's t with separate variances between seeds and between items (crossed); with one seed they are over items "
+    "only and say nothing about other seeds"
 )
 PAIRED = (
-    "Runs of one seed saw the same data in the same order: the difference is taken seed by seed over the seeds that "
-    f"both have. In brackets 95 % intervals over seeds and items, {METHOD}. p: of the same t; of right answers of "
+    "Runs with the same seed saw the same data in the same order, so differences are taken seed by seed over shared "
+    f"seeds. In brackets 95 % intervals over seeds and items, {METHOD}. p: from the same t; for right answers of "
     "single runs McNemar's, with Tango's interval. Holm's adjustment for each measure, over the rows with several "
     "seeds and over those with one."
 )

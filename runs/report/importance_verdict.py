@@ -8,8 +8,8 @@ from .causal_verdict import causal_findings
 from .finding import Finding
 
 UNVERIFIED = (
-    "unverified: whether these scores foretell what happens when weights are shrunk was not tested on this run; "
-    "`textkeep importance verify RUN --data DATA` does it."
+    "unverified: this run was not tested for whether the scores predict what happens when weights are shrunk; "
+    "`textkeep importance verify RUN --data DATA` tests it."
 )
 
 

@@ -62,8 +62,8 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
     Chapter(
         "Probes",
         (probe_table, probe_shares, probe_loss),
-        "What training did on each probe. Text is lost where plain text becomes harder; to the form of answers a model "
-        "also fits.",
+        "What training did on each probe. Text is lost if plain text becomes harder; a model also fits "
+        "the form of answers.",
     ),
     Chapter(
         "Importance",

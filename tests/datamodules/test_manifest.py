@@ -45,7 +45,7 @@ def test_use_audio_false_reads_text_only(make_manifest: ManifestMaker) -> None:
     ("line", "reason", "message"),
     [
         ("{not json", "bad json", "not JSON"),
-        ("[1, 2]", "bad json", "a JSON list; allowed: one object a line"),
+        ("[1, 2]", "bad json", "a JSON list; allowed: one object per line"),
         (GOOD | {"id": "first"}, "duplicate id", "id 'first' was already used at"),
         ({"question": "What?", "answers": ["x"]}, "missing id", '"id" is None; allowed: a string that is not empty'),
         (GOOD | {"question": " "}, "empty question", "\"question\" is ' '; allowed: text that is not empty"),

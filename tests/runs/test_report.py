@@ -120,7 +120,7 @@ def test_one_table_says_what_training_did_on_each_probe(run: Path) -> None:
 
 def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_path: Path) -> None:
     assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
-    assert "unverified: whether these scores foretell" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "unverified: this run was not tested for whether" in (tmp_path / "page.html").read_text(encoding="utf-8")
     checked = Path(shutil.copytree(run, tmp_path / "checked"))
     figures = {"shrink": 1.0, "precision": 0.5, "worst_missed": 0.02, "worst": 0.5}
     results = [

@@ -13,8 +13,8 @@ from .figure import Figure, drawing, single
 from .style import NEUTRAL, colour, curve, label
 
 NOTE = (
-    "Paired with the untouched model's loss on the same passages. Bars: 95 % intervals over passages. Dashed: what is "
-    "allowed. Two points at the last step: before and after the run went back."
+    "Paired with the untouched model's loss on the same passages. Bars: 95 % intervals over passages. Dashed: the "
+    "budget. Two points at the last step: before and after the rollback."
 )
 
 

@@ -13,7 +13,7 @@ from .pairs import DEPTH, by_pair, pairs_of
 from .style import COLOURS, colour, curve, label
 
 SIDES = {"rows": "rows (outputs)", "columns": "columns (inputs)"}
-NOTE = "0: all rows (columns) weigh the same; towards 1: few hold all. Mean over a layer's matrices."
+NOTE = "0: all rows (columns) weigh the same; near 1: a few hold everything. Mean over a layer's matrices."
 
 
 def concentration(runs: Sequence[Run]) -> Figure | None:

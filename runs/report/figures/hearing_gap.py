@@ -10,7 +10,7 @@ from .over_steps import BARS, by_stage, stages
 from .style import colour, curve, label
 
 NOTE = (
-    "Loss on the answers with the clips exchanged among the questions, minus with the right clips. "
+    "Loss on the answers with clips swapped between questions, minus the loss with the right clips. "
     f"A model that does not listen stays at 0. {BARS} (bootstrap over items)."
 )
 

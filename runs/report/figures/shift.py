@@ -30,9 +30,9 @@ SHIFTS = {
 }
 
 NOTE = (
-    "Distances without what noise alone adds to them, and 90 % intervals; under the pointer the distance as it was "
-    "measured, what noise alone gives, and p of the paired test of whether these examples moved. "
-    "Grey: a scale, what another probe of half the size would differ by."
+    "Distances without what noise alone adds to them, and 90 % intervals; on hover, the distance as measured, "
+    "what noise alone gives, and p of the paired test of whether these examples moved. "
+    "Grey: a scale, how far another probe of half the size would differ."
 )
 
 

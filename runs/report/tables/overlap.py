@@ -12,10 +12,10 @@ from .table import DASH, Table
 
 _NOTE = (
     "Rank correlation, over the rows or the columns of a matrix, of the untouched LLM's importance with |change| "
-    "(callback WeightChange): mean over matrices and seeds. Shuffled lines give 0; beyond them: matrices above the "
+    "(callback WeightChange): mean over matrices and seeds. Shuffles give 0; beyond them: matrices above the "
     "95 % of their shuffles. Random adapters: of the same rank as the LoRA; above them: the mean difference to their "
     "median. In brackets 95 % intervals over seeds and matrices (crossed t), with one seed over matrices only. Any "
-    "update along outlier channels correlates: full tuning stands beside LoRA as the yardstick."
+    "update along outlier channels correlates: full fine-tuning is shown beside LoRA as a baseline."
 )
 _HEAD = ["arm", "probe", "lines", "rank correlation", "beyond shuffled", "random adapters", "above random adapters"]
 

@@ -15,13 +15,13 @@ from ..numbers import number
 from .table import DASH, Table
 
 _NOTE = (
-    "First measurement against last. Loss: nats per token, mean over the examples; of questions that of the answers, "
-    "of plain text that of every token. Its change: on the same examples, in brackets Student's 95 % interval. Total: "
-    "of the importance, last over first. JS distance: of the layer shares, in [0, 1]. p: whether these examples moved, "
-    "of a paired permutation (before and after exchanged within examples). Half size: what another probe of half the "
-    "size would differ by, a scale. In other brackets 90 % bootstrap intervals over the examples. On questions, loss "
-    "and importance also fall as the model fits to the form of the answers; on plain text a rise of the loss is text "
-    "lost."
+    "First measurement against last. Loss: nats per token, mean over the examples; for questions on the answers, for "
+    "plain text on every token. Its change: on the same examples, in brackets Student's 95 % interval. Total: "
+    "importance, last divided by first. JS distance: of the layer shares, in [0, 1]. p: whether these examples moved, "
+    "by a paired permutation test (before and after exchanged within examples). Half size: a scale, how far another "
+    "probe of half the size would differ. Other brackets are 90 % bootstrap intervals over examples. On questions, "
+    "loss and importance also fall because the model fits the form of answers; on plain text, a rise in the loss "
+    "means lost text."
 )
 _HEAD = [
     "probe",

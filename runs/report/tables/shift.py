@@ -14,12 +14,12 @@ from .table import DASH, Table
 
 _NOTE = (
     "Last measurement against the first, mean over seeds; in brackets Student's 95 % interval over them. JS "
-    "distance: of the layer shares, in [0, 1]; noise alone: what it would be without a shift, as examples are few. "
+    "distance: of the layer shares, in [0, 1]; noise alone: what it would be without a shift. "
     "Shifted: runs whose own examples moved, by a paired permutation (before and after exchanged within examples) "
-    "at 5 %, and the largest p-value. Half size: no null of that but a scale, what 95 % of random halves of the "
+    "at 5 %, and the largest p-value. Half size: not a null but a scale, which 95 % of random halves of the "
     "probe stay below without any training. Beyond it: runs whose 90 % interval over the examples lies above it. "
     "Peak: the layer with the largest total, and its move. Log total ratio: below 0 importance is suppressed. The "
-    "loss on the probe stands beside it because importance on fitted items falls by itself."
+    "loss on the probe is shown because importance on fitted items falls by itself."
 )
 _HEAD = ["arm", "probe", "estimator", "JS distance", "noise alone", "shifted", "half size (95 %)", "beyond it"]
 _MORE = ["peak layer", "log total ratio", "loss, change"]
