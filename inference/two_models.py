@@ -45,14 +45,15 @@ class TwoModels:
         return self.tuned.speech_llm is not None
 
     def check_texts(self, examples: Sequence[Example]) -> None:
-        """Refuses texts that the two would write with other ids.
+        """Refuses texts that the two would write with other ids, those of the chat template around them included.
 
         Raises:
             ValueError: With the first one that differs.
         """
         texts = [text for example in examples for text in (example.question, example.target)]
+        ids = {int(n) for batch in self.base.inputs(examples, "text") for n in batch["input_ids"].unique()}
         ours, theirs = (model.front_end.tokenizer for model in (self.base, self.tuned))
-        check_same_ids(ours, theirs, texts, (), (self.base.origin.name, self.tuned.origin.name))
+        check_same_ids(ours, theirs, texts, ids, (self.base.origin.name, self.tuned.origin.name))
 
     def asked(self, modality: Modality) -> LoadedModel:
         """Gives the second one as it is asked: for text in the base's words."""

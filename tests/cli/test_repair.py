@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,22 @@ def test_a_tied_head_that_is_stored_follows_its_embedding(tmp_path: Path) -> Non
     save_file(tensors, tmp_path / "model.safetensors")
     found = ModelFolder(tmp_path).places({"model.embed_tokens.weight": table})
     assert [key for _, key in found["model.embed_tokens.weight"]] == ["m.model.embed_tokens.weight", "m.lm_head.weight"]
+
+
+def test_another_token_under_an_id_of_the_template_is_refused(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The texts have the same ids; what begins a turn in the base's words is another token for the audio LLM."""
+    shutil.copytree(models / "audio", tmp_path / "audio")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = tmp_path / "audio" / name
+        path.write_text(path.read_text().replace("<|im_start|>", "<|turn|>"))
+    words = ["--base", str(models / "base"), "--heldout", str(models / "facts.jsonl"), "--device", "cpu"]
+    capsys.readouterr()
+    assert main(["interpolate", str(tmp_path / "audio"), *words]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "have other tokens (id " in line
+    assert "'<|im_start|>' in the first and '<|turn|>' in the second" in line
 
 
 def refusals(models: Path, tmp_path: Path) -> list[tuple[list[str], str]]:
