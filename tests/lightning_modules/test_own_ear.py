@@ -166,7 +166,8 @@ def test_a_step_moves_what_the_tuning_says(folder: Path, tuning: Tuning, moves: 
     assert len({id(p) for p in trained}) == len(trained) == sum(p.requires_grad for p in model.parameters())
     optimizer = torch.optim.SGD(trained, lr=0.1)
     model.train()
-    for batch in (make_batch(model, [*CLIPS, None]), texts):
+    for batch in (texts, make_batch(model, [*CLIPS, None])):
+        optimizer.zero_grad()
         model.step_total(batch).loss.backward()
         assert all(parameter.grad is not None for parameter in trained)  # a rank with text must not leave one out
     optimizer.step()
@@ -185,6 +186,7 @@ def test_it_holds_every_weight_once_and_no_eye(folder: Path) -> None:
     assert not any(a & b for i, a in enumerate(parts) for b in parts[i + 1 :])
     left = {name for name, p in whole.named_parameters() if id(p) not in set.union(*parts)}
     assert all(name.startswith("model.visual.") for name in left)
+    assert not any("visual" in name for name in model.state_dict())
     buffers = {id(b) for part in (model.llm, model.encoder, model.adaptor) for b in part.buffers()}
     kept = {name for name, b in whole.named_buffers() if id(b) not in buffers}
     assert all(name.startswith("model.visual.") for name in kept)
