@@ -121,9 +121,13 @@ class SpeechLLM(Listening):
         twins = any(objective.needs_twins for objective in self.objectives.over_tokens)
         return self.ear.front_end(self, twins)
 
+    def needs_whole(self) -> str | None:
+        """Names what ranks that share the weights out (``FSDP2``) have not been seen to do: a base beside the LLM."""
+        return None if self.base_source is None else "model.base"
+
     def configure_callbacks(self) -> list[Callback]:
         """Refuses a Trainer that is not supported: no hook knows it earlier, before ranks meet or weights are read."""
-        check_supported(self.trainer, [self.tuning, *self.objectives])
+        check_supported(self.trainer, [self.tuning, self.ear, self, *self.objectives])
         return []
 
     def configure_model(self) -> None:

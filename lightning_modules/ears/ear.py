@@ -24,6 +24,13 @@ class Ear(ABC):
     #: Whether the LLM is a part of an audio LLM, which an export must hold as a whole.
     of_audio_llm: bool = False
 
+    def needs_whole(self) -> str | None:
+        """Names what of this ear cannot work where ranks share the weights out (``FSDP2``); None if all can.
+
+        Not abstract: an ear of one's own is refused there until it says otherwise.
+        """
+        return type(self).__name__
+
     @abstractmethod
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
         """Gives the modules of the model that hear, which may be empty as long as no weights are loaded.

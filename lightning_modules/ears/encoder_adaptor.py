@@ -35,6 +35,10 @@ class EncoderAdaptor(Ear):
     def __init__(self, adaptor_weights: str | None = None) -> None:
         self.adaptor_weights = None if adaptor_weights is None else Path(resolve(adaptor_weights))
 
+    def needs_whole(self) -> str | None:
+        """Names nothing: encoder and adaptor are shared out as the LLM is."""
+        return None
+
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
         """Gives the two as they are.
 

@@ -32,6 +32,8 @@ from textkeep.lightning_modules import (
     Tuning,
     WhisperEncoder,
 )
+from textkeep.lightning_modules.ears.ear import Ear
+from textkeep.lightning_modules.ears.encoder_adaptor import EncoderAdaptor
 from textkeep.lightning_modules.objectives.loss_term import LossTerm
 from textkeep.lightning_modules.supported_trainer import check_strategy_setting
 
@@ -100,6 +102,10 @@ class UnknownTuning(AdaptorOnly):
     needs_whole = Tuning.needs_whole
 
 
+class UnknownEar(EncoderAdaptor):
+    needs_whole = Ear.needs_whole
+
+
 class UnknownTerm(AnswerCrossEntropy):
     needs_whole = LossTerm.needs_whole
 
@@ -107,6 +113,8 @@ class UnknownTerm(AnswerCrossEntropy):
 WITH_WHOLE_WEIGHTS: dict[str, dict[str, Any]] = {
     "UnknownTuning": {"tuning": UnknownTuning()},
     "UnknownTerm": {"objectives": [UnknownTerm()]},
+    "UnknownEar": {"ear": UnknownEar()},
+    "model.base": {"base": ...},
     "DepthUpScaling": {"tuning": DepthUpScaling()},
     "OPLoRA": {"tuning": OPLoRA(k=2)},
     "LoRA with PiSSA": {"tuning": LoRA(start=PiSSA())},
@@ -123,6 +131,7 @@ WITH_WHOLE_WEIGHTS: dict[str, dict[str, Any]] = {
 def test_what_needs_whole_weights_is_refused_before_ranks_share_them_out(name: str, folders: tuple[Path, Path]) -> None:
     options = dict(WITH_WHOLE_WEIGHTS[name])
     callbacks, data = options.pop("callbacks", []), options.pop("data", {})
+    options |= {"base": str(folders[0])} if "base" in options else {}
     model = SpeechLLM(str(folders[0]), WhisperEncoder(str(folders[1])), ConcatMLP(5, 16), **options)
     settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     trainer = Trainer(strategy=FSDP2(), devices=2, callbacks=callbacks, **settings)
