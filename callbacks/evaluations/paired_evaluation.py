@@ -31,7 +31,7 @@ class PairedEvaluation(Callback, ABC):
 
     Note:
         Module modes and random states are put back: training with such a callback is bit-identical to training without.
-        Items are shared out among the ranks of DDP and gathered. Sharded strategies (FSDP) are not supported.
+        Items are shared out among the ranks and gathered. Under ``FSDP2`` each rank holds the whole model meanwhile.
     """
 
     #: Keys of the figures that the last line on the console has told.

@@ -48,7 +48,7 @@ class Retention(PairedEvaluation):
 
     Note:
         Module modes and random states are put back: training with this callback is bit-identical to training without.
-        Items are shared out among the ranks of DDP and gathered. Sharded strategies (FSDP) are not supported.
+        Items are shared out among the ranks and gathered. Under ``FSDP2`` each rank holds the whole model meanwhile.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class ImportanceTracker(Callback):
         It only decides when. The pass runs on the bare LLM with its weights frozen, in eval mode; gradients, random
         states and modes are put back, so a run with this callback is bit-identical to a run without it. A checkpoint
         saved during validation is measured in the next training hook, where its weights are still in place. The
-        examples of a probe are shared out among the ranks of DDP.
+        examples of a probe are shared out among the ranks, each of which holds the whole model meanwhile (``FSDP2``).
     """
 
     def __init__(

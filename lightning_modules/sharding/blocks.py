@@ -55,12 +55,10 @@ def _blocks(towers: Iterable[nn.Module]) -> Iterator[nn.Module]:
 def _make_root(root: nn.Module) -> None:
     """Runs an empty forward pass: the module that runs first is FSDP2's root, and a measurement might run a block."""
     assert isinstance(root, FSDPModule)
-    forward = root.forward
     root.forward = lambda: None
     try:
         with torch.no_grad():
             root()
     finally:
-        root.forward = forward
-    del root.forward
+        del root.forward  # that of its class is back
     root.reshard()
