@@ -131,7 +131,7 @@ def test_a_launch_that_does_not_fit_is_one_line_of_ours(run: TinyRun) -> None:
     assert agent.wait(200) != 0
     said = [line for line in (run.folder / "torchrun.log").read_text().splitlines() if "textkeep: error" in line]
     assert len(set(said)) == 1
-    assert "torchrun starts 2 processes a node, 2 in all; trainer.devices is 1" in said[0]
+    assert "torchrun starts 2 processes per node, 2 in all; trainer.devices is 1" in said[0]
     assert not (run.folder / "runs").exists()
 
 

@@ -112,7 +112,7 @@ def test_an_mp3_that_would_be_cut_is_named(tmp_path: Path, loud_first: bool) -> 
     path.write_bytes(content[starts[0] :])
     assert len(read_waveform(example(whole), RATE)) == 20 * RATE
     if loud_first:
-        with pytest.raises(BadExampleError, match="an MP3 of variable bit rate whose header does not tell its length"):
+        with pytest.raises(BadExampleError, match="an MP3 of variable bit rate whose header does not state its length"):
             read_waveform(example(path), RATE)
     else:
         assert len(read_waveform(example(path), RATE, max_seconds=60)) == pytest.approx(20 * RATE, abs=4000)
