@@ -41,8 +41,9 @@ class Tuning(ABC):
 
     The life of a run, in the order in which its hooks are called:
 
-    1. The weights are read: :meth:`loading_options`, then :meth:`prepare` sets ``requires_grad`` (once: changed during
-       a run, ranks would drift apart silently) and puts in what trains; :meth:`recompute_options`.
+    1. ``FSDP2`` asks :meth:`needs_whole`. The weights are read: :meth:`loading_options`, then :meth:`prepare` sets
+       ``requires_grad`` (once: changed during a run, ranks would drift apart silently) and puts in what trains;
+       :meth:`recompute_options`.
     2. A checkpoint is loaded, if there is one: :meth:`match_checkpoint`, the tensors, :meth:`load_extra_state`.
     3. The optimizer is built: :meth:`parameter_groups` (with :meth:`multipliers`), :meth:`attach_to_optimizer`.
     4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
