@@ -99,10 +99,17 @@ def _twin_config(text: Any, twin: str) -> Any:
 
 
 def _share(empty: nn.Module, decoder: nn.Module, kind: str) -> None:
-    """Gives an empty model the very parameters and buffers of a decoder with the same names."""
-    tensors = {**dict(decoder.named_parameters(remove_duplicate=False)), **dict(decoder.named_buffers())}
+    """Gives an empty model the very parts of a decoder with the same names: layers of torch's own, and other tensors.
+
+    Whoever exchanges a layer's tensor (FSDP2) so exchanges it in both.
+    """
+    parts, tensors = dict(decoder.named_modules()), {**dict(decoder.named_parameters(remove_duplicate=False))}
+    tensors |= dict(decoder.named_buffers())
     for name, tensor in [*empty.named_parameters(), *empty.named_buffers()]:
         if name not in tensors or tensors[name].shape != tensor.shape:
             raise ValueError(f"no text LLM can be taken out of {kind}: its decoder has no {name} {tuple(tensor.shape)}")
         owner, _, leaf = name.rpartition(".")
-        setattr(empty.get_submodule(owner), leaf, tensors[name])
+        if type(parts.get(owner)) in (nn.Linear, nn.Embedding):
+            empty.set_submodule(owner, parts[owner])
+        else:
+            setattr(empty.get_submodule(owner), leaf, tensors[name])

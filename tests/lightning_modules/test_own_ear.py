@@ -271,6 +271,23 @@ def test_lora_that_is_merged_is_in_the_audio_llm_too(tmp_path: Path) -> None:
     assert (found - as_it_came(folder)[0](input_ids=ids).logits).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_a_tensor_that_is_exchanged_is_heard_with_too(folder: Path) -> None:
+    """FSDP2 puts another tensor in the place of each weight that it divides."""
+    model = built(folder)
+    batch = make_batch(model, CLIPS)
+    before = model.embed(batch)["inputs_embeds"]
+    table = model.llm.get_input_embeddings()
+    table.weight = torch.nn.Parameter(2 * table.weight)
+    text = batch.attention_mask.bool() & ~batch.audio_mask
+    after = model.embed(batch)["inputs_embeds"]
+    assert torch.equal(after[text], 2 * before[text])
+    assert torch.equal(after[batch.audio_mask], before[batch.audio_mask])
+    whole = dict(model.ear.whole(model.llm).named_modules(remove_duplicate=False))
+    matrices = [m for m in model.llm.modules() if isinstance(m, torch.nn.Linear)]
+    assert {id(m) for m in matrices} <= {id(m) for m in whole.values()}
+
+
 def test_it_trains_in_bfloat16(glm: Path, tmp_path: Path) -> None:
     model = SpeechLLM(str(glm), ear=OwnEar(), tuning=FullFineTuning(train_encoder=True))
     trainer = make_trainer(tmp_path / "run", [], max_steps=2, limit_val_batches=1, precision="bf16-true")
