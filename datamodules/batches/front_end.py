@@ -53,6 +53,10 @@ class ProcessingFrontEnd(Protocol):
         """Turns waveforms (samples,) into the processor's tensors, and counts the positions of each clip."""
         ...
 
+    def hears_all(self, samples: int) -> bool:
+        """Tells whether a clip of so many samples is heard to its end."""
+        ...
+
 
 def words_around(front_end: SpeechFrontEnd) -> tuple[str, str]:
     """Gives what a prompt holds before and after the positions of a clip: nothing, unless the model asks for it."""

@@ -66,7 +66,7 @@ class RowReader:
         """Reads one row; ``epoch`` only matters to augmentation.
 
         Raises:
-            BadExampleError: If the clip is corrupt or too long.
+            BadExampleError: If the clip is corrupt, or longer than allowed or than the model hears.
         """
         if view.modality == "text":
             return Row(view.example, view.modality)
@@ -98,4 +98,8 @@ class RowReader:
             # Slower speech may be longer than the encoder takes; such a clip stays as it is.
             if len(changed) <= self.max_seconds * self.front_end.sampling_rate:
                 waveform = changed
+        if isinstance(self.front_end, ProcessingFrontEnd) and not self.front_end.hears_all(len(waveform)):
+            seconds = len(waveform) / self.front_end.sampling_rate
+            detail = f"the audio LLM's processor cuts off the end of the clip of {seconds:.1f} s; allowed: a shorter one"
+            raise BadExampleError("too long", example.location, detail)
         return self.front_end.extract(waveform)

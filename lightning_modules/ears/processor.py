@@ -18,6 +18,8 @@ _TEXT = "\u241eTEXT\u241e"
 """Stands for the user's text: no template finds anything in it to change."""
 _SHORT, _LONG = 0.1, (2.0, 5.0, 11.0, 30.0)
 """Seconds of the clips by which positions are estimated."""
+_END = 0.1
+"""Seconds at the end of a clip by which it is told whether all of it is heard."""
 _OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "labels", "mm_token_type_ids")
 
 
@@ -48,6 +50,7 @@ class AudioProcessor:
             self.tokenizer.chat_template = template
         parts = [getattr(self.processor, name, None) for name in ("feature_extractor", "audio_processor")]
         self.sampling_rate = next((int(rate) for part in parts if (rate := getattr(part, "sampling_rate", 0))), 16000)
+        self._heard_whole = 0
 
     @property
     def audio_id(self) -> int:
@@ -69,6 +72,18 @@ class AudioProcessor:
     def count(self, samples: int) -> int:
         """Counts the positions that a clip of so many samples takes."""
         return self.listen([torch.zeros(samples)])[1][0]
+
+    def hears_all(self, samples: int) -> bool:
+        """Tells whether a clip of so many samples is heard to its end: some processors cut it at their window."""
+        if samples > self._heard_whole:
+            noise = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+            other = noise.clone()
+            other[-int(_END * self.sampling_rate) :] *= -0.5
+            (first, _), (second, _) = self.listen([noise]), self.listen([other])
+            if all(torch.equal(value, second[name]) for name, value in first.items()):
+                return False
+            self._heard_whole = samples
+        return True
 
     @cached_property
     def positions_per_second(self) -> float:
@@ -151,6 +166,11 @@ class ProcessorFrontEnd(FrontEnd):
         """Turns waveforms (samples,) into the processor's tensors, and counts the positions of each clip."""
         assert self.processor is not None
         return self.processor.listen(waveforms)
+
+    def hears_all(self, samples: int) -> bool:
+        """Tells whether a clip of so many samples is heard to its end."""
+        assert self.processor is not None
+        return self.processor.hears_all(samples)
 
     @property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTo
 from tests.support.speech_batches import make_batch
 from tests.support.speech_run import make_data, make_trainer
 from tests.support.tiny_audio_llms import FAMILIES, ROWS, class_of, write_tiny_audio_llm
-from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Example, SpeechTextData
+from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Example, RowReader, SpeechTextData, View
 from textkeep.datamodules.batches.front_end import words_around
 from textkeep.datamodules.sources.bad_examples import BadExampleError
 from textkeep.lightning_modules import (
@@ -301,6 +301,19 @@ def test_a_text_that_holds_the_token_of_sound_is_refused(glm: Path) -> None:
     data.connect(SpeechLLM(str(glm), ear=OwnEar()).front_end)
     with pytest.raises(BadExampleError, match=r"line 0.*'<\|pad\|>' stands for a position of sound"):
         data.factory([]).batches(spoken(1, "<|pad|>?"), "text", 1)
+
+
+def test_a_clip_whose_end_would_not_be_heard_is_refused(glm: Path, tmp_path: Path) -> None:
+    cut = write_tiny_audio_llm("qwen2_audio", tmp_path)  # pads to a window of 4 s, and cuts there
+    for folder, seconds, heard in ((cut, 3.9, True), (cut, 5.0, False), (cut, 3.0, True), (glm, 5.0, True)):
+        reader = RowReader(SpeechLLM(str(folder), ear=OwnEar()).front_end)
+        noise = torch.randn(int(seconds * 16000), generator=torch.Generator().manual_seed(0))
+        view = View(Example("0", "1?", ("2",), "2", AudioArray(0.1 * noise, 16000), location="line 0"), "speech")
+        if heard:
+            assert reader.read(view).features is not None
+            continue
+        with pytest.raises(BadExampleError, match=r"line 0: the audio LLM's processor cuts off the end .* 5.0 s"):
+            reader.read(view)
 
 
 def test_positions_are_what_stands_at_the_clips(glm: Path) -> None:
