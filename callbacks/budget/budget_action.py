@@ -73,7 +73,7 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         Args:
             trainer: At the end of an optimizer step.
             pl_module: The model.
-            readings: All so far, the newest last; the first is of the untouched LLM.
+            readings: All so far, the newest last; the first is of the model as it began.
         """
 
     def finish(

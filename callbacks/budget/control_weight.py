@@ -90,7 +90,7 @@ class ControlWeight(BudgetAction):
         ascent = DualAscent(**self._settings, low=low, high=high)
         last = readings[-1]
         error = ascent.error(last.increase, last.allowed)
-        before = ascent.error(0.0, last.allowed) if self._error is None else self._error
+        before = ascent.error(readings[0].increase, last.allowed) if self._error is None else self._error
         self._weight, self._error = ascent.step(self._weight, error, before), error
         _terms(pl_module).set_weight(self.of, self._weight)
 

@@ -27,7 +27,8 @@ class TextBudget(Callback):
     """Measures how much the loss on text has risen since the start of training, and acts on it.
 
     Every ``every_n_steps`` optimizer steps and at the end the model reads the same passages; the increase is paired
-    with the untouched LLM's losses on them, with a 95 % interval over passages. It is logged as
+    with the untouched LLM's losses on them, or with those of ``model.base`` if it is named, with a 95 % interval over
+    passages. It is logged as
     ``budget/<text>/increase`` with ``…/low``, ``…/high`` and ``…/allowed``, and what the actions set beside it.
 
     Example::
@@ -91,7 +92,7 @@ class TextBudget(Callback):
 
     @property
     def readings(self) -> list[Reading]:
-        """All measurements so far, the first of the untouched LLM."""
+        """All measurements so far, the first at the start."""
         return list(self._readings)
 
     @override
@@ -134,16 +135,18 @@ class TextBudget(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
+        other = step > 0 or getattr(pl_module, "base_source", None) is not None
         if not self._untouched:
-            self._untouched = self._passages.losses(trainer, pl_module, untouched=step > 0)
-            if step > 0:
+            self._untouched = self._passages.losses(trainer, pl_module, untouched=other)
+            if other:
                 pl_module.reference.release()  # type: ignore[operator, union-attr]
         for action in self.actions:
             action.start(pl_module)
             if step > 0:
                 action.resumed(trainer, self.max_increase)
         if not self._readings:
-            self._note(trainer, self._reading(0, *loss_increase(self._untouched, self._untouched)))
+            now = self._passages.losses(trainer, pl_module) if other and step == 0 else self._untouched
+            self._note(trainer, self._reading(0, *loss_increase(self._untouched, now)))
         if self._is_due(step):  # when the run was stopped
             self._measure(trainer, pl_module)
 

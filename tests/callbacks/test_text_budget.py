@@ -84,6 +84,27 @@ def test_it_measures_the_loss_against_the_untouched_model(tmp_path: Path, models
         assert logged(tmp_path / "run", f"budget/prose/{name}")[5] == pytest.approx(wanted)
 
 
+def test_it_measures_the_loss_against_a_base_that_is_named(tmp_path: Path, models: Any, text: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(models[0])
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)), alpha=0.05)
+    base.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(models[0]).save_pretrained(tmp_path / "base")
+    budget = TextBudget(5.0, text, every_n_steps=2, actions=[])
+    model, _ = run(tmp_path / "run", models, [budget], 2, model=make_model(*models, base=str(tmp_path / "base")))
+    began = AutoModelForCausalLM.from_pretrained(models[0])
+    ((before, tokens), *after) = (passage_losses(m, model.tokenizer, text) for m in (base, began, model.eval().llm))
+    assert [reading.step for reading in budget.readings] == [0, 2]
+    for reading, (total, _) in zip(budget.readings, after, strict=True):
+        assert abs(total - before) / tokens > 0.01
+        assert reading.found.before == pytest.approx(before / tokens, rel=1e-4)
+        assert reading.increase == pytest.approx((total - before) / tokens, rel=1e-3)
+    assert model.reference._base is None  # a second model's memory
+
+
 def test_measuring_alone_leaves_no_trace(tmp_path: Path, models: Any, text: str) -> None:
     states = [
         run(tmp_path / name, models, callbacks, 4)[0].state_dict()
