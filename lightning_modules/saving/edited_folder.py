@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ REPAIR = "repair.json"
 """What the folder was made from, for people."""
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
-_DECODER = "model."  # how a causal LM names what is not its head
+_HEADS = ("lm_head.weight", "embed_out.weight")  # how causal LMs name their head
 
 Place = tuple[str, str]
 """File in the folder and key in the file."""
@@ -60,8 +61,9 @@ class ModelFolder:
         Raises:
             ValueError: If one is not there as it was read: transformers may store it otherwise than it holds it.
         """
-        inside = [name for name in parameters if name.startswith(_DECODER)]
-        rest = {name: name.removeprefix(_DECODER) for name in inside}
+        decoder, _ = Counter(name.partition(".")[0] for name in parameters).most_common(1)[0]
+        inside = [name for name in parameters if name.startswith(f"{decoder}.")]
+        rest = {name: name.removeprefix(f"{decoder}.") for name in inside}
         first = rest[inside[0]]
         prefixes = [key.removesuffix(first) for key in self._file_of if key == first or key.endswith(f".{first}")]
         missing: list[str] = []
@@ -83,13 +85,16 @@ class ModelFolder:
         """Finds what is outside of the decoder, the output head; a tied one that is stored follows its embedding."""
         own = {name: value for name, value in parameters.items() if name not in found}
         places = {name: [self._place(key) for key in self._keys_of(name, value)] for name, value in own.items()}
+        for name, value in own.items():
+            if name in _HEADS and not places[name]:  # transformers may call it otherwise than the file does
+                places[name] = [self._place(key) for head in _HEADS for key in self._keys_of(head, value)]
         for name, there in places.items():
             if not there:
                 raise ValueError(f"{self.folder}: its files do not hold {name} as it was read")
         if not own:
             for name in inside:
-                if name.endswith("embed_tokens.weight"):
-                    keys = self._keys_of("lm_head.weight", parameters[name])
+                keys = [key for head in _HEADS for key in self._keys_of(head, parameters[name])]
+                if keys:
                     places[name] = [*found[name], *map(self._place, keys)]
         return places
 

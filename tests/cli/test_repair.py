@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
 
 from tests.support.tiny_audio_llms import FAMILIES, build_tiny, class_of, tiny_tokenizer
 from tests.support.two_models import FAMILY, write_two_models
@@ -182,6 +182,19 @@ def refusals(models: Path, tmp_path: Path) -> list[tuple[list[str], str]]:
         (["export", audio, "--base", base, "-o", str(tmp_path / "mine"), "--overwrite"], "is no repaired model"),
         (["interpolate", audio, "--base", str(tmp_path / "none")], "none cannot be loaded"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_a_decoder_may_have_another_name(kind: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](vocab_size=64, bos_token_id=2, **sizes))
+    model.save_pretrained(tmp_path / "own")
+    folder, parameters = ModelFolder(tmp_path / "own"), dict(model.named_parameters())
+    places = folder.places(parameters)
+    folder.write(tmp_path / "out", {p: 2 * parameters[n] for n, there in places.items() for p in there}, {})
+    again = dict(AutoModelForCausalLM.from_pretrained(tmp_path / "out").named_parameters())
+    assert again.keys() == parameters.keys() == places.keys()
+    assert all(torch.equal(again[name], 2 * value) for name, value in parameters.items())
 
 
 @pytest.mark.parametrize("number", range(5))
