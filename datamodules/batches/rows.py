@@ -100,8 +100,6 @@ class RowReader:
                 waveform = changed
         if isinstance(self.front_end, ProcessingFrontEnd) and not self.front_end.hears_all(len(waveform)):
             seconds = len(waveform) / self.front_end.sampling_rate
-            detail = (
-                f"the audio LLM's processor cuts off the end of the clip of {seconds:.1f} s; allowed: shorter"
-            )
+            detail = f"the audio LLM's processor cuts off the end of the clip of {seconds:.1f} s; allowed: shorter"
             raise BadExampleError("too long", example.location, detail)
         return self.front_end.extract(waveform)
