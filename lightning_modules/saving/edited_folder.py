@@ -1,7 +1,8 @@
 """A model's folder once more, with other values of some weights: an audio LLM repaired stays an audio LLM.
 
 Whatever else the folder holds stays as it is, byte for byte: towers, projectors, a talker, adapters for sound,
-processor and chat template. So whatever reads the first folder reads the second.
+processor and chat template. So whatever reads the first folder reads the second. Only the same weights in other formats
+are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ REPAIR = "repair.json"
 """What the folder was made from, for people."""
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
+TWICE = ("consolidated*", "pytorch_model*.bin*", "*.pth", "*.gguf", "tf_model.h5", "flax_model.msgpack")
+"""The same weights in other formats are left out: they are not repaired, and some loader would prefer them."""
 _HEADS = ("lm_head.weight", "embed_out.weight")  # how causal LMs name their head
 
 Place = tuple[str, str]
@@ -124,7 +127,7 @@ class ModelFolder:
         changed = {name for name, _ in values}
         with replacing_folder(target) as temporary:
             shutil.copytree(
-                self.folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git*", *changed)
+                self.folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git*", *TWICE, *changed)
             )
             for name in changed:
                 with safe_open(self.folder / name, "pt") as file:

@@ -61,6 +61,18 @@ def test_the_ends_are_exact_and_the_rest_stays(models: Path, tmp_path: Path) -> 
     assert again.float().generate(**inputs, max_new_tokens=2).shape[0] == 1
 
 
+def test_the_same_weights_in_another_format_are_left_out(models: Path, tmp_path: Path) -> None:
+    """They would be those from before: some loaders prefer Mistral's consolidated file, or read GGUF."""
+    audio = shutil.copytree(models / "audio", tmp_path / "audio")
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "q4.gguf", "notes.txt"):
+        (audio / name).write_bytes(b"x")
+    words = ["export", str(audio), "--base", str(models / "base"), "-o", str(tmp_path / "out"), "--alpha", "0.5"]
+    assert main(words) == 0
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    before = {file.name for file in (models / "audio").iterdir()}
+    assert written == before | {"repair.json", "notes.txt"}
+
+
 def test_between_and_reverted_are_what_they_say(models: Path, tmp_path: Path) -> None:
     own, base = (open_causal_lm(str(models / name), torch.float32) for name in ("audio", "base"))
     name = "model.layers.1.mlp.up_proj.weight"
