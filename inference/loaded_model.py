@@ -193,6 +193,7 @@ class LoadedModel:
         *,
         count: int | None = None,
         batch_size: int = 8,
+        tokens: int | None = None,
         progress: Progress = silent,
         **options: Any,
     ) -> Snapshot:
@@ -206,6 +207,7 @@ class LoadedModel:
             estimators: What to measure.
             count: Only so many of them, as a probe of the run chooses (``data.probes``).
             batch_size: Examples at once.
+            tokens: Plain text is cut after so many.
             progress: Is told how many batches are done, and how many groups were taken out.
             **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``step`` and ``name`` for the record.
 
@@ -215,7 +217,7 @@ class LoadedModel:
         with self.measuring(modality):
             chosen = read_examples(examples, modality, count)
             starts = counted(range(0, len(chosen), batch_size), "measuring", progress)
-            parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size) for start in starts)
+            parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size, tokens) for start in starts)
             told = {"step": self.origin.step or 0, "progress": progress, **options}
             return probe(self.llm, chain.from_iterable(parts), estimators, **told)
 

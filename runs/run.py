@@ -24,6 +24,7 @@ from ..foundation.run_names import (
     evaluation_folder,
     stage_key,
 )
+from .belonging import finished_step
 from .evaluations import Evaluation
 from .importance_records import SUMMARY_FILE, ImportanceRecords
 from .metrics import Metrics
@@ -192,9 +193,9 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The last step of which anything is known."""
+        """The last step of which anything is known: the end of a finished run, else the last logged or measured one."""
         scored = [row["step"] for found in self.evaluations.values() for row in found.rows]
-        return max([self.metrics.last_step, *self.importance.steps, *scored])
+        return max([self.metrics.last_step, *self.importance.steps, *scored, finished_step(self.path) or 0])
 
     @property
     def planned_steps(self) -> int | None:

@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
             arguments.modality,
             estimators,
             batch_size=arguments.batch_size,
+            tokens=arguments.tokens,
             progress=progress,
             **_options(arguments, estimators),
         )

@@ -39,7 +39,7 @@ def headline(findings: Sequence[Finding], text_told: bool = False) -> str:
         text_told: Whether what became of plain text stands above already: then of hearing alone, and empty without it.
     """
     text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text (") and f.mark in _TEXT), None)
-    hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing")), None)
+    hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing") and f.mark in _HEARING), None)
     if text_told:
         return f"{hearing}." if hearing else ""
     lead = next((f.short for f in findings if f.short), None)
@@ -112,6 +112,8 @@ def _hearing(evaluation: Evaluation) -> Finding | None:
         return None
     topic = f"Hearing ({SPLITS[evaluation.stage]})"
     shown = f"hearing gap {number(*gap)} nats per token"
+    if evaluation.last["step"] == 0:
+        return Finding(topic, "plain", f"measured before training alone ({shown}).")
     if gap[1] > 0:
         return Finding(topic, "good", f"it listens: answers are harder with another question's clip ({shown}).")
     if gap[2] < 0:

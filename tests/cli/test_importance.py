@@ -81,6 +81,19 @@ def test_probe_without_vectors_and_self_test(tiny_llm_dir: Path, manifest: Path,
         main(["show", str(folder), "--structure"])
 
 
+def test_plain_text_is_cut_where_it_is_said(tiny_llm_dir: Path, tmp_path: Path, run_main: Run) -> None:
+    (tmp_path / "a.txt").write_text(
+        "The capital of France is Paris and of Peru is Lima.\n\nA user asks the assistant twice.\n"
+    )
+    found = {}
+    for name, words in {"whole": [], "cut": ["--tokens", "6"]}.items():
+        options = ["--data", str(tmp_path / "a.txt"), "--examples", "2", "--device", "cpu", *words]
+        run_main(["probe", str(tiny_llm_dir), *options, "-o", str(tmp_path / name)])
+        found[name] = Snapshot.load(tmp_path / name).meta["probe"]["tokens"]
+    assert found["cut"] == 2 * 5  # the first token of a passage is not predicted
+    assert found["whole"] > found["cut"]
+
+
 def test_a_score_from_a_file_of_ones_own(
     tiny_llm_dir: Path, tuned_dir: Path, manifest: Path, tmp_path: Path, run_main: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,15 @@ def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_pa
     assert any(note.startswith("importance/verification/general_text_matrix.json") for note in damaged.notes)
 
 
+def test_what_was_measured_before_training_alone_is_no_verdict_on_hearing(tmp_path: Path) -> None:
+    """An aligned adaptor hears at step 0; that says nothing of the run."""
+    begun = write_run(tmp_path / "begun", steps=(0,), items=30, harm=0.0, parts=("evaluation",))
+    findings = {finding.topic: finding for finding in verdict(Run.open(begun))}
+    assert findings["Hearing (validation)"].mark == "plain"
+    assert "before training alone" in findings["Hearing (validation)"].text
+    assert headline(list(findings.values())) == "Not yet compared with the untouched model."
+
+
 def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None:
     deaf = write_run(tmp_path / "deaf", steps=(0, 10), items=30, harm=0.0, parts=("evaluation",))
     path = deaf / "evaluation/summary.jsonl"

@@ -112,6 +112,12 @@ def test_a_run_that_goes_on_is_read_on(folder: Path) -> None:
     assert (run.last_step, run.importance.steps) == (31, [0, 10, 20, 30])
 
 
+def test_a_finished_run_is_at_its_end(folder: Path) -> None:
+    """Steps are logged from 0: the last logged one of 40 is 39 at most."""
+    (folder / "finished.json").write_text('{"step": 40}')
+    assert Run.open(folder).last_step == 40
+
+
 def test_a_file_that_became_shorter_is_read_from_its_start(folder: Path) -> None:
     run = Run.open(folder)
     assert len(run.metrics["train/loss"]) == 20
