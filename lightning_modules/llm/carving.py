@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from .lora_layers import drop_lora
@@ -103,8 +103,9 @@ def _share(empty: nn.Module, decoder: nn.Module, kind: str) -> None:
 
     Whoever exchanges a layer's tensor (FSDP2) so exchanges it in both.
     """
-    parts, tensors = dict(decoder.named_modules()), {**dict(decoder.named_parameters(remove_duplicate=False))}
-    tensors |= dict(decoder.named_buffers())
+    parts = dict(decoder.named_modules())
+    tensors: dict[str, Tensor] = {**dict(decoder.named_parameters(remove_duplicate=False))}
+    tensors.update(decoder.named_buffers())
     for name, tensor in [*empty.named_parameters(), *empty.named_buffers()]:
         if name not in tensors or tensors[name].shape != tensor.shape:
             raise ValueError(f"no text LLM can be taken out of {kind}: its decoder has no {name} {tuple(tensor.shape)}")
