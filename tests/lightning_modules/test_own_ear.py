@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from tests.support.speech_batches import make_batch
-from tests.support.speech_run import make_data, make_trainer
+from tests.support.speech_run import Losses, make_data, make_trainer
 from tests.support.tiny_audio_llms import FAMILIES, ROWS, class_of, write_tiny_audio_llm
 from textkeep.datamodules import AudioArray, Batch, ChatPrompt, Example, RowReader, SpeechTextData, View
 from textkeep.datamodules.batches.front_end import words_around
@@ -468,19 +467,6 @@ def test_a_base_that_writes_text_with_other_ids_is_refused(glm: Path, tiny_llm_d
 # ------------------------------------------------------------------ runs
 
 
-class Losses(Callback):
-    """Notes every loss, and saves in the middle of an epoch."""
-
-    def __init__(self, saved: Path | None) -> None:
-        self.values: list[float] = []
-        self.saved = saved
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.values.append(float(outputs["loss"]))
-        if self.saved and trainer.global_step == 3:
-            trainer.save_checkpoint(self.saved)
-
-
 @pytest.mark.parametrize(
     "tuning",
     [lambda: FullFineTuning(train_encoder=True), lambda: LoRA(r=2, gate=SpeechTurns())],
@@ -490,7 +476,7 @@ def test_a_resumed_run_repeats_every_loss(tuning: Any, glm: Path, tmp_path: Path
     data, saved = make_data(tmp_path / "data"), tmp_path / "three.ckpt"
 
     def fit(seed: int, checkpoint: Path | None) -> tuple[list[float], SpeechLLM]:
-        losses = Losses(None if checkpoint else saved)
+        losses = Losses(None if checkpoint else saved, 3)
         trainer = make_trainer(tmp_path / "run", [losses], max_steps=5, max_epochs=-1, limit_val_batches=0)
         torch.manual_seed(seed)  # nothing may hang on how the resumed run was initialised
         model = SpeechLLM(str(glm), ear=OwnEar(), tuning=tuning(), optimizer=lambda g: torch.optim.AdamW(g, lr=0.02))

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 
-from tests.support.speech_run import make_data, make_trainer
+from tests.support.speech_run import Losses, make_data, make_trainer
 from textkeep.lightning_modules import ConcatMLP, LoRA, SpeechLLM, SpeechPositions, SpeechTurns, WhisperEncoder
 from textkeep.lightning_modules.tuning import Tuning
 
@@ -22,19 +21,6 @@ STRATEGIES: dict[str, Callable[[], Tuning]] = {
 }
 
 
-class Losses(Callback):
-    """Notes every loss, and saves at step 5: in the middle of an epoch and of the schedule."""
-
-    def __init__(self, saved: Path | None) -> None:
-        self.values: list[float] = []
-        self.saved = saved
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.values.append(float(outputs["loss"]))
-        if self.saved and trainer.global_step == 5:
-            trainer.save_checkpoint(self.saved)
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_resumed_run_repeats_every_loss(
     strategy: str, tmp_path: Path, tiny_llm_dir: Path, tiny_whisper_dir: Path
@@ -43,7 +29,7 @@ def test_a_resumed_run_repeats_every_loss(
     saved = tmp_path / "five.ckpt"
 
     def fit(seed: int, checkpoint: Path | None) -> tuple[list[float], SpeechLLM]:
-        losses = Losses(None if checkpoint else saved)
+        losses = Losses(None if checkpoint else saved, 5)
         trainer = make_trainer(tmp_path / "run", [losses], max_steps=8, max_epochs=-1, limit_val_batches=0)
         torch.manual_seed(seed)  # nothing may hang on how the resumed run was initialised
         model = SpeechLLM(

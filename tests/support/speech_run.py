@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
 from textkeep.datamodules import SpeechTextData
@@ -78,3 +78,16 @@ def make_trainer(run: Path, callbacks: list[Any], **options: Any) -> Trainer:
         "log_every_n_steps": 1,
     }
     return Trainer(**{**settings, **options})
+
+
+class Losses(Callback):
+    """Notes every loss, and saves in the middle of an epoch."""
+
+    def __init__(self, saved: Path | None, at: int) -> None:
+        self.values: list[float] = []
+        self.saved, self.at = saved, at
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.values.append(float(outputs["loss"]))
+        if self.saved and trainer.global_step == self.at:
+            trainer.save_checkpoint(self.saved)
