@@ -51,7 +51,7 @@ GATED := --config configs/tuning/lora_gated_turns.yaml --model.optimizer.init_ar
 # Do the scores foretell what a layer is worth? A short test; docs/importance.md has longer ones.
 VERIFIED := --data plain-text/probe --granularity layer --shrink 1 --examples 8 --tokens 48
 
-quickstart: $(INSTALLED)  ## teach a small LLM to listen twice, and show what its text lost and kept (about 10 minutes on 2 cores)
+quickstart: $(INSTALLED)  ## teach a small LLM to listen twice, and show what its text lost and kept (9 minutes on 2 cores after the downloads)
 	@set -e; ready=$$(date +%s); newest() { ls -td outputs/quickstart*/ | head -n 1 | sed 's:/$$::'; }; \
 	$(BIN)/textkeep assets; fetched=$$(date +%s); \
 	$(BIN)/textkeep fit --config configs/quickstart.yaml; full=$$(newest); \
