@@ -73,7 +73,7 @@ def _answer(model: LoadedModel, question: Question, arguments: argparse.Namespac
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep ask", description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, .ckpt file or export")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, .ckpt file, export, or folder of an audio LLM")
     asked: dict[str, Any] = {"dest": "questions", "action": "append", "default": []}
     parser.add_argument(
         "--audio",

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, not_negative, positive
 from .output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ..evaluation.text_benchmarks import BenchmarkScores
-    from ..inference import LoadedModel
 
 DEFAULT_TASKS = ("textkeep_general", "textkeep_general_sentences")
 
@@ -32,10 +25,13 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_output("benchmark: -o", arguments.output, arguments.overwrite)
     from ..inference import load
+    from ..inference.benchmarking import benchmark
 
     with speaking_as("benchmark"):
         model = load(arguments.model, arguments.device, arguments.dtype)
-    scores = _score(model, arguments)
+        scores = benchmark(
+            model, arguments.tasks, arguments.limit, arguments.num_fewshot, arguments.batch_size, arguments.chat
+        )
     limits = scores.intervals()
     found = {key: {"value": value, "interval": list(limits[key])} for key, value in scores.values.items()}
     document = {"model": arguments.model, "limit": arguments.limit, "versions": scores.versions, "scores": found}
@@ -49,30 +45,6 @@ def main(argv: list[str]) -> int:
     ]
     print_table(f"{arguments.model}, text benchmarks (lm-eval)", ("task and metric", "value", "95 % interval"), rows)
     return 0
-
-
-def _score(model: LoadedModel, arguments: argparse.Namespace) -> BenchmarkScores:
-    """Runs the tasks on what the model is for text: behind a gate, the LLM without its adapters."""
-    import torch
-
-    from ..datamodules import ChatPrompt
-    from ..evaluation.text_benchmarks import run_benchmarks
-    from ..lightning_modules.llm.generation import greedily, stop_ids
-
-    tuning = getattr(model.speech_llm, "tuning", None)
-    silent, tokenizer = torch.zeros(1, 1, dtype=torch.bool), model.front_end.tokenizer
-    end_id = ChatPrompt(tokenizer, **model.origin.prompts).end_id if tokenizer.chat_template else None
-    greedy = greedily(model.llm, tokenizer, stop_ids(model.llm, tokenizer, end_id))
-    with torch.no_grad(), greedy, nullcontext() if tuning is None else tuning.reading(silent):
-        return run_benchmarks(
-            model.llm,
-            tokenizer,
-            arguments.tasks,
-            arguments.limit,
-            arguments.num_fewshot,
-            arguments.batch_size,
-            arguments.chat,
-        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,7 +38,7 @@ def interpolate_models(arguments: argparse.Namespace, points: Sequence[Point]) -
         models = Mixtures(*open_two(str(arguments.run), arguments.base, arguments.device))
         questions = _questions(models, arguments)
     if not models.hears:
-        say(f"{arguments.run} cannot be asked by voice here: text alone is scored")
+        say(f"{arguments.run} {models.deafness}: text alone is scored")
     rows = _score(models, questions, points, arguments)
     found = {
         "model": str(arguments.run),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..foundation.run_names import FORGETTING
+from ..foundation.run_names import FORGETTING, MISALIGNMENT
 from .errors import speaking_as
 from .output import progress_bars, say
 from .with_base import open_two
@@ -50,7 +50,7 @@ def card_of_model(arguments: argparse.Namespace) -> Card:
         related = lineage(models.base.llm, models.reader.llm)
     about = {"model": arguments.run, "base": arguments.base, "lineage": _related(related)}
     if not models.hears:
-        say(f"{arguments.run} cannot be asked by voice here: the card is of its text alone")
+        say(f"{arguments.run} {models.deafness}: the card is of its text alone")
     told = (
         f"Lineage: {related.verdict}; the cosine of its text LLM's weights with those of {arguments.base} is "
         f"{related.whole.cosine:.4f} ({related.counts['equal']} of {len(related.matrices)} matrices are equal)."
@@ -101,7 +101,7 @@ def _shift(models: TwoModels, examples: list[Example], source: str, size: int) -
     """Measures how far importance moved, as in a run: the Jensen-Shannon distance of the layer shares."""
     from ..evaluation import shown_p
     from ..importance import compare, probe
-    from ..runs.card.facts import Fact
+    from ..runs.card.facts import shift_fact
 
     batches = list(models.base.inputs(examples, "text", size))
 
@@ -111,10 +111,9 @@ def _shift(models: TwoModels, examples: list[Example], source: str, size: int) -
 
     shift = compare(measured(models.base.llm), measured(models.reader.llm), ESTIMATOR)
     js = shift.metrics["js"]
-    limits = (js.value, -math.inf if js.low is None else js.low, math.inf if js.high is None else js.high)
-    where = f"JS distance of {ESTIMATOR} over layers, {len(examples)} passages of {source}"
     test = "" if js.p is None else f"paired p {shown_p(js.p, shift.p_floor or 0.0)}"
-    return Fact(f"shift/{_short(source)}", limits, where, js.p, test)
+    where = f"{len(examples)} passages of {source}"
+    return shift_fact(_short(source), asdict(js), ESTIMATOR, where, (js.p, test))
 
 
 def _choices(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
@@ -137,10 +136,12 @@ def _choices(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]
 
 
 def _questions(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
-    """Gives the answers that are right, written and, where the model can listen, spoken."""
+    """Gives the answers that are right, written and, where the model can listen, spoken, and then misalignment."""
     if arguments.questions is None:
         return
     from ..evaluation import summarize
+    from ..evaluation.statistics import bootstrap_ratio
+    from ..inference.kept_text import misalignment_of
     from ..inference.two_models import ModelQuestions, TwoModels
     from ..runs.card.facts import Fact
 
@@ -150,18 +151,21 @@ def _questions(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fac
     summary: RetentionSummary = summarize(questions.score(models).records, questions.records(base, "text"))
     for name in summary.values:
         yield Fact(name, summary.interval(name), f"{summary.items} questions of {arguments.questions}")
+    spoken = [example for example in asked if example.has("speech")] if models.hears else []
+    if spoken:
+        sums, tokens = zip(*misalignment_of(models.tuned, spoken, arguments.batch_size), strict=True)
+        yield Fact(MISALIGNMENT, bootstrap_ratio(sums, tokens), f"{len(spoken)} questions of {arguments.questions}")
 
 
 def _tasks(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
     """Gives lm-eval's scores of the model, and those of its base by the same name with ``base/`` before it."""
     if not arguments.tasks:
         return
-    from ..evaluation.text_benchmarks import run_benchmarks
+    from ..inference.benchmarking import benchmark
     from ..runs.card.facts import BENCHMARK, Fact
 
     for prefix, model in (("", models.reader), ("base/", models.base)):
-        tokenizer, size = model.front_end.tokenizer, arguments.batch_size
-        scores = run_benchmarks(model.llm, tokenizer, arguments.tasks, arguments.limit, None, size, False)
+        scores = benchmark(model, arguments.tasks, arguments.limit, batch_size=arguments.batch_size)
         limits = scores.intervals()
         for key, value in scores.values.items():
             yield Fact(f"{BENCHMARK}{prefix}{key}", (value, *limits[key]), "lm-eval")

@@ -1,4 +1,4 @@
-"""What a model kept of the text of the LLM that it came from, item by item: losses, choices, divergence."""
+"""What a model kept of the text of the LLM that it came from, item by item: losses, choices, divergences."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..datamodules.sources.named import read_sources
 from ..evaluation import ItemDivergence, Losses, Prediction
 from ..lightning_modules.losses.answer_loss import predict_answers
 from ..lightning_modules.losses.divergence import divergence
+from ..lightning_modules.losses.item_divergences import row_divergences
 from .loaded_model import LoadedModel
 from .two_models import TwoModels
 
@@ -81,4 +82,28 @@ def forgetting_of(models: TwoModels, examples: Sequence[Example], batch_size: in
         counts = supervised.sum(dim=1).tolist()
         ids = cast(list[str], batch["ids"])
         found += [ItemDivergence(*row) for row in zip(ids, counts, sums.tolist(), strict=True)]
+    return found
+
+
+@torch.inference_mode()
+def misalignment_of(model: LoadedModel, examples: Sequence[Example], batch_size: int = 8) -> list[tuple[float, int]]:
+    """Takes KL(reading || hearing) at the answer tokens of each question: SALAD's M (arXiv 2510.13632).
+
+    Args:
+        model: That listens; both are asked in its own words.
+        examples: Questions that are written and spoken.
+        batch_size: Of them at once.
+
+    Returns:
+        Nats summed over a question's answer, and its tokens.
+
+    Raises:
+        UserError: If the model cannot listen.
+    """
+    listener, found = model.require_speech_llm(), []
+    ways = model.batches(examples, "text", batch_size), model.batches(examples, "speech", batch_size)
+    for written, spoken in zip(*ways, strict=True):
+        read = listener.answer_logits(written)
+        sums = row_divergences(read, listener.answer_logits(spoken)).double().tolist()
+        found += zip(sums, (read.targets != -100).sum(dim=1).tolist(), strict=True)
     return found

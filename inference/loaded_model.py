@@ -23,6 +23,8 @@ from .origin import Origin
 from .questions import Sound, Sounds, Texts, questions
 from .text_llm import TextLLM
 
+LISTENERS = "text, an audio LLM, or a TextKeep run"
+
 if TYPE_CHECKING:
     from ..lightning_modules import SpeechLLM
     from ..lightning_modules.llm.generation import Written
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(repr=False)
 class LoadedModel:
-    """What :func:`textkeep.inference.load` gives: a causal LM, with the ears that it has learned to use in a run.
+    """What :func:`textkeep.inference.load` gives: a causal LM, with the ears that it has learned to use.
 
     Attributes:
-        model: The ``SpeechLLM`` of a run, or a text LLM; in eval mode.
+        model: The ``SpeechLLM`` of a run or an audio LLM, or a text LLM; in eval mode.
         origin: Its name, run, checkpoint and prompt settings.
     """
 
@@ -134,7 +136,7 @@ class LoadedModel:
         Raises:
             UserError: If the model cannot listen.
         """
-        for batch in self._batches(examples, modality, batch_size, answers=False, prompts=prompts):
+        for batch in self.batches(examples, modality, batch_size, answers=False, prompts=prompts):
             yield self.model.write(batch, max_new_tokens)
 
     def losses(
@@ -180,7 +182,7 @@ class LoadedModel:
         """
         found: list[tuple[str, float, int]] = []
         with torch.inference_mode():
-            for batch in self._batches(examples, modality, batch_size):
+            for batch in self.batches(examples, modality, batch_size):
                 sums, tokens = self.model.answer_losses(batch)
                 found += zip(batch.ids, sums.double().tolist(), tokens.tolist(), strict=True)
         return found
@@ -245,7 +247,7 @@ class LoadedModel:
         Raises:
             UserError: If the model cannot listen.
         """
-        for batch in self._batches(examples, modality, batch_size, tokens=tokens):
+        for batch in self.batches(examples, modality, batch_size, tokens=tokens):
             yield causal_inputs(batch, self.speech_llm)
 
     def require_speech_llm(self) -> SpeechLLM:
@@ -255,10 +257,11 @@ class LoadedModel:
             UserError: If the model is a text LLM.
         """
         if self.speech_llm is None:
-            raise UserError(f"{self.origin.name} cannot listen; allowed: text, or a TextKeep run")
+            why = f": {self.origin.deaf}; allowed: text" if self.origin.deaf else f"; allowed: {LISTENERS}"
+            raise UserError(f"{self.origin.name} cannot listen{why}")
         return self.speech_llm
 
-    def _batches(
+    def batches(
         self,
         examples: Sequence[Example],
         modality: Modality,
@@ -267,7 +270,19 @@ class LoadedModel:
         prompts: Mapping[str, Any] | None = None,
         tokens: int | None = None,
     ) -> Iterator[Batch]:
-        """Makes batches on the model's device."""
+        """Makes batches on the model's device.
+
+        Args:
+            examples: With questions in this modality.
+            modality: ``text`` or ``speech``.
+            batch_size: Rows of a batch.
+            answers: With answers, right padded; else prompts alone, left padded.
+            prompts: Prompt settings that replace the run's.
+            tokens: Plain text is cut after so many.
+
+        Raises:
+            UserError: If the model cannot listen.
+        """
         if modality == "speech":
             self.require_speech_llm()
         options = {**self.origin.data_options, **(prompts or {})}

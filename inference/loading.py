@@ -1,4 +1,4 @@
-"""Loads a model to use: a run, a checkpoint, an export, or any causal LM."""
+"""Loads a model to use: a run, a checkpoint, an export, any causal LM, or somebody's audio LLM."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import json
 import pickle
 from argparse import ArgumentError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..foundation.assets import resolve
 from ..foundation.class_paths import problem_in
 from ..foundation.errors import UserError
 from ..foundation.quiet import quieten
 from ..foundation.run_names import CHECKPOINTS, CONFIG
 from .loaded_model import LoadedModel
+from .named_models import open_named
 from .origin import Origin
 from .run_settings import data_settings
-from .text_llm import TextLLM
 
 if TYPE_CHECKING:
     from ..lightning_modules import SpeechLLM
@@ -29,7 +28,7 @@ Dtype = torch.dtype | str | None
 
 
 def load(source: str | Path, device: str | torch.device | None = None, dtype: Dtype = "float32") -> LoadedModel:
-    """Loads a model in eval mode.
+    """Loads a model in eval mode; an audio LLM by its name listens with its own ear.
 
     Args:
         source: Run directory, ``.ckpt`` file, export, hub id, model folder or ``asset:NAME``.
@@ -40,7 +39,10 @@ def load(source: str | Path, device: str | torch.device | None = None, dtype: Dt
         UserError: If it cannot be loaded, with what would be.
     """
     path = Path(source)
-    return load_run(path, device, dtype) if comes_from_a_run(path) else _text_llm(str(source), device, dtype)
+    if comes_from_a_run(path):
+        return load_run(path, device, dtype)
+    quieten()
+    return open_named(str(source), _device(device), _dtype(dtype))
 
 
 def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtype = None) -> LoadedModel:
@@ -120,26 +122,3 @@ def _dtype(dtype: Dtype) -> torch.dtype | None:
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} does not fit; allowed: {', '.join(DTYPES)}")
     return DTYPES[dtype]
-
-
-def _text_llm(name: str, device: str | torch.device | None, dtype: Dtype) -> LoadedModel:
-    """Loads a text LLM, or the one inside an audio LLM."""
-    from transformers import AutoTokenizer
-
-    from ..lightning_modules.llm.opening import is_audio_llm, open_causal_lm
-    from ..lightning_modules.llm.vocabulary import check_vocabulary
-
-    quieten()
-    kind, where, source = _dtype(dtype), _device(device), resolve(name)
-    try:
-        llm: Any = open_causal_lm(source, kind or "auto")
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:  # some families need a package of their own
-        allowed = f"a hub id, a model folder, asset:NAME, {RUNS}"
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{name} cannot be loaded ({reason}); allowed: {allowed}") from error
-    check_vocabulary(llm, tokenizer, name)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    origin = Origin(name, audio_llm=is_audio_llm(source))
-    return LoadedModel(TextLLM(llm.to(where).eval(), tokenizer), origin)

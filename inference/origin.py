@@ -19,13 +19,15 @@ class Origin:
         name: As the user gave it.
         settings: Settings of the data module in its run; empty for a text LLM.
         checkpoint: File of the run that the weights came from, if they did.
-        audio_llm: Whether it is the text LLM inside somebody's audio LLM.
+        audio_llm: Whether it is somebody's audio LLM, or the text LLM inside one.
+        deaf: Why an audio LLM cannot listen here; empty if it can, or is none.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     audio_llm: bool = False
+    deaf: str = ""
 
     @property
     def run(self) -> Path | None:

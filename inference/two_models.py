@@ -44,6 +44,11 @@ class TwoModels:
         """Whether the second one can be asked by voice."""
         return self.tuned.speech_llm is not None
 
+    @property
+    def deafness(self) -> str:
+        """Why the second one cannot be asked by voice, in words."""
+        return f"cannot be asked by voice ({self.tuned.origin.deaf or 'it is a text LLM'})"
+
     def check_texts(self, examples: Sequence[Example]) -> None:
         """Refuses texts that the two would write with other ids, those of the chat template around them included.
 

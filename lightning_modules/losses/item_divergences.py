@@ -38,13 +38,16 @@ def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
     """
     texts = as_text(batch)
     read = model.answer_logits(texts)
-    forgetting = _by_row(model.reference.untouched_logits(texts), read)
-    misalignment = _by_row(read, model.answer_logits(batch)) if texts is not batch else None
+    forgetting = row_divergences(model.reference.untouched_logits(texts), read)
+    misalignment = row_divergences(read, model.answer_logits(batch)) if texts is not batch else None
     return ItemDivergences(forgetting, misalignment, (read.targets != -100).sum(dim=1))
 
 
-def _by_row(teacher: AnswerLogits, student: AnswerLogits) -> Tensor:
-    """Takes the divergence by row; the two may differ in columns, but their supervised tokens are the same."""
+def row_divergences(teacher: AnswerLogits, student: AnswerLogits) -> Tensor:
+    """Takes KL(teacher || student) of each row (B,), nats summed over its answer tokens.
+
+    The two may differ in columns, but their supervised tokens are the same.
+    """
     supervised = teacher.targets != -100
     per_token = divergence(teacher.logits[supervised], student.logits[student.targets != -100])
     row = supervised.nonzero()[:, 0]

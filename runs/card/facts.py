@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +96,23 @@ def _shifts(run: Run) -> Iterator[Fact]:
     for moved in movements(run):
         if moved.shift is None:
             continue
-        js = moved.shift["metrics"]["js"]
-        low, high = js.get("low"), js.get("high")
-        limits = (
-            float(js["value"]),
-            -math.inf if low is None else float(low),
-            math.inf if high is None else float(high),
-        )
-        where = f"JS distance of {moved.estimator} over layers, {moved.last['examples']} examples of {moved.probe}"
         tested = (moved.test.p, f"paired {moved.test}") if moved.test else (None, "")
-        yield Fact(f"shift/{moved.probe}", limits, where, *tested)
+        where = f"{moved.last['examples']} examples of {moved.probe}"
+        yield shift_fact(moved.probe, moved.shift["metrics"]["js"], moved.estimator, where, tested)
+
+
+def shift_fact(name: str, js: Mapping[str, Any], estimator: str, where: str, tested: tuple[float | None, str]) -> Fact:
+    """Gives how far importance moved, without what the noise of few examples adds: its interval is of that, too.
+
+    Args:
+        name: Of the probe.
+        js: ``value``, ``corrected``, ``low`` and ``high`` of the distance (``importance.shift.Estimate``).
+        estimator: What was measured.
+        where: On what.
+        tested: p of the paired test and the test in words.
+    """
+    low, high = js.get("low"), js.get("high")
+    value = js["value"] if (corrected := js.get("corrected")) is None else corrected
+    limits = (float(value), -math.inf if low is None else float(low), math.inf if high is None else float(high))
+    freed = "" if corrected is None else f" without noise ({js['value']:.3g} with it)"
+    return Fact(f"shift/{name}", limits, f"JS distance of {estimator} over layers{freed}, {where}", *tested)

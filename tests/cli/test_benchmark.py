@@ -11,6 +11,7 @@ import pytest
 
 from textkeep.cli.benchmark import main
 from textkeep.evaluation import text_benchmarks
+from textkeep.inference import benchmarking
 
 
 def test_answers_are_greedy_and_may_end_as_the_chat_template_ends_them(
@@ -26,7 +27,7 @@ def test_answers_are_greedy_and_may_end_as_the_chat_template_ends_them(
         met.append((llm.generation_config, tokenizer.convert_tokens_to_ids("<|im_end|>")))
         return text_benchmarks.BenchmarkScores()
 
-    monkeypatch.setattr(text_benchmarks, "run_benchmarks", benchmarks)
+    monkeypatch.setattr(benchmarking, "run_benchmarks", benchmarks)
     assert main([str(folder), "--device", "cpu", "--json"]) == 0
     config, end = met[0]
     assert (config.repetition_penalty, config.do_sample, config.eos_token_id) == (None, False, [0, end])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.measured_runs import MeasuredRun
 from tests.support.two_models import write_two_models
@@ -59,18 +60,26 @@ def test_what_it_says(measured_run: MeasuredRun, tiny_manifest: Path, capsys: py
     assert "text before" not in told
 
 
-def test_the_heads_of_an_audio_llm_for_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_heads_of_an_audio_llm_for_text_and_speech(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the second layer moved: the first one's heads matter in both, as far as the second lets them."""
     models = write_two_models(tmp_path)
-    names = [str(models / name) for name in ("base", "audio")]
-    words = ["--text", str(models / "facts.jsonl"), "--device", "cpu", "--json"]
+    names, data = [str(models / name) for name in ("base", "audio")], str(models / "facts.jsonl")
     capsys.readouterr()
-    assert main(["heads", *names, *words]) == 0
+    assert main(["heads", *names, "--text", data, "--speech", data, "--device", "cpu", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found["heads"]) == ["text before", "text after"]
-    assert [len(view["effects"]) for view in found["heads"].values()] == [8, 8]
-    (pair,) = found["overlaps"]
+    assert list(found["heads"]) == ["text before", "text after", "speech after"]
+    assert [len(view["effects"]) for view in found["heads"].values()] == [8, 8, 8]
+    pair, *_ = found["overlaps"]
     assert len(pair["shared"]) + len(pair["only_second"]) == pair["top"] == 1
+    audio = load(models / "audio", "cpu")
+    chosen = read_examples(data, "speech")
+    before = audio.losses(chosen, "speech")
+    with torch.no_grad():  # a head is its columns of the output projection
+        audio.llm.model.layers[1].self_attn.o_proj.weight[:, 8:16] = 0
+    without = (audio.losses(chosen, "speech") - before).mean()
+    assert found["heads"]["speech after"]["effects"]["model.layers.1.self_attn.o_proj.weight[head 1]"][
+        0
+    ] == pytest.approx(without, abs=1e-6)
     base = load(models / "base", "cpu")
     chosen = read_examples(str(models / "facts.jsonl"), "text", 16)
     alone = probe(base.llm, list(base.inputs(chosen, "text")), ("ablation",), ablate="head")

@@ -87,7 +87,7 @@ def test_between_and_reverted_are_what_they_say(models: Path, tmp_path: Path) ->
     assert torch.equal(mixed.get_parameter(name), base.get_parameter(name))
 
 
-def test_interpolation_is_scored_in_the_words_of_the_base(
+def test_interpolation_is_scored_in_the_words_of_the_base_and_by_voice(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = str(models / "facts.jsonl"), tmp_path / "sweep"
@@ -96,9 +96,8 @@ def test_interpolation_is_scored_in_the_words_of_the_base(
     given = ["interpolate", str(models / "audio"), "--base", str(models / "base"), *words, "-o", str(out)]
     assert main([*given, "--plot", str(tmp_path / "sweep.png"), "--device", "cpu"]) == 0
     told = capsys.readouterr()
-    assert "cannot be asked by voice here: text alone is scored" in told.err
+    assert "cannot be asked by voice" not in told.err
     assert "6 questions" in told.out
-    assert "speech" not in told.out.partition("held-out text:")[2]
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     points = {p["name"]: p for p in json.loads((out / "interpolation.json").read_text())["points"]}
     asked = read_examples(data, "text", 4)
@@ -110,10 +109,32 @@ def test_interpolation_is_scored_in_the_words_of_the_base(
         every = model.summed_losses(read_examples(data))
         wanted = sum(loss for _, loss, _ in every) / sum(tokens for *_, tokens in every)
         assert points[alpha]["scores"]["text_answer_loss"][0] == pytest.approx(wanted, rel=1e-6)
+    listener, spoken = load(models / "audio", "cpu"), read_examples(data, "speech")
+    for alpha, llm in (("alpha=1", listener.llm), ("alpha=0", load(models / "base", "cpu").llm)):
+        listener.llm.load_state_dict(llm.state_dict())  # the base's weights under the ear that came with the other
+        every = listener.summed_losses(spoken, "speech")
+        wanted = sum(loss for _, loss, _ in every) / sum(tokens for *_, tokens in every)
+        assert points[alpha]["scores"]["speech_answer_loss"][0] == pytest.approx(wanted, rel=1e-6)
+    assert "speech_accuracy_change" in points["alpha=0.5"]["against_tuned"]
     change = points["alpha=0"]["against_tuned"]["heldout_text_loss_change"]
     assert change[0] == pytest.approx(
         points["alpha=0"]["scores"]["heldout_text_loss"][0] - points["alpha=1"]["scores"]["heldout_text_loss"][0]
     )
+
+
+def test_an_audio_llm_that_cannot_listen_says_why_and_is_read(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio, data = shutil.copytree(models / "audio", tmp_path / "audio"), str(models / "facts.jsonl")
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        (audio / name).unlink(missing_ok=True)
+    words = ["--alphas", "1", "--heldout", data, "--questions", data, "--items", "2", "--device", "cpu"]
+    capsys.readouterr()
+    assert main(["interpolate", str(audio), "--base", str(models / "base"), *words]) == 0
+    told = capsys.readouterr()
+    assert "cannot be asked by voice (" in told.err
+    assert "): text alone is scored" in told.err
+    assert "speech" not in told.out.partition("held-out text:")[2]
 
 
 @pytest.mark.parametrize(

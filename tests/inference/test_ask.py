@@ -94,7 +94,7 @@ def test_sixteen_bits_are_heard_as_the_file_that_holds_them(model: LoadedModel, 
 def test_a_text_with_a_clip_is_the_instruction(model: LoadedModel, clips: list[Path]) -> None:
     instruction = "\nPlease directly answer the questions in the user's speech."
     assert model.ask(instruction, clips[0]) == model.ask(audio=clips[0])  # what the run was trained with
-    (batch,) = model._batches(
+    (batch,) = model.batches(
         read_examples([Example("x", "", ("a",), "a", clips[0])], "speech"),
         "speech",
         1,

@@ -47,7 +47,7 @@ def test_losses_of_a_text_llm(talkative_llm_dir: Path, tiny_manifest: Path, tiny
     examples = read_examples(str(tiny_manifest))
     expected = [loss(base, tiny_tokenizer, example) for example in examples]
     np.testing.assert_allclose(model.losses(examples, batch_size=4), expected, rtol=1e-5)
-    with pytest.raises(UserError, match=r"cannot listen; allowed: text, or a TextKeep run$"):
+    with pytest.raises(UserError, match=r"cannot listen; allowed: text, an audio LLM, or a TextKeep run$"):
         model.losses(examples, "speech")
 
 

@@ -41,7 +41,8 @@ def test_the_figures_are_those_of_the_run(run: Path) -> None:
     assert found["speech_accuracy"].limits[0] == last[f"{stage}/speech_accuracy"]
     probe = opened.importance.probes[0]
     (line,) = [row for row in opened.importance.of(probe, opened.importance.pairs[0][1]) if row["step"] == 20]
-    assert found[f"shift/{probe}"].limits[0] == line["shift"]["metrics"]["js"]["value"]
+    js = line["shift"]["metrics"]["js"]
+    assert found[f"shift/{probe}"].limits == (js["corrected"], js["low"], js["high"])
     assert next(iter(found)) == "text_loss_increase"
 
 

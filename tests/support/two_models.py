@@ -1,10 +1,11 @@
-"""A tiny audio LLM, the text LLM that it came from, and questions."""
+"""A tiny audio LLM, the text LLM that it came from, and questions, written and spoken."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import soundfile
 import torch
 from transformers import AutoModelForMultimodalLM, AutoTokenizer
 
@@ -16,7 +17,7 @@ FAMILY = "qwen3_asr"
 
 
 def write_two_models(folder: Path) -> Path:
-    """Writes ``audio`` with its processor and ``base``, both in bfloat16, and ``facts.jsonl``.
+    """Writes ``audio`` with its processor and ``base``, both in bfloat16, and ``facts.jsonl`` with its clips.
 
     The second layer and the embeddings of the audio LLM have moved away from the base's.
     """
@@ -31,6 +32,11 @@ def write_two_models(folder: Path) -> Path:
             if "layers.1" in name or "embed_tokens" in name:
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator).to(parameter))
     whole.save_pretrained(folder / "audio")
-    lines = [{"id": f"q{i}", "question": f"What is {i}?", "answers": [f"Lima {i}"]} for i in range(6)]
+    for i in range(6):
+        noise = 0.1 * torch.randn(16000 + 1600 * i, generator=torch.Generator().manual_seed(i))
+        soundfile.write(folder / f"q{i}.wav", noise.numpy(), 16000)
+    lines = [
+        {"id": f"q{i}", "question": f"What is {i}?", "answers": [f"Lima {i}"], "audio": f"q{i}.wav"} for i in range(6)
+    ]
     (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
