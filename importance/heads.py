@@ -1,8 +1,9 @@
 """Do the same attention heads matter for two things? The overlap of their top heads, against chance and noise.
 
 Heads matter most in some layers, whatever is asked: two sets that only have their layers in common overlap by that
-alone. So the overlap is held against random sets that have as many heads in each layer (arXiv 2609.14174 finds 66 to
-74 of the top 100 shared between speech and text, against one such set; here it is their whole distribution).
+alone. So the overlap is held against random sets that have as many heads in each layer: their whole distribution
+(Inherited Heads, arXiv 2609.14174, finds 66 to 74 of the top 100 heads shared between an audio LLM and its text LLM,
+against about 20 by chance).
 """
 
 from __future__ import annotations
