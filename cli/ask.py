@@ -73,7 +73,8 @@ def _answer(model: LoadedModel, question: Question, arguments: argparse.Namespac
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="textkeep ask", description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, .ckpt file, export, or folder of an audio LLM")
+    known = "run directory, .ckpt file, export, or folder of an audio LLM"
+    parser.add_argument("run", type=Path, metavar="RUN", help=known)
     asked: dict[str, Any] = {"dest": "questions", "action": "append", "default": []}
     parser.add_argument(
         "--audio",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from .errors import speaking_as

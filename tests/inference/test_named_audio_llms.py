@@ -1,4 +1,4 @@
-"""Somebody's audio LLM by its name: asked by voice, its losses and importance measured, as transformers computes them."""
+"""Somebody's audio LLM by its name: asked by voice and measured, as transformers computes it."""
 
 from __future__ import annotations
 
