@@ -15,12 +15,21 @@ from .predictions import Prediction, read_lines, read_predictions, write_predict
 from .question_answering import exact_match, qa_match, token_f1
 from .retention import MODALITIES, RetentionSummary, forget_after, store_evaluation, summarize
 from .seeds_and_items import Estimate, common_items, crossed_t
-from .statistics import Interval, bootstrap_ratio, mean_interval, paired_bootstrap, share_interval, wilson_interval
+from .statistics import (
+    NOT_NEGATIVE,
+    Interval,
+    bootstrap_ratio,
+    mean_interval,
+    paired_bootstrap,
+    share_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "FORGETTING",
     "MISALIGNMENT",
     "MODALITIES",
+    "NOT_NEGATIVE",
     "Estimate",
     "Interval",
     "ItemDivergence",

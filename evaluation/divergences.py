@@ -11,7 +11,7 @@ from ..foundation.files import write_json_lines
 from ..foundation.run_names import FORGETTING, MISALIGNMENT, records_name
 from .predictions import read_lines
 from .retention import RetentionSummary, put_summary
-from .statistics import bootstrap_ratio
+from .statistics import NOT_NEGATIVE, bootstrap_ratio
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ def summarize_divergences(records: Sequence[ItemDivergence]) -> RetentionSummary
     summary = RetentionSummary(items=len(records))
     if records:
         tokens = [record.tokens for record in records]
-        summary.add(FORGETTING, bootstrap_ratio([record.forgetting for record in records], tokens))
+        forgetting = [record.forgetting for record in records]
+        summary.add(FORGETTING, bootstrap_ratio(forgetting, tokens, bounds=NOT_NEGATIVE))
     spoken = [(record.misalignment, record.tokens) for record in records if record.misalignment is not None]
     if spoken:
-        summary.add(MISALIGNMENT, bootstrap_ratio([sums for sums, _ in spoken], [tokens for _, tokens in spoken]))
+        sums, tokens = [sums for sums, _ in spoken], [tokens for _, tokens in spoken]
+        summary.add(MISALIGNMENT, bootstrap_ratio(sums, tokens, bounds=NOT_NEGATIVE))
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..foundation.files import write_json_lines
 from ..foundation.run_names import SUMMARY, records_name, step_of
 from .paired_proportions import paired_difference, paired_ratio
 from .predictions import Prediction, read_lines, read_predictions, write_predictions
-from .statistics import Interval, bootstrap_ratio, share_interval, wilson_interval
+from .statistics import NOT_NEGATIVE, Interval, bootstrap_ratio, share_interval, wilson_interval
 
 MODALITIES = ("speech", "text")
 
@@ -87,7 +88,7 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
         summary.add(f"{modality}_f1", share_interval(overlap, [1.0] * len(overlap)))
     losses = [(r.loss * r.tokens, r.tokens) for r in rows if r.loss is not None and r.tokens]
     if losses:
-        summary.add(f"{modality}_answer_loss", _ratio(losses))
+        summary.add(f"{modality}_answer_loss", _ratio(losses, NOT_NEGATIVE))
 
 
 def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Interval]:
@@ -128,8 +129,8 @@ def _add_hearing_gap(summary: RetentionSummary, rows: Sequence[Prediction]) -> N
         summary.add("hearing_gap", _ratio(gaps))
 
 
-def _ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
-    return bootstrap_ratio([top for top, _ in pairs], [bottom for _, bottom in pairs])
+def _ratio(pairs: Sequence[tuple[float, float]], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+    return bootstrap_ratio([top for top, _ in pairs], [bottom for _, bottom in pairs], bounds=bounds)
 
 
 Summarize = Callable[[Sequence[Prediction], Sequence[Prediction]], RetentionSummary]

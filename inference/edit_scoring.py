@@ -17,7 +17,7 @@ from ..callbacks import Retention
 from ..callbacks.evaluations.item_scorer import ItemScorer
 from ..datamodules import Example, SpeechTextData
 from ..evaluation import Prediction, read_predictions, summarize
-from ..evaluation.statistics import bootstrap_ratio
+from ..evaluation.statistics import NOT_NEGATIVE, bootstrap_ratio
 from ..foundation.run_names import evaluation_folder, records_name
 from .examples import read_examples
 from .yaml_classes import register_classes
@@ -146,7 +146,8 @@ def summaries(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
         summary = summarize(own.records)
         scores = {key: [value, *summary.intervals[key]] for key, value in summary.values.items()}
         losses = [(loss * tokens, tokens) for loss, tokens in own.heldout.values()]
-        scores["heldout_text_loss"] = list(bootstrap_ratio([a for a, _ in losses], [b for _, b in losses]))
+        sums, tokens = [a for a, _ in losses], [b for _, b in losses]
+        scores["heldout_text_loss"] = list(bootstrap_ratio(sums, tokens, bounds=NOT_NEGATIVE))
         rows[name] = {
             "items": summary.items,
             "scores": scores,

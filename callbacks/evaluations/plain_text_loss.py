@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
-from ...evaluation import Interval, Prediction, RetentionSummary, bootstrap_ratio
+from ...evaluation import NOT_NEGATIVE, Interval, Prediction, RetentionSummary, bootstrap_ratio
 from ...evaluation.text_loss import text_losses
 from ...foundation.assets import embedded_split, is_embedded
 from ...foundation.json_lines import json_objects
@@ -87,7 +87,7 @@ def _add_losses(
 ) -> Interval:
     """Adds the loss, nats per token, and its change where one before is known; gives the loss."""
     pairs = [(r.loss * r.tokens, r.tokens) for r in records if r.loss is not None]
-    loss = bootstrap_ratio([total for total, _ in pairs], [tokens for _, tokens in pairs])
+    loss = bootstrap_ratio([total for total, _ in pairs], [tokens for _, tokens in pairs], bounds=NOT_NEGATIVE)
     summary.add(f"loss{suffix}", loss)
     changes = [
         ((record.loss - earlier) * record.tokens, record.tokens)

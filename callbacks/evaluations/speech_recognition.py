@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from ...evaluation import Prediction, RetentionSummary, bootstrap_ratio, share_interval, wilson_interval
+from ...evaluation import (
+    NOT_NEGATIVE,
+    Prediction,
+    RetentionSummary,
+    bootstrap_ratio,
+    share_interval,
+    wilson_interval,
+)
 from ...evaluation.recognition import word_errors
 from .evaluation import Evaluation, Measured, limited
 from .gathered_scorer import GatheredScorer
@@ -72,8 +79,10 @@ def word_error_summary(records: Sequence[Prediction]) -> RetentionSummary:
     counts = [record.figures for record in records if record.figures.get("words")]
     if counts:
         errors, words = [c["errors"] for c in counts], [c["words"] for c in counts]
-        wer = bootstrap_ratio if any(errors) else share_interval  # resamples of clips without an error are all alike
-        summary.add("wer", wer(errors, words))
+        if any(errors):
+            summary.add("wer", bootstrap_ratio(errors, words, bounds=NOT_NEGATIVE))
+        else:  # resamples of clips without an error are all alike
+            summary.add("wer", share_interval(errors, words))
         summary.add("repeated", wilson_interval(sum(c["repeated"] > 0 for c in counts), len(counts)))
         summary.add("without_error", wilson_interval(sum(c["errors"] == 0 for c in counts), len(counts)))
     return summary

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 
-from ...evaluation import Estimate, common_items, crossed_t, holm, mcnemar, paired_difference, wilson_interval
+from ...evaluation import (
+    NOT_NEGATIVE,
+    Estimate,
+    common_items,
+    crossed_t,
+    holm,
+    mcnemar,
+    paired_difference,
+    wilson_interval,
+)
 from ..study.spec import UNTOUCHED
 from .study_data import ArmResult
 from .study_run import Measure
@@ -26,10 +35,14 @@ PAIRED = (
 
 
 def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
-    """Gives the mean of an arm's runs over seeds and items; an accuracy of a single run has Wilson's limits."""
+    """Gives the mean of an arm's runs over seeds and items; an accuracy of a single run has Wilson's limits.
+
+    A loss is never below 0, and neither is the lower limit of one.
+    """
     (matrix,) = common_items(runs)
     if measure.kind != "accuracy":
-        return crossed_t(matrix)
+        found = crossed_t(matrix)
+        return found._replace(low=max(found.low, NOT_NEGATIVE[0]))
     if len(matrix) > 1:
         return crossed_t(matrix, bounds=(0.0, 1.0))
     return Estimate(*wilson_interval(int(matrix.sum()), matrix.size), nan, 1)

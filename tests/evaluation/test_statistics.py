@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from textkeep.evaluation import bootstrap_ratio, mean_interval, paired_bootstrap, share_interval, wilson_interval
+from textkeep.evaluation import (
+    NOT_NEGATIVE,
+    Prediction,
+    bootstrap_ratio,
+    mean_interval,
+    paired_bootstrap,
+    share_interval,
+    summarize,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,20 @@ def test_of_few_items_the_limits_are_students_where_these_reach_further() -> Non
     interval = paired_bootstrap([0.0] * 4, values)
     assert (interval.low, interval.high) == pytest.approx((student.low, student.high))
     assert bootstrap_ratio([1.0, 2.0], [1.0, 1.0]).low < 0  # two positive items do not show that all are
+
+
+def test_limits_of_a_loss_stay_above_zero_and_those_of_a_difference_need_not() -> None:
+    wide = bootstrap_ratio([0.0, 0.001, 0.02], [1.0, 1.0, 1.0])
+    assert wide.low < 0
+    assert bootstrap_ratio([0.0, 0.001, 0.02], [1.0, 1.0, 1.0], bounds=NOT_NEGATIVE) == wide._replace(low=0.0)
+    written = [
+        Prediction(f"q{i}", "text", "?", ("x",), "x", True, loss=loss, tokens=1)
+        for i, loss in enumerate((0.0, 0.001, 0.02))
+    ]
+    summary = summarize(written, [replace(one, loss=(one.loss or 0.0) - 0.001) for one in written])
+    assert summary.intervals["text_answer_loss"][0] == 0.0
+    apart = [replace(one, loss=0.01) for one in written]
+    assert summarize(written, apart).intervals["text_loss_change"][0] < 0
 
 
 def test_bootstrap_ratio_weighs_by_the_denominator_and_is_repeatable() -> None:
