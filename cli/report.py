@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..foundation.outputs import check_output
-from ..foundation.run_names import REPORT
+from ..foundation.run_names import COMPARISON, REPORT
 from ..runs.report.page_file import is_page_about, write_page
 from .options import add_overwrite_option
 from .output import print_table
@@ -30,7 +30,10 @@ def main(argv: list[str]) -> int:
         help="run directories, the first being the reference; or the directory of one study",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, help=f"the page to write (default: {REPORT} in the first run directory)"
+        "-o",
+        "--output",
+        type=Path,
+        help=f"the page to write (default: {REPORT} in the run directory, of several runs {COMPARISON} in the first)",
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also write a study's figures as SVG files here")
     add_overwrite_option(parser)
@@ -48,7 +51,7 @@ def main(argv: list[str]) -> int:
     from ..runs.run import open_runs
 
     runs = open_runs(arguments.runs)
-    output = arguments.output or arguments.runs[0] / REPORT
+    output = arguments.output or arguments.runs[0] / (REPORT if len(runs) == 1 else COMPARISON)
     check_output("report: -o", output, arguments.overwrite or is_page_about(output, arguments.runs))
     write_page(run_page(runs), output, arguments.runs)
     for run in runs:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from .figures.figure import Figure
@@ -19,6 +20,17 @@ from .section import Section
 
 TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def coded(text: str) -> Markup:
+    """Writes what stands between backticks in a sentence as code; all else is escaped."""
+    pieces = enumerate(re.split(r"`([^`]+)`", text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece) for place, piece in pieces
+    )
+
+
+_ENVIRONMENT.filters["coded"] = coded
 
 
 def part(name: str, **values: Any) -> Markup:

@@ -42,7 +42,7 @@ def _removal_missing(runs: Sequence[Run]) -> str:
     source = (run.config.get("data") or {}).get("val")
     data = source if isinstance(source, str) else "DATA"
     command = f"textkeep importance removal {run.path} --data {data} -o {run.path}/importance/removal.json"
-    return f"Not made for this run. To have it here: {command}"
+    return f"Not made for this run. To have it here: `{command}`"
 
 
 CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (

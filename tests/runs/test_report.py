@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
 from textkeep.evaluation import Prediction, read_predictions, store_evaluation
 from textkeep.runs import Run, open_runs
 from textkeep.runs.measurements import with_limits
+from textkeep.runs.report.figures.accuracy import accuracy
+from textkeep.runs.report.figures.answer_loss import answer_loss
 from textkeep.runs.report.figures.figure import rounded
+from textkeep.runs.report.figures.hearing_gap import hearing_gap
+from textkeep.runs.report.figures.layer_ratio import layer_ratio
+from textkeep.runs.report.figures.probe_loss import probe_loss
+from textkeep.runs.report.figures.profile import profile
+from textkeep.runs.report.figures.shift import shift
 from textkeep.runs.report.flips import flips
+from textkeep.runs.report.page import coded
 from textkeep.runs.report.tables.paired_differences import paired_table
 from textkeep.runs.report.tables.probes import probe_table
 from textkeep.runs.report.tables.settings import config_difference, flatten
@@ -332,8 +341,77 @@ def test_an_unwritable_place_gives_one_line(run: Path, tmp_path: Path, capsys: p
 def test_settings_are_flattened() -> None:
     config = {"a": {"b": 1, "c": None}, "list": [1, 2], "parts": [{"x": 1}, {"x": 2}], "empty": {}}
     assert flatten(config) == {
-        "a.b": "1", "a.c": "", "list": "[1, 2]", "parts.0.x": "1", "parts.1.x": "2", "empty": "{}",
+        "a.b": "1", "a.c": "null", "list": "[1, 2]", "parts.0.x": "1", "parts.1.x": "2", "empty": "{}",
     }  # fmt: skip
+
+
+def test_settings_that_say_nothing_are_folded_away_and_one_more_callback_moves_no_other(
+    run: Path, other: Path, tmp_path: Path
+) -> None:
+    runs = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (run, other)]
+    tracker = {"class_path": "callbacks.ImportanceTracker", "init_args": {"vectors": True, "probes": None}}
+    stop = {"class_path": "callbacks.StopAtBudget", "init_args": {"limit": 0.1, "source": None}}
+    for folder, callbacks in zip(runs, ([tracker], [stop, tracker]), strict=True):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["trainer"] |= {"callbacks": callbacks, "default_root_dir": str(folder)}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    table = config_difference(open_runs(runs))
+    assert table is not None
+    assert {row[0]: row[1:] for row in table.rows} == {
+        "seed_everything": ["0", "1"],
+        "model.optimizer.init_args.lr": ["0.0001", "0.0002"],
+        "trainer.callbacks.StopAtBudget.class_path": ["-", "callbacks.StopAtBudget"],
+        "trainer.callbacks.StopAtBudget.init_args.limit": ["-", "0.1"],
+    }
+    folded = [row[0].rpartition(".")[2] for row in table.folded]
+    assert sorted(folded) == ["default_root_dir", "source"]
+    assert main(["report", *map(str, runs)]) == 0
+    page = (runs[0] / "comparison.html").read_text(encoding="utf-8")
+    assert re.search(r"<details><summary>2 more: [^<]+</summary>.*StopAtBudget.init_args.source", page, re.DOTALL)
+
+
+def test_a_comparison_leaves_the_page_of_the_first_run_alone(run: Path, other: Path, tmp_path: Path) -> None:
+    first = Path(shutil.copytree(run, tmp_path / "first"))
+    assert main(["report", str(first), "--overwrite"]) == 0
+    alone = (first / "report.html").read_text(encoding="utf-8")
+    for _ in range(2):
+        assert main(["report", str(first), str(other)]) == 0
+    assert (first / "report.html").read_text(encoding="utf-8") == alone
+    assert main(["report", str(first)]) == 0
+
+
+def test_code_in_sentences_is_shown_as_code(run: Path) -> None:
+    assert coded("run `a <b>` & `c`") == "run <code>a &lt;b&gt;</code> &amp; <code>c</code>"
+    main(["report", str(run)])
+    page = (run / "report.html").read_text(encoding="utf-8")
+    shown = re.sub(r"<(script|style|pre)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert "<code>textkeep importance verify RUN --data DATA</code>" in shown
+    assert "`" not in shown
+
+
+def test_one_step_is_the_only_mark_of_its_axis(tmp_path: Path) -> None:
+    start = Run.open(write_run(tmp_path / "start", steps=(0,), items=10, layers=2))
+    whole = Run.open(write_run(tmp_path / "whole", steps=(0, 10, 20), items=10, layers=2))
+    for runs, marks in (([start], [0]), ([start, whole], None)):
+        figure = accuracy(runs)
+        assert figure is not None
+        assert figure.drawn["val"]["layout"]["xaxis"].get("tickvals") == marks
+
+
+def test_runs_are_told_apart_without_colours_and_probes_too(run: Path, other: Path) -> None:
+    runs = open_runs([run, other])
+    for make in (accuracy, answer_loss, hearing_gap, layer_ratio, profile, shift, probe_loss):
+        figure = make(runs)
+        assert figure is not None
+        for drawn in figure.drawn.values():
+            lines = [trace for trace in drawn["data"] if "lines+markers" in trace["mode"]]
+            drawings = [(trace["marker"]["symbol"], trace["line"]["dash"]) for trace in lines]
+            assert len(set(drawings)) == len(lines) > 1, figure.id
+    both, alone = probe_loss(runs), probe_loss(runs[:1])
+    assert both is not None
+    assert alone is not None
+    assert [trace["name"] for trace in both.drawn["speech"]["data"]] == ["full", "lora"]
+    assert len({trace["line"]["color"] for trace in alone.drawn[""]["data"]}) == 3
 
 
 def test_numbers_are_short_and_always_json() -> None:

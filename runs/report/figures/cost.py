@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from ..numbers import SPLITS
 from ..outcome import Outcome, Speech, Text
 from .figure import Figure, drawing, single
-from .style import NEUTRAL, bars, colour, label
+from .style import NEUTRAL, bars, colour, label, symbol
 
 
 def cost(found: Sequence[Outcome]) -> Figure | None:
@@ -43,7 +43,7 @@ def _point(index: int, name: str, text: Text, speech: Speech) -> Any:
         error_y=bars([(heard[0], heard[1], heard[2])]),
         name=label(name),
         mode="markers",
-        marker={"color": colour(index), "size": 14},
+        marker={"color": colour(index), "size": 14, "symbol": symbol(index)},
         showlegend=True,
     )
 

@@ -70,13 +70,19 @@ def drawing(traces: Sequence[Any], x: str, y: str, **layout: Any) -> Drawing:
     settings: dict[str, Any] = {
         "template": {},
         "margin": {"l": 62, "r": 16, "t": 30, "b": 46},
-        "xaxis": {"title": {"text": x}, "zeroline": False},
+        "xaxis": {"title": {"text": x}, "zeroline": False, **_ticks(traces, x)},
         "yaxis": {"title": {"text": y}, "zeroline": False},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         "hovermode": "closest",
     }
     drawn = go.Figure(list(traces), layout={**settings, **layout}).to_plotly_json()
     return {"data": rounded(drawn["data"]), "layout": rounded(drawn["layout"])}
+
+
+def _ticks(traces: Sequence[Any], x: str) -> dict[str, Any]:
+    """Marks one or two steps alone: an axis of its own choice would go from -1 to 1 around step 0."""
+    steps = {place for trace in traces for place in (() if trace.x is None else trace.x)} if x == "step" else set()
+    return {"tickvals": sorted(steps)} if 0 < len(steps) <= 2 else {}
 
 
 def rounded(value: Any) -> Any:

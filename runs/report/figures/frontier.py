@@ -13,7 +13,7 @@ from ...evaluations import Evaluation
 from ...run import Run
 from .figure import Drawing, Figure, drawing
 from .over_steps import by_stage, stages
-from .style import bars, colour, label
+from .style import bars, colour, label, symbol
 
 Point = tuple[float, float, float]
 AXES = {
@@ -92,7 +92,7 @@ def _trace(run: Run, way: list[tuple[int, Point, Point]], index: int) -> list[An
         marker={
             "color": shade,
             "size": [11 if step == steps[-1] else 8 for step in steps],
-            "symbol": ["circle" if step == steps[-1] else "circle-open" for step in steps],
+            "symbol": [symbol(index) if step == steps[-1] else f"{symbol(index)}-open" for step in steps],
         },
         hovertemplate=f"{label(run.name)}, step %{{customdata}}<br>text %{{x:.4g}}, speech %{{y:.4g}}<extra></extra>",
     )
@@ -106,7 +106,7 @@ def _trace(run: Run, way: list[tuple[int, Point, Point]], index: int) -> list[An
         legendgroup=str(index),
         showlegend=False,
         mode="markers",
-        marker={"color": shade, "size": 11},
+        marker={"color": shade, "size": 11, "symbol": symbol(index)},
         hoverinfo="skip",
     )
     return [path, ends]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...run import Run
 from .figure import Figure, drawing
 from .over_steps import BARS, by_stage, stages
-from .style import colour, curve, label
+from .style import colour, curve, label, symbol
 
 NOTE = (
     "Loss on the answers with clips swapped between questions, minus the loss with the right clips. "
@@ -25,7 +25,8 @@ def hearing_gap(runs: Sequence[Run]) -> Figure | None:
             if series:
                 hover = f"{label(run.name)}<br>step %{{x}}: %{{y:.3g}} nats per token<extra></extra>"
                 points = [(value, low, high) for _, value, low, high in series]
-                traces.append(curve(run.name, [s for s, *_ in series], points, colour(index), hovertemplate=hover))
+                style = {"symbol": symbol(index), "hovertemplate": hover}
+                traces.append(curve(run.name, [s for s, *_ in series], points, colour(index), **style))
         if traces:
             axis = {"title": {"text": "hearing gap, nats/token"}, "zeroline": True}
             found[stage] = drawing(traces, "step", "", yaxis=axis, showlegend=len(traces) > 1)

@@ -10,7 +10,7 @@ from ...measurements import Measurement
 from ...run import Run
 from .figure import Figure, drawing
 from .pairs import by_pair, pairs_of
-from .style import colour, label
+from .style import colour, label, pattern
 
 NOTE = "q, k, v, o: attention. gate, up, down: MLP. Pale: first measurement."
 
@@ -29,7 +29,7 @@ def kinds(runs: Sequence[Run]) -> Figure | None:
                         x=list(line["kinds"]),
                         y=[100 * share for share in line["kinds"].values()],
                         name=label(name),
-                        marker={"color": colour(index)},
+                        marker={"color": colour(index), "pattern": {"shape": pattern(index)}},
                         opacity=0.4 if faded else 1.0,  # the trace's: the legend shows it too
                         hovertemplate=f"{label(name)}<br>%{{x}}: %{{y:.3g}} %<extra></extra>",
                     )

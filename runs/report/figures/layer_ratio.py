@@ -8,7 +8,7 @@ from math import nan
 from ...run import Run
 from .figure import Drawing, Figure, drawing
 from .pairs import DEPTH, by_pair, limits_of, pairs_of
-from .style import NEUTRAL, colour, curve
+from .style import NEUTRAL, colour, curve, symbol
 
 NOTE = "Below 1, a layer lost importance in absolute terms. Bars: 90 % paired bootstrap over examples."
 TO_NOTHING = 1e100
@@ -32,7 +32,8 @@ def _drawings(runs: Sequence[Run]) -> dict[str, Drawing]:
             layers = list(shift["layers"].values())
             points = [limits_of(layer) if layer["value"] < TO_NOTHING else (nan, nan, nan) for layer in layers]
             hover = "layer %{x}: x%{y:.3g}<extra></extra>"
-            traces.append(curve(run.name, range(len(layers)), points, colour(index), hovertemplate=hover))
+            style = {"symbol": symbol(index), "hovertemplate": hover}
+            traces.append(curve(run.name, range(len(layers)), points, colour(index), **style))
         if traces:
             one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": NEUTRAL}}
             axis = "total, end / start"

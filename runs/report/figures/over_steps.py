@@ -9,7 +9,7 @@ from ....evaluation import MODALITIES
 from ...run import Run
 from ..numbers import SPLITS
 from .figure import Drawing, Figure, drawing
-from .style import DASHES, MODALITY_COLOURS, SYMBOLS, colour, curve, label
+from .style import DASHES, MODALITY_COLOURS, SYMBOLS, colour, curve, label, symbol
 
 BARS = "Bars: 95 % intervals"
 
@@ -66,7 +66,9 @@ def scores_over_steps(runs: Sequence[Run], metric: str, title: str, scale: float
                 shade = colour(index) if several else MODALITY_COLOURS[modality]
                 points = [(v * scale, low * scale, high * scale) for _, v, low, high in series]
                 hover = f"{label(name)}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
-                style = {"dash": DASHES[modality] if several else "solid", "symbol": SYMBOLS[modality]}
+                style = {"dash": "solid", "symbol": SYMBOLS[modality]}
+                if several:
+                    style = {"dash": DASHES[modality], "symbol": symbol(index)}
                 steps = [step for step, *_ in series]
                 traces.append(curve(name, steps, points, shade, hovertemplate=hover, **style))
         if traces:

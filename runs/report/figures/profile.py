@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...run import Run
 from .figure import Drawing, Figure, drawing
 from .pairs import DEPTH, by_pair, pairs_of
-from .style import colour, curve, label
+from .style import colour, curve, label, symbol
 
 
 def profile(runs: Sequence[Run]) -> Figure | None:
@@ -25,14 +25,14 @@ def _profile(runs: Sequence[Run], probe: str, estimator: str) -> Drawing:
     traces = []
     for index, run in enumerate(runs):
         lines = run.importance.of(probe, estimator)
-        ends = [(lines[0], "dot", "circle-open"), (lines[-1], "solid", "circle")] if len(lines) > 1 else []
-        ends = ends or [(line, "solid", "circle") for line in lines[:1]]
-        for line, dash, symbol in ends:
+        ends = [(lines[0], "dot", "-open"), (lines[-1], "solid", "")] if len(lines) > 1 else []
+        ends = ends or [(line, "solid", "") for line in lines[:1]]
+        for line, dash, filled in ends:
             values = list(line["shares"].values())
             points = [(100 * v, math.nan, math.nan) for v in values]
             name = f"{run.name}, step {line['step']}" if len(runs) > 1 else f"step {line['step']}"
             hover = f"{label(name)}<br>layer %{{x}}: %{{y:.3g}} %<extra></extra>"
-            style = {"dash": dash, "symbol": symbol, "hovertemplate": hover}
+            style = {"dash": dash, "symbol": f"{symbol(index)}{filled}", "hovertemplate": hover}
             trace = curve(name, range(len(values)), points, colour(index), **style)
             if line is lines[-1] and len(lines) > 1:
                 trace.meta = {

@@ -12,7 +12,7 @@ from ...measurements import Estimated
 from ...run import Run
 from .figure import Figure, drawing
 from .pairs import by_pair, limits_of, pairs_of
-from .style import NEUTRAL, colour, curve, label
+from .style import NEUTRAL, colour, curve, label, symbol
 
 AXES = {
     "js": "JS distance",
@@ -43,7 +43,7 @@ def shift(runs: Sequence[Run]) -> Figure | None:
         for measure, title in AXES.items():
             traces = []
             for index, run in enumerate(runs):
-                traces += _shift_traces(run, probe, estimator, measure, colour(index))
+                traces += _shift_traces(run, probe, estimator, measure, index)
             if traces:
                 found[f"{probe}|{estimator}|{measure}"] = drawing(traces, "step", title)
     return by_pair("shift", "Shift over steps", NOTE, found, runs, {"measure": SHIFTS})
@@ -59,7 +59,7 @@ def _words(estimate: Estimated, floor: float | None) -> str:
     return ", ".join(words)
 
 
-def _shift_traces(run: Run, probe: str, estimator: str, measure: str, shade: str) -> list[Any]:
+def _shift_traces(run: Run, probe: str, estimator: str, measure: str, index: int) -> list[Any]:
     found = [(line["step"], line.get("shift")) for line in run.importance.of(probe, estimator)]
     measured = {step: shift["metrics"][measure] for step, shift in found if shift and measure in shift["metrics"]}
     if not measured:
@@ -68,7 +68,8 @@ def _shift_traces(run: Run, probe: str, estimator: str, measure: str, shade: str
     hover = f"{label(run.name)}<br>step %{{x}}: %{{y:.3g}}<br>%{{text}}<extra></extra>"
     floors = [(shift or {}).get("p_floor") for _, shift in found if shift and measure in shift["metrics"]]
     words = [_words(estimate, floor) for estimate, floor in zip(estimates, floors, strict=True)]
-    traces = [curve(run.name, steps, [limits_of(e) for e in estimates], shade, hovertemplate=hover, text=words)]
+    style = {"symbol": symbol(index), "hovertemplate": hover, "text": words}
+    traces = [curve(run.name, steps, [limits_of(e) for e in estimates], colour(index), **style)]
     null = [e["null_p95"] for e in estimates]
     if all(value is not None for value in null) and measure in ("js", "wasserstein"):
         traces.append(
@@ -77,7 +78,7 @@ def _shift_traces(run: Run, probe: str, estimator: str, measure: str, shade: str
                 y=null,
                 name="another probe of half the size (95 %)",
                 legendgroup="null",
-                showlegend=shade == colour(0),
+                showlegend=not index,
                 mode="lines",
                 line={"color": NEUTRAL, "dash": "dash", "width": 1},
                 fill="tozeroy",

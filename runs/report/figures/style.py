@@ -14,12 +14,24 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#8a8f98"
 DASHES = {"text": "solid", "speech": "dot"}
 SYMBOLS = {"text": "circle", "speech": "diamond"}
+RUN_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+PATTERNS = ("", "/", "x", "-", "+", ".")
 MODALITY_COLOURS = {"text": COLOURS[0], "speech": COLOURS[1]}
 
 
 def colour(index: int) -> str:
     """Gives the colour of the run with this index; they repeat after six runs."""
     return COLOURS[index % len(COLOURS)]
+
+
+def symbol(index: int) -> str:
+    """Gives the symbol of the run with this index: in grey print its colour does not tell it from the others."""
+    return RUN_SYMBOLS[index % len(RUN_SYMBOLS)]
+
+
+def pattern(index: int) -> str:
+    """Gives what the bars of the run with this index are filled with, for the same reason."""
+    return PATTERNS[index % len(PATTERNS)]
 
 
 def marker(index: int, size: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DASH = "-"
 """In a cell that has nothing to say."""
@@ -18,12 +18,16 @@ class Table:
         head: Column titles.
         rows: Cells.
         note: Below the table.
+        folded: More rows, which a page shows when asked to.
+        fold: What they are.
     """
 
     title: str
     head: list[str]
     rows: list[list[str]]
     note: str = ""
+    folded: list[list[str]] = field(default_factory=list)
+    fold: str = ""
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
