@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from .options import add_overwrite_option
 
+WHOLE = (re.compile(r"\[[^\]]*\]|<= \S+|\S+"), re.compile(r"\S+"))
+"""What a cell of a table is not broken in: an interval, a p-value at its floor, a word; else a word."""
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -75,17 +78,37 @@ def say(message: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a line and a table below it, on standard output."""
+    """Prints a line and a table below it, on standard output.
+
+    Where the terminal is narrow, cells go on in further lines; names, numbers and intervals stay whole if they can.
+    """
     from rich.console import Console
     from rich.table import Table
 
     print(title)
+    console, cells = Console(), [list(columns), *(list(row) for row in rows)]
     table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
-    for row in rows:
+    for number, (column, width) in enumerate(zip(columns, _widths(cells, console.width), strict=True)):
+        table.add_column(column, justify="left" if number == 0 else "right", width=width, overflow="fold")
+    for row in cells[1:]:
         table.add_row(*row)
-    Console().print(table)
+    console.print(table)
+
+
+def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int | None]:
+    """Gives each column what it needs, or takes from those with the most to spare; None where they have too little."""
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    excess = sum(widths) + 3 * len(widths) + 1 - room  # with the lines between them
+    for whole in WHOLE:
+        least = [max(len(piece) for cell in column for piece in whole.findall(cell) or [""]) for column in columns]
+        if excess > sum(widths) - sum(least):
+            continue
+        for _ in range(excess):
+            widest = max(range(len(widths)), key=lambda number: (widths[number] - least[number], widths[number]))
+            widths[widest] -= 1
+        return list(widths)
+    return [None] * len(columns)
 
 
 def print_json(value: Any) -> None:

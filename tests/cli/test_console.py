@@ -21,6 +21,7 @@ from tests.support.processes import Textkeep
 from textkeep.callbacks import Measured, PlainTextLoss, RunProgressBar
 from textkeep.callbacks.evaluations import evaluation_suite
 from textkeep.callbacks.progress.run_summary import summary_line
+from textkeep.cli.output import print_table
 from textkeep.evaluation import Prediction
 from textkeep.foundation.quiet import quieten
 
@@ -121,3 +122,19 @@ def test_what_trains_is_told_by_part() -> None:
     tied["two"].weight = tied["one"].weight
     assert summary_line(tied) == "1.0 K of 1.0 K weights train: one 1.0 K, two 1.0 K"
     assert isinstance(tied["one"].weight, torch.nn.Parameter)
+
+
+SHIFT = ["log_total_ratio", "-0.05212", "<= 0.0078", "0.0123", "0.0506", "[-0.0412, 0.0713]", "0.0317 (95 %: 0.0482)"]
+
+
+@pytest.mark.parametrize(("room", "whole"), [(130, SHIFT), (100, SHIFT[:6]), (60, [])])
+def test_names_and_intervals_of_a_table_stay_whole_where_there_is_room(
+    room: int, whole: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(room))
+    heads = ["shift", "value", "paired p", "noise alone", "without it", "90 % interval", "half against half"]
+    print_table("a shift", heads, [SHIFT])
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= room
+    assert "…" not in told
+    assert [text for text in whole if text not in told] == []
