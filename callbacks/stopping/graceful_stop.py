@@ -13,6 +13,7 @@ from ..contract import Batch
 from .agreed_stop import AgreedStop
 from .give_way import Rounds, give_way
 from .signal_connector import agreement_of, connect_to
+from .stop_signals import STOP_SIGNALS
 
 
 class GracefulStop(Callback):
@@ -22,15 +23,18 @@ class GracefulStop(Callback):
     at the end of each step, and between the items of validations and measurements (``give_way``), the ranks look
     together at what any of them was asked, and stop at the same place. The checkpoint callback then saves, and
     ``--ckpt_path last`` continues as if nothing had happened. What was cut off is done again after that. A second
-    Ctrl-C stops at once.
+    Ctrl-C stops at once. So does the first one, and SIGTERM, before the first batch of a fit in one process: there
+    nothing is to be saved yet, and the untouched model may be measured for minutes.
     """
 
     def __init__(self) -> None:
         self._last_step = -1
         self._rounds: Rounds | None = None
+        self._began = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._began = False
         connect_to(trainer)
 
     @override
@@ -40,6 +44,9 @@ class GracefulStop(Callback):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if not self._began:
+            self._began = True
+            STOP_SIGNALS.only_note(tells=trainer.is_global_zero)
         _hold_to_agreement(trainer)
 
     @override

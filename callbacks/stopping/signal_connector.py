@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from .agreed_stop import Agreement
@@ -35,7 +36,9 @@ class NotingConnector(_SignalConnector):
         environment = self.trainer._accelerator_connector.cluster_environment
         requeues = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
         STOP_SIGNALS.note_requeue(getattr(environment, "requeue_signal", None) if requeues else None)
-        STOP_SIGNALS.only_note(tells=self.trainer.is_global_zero)
+        fits_alone = self.trainer.state.fn == TrainerFn.FITTING and self.trainer.world_size == 1
+        if not fits_alone:  # else from the first batch on: before, nothing is to be saved, and no rank is left waiting
+            STOP_SIGNALS.only_note(tells=self.trainer.is_global_zero)
 
     @override
     def teardown(self) -> None:

@@ -222,6 +222,31 @@ def test_a_measurement_gives_way_between_two_items() -> None:
     assert learner.rows == [0, 1]
 
 
+class MeasuringFirst(L.Callback):
+    """Is sent a signal in the second of three items that it measures before the first step."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.items = number, 0
+
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        for item in range(3):
+            give_way(trainer)
+            if item == 1:
+                send(self.number)
+            self.items += 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_the_first_batch_a_signal_does_not_wait_for_the_item(number: int) -> None:
+    learner, measuring = Learner("", 0), MeasuringFirst(number)
+    with pytest.raises(SystemExit):  # Lightning makes it one of Ctrl-C
+        trainer(learner, measuring).fit(learner, loader())
+    assert measuring.items == 1
+    assert learner.seen["train"] == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_without_graceful_stop_nothing_gives_way() -> None:
     learner = Learner("", 0)

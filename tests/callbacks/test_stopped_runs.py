@@ -167,14 +167,15 @@ def test_a_job_that_slurm_does_not_queue_again_ends_with_a_line_and_an_error(
     assert list((tmp_path / "run" / "checkpoints").glob("step=*.ckpt"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code", "place"), [(signal.SIGTERM, 143, "setup"), (signal.SIGINT, 130, "items")])
 def test_before_training_begins_a_signal_ends_the_run_at_once(
-    tiny_settings: dict[str, Any], tmp_path: Path, number: int, code: int
+    tiny_settings: dict[str, Any], tmp_path: Path, number: int, code: int, place: str
 ) -> None:
-    config = write(tmp_path, tiny_settings, {"setup": 30.0})
+    """While the model is built, and in the measurements of the untouched one, of which the second leaves nothing."""
+    config = write(tmp_path, tiny_settings, {place: 30.0})
     words = ["fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"]
     with Ranks(words, tmp_path / "log") as running:
-        running.wait_for("MARK setup")
+        running.wait_for(f"MARK {place}")
         running.send(number)
         assert running.end(15) == [code]
     assert "Traceback" not in running.output()
