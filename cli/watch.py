@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     if arguments.once:
-        console.print(frame(view, arguments.estimator, console.width))
+        console.print(frame(view, arguments.estimator, console.width, bar=console.is_terminal))
         return 0
     _follow(console, view, arguments.estimator, arguments.every)
     return 0

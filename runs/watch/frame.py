@@ -50,7 +50,13 @@ LOSSES = (
 
 
 def frame(
-    view: RunView, estimator: str | None, width: int, rows: int = ROWS, losses: bool = True, scores: bool = True
+    view: RunView,
+    estimator: str | None,
+    width: int,
+    rows: int = ROWS,
+    losses: bool = True,
+    scores: bool = True,
+    bar: bool = True,
 ) -> RenderableType:
     """Draws what the terminal shows.
 
@@ -61,8 +67,9 @@ def frame(
         rows: Lines of a layer profile; 0 for one line a probe.
         losses: Show the panel of the losses.
         scores: Show the panel of the scores.
+        bar: Show the bar of the progress: without colours, as in a file, its two parts look alike.
     """
-    parts: list[RenderableType] = [_header(view, width)]
+    parts: list[RenderableType] = [_header(view, width, bar)]
     across = max(1, width // NARROW)
     each = width // across
     panels = [*([_losses(view, each)] if losses else []), *([_scores(view)] if scores else [])]
@@ -106,7 +113,7 @@ def _side_by_side(panels: Sequence[RenderableType], across: int) -> Table:
     return table
 
 
-def _header(view: RunView, width: int) -> RenderableType:
+def _header(view: RunView, width: int, bar: bool) -> RenderableType:
     state = view.state
     words = [f"step {view.step}" + (f" of {view.planned}" if view.planned else "")]
     if view.live and view.pace is not None:
@@ -118,7 +125,7 @@ def _header(view: RunView, width: int) -> RenderableType:
     elif state == "stopped":
         words.append("no process writes here")
     line = Text.assemble((view.run.name, "bold"), "  ", (state, f"bold {STATES[state]}"), "  ", " · ".join(words))
-    if not view.planned:
+    if not view.planned or not bar:
         return line
     return Group(line, ProgressBar(total=view.planned, completed=min(view.step, view.planned), width=width))
 
