@@ -29,8 +29,10 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
     """Applies McNemar's test to two classifications of the same items.
 
     Under the null hypothesis the discordant items fall on either side like a fair coin. With few of them the binomial
-    distribution is used (exact, but conservative), with many the chi-square approximation without continuity
-    correction, as Fagerland, Lydersen and Laake recommend (2013, BMC Medical Research Methodology 13:91).
+    distribution is used (exact, so it never exceeds its level, but conservative), with many the chi-square
+    approximation without continuity correction (Fagerland, Lydersen and Laake 2013, BMC Medical Research Methodology
+    13:91). The latter rejects just where the interval of :func:`paired_difference` leaves out 0; the exact one
+    rejects less often.
 
     Args:
         before: Correctness of each item under the first condition.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ...evaluation import McNemar, shown_p
+
 Limits = tuple[float, float, float]
 """A figure with its lower and upper limit."""
 
@@ -31,6 +33,17 @@ def points(change: Limits) -> str:
     """Writes ``+4 [-1, 9] points`` for a difference of shares."""
     value, low, high = (100 * part for part in change)
     return f"{number(value, low, high, signed=True)} points"
+
+
+def mcnemar_words(change: Limits, test: McNemar) -> str:
+    """Writes ``McNemar p = 0.031``, and why it decides less than the interval does where it does.
+
+    The interval is the inversion of the score test (:func:`~textkeep.evaluation.paired_difference`), which is McNemar's
+    for many discordant items; for few of them the exact test is made, and that one is conservative.
+    """
+    _, low, high = change
+    differ = test.exact and (low > 0 or high < 0) and test.p_value >= LEVEL
+    return f"McNemar p = {shown_p(test.p_value)}" + (" (exact: more cautious than the interval)" if differ else "")
 
 
 def _bound(value: float) -> str:

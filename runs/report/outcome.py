@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...evaluation import McNemar, bootstrap_ratio, mcnemar, paired_difference, shown_p
+from ...evaluation import McNemar, bootstrap_ratio, mcnemar, paired_difference
 from ...foundation.run_names import stage_key
 from ..evaluations import Evaluation
 from ..run import Run
 from .finding import Finding
-from .numbers import LEVEL, SPLITS, Limits, number, percent, points
+from .numbers import LEVEL, SPLITS, Limits, mcnemar_words, number, percent, points
 from .plain_text import judged, scored_texts
 
 EQUAL = 0.1
@@ -118,7 +118,7 @@ def speech_finding(outcome: Outcome, first: Outcome) -> Finding | None:
         topic,
         mark,
         f"{percent(*speech.right)} beside {percent(*other.right)} of {speech.questions} spoken {SPLITS[speech.stage]} "
-        f"questions answered right; difference {points(difference)}, McNemar p = {shown_p(test.p_value)}.",
+        f"questions answered right; difference {points(difference)}, {mcnemar_words(difference, test)}.",
     )
 
 

@@ -9,7 +9,7 @@ from ..evaluations import Evaluation
 from ..run import Run
 from .finding import Finding
 from .importance_verdict import importance_findings
-from .numbers import LEVEL, SPLITS, Limits, number, percent, points
+from .numbers import LEVEL, SPLITS, Limits, mcnemar_words, number, percent, points
 from .plain_text import plain_text_finding
 
 
@@ -73,7 +73,7 @@ def _text(evaluation: Evaluation) -> Finding | None:
     head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
     if change is None or test is None:
         return Finding(topic, "open", f"{head} {moved}; without the records of both steps nothing is tested){lost}.")
-    moved += f"; {test.lost} lost, {test.gained} gained, {points(change)}, McNemar p = {test.p_value:.2g})"
+    moved += f"; {test.lost} lost, {test.gained} gained, {points(change)}, {mcnemar_words(change, test)})"
     return Finding(topic, _text_mark(change, test, loss), f"{head} {moved}{lost}.")
 
 

@@ -14,9 +14,9 @@ from tests.runs.test_report import figures_of
 from tests.support.plain_text_set import write_plain_text
 from tests.support.report_run import write_run
 from textkeep.cli.main import main
-from textkeep.evaluation import Prediction, store_evaluation
+from textkeep.evaluation import Prediction, mcnemar, paired_difference, store_evaluation
 from textkeep.runs import open_runs
-from textkeep.runs.report.numbers import NATS, number
+from textkeep.runs.report.numbers import NATS, mcnemar_words, number
 from textkeep.runs.report.outcome import Outcome, outcome_lines, outcomes, speech_finding, text_finding
 
 PASSAGES = 40
@@ -112,6 +112,17 @@ def test_hearing_is_judged_by_interval_and_paired_test(tmp_path: Path) -> None:
     assert words
     assert words.mark == "open"
     assert f"McNemar p = {binomtest(2, 2).pvalue:.2g}" in words.text
+
+
+def test_where_interval_and_exact_test_part_a_clause_says_why() -> None:
+    """The README's 12 gained and 4 lost of 80; of many that differ both are the score test's, and never part."""
+    words = {}
+    for lost, gained in ((4, 12), (4, 4), (1, 12), (10, 18), (10, 22), (13, 27)):
+        before = [True] * lost + [False] * gained + [True] * (80 - lost - gained)
+        after = [False] * lost + [True] * gained + [True] * (80 - lost - gained)
+        words[lost, gained] = mcnemar_words(paired_difference(before, after), mcnemar(before, after))
+    assert words.pop((4, 12)) == "McNemar p = 0.077 (exact: more cautious than the interval)"
+    assert not [text for text in words.values() if "exact" in text]
 
 
 def test_only_questions_of_both_are_compared_and_only_a_stage_of_both(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _trace(run: Run, way: list[tuple[int, Point, Point]], index: int) -> list[An
         legendgroup=str(index),
         mode="lines+markers+text" if len(way) > 1 else "markers+text",
         text=[f"step {step}" if step in (steps[0], steps[-1]) else "" for step in steps],
-        textposition="top center",
+        textposition="top left" if index % 2 else "top right",  # beside the bars, and beside the other run's
         line={"color": shade, "width": 1.5, "dash": "dot"},
         marker={
             "color": shade,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....evaluation import MODALITIES, holm, mcnemar, paired_difference
+from ....evaluation.paired_tests import FEW_DISCORDANT
 from ...evaluations import Evaluation
 from ...run import Run
 from ..numbers import SPLITS, points
@@ -32,8 +33,9 @@ def paired_table(runs: Sequence[Run]) -> Table | None:
     rows = [[*row, f"{adjusted:.2g}"] for row, adjusted in zip(rows, holm(p_values), strict=True)]
     head = ["questions", "modality", "runs", "accuracy", "gained", "lost", "items", "p", "p (Holm)"]
     note = (
-        f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. McNemar tests; "
-        "in brackets Tango's 95 % score intervals."
+        f"Gained, lost: right in the run but not in {runs[0].name}, and the other way round. McNemar tests, "
+        f"exact below {FEW_DISCORDANT} answers that differ: then more cautious than Tango's 95 % score intervals in "
+        "brackets."
     )
     return Table("Differences on the same questions", head, rows, note)
 
