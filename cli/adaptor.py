@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
+from .command_parser import CommandParser
 from .errors import speaking_as
 from .options import add_overwrite_option
 
@@ -22,10 +22,9 @@ def main(argv: list[str]) -> int:
     Returns:
         Exit code.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep adaptor",
         description="Save a run's adaptor as safetensors, for `model.adaptor_weights` of another run.",
-        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="run directory or checkpoint")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the safetensors file to make")

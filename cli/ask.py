@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..foundation.errors import UserError
 from ..foundation.json_lines import require_text
+from .command_parser import CommandParser
 from .conversation import Question, converse
 from .errors import speaking_as
 from .options import positive
@@ -72,7 +73,7 @@ def _answer(model: LoadedModel, question: Question, arguments: argparse.Namespac
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep ask", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep ask", description=__doc__)
     known = "run directory, .ckpt file, export, or folder of an audio LLM"
     parser.add_argument("run", type=Path, metavar="RUN", help=known)
     asked: dict[str, Any] = {"dest": "questions", "action": "append", "default": []}

@@ -11,13 +11,14 @@ from ..foundation.assets import home
 from ..foundation.errors import UserError
 from ..preparation.assets.catalogue import CATALOGUE, Asset
 from ..preparation.assets.install import folder_of, install
+from .command_parser import CommandParser
 
 EPILOG = """Assets are stored in $TEXTKEEP_HOME (by default the user's cache folder), models in models/NAME and the
 rest in tools/NAME. Configs name a model as asset:NAME."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("textkeep assets", description=__doc__, epilog=EPILOG, allow_abbrev=False)
+    parser = CommandParser("textkeep assets", description=__doc__, epilog=EPILOG)
     defaults = ", ".join(asset.name for asset in CATALOGUE.values() if asset.default)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to fetch (default: {defaults})")
     parser.add_argument("--list", action="store_true", help="show all assets, their sizes, licences and folders")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
+from .command_parser import CommandParser
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, not_negative, positive
 from .output import print_json, print_table
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep benchmark", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep benchmark", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="run directory, .ckpt file, hub id, folder or asset:NAME")
     parser.add_argument(
         "--tasks",

@@ -15,6 +15,7 @@ from ..foundation.errors import UserError
 from ..foundation.files import replacing
 from ..foundation.outputs import check_output
 from ..foundation.run_names import CARD, CARD_FIGURES
+from .command_parser import CommandParser
 from .options import add_overwrite_option, positive
 
 FAILED = 1
@@ -62,11 +63,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep card",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="run directory; any model with --base")
     came = "the text LLM that MODEL came from: hub id, folder or asset:NAME"

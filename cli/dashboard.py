@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..foundation.errors import UserError
+from .command_parser import CommandParser
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -58,11 +59,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep dashboard",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--entity", required=True, help="user or team that owns the project")
     parser.add_argument("--project", required=True, help="project that holds the runs")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..foundation.errors import UserError
 from ..foundation.outputs import check_output
+from .command_parser import CommandParser
 from .errors import speaking_as
 from .options import add_overwrite_option, finite
 from .reverting import add_revert_options, read_culprits
@@ -95,7 +96,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep export", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep export", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file; a model with --base")
     parser.add_argument(
         "--base", metavar="BASE", help="the text LLM that MODEL came from: hub id, folder or asset:NAME"

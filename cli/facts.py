@@ -1,6 +1,6 @@
 """``textkeep facts``: rebuilds the text of Spoken Facts, and other texts of this package, from their sources.
 
-It works in a clone of the repository only: what it stands on is not in the wheel.
+It works only in a clone of the repository: the wheel does not contain what it needs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..preparation.spoken_facts.opposites import opposite_facts, split_opposites
 from ..preparation.spoken_facts.prose import prose_rows
 from ..preparation.spoken_facts.sources import read_facts
 from ..preparation.spoken_facts.splits import split_facts
+from .command_parser import CommandParser
 from .options import add_overwrite_option, positive
 
 
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("textkeep facts", description=__doc__, allow_abbrev=False)
+    parser = CommandParser("textkeep facts", description=__doc__)
     parser.add_argument(
         "output",
         type=Path,

@@ -21,6 +21,7 @@ from ..foundation.errors import UserError
 from ..foundation.files import write_json
 from ..foundation.outputs import check_output
 from ..foundation.quiet import log_level
+from .command_parser import CommandParser
 from .errors import speaking_as
 from .interpolated import FIGURES, Point, print_points
 from .options import add_overwrite_option, finite, not_negative, positive
@@ -124,11 +125,10 @@ def _points(arguments: argparse.Namespace) -> list[Point]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep interpolate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory or .ckpt file in one; a model with --base")
     came = "the text LLM that MODEL came from: hub id, folder or asset:NAME"

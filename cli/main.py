@@ -36,8 +36,8 @@ class Verb(NamedTuple):
     loads: str = ""
     """The large libraries that it waits for where it does: some seconds, or minutes on a file system of a cluster."""
 
-    listed: bool = True
-    """Whether ``--help`` lists it; a verb for the developers of this package works in a clone only."""
+    clone_only: bool = False
+    """Whether it works only in a clone of the repository, since what it reads is not in the wheel."""
 
 
 MODELS = "PyTorch and transformers"
@@ -65,14 +65,16 @@ VERBS: dict[str, Verb] = {
     "assets": Verb(".assets:main", "fetch and convert the small models that the examples use"),
     "speak": Verb(".speak:main", "turn text questions into spoken ones"),
     "rewrite": Verb(".rewrite:main", "rewrite a manifest's targets in the words of the untouched LLM", loads=MODELS),
-    "facts": Verb(".facts:main", "rebuild the Spoken Facts data set from its sources", listed=False),
+    "facts": Verb(
+        ".facts:main", "rebuild the Spoken Facts data set from its sources (in a clone only)", clone_only=True
+    ),
 }
 
 
 def usage() -> str:
     """Gives the text of ``textkeep --help``."""
     width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items() if verb.listed]
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: textkeep VERB [options]",
@@ -101,16 +103,14 @@ def load(name: str) -> Callable[[list[str]], int]:
     if name not in VERBS:
         near = get_close_matches(name, VERBS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(
-            f"no verb {name!r}{hint}; allowed: {', '.join(name for name, verb in VERBS.items() if verb.listed)}"
-        )
+        raise UserError(f"no verb {name!r}{hint}; allowed: {', '.join(VERBS)}")
     module, function = VERBS[name].target.split(":")
     try:
         return getattr(import_module(module, package=__package__), function)
     except ModuleNotFoundError as error:
-        if VERBS[name].listed or __package__.split(".")[0] not in (error.name or ""):
+        if not VERBS[name].clone_only or __package__.split(".")[0] not in (error.name or ""):
             raise
-        raise UserError(f"{name} works in a clone of the repository only: {error.name} is not installed") from error
+        raise UserError(f"{name} works only in a clone of the repository: {error.name} is not installed") from error
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..foundation.quiet import quieten
+from .command_parser import CommandParser
 from .config_files import check_config_files
 from .options import finite, positive
 from .output import print_json, print_table
@@ -178,11 +179,10 @@ def above_zero(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep plan",
         description="Predict a run's memory, time and disk from configurations alone: no weights and no data "
         "are read. Options that are not listed here go to the config (--model.gradient_checkpointing true).",
-        allow_abbrev=False,
     )
     parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="config files, later ones over earlier")
     parser.add_argument("--gpus", type=positive, help="GPUs per node (default: the config's devices, or 1)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..foundation.outputs import check_output
 from ..foundation.run_names import COMPARISON, REPORT
 from ..runs.report.page_file import is_page_about, write_page
+from .command_parser import CommandParser
 from .options import add_overwrite_option
 from .output import print_table
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(prog="textkeep report", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep report", description=__doc__)
     parser.add_argument(
         "runs",
         nargs="+",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..foundation.errors import UserError
 from ..foundation.files import write_json_lines
 from ..foundation.outputs import check_output
+from .command_parser import CommandParser
 from .errors import speaking_as
 from .options import add_model_options, add_overwrite_option, positive
 from .output import progress_bars
@@ -72,10 +73,9 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "textkeep rewrite",
         description=__doc__,
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

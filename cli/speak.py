@@ -20,6 +20,7 @@ from ..preparation.speech.own_output import check_inputs, check_own, read_own
 from ..preparation.speech.plan import Cast
 from ..preparation.speech.rows import REJECTED_LINES, Questions, Row, read_questions
 from ..preparation.speech.speaking import Options, speak_rows, summary
+from .command_parser import CommandParser
 from .options import add_overwrite_option, not_negative, positive
 
 
@@ -28,7 +29,7 @@ def _names(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("textkeep speak", description=__doc__, allow_abbrev=False)
+    parser = CommandParser("textkeep speak", description=__doc__)
     add = parser.add_argument
     add(
         "questions",

@@ -20,6 +20,7 @@ from ..runs.study.spec import STUDY_FILE, UNTOUCHED, Study, read_study
 from ..runs.study.squeue import Squeue
 from ..runs.study.state import JobState, StateStore
 from ..runs.study.stopping import OWN_CHILD, Stop, StudyInterrupted
+from .command_parser import CommandParser
 from .options import add_overwrite_option
 from .output import print_table
 
@@ -124,7 +125,7 @@ def _status(state: JobState, known: Mapping[str, str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep study", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep study", description=__doc__)
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the plan, or a study's directory")
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     parser.add_argument("--local", action="store_true", help="run on this machine, whatever the plan says about SLURM")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ..datamodules import SpeechTextData
 from ..lightning_modules import SpeechLLM
+from .command_parser import without_markup
 from .errors import complain, debugging
 from .parse_errors import explain
 
@@ -27,3 +28,7 @@ class TrainingParser(LightningArgumentParser):
         if not self.exit_on_error or debugging():
             super().error(message, ex)
         raise SystemExit(complain(explain(message, self.roots)))
+
+    def format_help(self, *args: Any) -> str:
+        """Formats the help, of a class too, as plain text (Python 3.15 passes a formatter)."""
+        return without_markup(super().format_help(*args))

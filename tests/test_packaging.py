@@ -96,5 +96,5 @@ def test_the_installed_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) ->
     facts = subprocess.run(
         [sys.executable, "-S", script, "facts", "out"], cwd=tmp_path, env=apart, capture_output=True, text=True
     )
-    refusal = "facts works in a clone of the repository only: textkeep.preparation.plain_text is not installed"
+    refusal = "facts works only in a clone of the repository: textkeep.preparation.plain_text is not installed"
     assert (facts.returncode, facts.stdout, facts.stderr) == (2, "", f"textkeep: error: {refusal}\n")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ...inference.merging import base_values, merge
+from ..command_parser import CommandParser
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars, say
@@ -83,7 +84,7 @@ def _named(names: list[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance attribute", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance attribute", description=__doc__)
     parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
     parser.add_argument("tuned", metavar="TUNED", help="model after tuning: the same kinds, or an audio LLM")
     add_data_options(parser, examples=32, modalities=("text",))

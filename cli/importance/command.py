@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ...foundation.errors import UserError
+from ..command_parser import CommandParser
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "probe": (".probing", "measure the importance of a model's weights and write a snapshot"),
@@ -37,11 +38,10 @@ def main(argv: list[str]) -> int:
     """
     width = max(map(len, COMMANDS))
     listing = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep importance",
         description=f"{__doc__}\n\ncommands:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("command", metavar="COMMAND", help="one of the above; COMMAND --help explains it")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...foundation.errors import UserError
+from ..command_parser import CommandParser
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver
 from .comparing_models import compare_models
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance compare", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance compare", description=__doc__)
     parser.add_argument("before", metavar="A", help=f"reference: a snapshot; with --data a model: {MODEL_HELP}")
     parser.add_argument("after", metavar="B", help="snapshot of the same probe; with --data a model, or an audio LLM")
     parser.add_argument("--estimator", help="default: all that both have")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...evaluation import shown_p
 from ...foundation.errors import UserError
+from ..command_parser import CommandParser
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, given_arguments, print_table, progress_bars
@@ -176,11 +177,10 @@ def _print_heads(views: dict[str, HeadEffects], pair: Pair, count: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="textkeep importance heads",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help=f"with TUNED, the model before tuning: {MODEL_HELP}")
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="after tuning: the same kinds, or an audio LLM")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..command_parser import CommandParser
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars
 from .examples import loaded
@@ -95,7 +96,7 @@ def _median(values: Sequence[float | None]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance overlap", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance overlap", description=__doc__)
     parser.add_argument(
         "snapshot",
         type=Path,

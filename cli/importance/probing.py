@@ -9,6 +9,7 @@ from typing import Any
 
 from ...foundation.errors import UserError
 from ...foundation.outputs import check_output
+from ..command_parser import CommandParser
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, not_negative
 from ..output import add_output_options, print_json, progress_bars, say
@@ -81,7 +82,7 @@ def is_snapshot(folder: Path) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance probe", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance probe", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     parser.add_argument("-o", "--output", type=Path, required=True, help="snapshot folder to write")

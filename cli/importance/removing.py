@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...inference import LoadedModel
+from ..command_parser import CommandParser
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options
 from ..output import add_output_options, check_outputs, deliver, described, print_table, progress_bars
@@ -72,7 +73,7 @@ def _print(test: RemovalTest) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance removal", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance removal", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser, many=True)

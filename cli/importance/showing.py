@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...foundation.errors import UserError
+from ..command_parser import CommandParser
 from ..output import add_output_options, check_outputs, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def find_matrix(snapshot: Any, part: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance show", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance show", description=__doc__)
     parser.add_argument(
         "folder", type=Path, metavar="DIR", help="snapshot folder, such as run/importance/speech/step=000120"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...foundation.outputs import check_output
 from ...foundation.run_names import IMPORTANCE, VERIFICATION
 from ...inference import LoadedModel
+from ..command_parser import CommandParser
 from ..errors import speaking_as
 from ..options import MODEL_HELP, add_model_options, positive
 from ..output import (
@@ -129,7 +130,7 @@ def _amount(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="textkeep importance verify", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="textkeep importance verify", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(parser, examples=32)
     add_evaluation_options(parser)
