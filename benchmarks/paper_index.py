@@ -107,7 +107,7 @@ def _imports(path: Path, citation: Citation) -> bool:
 
 
 def page() -> str:
-    """Gives the text of ``docs/papers.md``.
+    """Returns the text of ``docs/papers.md``.
 
     Raises:
         ValueError: If a paper has no name in ``papers.yaml``.

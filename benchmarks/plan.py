@@ -76,7 +76,7 @@ class Case:
         )
 
     def data(self) -> SpeechTextData:
-        """Gives rows like those of the plan."""
+        """Returns rows like those of the plan."""
         return SpeechTextData(train=Rows(), tokens_per_batch=self.tokens)
 
 
@@ -86,7 +86,7 @@ class Rows(Source):
     name = "rows"
 
     def read(self, bad: BadExamples, answers_required: bool = True) -> list[Example]:
-        """Gives the rows."""
+        """Returns the rows."""
         return Question().examples(64)
 
 
@@ -100,7 +100,7 @@ class Begin(Callback):
 
 
 def planned(case: Case, folder: Path) -> int:
-    """Gives the bytes that the plan tells of a training step."""
+    """Returns the bytes that the plan tells of a training step."""
     settings = TrainerSettings(case.precision, 1, None, gpu=False)
     found = Rehearsal(case.model(folder), case.data(), [], settings, Question(), 1).run()
     return max(moment.total for moment in found.moments[:2])
@@ -134,7 +134,7 @@ def peak_of(profiler: profile) -> int:
 
 
 def resident() -> int:
-    """Gives the bytes of this process that are in memory."""
+    """Returns the bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

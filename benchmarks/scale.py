@@ -69,7 +69,7 @@ def rehearsal(size: str, tuning: str, precision: str, folder: Path) -> Rehearsal
 
 
 def line(size: str, name: str, machine: Machine) -> str:
-    """Gives the table's line of a size and a way to tune it."""
+    """Returns the table's line of a size and a way to tune it."""
     assert machine.usable is not None
     with tempfile.TemporaryDirectory() as folder:
         made = rehearsal(size, *WAYS[name], Path(folder))

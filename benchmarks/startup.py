@@ -37,7 +37,7 @@ WORDS = (
 
 
 def commands() -> dict[str, list[str]]:
-    """Gives the command lines by the name that is shown."""
+    """Returns the command lines by the name that is shown."""
     python, beside = sys.executable, Path(sys.executable).with_name("hf")
     found = {NOTHING: [python, "-c", "pass"], "python -c 'import torch'": [python, "-c", "import torch"]}
     found |= {f"textkeep {words}": [python, "-m", "textkeep.cli.main", *words.split()] for words in WORDS}

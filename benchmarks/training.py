@@ -107,13 +107,13 @@ class Sample:
     losses: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, name: str, to: str) -> tuple[float, float, float]:
-        """Gives the median of the paired ratios, and its interval."""
+        """Returns the median of the paired ratios, and its interval."""
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
         return median_interval([one / other for one, other in pairs])
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Gives the median and the ranks' interval for it (binomial, at least of this level where there are enough)."""
+    """Returns the median and the ranks' interval for it (binomial, at least of this level where there are enough)."""
     ordered, count = sorted(values), len(values)
     below, rank = 0.0, 0
     while rank < count // 2 and (below := below + comb(count, rank) / 2**count) <= (1 - level) / 2:
@@ -148,7 +148,7 @@ def measure(make: Callable[[], SpeechLLM], batches: Sequence[Batch], loops: dict
 
 
 def the_model(options: argparse.Namespace, folder: Path) -> Callable[[], SpeechLLM]:
-    """Gives what makes the model, random or a real one, with its weights."""
+    """Returns what makes the model, random or a real one, with its weights."""
     llm, encoder = options.model, options.encoder
     if llm in RANDOM:
         llm = str(write_tiny_llm(folder / "llm", **RANDOM[options.model]))
@@ -165,7 +165,7 @@ def the_model(options: argparse.Namespace, folder: Path) -> Callable[[], SpeechL
 
 
 def the_batches(model: SpeechLLM, modality: Any, tokens: int, count: int) -> list[Batch]:
-    """Gives batches of the embedded questions, as a run makes them."""
+    """Returns batches of the embedded questions, as a run makes them."""
     data = SpeechTextData("spoken-facts/train", train_modalities=modality, tokens_per_batch=tokens)
     data.connect(model.front_end)
     data.setup("fit")
@@ -187,7 +187,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """Gives the command line."""
+    """Returns the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny", help="tiny, small, or an LLM: hub id, folder, asset")
     parser.add_argument("--encoder", default="asset:whisper-tiny.en", help="of a real LLM")

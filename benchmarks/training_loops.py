@@ -46,7 +46,7 @@ class TokenMean(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Gives the mean over the batch's answer tokens, nats."""
+        """Returns the mean over the batch's answer tokens, nats."""
         losses, tokens = self.model.answer_losses(batch)
         return {"loss": losses.sum() / tokens.sum()}
 
@@ -117,7 +117,7 @@ class Given(LightningDataModule):
         self.batches = batches
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Gives them, in order."""
+        """Returns them, in order."""
         return DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]  # a list is a map-style data set
 
 

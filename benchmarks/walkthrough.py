@@ -42,7 +42,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Gives the blocks of a page that can be run, in their order."""
+    """Returns the blocks of a page that can be run, in their order."""
     return [Block(language, code, printed or None) for language, code, printed in BLOCK.findall(page)]
 
 
@@ -70,7 +70,7 @@ def run(block: Block, folder: Path) -> str:
 
 
 def shown(printed: str) -> str:
-    """Gives what a page shows of an output: whole, or its first and last lines; no warning of a library, no home."""
+    """Returns what a page shows of an output: whole, or its first and last lines; no warning of a library, no home."""
     lines = [line.rstrip() for line in printed.replace(str(Path.home()), "~").split("\n") if line.strip()]
     lines = [line for line in lines if "site-packages" not in line]
     if len(lines) > HEAD + TAIL + 1:
@@ -79,7 +79,7 @@ def shown(printed: str) -> str:
 
 
 def rewritten(page: str, outputs: list[str]) -> str:
-    """Gives the page with these outputs, one a block; a block that printed nothing has none."""
+    """Returns the page with these outputs, one a block; a block that printed nothing has none."""
     left = iter(outputs)
 
     def replaced(found: re.Match[str]) -> str:

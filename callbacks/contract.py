@@ -59,7 +59,7 @@ class Batch(Protocol):
         """Counts the rows."""
 
     def to(self, device: torch.device | str) -> Self:
-        """Gives the same batch with its tensors on a device."""
+        """Returns the same batch with its tensors on a device."""
 
 
 @runtime_checkable

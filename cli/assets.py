@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def chosen(names: Sequence[str]) -> list[Asset]:
-    """Gives assets by name; the defaults if no name is given.
+    """Returns assets by name; the defaults if no name is given.
 
     Raises:
         UserError: If a name is unknown.

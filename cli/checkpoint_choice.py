@@ -17,7 +17,7 @@ NEWEST = "last"
 
 
 def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str | None:
-    """Gives the checkpoint that ``--ckpt_path`` refers to.
+    """Returns the checkpoint that ``--ckpt_path`` refers to.
 
     Args:
         directory: The run directory as configured.
@@ -48,7 +48,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
 
 def directory_of_config(argv: list[str], wanted: Path) -> Path:
-    """Gives the run directory that a config refers to: its own, if it is the config of a run that has been moved.
+    """Returns the run directory that a config refers to: its own, if it is the config of a run that has been moved.
 
     ``config.yaml`` of a run names the directory as it was called from where the run began. Read from another working
     directory or under another name, it still speaks of the run that it lies in.

@@ -44,7 +44,7 @@ def check_config_files(argv: list[str]) -> None:
 
 
 def config_files(argv: list[str]) -> Iterator[Path]:
-    """Gives the values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``; the parser tells of a missing one."""
+    """Yields the values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``; the parser tells of a missing one."""
     for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
         if flag in FLAGS and (given := value if equals else following):

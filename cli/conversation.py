@@ -65,7 +65,7 @@ def as_question(line: str) -> Question:
 
 
 def _lines(source: TextIO, at_terminal: bool) -> Iterator[str]:
-    """Gives the lines that are not empty; prompts for them at a terminal."""
+    """Yields the lines that are not empty; prompts for them at a terminal."""
     if not at_terminal:
         yield from (line.strip() for line in source if line.strip())
         return

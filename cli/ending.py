@@ -79,7 +79,7 @@ def requeue_job() -> bool:
 
 
 def rank_store() -> distributed.Store | None:
-    """Gives the key-value store of the ranks; it needs no collective, which a rank that has died would hang."""
+    """Returns the key-value store of the ranks; it needs no collective, which a rank that has died would hang."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return None
     return distributed.distributed_c10d._get_default_store()

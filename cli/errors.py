@@ -41,7 +41,7 @@ def speaking_as(verb: str) -> Iterator[None]:
 
 
 def said_by_lightning(error: BaseException) -> bool:
-    """Tells whether Lightning itself raised this, on purpose: what it says is meant for the user.
+    """Returns whether Lightning itself raised this, on purpose: what it says is meant for the user.
 
     It refuses a metric that no callback knows, say, with a ``RuntimeError``. An error that came up inside of its code
     is another thing, and keeps its traceback.
@@ -55,12 +55,12 @@ def said_by_lightning(error: BaseException) -> bool:
 
 
 def debugging() -> bool:
-    """Tells whether the user asked for tracebacks (``TEXTKEEP_DEBUG=1``)."""
+    """Returns whether the user asked for tracebacks (``TEXTKEEP_DEBUG=1``)."""
     return os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
 
 
 def one_line(error: BaseException) -> str:
-    """Gives the text of an error on a single line; an error without a text gives the name of its class.
+    """Returns the text of an error on a single line; an error without a text gives the name of its class.
 
     What a class says of its own settings is shown without the tree of types that jsonargparse tried it against.
     """

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """Gives the run's configuration and the folder of the records.
+    """Returns the run's configuration and the folder of the records.
 
     Raises:
         UserError: If it is no run, has no such questions, or a result is in the way.
@@ -114,7 +114,7 @@ def _score(
 
 
 def _points(arguments: argparse.Namespace) -> list[Point]:
-    """Gives the sweep, without repetitions; tops that the attribution cannot fill fall together."""
+    """Returns the sweep, without repetitions; tops that the attribution cannot fill fall together."""
     tops = arguments.top or []
     if (arguments.revert is None) != (not tops):
         raise UserError("interpolate: --revert and --top belong together; give both or neither")

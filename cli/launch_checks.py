@@ -50,7 +50,7 @@ def check_launch(trainer: Namespace) -> None:
 
 
 def _slurm(trainer: Namespace) -> str | None:
-    """Tells what is wrong with a launch inside of a SLURM job."""
+    """Returns what is wrong with a launch inside of a SLURM job."""
     step, tasks, nodes = "SLURM_STEP_ID" in os.environ, _number("SLURM_NTASKS", 1), _number("SLURM_NNODES", 1)
     if SLURMEnvironment.job_name() in INTERACTIVE:
         started = _number("SLURM_STEP_NUM_TASKS", 1)
@@ -86,7 +86,7 @@ def _slurm(trainer: Namespace) -> str | None:
 
 
 def _torchrun(trainer: Namespace) -> str | None:
-    """Tells what is wrong with a launch by torchrun."""
+    """Returns what is wrong with a launch by torchrun."""
     world, a_node = _number("WORLD_SIZE", 1), _number("LOCAL_WORLD_SIZE", 1)
     if (a_node, world) == (_devices(trainer), _devices(trainer) * trainer.num_nodes):
         return None
@@ -98,7 +98,7 @@ def _torchrun(trainer: Namespace) -> str | None:
 
 
 def _other(trainer: Namespace) -> str | None:
-    """Tells what is wrong with a launch by something that sets the variables of torch.distributed alone."""
+    """Returns what is wrong with a launch by something that sets the variables of torch.distributed alone."""
     world = _number("WORLD_SIZE", 1)
     if world in (1, _devices(trainer) * trainer.num_nodes):
         return None
@@ -123,13 +123,13 @@ def _gpus(trainer: Namespace) -> str | None:
 
 
 def _visible_gpus() -> int | None:
-    """Gives the number of GPUs that were left visible to this process; None if nobody has restricted them."""
+    """Returns the number of GPUs that were left visible to this process; None if nobody has restricted them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if visible is None else len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
 
 
 def _devices(trainer: Namespace) -> int:
-    """Gives the number of processes per node that the trainer wants."""
+    """Returns the number of processes per node that the trainer wants."""
     wanted = trainer.devices
     if isinstance(wanted, list):
         return len(wanted)
@@ -144,7 +144,7 @@ def _devices(trainer: Namespace) -> int:
 
 
 def _names_an_environment(plugins: Any) -> bool:
-    """Tells whether the config says itself what has started the processes."""
+    """Returns whether the config says itself what has started the processes."""
     named = plugins if isinstance(plugins, list) else [plugins]
     return any("Environment" in str(getattr(plugin, "class_path", "")) for plugin in named)
 

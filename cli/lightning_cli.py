@@ -111,7 +111,7 @@ class TextKeepCLI(LightningCLI):
         return trainer
 
     def _config_text(self, directory: Path) -> str:
-        """Gives the whole config as YAML, for a run in ``directory``."""
+        """Returns the whole config as YAML, for a run in ``directory``."""
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         dumped.pop("config", None)
         dumped.pop("overwrite", None)

@@ -68,7 +68,7 @@ class RankEnds:
                 store.set(_END.format(self._rank), json.dumps([reason, code]))
 
     def judge(self, error: Exception) -> Exception | int:
-        """Gives the error that this rank has to report, or the exit code with which it ends silently.
+        """Returns the error that this rank has to report, or the exit code with which it ends silently.
 
         A rank that finds the connection to another one lost learns from the others which it was; one of them tells it.
         """
@@ -103,7 +103,7 @@ class RankEnds:
         return self._told(error, set(range(self._size)) - ends.keys()) if _is_first("lost") else FAILED
 
     def _told_in_file(self) -> bool:
-        """Tells whether rank zero left its own error in the run directory."""
+        """Returns whether rank zero left its own error in the run directory."""
         try:
             return self._error_file.stat().st_mtime > self._began
         except OSError:
@@ -127,7 +127,7 @@ class RankEnds:
         return ""
 
     def _dead(self) -> dict[int, subprocess.Popen[bytes]]:
-        """Gives the ranks that this process started and a signal ended: such a one says no more."""
+        """Returns the ranks that this process started and a signal ended: such a one says no more."""
         first = self._rank + 1
         return {rank: child for rank, child in enumerate(self._children, first) if (child.poll() or 0) < 0}
 
@@ -142,14 +142,14 @@ class RankEnds:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Tells whether an error says no more than that other ranks do not answer."""
+    """Returns whether an error says no more than that other ranks do not answer."""
     if isinstance(error, distributed.DistNetworkError | distributed.DistBackendError | distributed.DistStoreError):
         return True
     return type(error) in (RuntimeError, distributed.DistError) and _CONNECTION.search(str(error)) is not None
 
 
 def _living_store() -> distributed.Store | None:
-    """Gives the ranks' store; None if its process is gone: torch would print pages when it is asked."""
+    """Returns the ranks' store; None if its process is gone: torch would print pages when it is asked."""
     store = rank_store()
     if store is None:
         return None
@@ -161,13 +161,13 @@ def _living_store() -> distributed.Store | None:
 
 
 def _reported(store: distributed.Store, size: int) -> Mapping[int, tuple[str, int]]:
-    """Gives reason and exit code of the ranks that have told how they end."""
+    """Returns reason and exit code of the ranks that have told how they end."""
     ended = [rank for rank in range(size) if store.check([_END.format(rank)])]
     return {rank: tuple(json.loads(store.get(_END.format(rank)))) for rank in ended}
 
 
 def _is_first(text: str) -> bool:
-    """Tells whether no other rank has said this."""
+    """Returns whether no other rank has said this."""
     store = _living_store()
     if store is None:
         return True

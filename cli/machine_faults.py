@@ -24,7 +24,7 @@ _LESS = (
 
 
 def machine_fault(error: BaseException) -> str | None:
-    """Gives the line about an error that the machine caused; None for other errors."""
+    """Returns the line about an error that the machine caused; None for other errors."""
     text = one_line(error)
     if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text:
         wanted = _WANTED.search(text)

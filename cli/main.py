@@ -72,7 +72,7 @@ VERBS: dict[str, Verb] = {
 
 
 def usage() -> str:
-    """Gives the text of ``textkeep --help``."""
+    """Returns the text of ``textkeep --help``."""
     width = max(map(len, VERBS))
     lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
     return "\n".join(

@@ -137,13 +137,13 @@ def deliver(record: Any, arguments: argparse.Namespace, draw: Callable[[Path], N
 
 
 def given_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Gives the arguments that a result depends on."""
+    """Returns the arguments that a result depends on."""
     left_out = ("json", "plot", "output", "show", "overwrite")
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k not in left_out}
 
 
 def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
-    """Gives a result with what it takes to repeat it: the command's arguments, versions and the time.
+    """Returns a result with what it takes to repeat it: the command's arguments, versions and the time.
 
     Args:
         command: Name.

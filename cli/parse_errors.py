@@ -42,7 +42,7 @@ def explain(message: str, roots: Mapping[str, type]) -> str:
 
 
 def option_names(owner: type) -> Iterator[str]:
-    """Gives the arguments of a class, with those of its bases where it passes ``**kwargs`` on."""
+    """Yields the arguments of a class, with those of its bases where it passes ``**kwargs`` on."""
     for base in owner.__mro__:
         if "__init__" not in vars(base) or base is object:
             continue
@@ -53,7 +53,7 @@ def option_names(owner: type) -> Iterator[str]:
 
 
 def _key(message: str) -> str:
-    """Gives the dotted key: ``trainer.callbacks`` and, inside a class, its option."""
+    """Returns the dotted key: ``trainer.callbacks`` and, inside a class, its option."""
     return ".".join(KEY.findall(message))
 
 
@@ -110,7 +110,7 @@ def _bad_class(message: str, roots: Mapping[str, type]) -> str | None:
 
 
 def _refused(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells what is said of a class that cannot be imported or made, without the other types that were tried."""
+    """Returns what is said of a class that cannot be imported or made, without the other types that were tried."""
     found = REFUSAL.findall(message)
     if found and not found[-1][1].startswith("Parser key"):
         return f"{_key(message)}: {found[-1][0]}: {' '.join(found[-1][1].split())}"
@@ -143,12 +143,12 @@ RULES = (_unimportable, _bad_root_option, _bad_option, _unset_class, _bad_class,
 
 
 def _innermost(message: str) -> str:
-    """Gives what is said of the key that lies deepest."""
+    """Returns what is said of the key that lies deepest."""
     return message[max(message.rfind('Parser key "'), 0) :]
 
 
 def _expected(text: str) -> list[str]:
-    """Gives the types that were tried."""
+    """Returns the types that were tried."""
     types = re.findall(r"Expected an? (?:<class ')?([\w.]+)(?:'>)?", text)
     return [name for t in types if (name := t.rsplit(".")[-1]) not in ("typing", "Literal")]
 
@@ -162,7 +162,7 @@ def _imported(path: str) -> type | None:
 
 
 def _hint(message: str, roots: Mapping[str, type]) -> Any:
-    """Gives the annotation of a key: ``model.encoder``, or an argument of the class that stands around it."""
+    """Returns the annotation of a key: ``model.encoder``, or an argument of the class that stands around it."""
     root, _, name = _key(message).partition(".")
     around = re.findall(r"given class_path '([\w.]+)':\s*Parser key \"(\w+)\"", message)
     if around and (owner := _imported(around[-1][0])) is not None:
@@ -173,7 +173,7 @@ def _hint(message: str, roots: Mapping[str, type]) -> Any:
 
 
 def _classes(hint: Any) -> Iterator[type]:
-    """Gives the classes inside an annotation: ``Callback`` for ``list[Callback] | Callback | None``."""
+    """Yields the classes inside an annotation: ``Callback`` for ``list[Callback] | Callback | None``."""
     if isinstance(hint, type) and not typing.get_args(hint):
         yield hint
     for part in typing.get_args(hint):
@@ -182,7 +182,7 @@ def _classes(hint: Any) -> Iterator[type]:
 
 
 def _concrete(base: type) -> Iterator[type]:
-    """Gives the public classes that may stand for ``base``."""
+    """Yields the public classes that may stand for ``base``."""
     if base.__module__.split(".")[0] in ("builtins", "jsonargparse"):
         return
     if not inspect.isabstract(base) and not base.__name__.startswith("_"):

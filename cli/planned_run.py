@@ -60,7 +60,7 @@ class PlannedRun(TextKeepCLI):
         return (int(devices) if str(devices).isdecimal() else 1), self.config.trainer.num_nodes
 
     def settings(self, gpu: bool) -> TrainerSettings:
-        """Gives what of the Trainer decides how much a step takes.
+        """Returns what of the Trainer decides how much a step takes.
 
         Args:
             gpu: Whether the plan is for GPUs, whatever the config says.
@@ -76,7 +76,7 @@ class PlannedRun(TextKeepCLI):
         )
 
     def length(self, examples: int | None) -> Length:
-        """Gives how long the run is.
+        """Returns how long the run is.
 
         Args:
             examples: Of training, if they are known.

@@ -34,7 +34,7 @@ def add_revert_options(parser: argparse.ArgumentParser, several: bool = False) -
 
 
 def read_culprits(attribution: Path | None, top: int | None, verb: str) -> list[str]:
-    """Gives the names of the matrices to revert; none without an attribution.
+    """Returns the names of the matrices to revert; none without an attribution.
 
     Args:
         attribution: JSON of ``textkeep importance attribute``.

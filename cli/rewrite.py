@@ -121,7 +121,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Gives what an answer depends on."""
+    """Returns what an answer depends on."""
     names = ("manifest", "llm", "max_new_tokens", "system", "text_instruction", "template_options", "dtype")
     return {name: getattr(arguments, name) for name in names}
 

@@ -35,7 +35,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tuning: Tuning) -> list[Callback]:
-    """Gives the callbacks that the config does not name and does not switch off.
+    """Returns the callbacks that the config does not name and does not switch off.
 
     Args:
         present: Those that it names.

@@ -84,7 +84,7 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
-    """Gives the speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
+    """Returns the speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
 
     Raises:
         ValueError: If it cannot be told what a line is for, or a voice is heard on the other side already.

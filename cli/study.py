@@ -115,7 +115,7 @@ def _show(study: Study) -> int:
 
 
 def _status(state: JobState, known: Mapping[str, str]) -> str:
-    """Gives a run's status, with the process or the task that has it."""
+    """Returns a run's status, with the process or the task that has it."""
     if state.status == "finished":
         return state.status
     task = f"task {state.task} {known.get(state.task, '')}".rstrip() if state.task else ""

@@ -110,7 +110,7 @@ def _keep_traceback(error: Exception, path: Path) -> None:
 
 
 def _told_to_the_user(error: Exception) -> str | None:
-    """Gives the line about an error that is no defect, and no error of our own."""
+    """Returns the line about an error that is no defect, and no error of our own."""
     if isinstance(error, pickle.UnpicklingError):
         return (
             "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "

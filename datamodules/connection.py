@@ -86,7 +86,7 @@ class ModelConnection:
             self.front_end = self._factory = None
 
     def factory(self, trainer: L.Trainer | None) -> LoaderFactory:
-        """Gives the maker of loaders for the model: the same object as long as the model is the same.
+        """Returns the maker of loaders for the model: the same object as long as the model is the same.
 
         Args:
             trainer: Whose module is the model if none was connected, and whose ranks share the data; or None.
@@ -120,7 +120,7 @@ class ModelConnection:
 
 
 def epoch_and_limit(trainer: L.Trainer | None) -> tuple[int, int | float]:
-    """Gives the epoch that training begins with, and how much of an epoch it takes (``limit_train_batches``)."""
+    """Returns the epoch that training begins with, and how much of an epoch it takes (``limit_train_batches``)."""
     if trainer is None:
         return 0, 1.0
     # A run that continues at the end of an epoch has processed it, and completes it only later.

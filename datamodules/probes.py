@@ -78,7 +78,7 @@ class ProbeSet:
         self._batches: dict[str, list[Batch]] = {}
 
     def batches(self, name: str, factory: Callable[[], LoaderFactory]) -> list[Batch]:
-        """Gives the right-padded CPU batches of a probe, with answers.
+        """Returns the right-padded CPU batches of a probe, with answers.
 
         Args:
             name: Name of the probe.

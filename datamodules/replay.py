@@ -46,7 +46,7 @@ class ReplayPool:
         self._read: list[Example] | None = None
 
     def examples(self) -> list[Example]:
-        """Gives the examples that can be read as text.
+        """Returns the examples that can be read as text.
 
         Raises:
             ValueError: If the source has none.

@@ -158,11 +158,11 @@ class SpeechTextData(L.LightningDataModule):
             loader.close()
 
     def examples(self, split: str) -> list[Example]:
-        """Gives the usable examples of "train", "val", "test" or "predict"; read once."""
+        """Returns the usable examples of "train", "val", "test" or "predict"; read once."""
         return self.splits.read(split)
 
     def train_dataloader(self) -> BatchLoader:
-        """Gives shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
+        """Returns shuffled batches with answers (the same ones in each epoch under ``trainer.overfit_batches``)."""
         examples, modalities = self.examples("train"), _MODALITIES[self.train_modalities]
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         epoch, limit = epoch_and_limit(self.trainer)
@@ -173,27 +173,27 @@ class SpeechTextData(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> dict[str, BatchLoader]:
-        """Gives loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
+        """Returns loaders "speech" and "text" over matched pairs: the same ids in the same batches."""
         return self._evaluation("val")
 
     def test_dataloader(self) -> dict[str, BatchLoader]:
-        """Gives what ``val_dataloader`` does, of the test items."""
+        """Returns what ``val_dataloader`` does, of the test items."""
         return self._evaluation("test")
 
     def predict_dataloader(self) -> dict[str, BatchLoader]:
-        """Gives left-padded prompts of the items to predict, by modality."""
+        """Returns left-padded prompts of the items to predict, by modality."""
         return self._evaluation("predict", answers=False)
 
     def eval_pairs(self, split: str | None = None) -> list[Example]:
-        """Gives matched pairs of ``split``: by default of validation, or of test while testing or without it."""
+        """Returns matched pairs of ``split``: by default of validation, or of test while testing or without it."""
         return matched(self.examples(split or self._eval_split()))[0]
 
     def prompt_loaders(self, split: str | None = None) -> dict[str, BatchLoader]:
-        """Gives left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
+        """Returns left-padded prompts of ``eval_pairs(split)``, "speech" and "text"; each item on one rank only."""
         return self._evaluation(split or self._eval_split(), answers=False)
 
     def evaluation_set(self, name: str) -> list[Example]:
-        """Gives the examples of one of ``sets``, a manifest or ``spoken-facts/SPLIT``; answers may be missing."""
+        """Returns the examples of one of ``sets``, a manifest or ``spoken-facts/SPLIT``; answers may be missing."""
         return self._sets.read(name)
 
     def loader(
@@ -219,12 +219,12 @@ class SpeechTextData(L.LightningDataModule):
         return read_waveform(example, sampling_rate, self.settings.max_seconds)
 
     def training_texts(self) -> BatchLoader:
-        """Gives training as text, each example on one rank only: the text rows and text twins of its batches."""
+        """Returns training as text, each example on one rank only: the text rows and text twins of its batches."""
         known = [example for example in self.examples("train") if example.has("text")]
         return self.loader([*known, *self._replay.examples()], "text")
 
     def probe_batches(self, name: str) -> list[Batch]:
-        """Gives right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
+        """Returns right-padded CPU batches of a probe, with answers; the same list on every rank and at every call."""
         return self._probe_set.batches(name, self.factory)
 
     @property
@@ -248,7 +248,7 @@ class SpeechTextData(L.LightningDataModule):
         return dict(self.bad.places)
 
     def factory(self, cached: Sequence[Example] = ()) -> LoaderFactory:
-        """Gives the maker of loaders for the model, once the clips of ``cached`` are in the feature cache, if any.
+        """Returns the maker of loaders for the model, once the clips of ``cached`` are in the feature cache, if any.
 
         Raises:
             ValueError: If no model is connected.

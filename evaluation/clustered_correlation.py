@@ -27,7 +27,7 @@ def correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Gives Spearman's or Pearson's correlation with a percentile bootstrap interval over the pairs.
+    """Returns Spearman's or Pearson's correlation with a percentile bootstrap interval over the pairs.
 
     Args:
         first: One value a run.

@@ -32,7 +32,7 @@ class ItemDivergence:
 
 
 def summarize_divergences(records: Sequence[ItemDivergence]) -> RetentionSummary:
-    """Gives SALAD's F and M (arXiv 2510.13632), nats per answer token, with bootstrap intervals over items."""
+    """Returns SALAD's F and M (arXiv 2510.13632), nats per answer token, with bootstrap intervals over items."""
     summary = RetentionSummary(items=len(records))
     if records:
         tokens = [record.tokens for record in records]

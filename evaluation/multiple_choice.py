@@ -23,7 +23,7 @@ _BRACKETED = re.compile(r"\(([A-Z])\)")
 
 
 def likeliest(log_likelihoods: Sequence[float], options: Sequence[str], normalisation: Normalisation = "none") -> int:
-    """Gives the index of the option with the highest log-likelihood (the first of equals).
+    """Returns the index of the option with the highest log-likelihood (the first of equals).
 
     Args:
         log_likelihoods: Summed over each option's tokens, in nats.

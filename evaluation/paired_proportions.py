@@ -13,7 +13,7 @@ _ASIDE = 1e-9  # of the difference found, where the test's variance may be zero 
 
 
 def paired_difference(before: Sequence[bool], after: Sequence[bool], confidence: float = 0.95) -> Interval:
-    """Gives Tango's score interval of a difference of proportions of the same items, share after minus before.
+    """Returns Tango's score interval of a difference of proportions of the same items, share after minus before.
 
     All differences that the score test does not reject (Tango 1998, Statistics in Medicine 17:891). Without any
     discordant item it is ``[-z^2 / (n + z^2), z^2 / (n + z^2)]``: few items cannot show that nothing changed.
@@ -39,7 +39,7 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool], confidence:
 
 
 def _score_variance(lost: int, gained: int, items: int, delta: float) -> float:
-    """Gives the variance of gained minus lost where the difference is delta, at the likeliest share of lost items."""
+    """Returns the variance of gained minus lost where the difference is delta, at the likeliest share of lost items."""
     linear = -lost - gained + (2 * items - gained + lost) * delta
     constant = -lost * delta * (1 - delta)
     share = (math.sqrt(max(linear**2 - 8 * items * constant, 0.0)) - linear) / (4 * items)
@@ -47,7 +47,7 @@ def _score_variance(lost: int, gained: int, items: int, delta: float) -> float:
 
 
 def paired_ratio(before: Sequence[bool], after: Sequence[bool], confidence: float = 0.95) -> Interval:
-    """Gives the interval of a ratio of proportions of the same items, share after over share before.
+    """Returns the interval of a ratio of proportions of the same items, share after over share before.
 
     Wilson's intervals of both shares, among the items that were right at least once, narrowed for the correlation and
     combined (Bonett and Price 2006, Statistics in Medicine 25:3039), as Fagerland, Lydersen and Laake recommend (2014,

@@ -28,7 +28,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def qa_match(prediction: str, answers: Sequence[str]) -> bool:
-    """Tells whether the token sequence of a gold answer occurs in the response.
+    """Returns whether the token sequence of a gold answer occurs in the response.
 
     The metric of LLaMA-Omni2 and UltraEval-Audio (``qa-exist-match``) for spoken question answering. Whole tokens are
     compared: "art" does not occur in "Bart". An answer without any token (an empty string) never matches; there it
@@ -53,12 +53,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> bool:
-    """Tells whether the response, after SQuAD's normalisation, equals a gold answer."""
+    """Returns whether the response, after SQuAD's normalisation, equals a gold answer."""
     return normalize_answer(prediction) in {normalize_answer(answer) for answer in answers}
 
 
 def token_f1(prediction: str, answers: Sequence[str]) -> float:
-    """Gives SQuAD's F1: harmonic mean of token precision and recall, the best over the gold answers, in [0, 1].
+    """Returns SQuAD's F1: harmonic mean of token precision and recall, the best over the gold answers, in [0, 1].
 
     Two texts that are both empty after normalisation agree (1.0), as in the official script of SQuAD 2.0.
     """

@@ -41,7 +41,7 @@ class RetentionSummary:
         self.intervals[key] = (interval.low, interval.high)
 
     def interval(self, key: str) -> Interval:
-        """Gives an estimate with its limits."""
+        """Returns an estimate with its limits."""
         return Interval(self.values[key], *self.intervals[key])
 
 
@@ -92,7 +92,7 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
 
 
 def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Interval]:
-    """Gives change and ratio of the accuracy, by name of the metric; those that the items allow.
+    """Returns change and ratio of the accuracy, by name of the metric; those that the items allow.
 
     Args:
         modality: Modality of the records.

@@ -65,7 +65,7 @@ def crossed_t(
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Gives Student's interval of a mean over random seeds and random items, or of a difference of two.
+    """Returns Student's interval of a mean over random seeds and random items, or of a difference of two.
 
     All runs answered the same items, so seeds and items are crossed. In the model ``score = mean + seed + item +
     noise`` the mean squares give the variance of the mean over all, ``s2(seed means) / k + s2(items) / n``: the first
@@ -125,7 +125,7 @@ def common_items(runs: Sequence[dict[str, float]], *others: Sequence[dict[str, f
 
 
 def variances(sides: Sequence[Matrix]) -> Spread:
-    """Gives what seeds and items contribute to the variance of a mean, or of a difference of two.
+    """Returns what seeds and items contribute to the variance of a mean, or of a difference of two.
 
     Args:
         sides: One or two (..., seeds, items), the same items in the same order.
@@ -146,7 +146,7 @@ def variances(sides: Sequence[Matrix]) -> Spread:
 
 
 def half_width(spread: Spread, level: float) -> Matrix:
-    """Gives half the width (...) of the interval of confidence ``1 - level``."""
+    """Returns half the width (...) of the interval of confidence ``1 - level``."""
     return np.maximum(_combined(spread.parts, level), _combined([spread.items], level))
 
 

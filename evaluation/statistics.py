@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Gives Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
+    """Returns Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
 
     Args:
         successes: Items that were right.
@@ -57,7 +57,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 def share_interval(hits: Sequence[float], parts: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Gives Wilson's interval of a share where items have several parts, or are right in part.
+    """Returns Wilson's interval of a share where items have several parts, or are right in part.
 
     The share is that of the hits in all parts (instructions followed, tokens in common, words recognised). Parts of an
     item go together, so Wilson's formula takes the number of independent parts that the spread between items is worth
@@ -150,7 +150,7 @@ def bootstrap_ratio(
 
 
 def _students_half(top: Array, bottom: Array, confidence: float) -> float:
-    """Gives half of Student's interval of a ratio of sums, from its linearisation (Cochran 1977, section 2.11)."""
+    """Returns half of Student's interval of a ratio of sums, from its linearisation (Cochran 1977, section 2.11)."""
     items = len(top)
     rest = top - top.sum() / bottom.sum() * bottom
     error = np.sqrt(items / (items - 1) * (rest**2).sum()) / abs(bottom.sum())
@@ -185,7 +185,7 @@ def paired_bootstrap(
 def mean_interval(
     values: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Gives Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
+    """Returns Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
 
     Args:
         values: One value a run; from a single one nothing is known of the spread.

@@ -50,7 +50,7 @@ class BenchmarkScores:
     items: dict[str, int] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Gives 95 % intervals: Wilson's of shares of items, else normal ones, infinite without a standard error."""
+        """Returns 95 % intervals: Wilson's of shares of items, else normal ones, infinite without a standard error."""
         return {key: self._share(key) or self._normal(key) for key in self.values}
 
     def _share(self, key: str) -> tuple[float, float] | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def text_losses(
     llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 8
 ) -> list[tuple[float, int]]:
-    """Gives the summed cross-entropy in nats and the number of tokens of each text.
+    """Returns the summed cross-entropy in nats and the number of tokens of each text.
 
     Every token is predicted, the first one from the beginning-of-sequence token (the end-of-sequence token where a
     model has none, as lm-eval does it). A text that is longer than the model's context is scored in pieces.

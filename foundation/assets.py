@@ -30,7 +30,7 @@ SHIPPED = {"spoken-facts-adaptor": SPOKEN_FACTS / "adaptor.safetensors"}
 
 
 def home() -> Path:
-    """Gives the root of the fetched assets: ``$TEXTKEEP_HOME`` (``~`` is the user's home), or the user's cache."""
+    """Returns the root of the fetched assets: ``$TEXTKEEP_HOME`` (``~`` is the user's home), or the user's cache."""
     chosen = os.environ.get("TEXTKEEP_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -75,7 +75,7 @@ def resolve(source: str) -> str:
 
 
 def is_embedded(source: str) -> bool:
-    """Tells whether a name means a split of an embedded data set."""
+    """Returns whether a name means a split of an embedded data set."""
     return source.startswith(tuple(EMBEDDED))
 
 

@@ -83,7 +83,7 @@ def _missing(module: ModuleType, names: Iterable[str]) -> str | None:
 
 
 def _shown(holder: object) -> list[str]:
-    """Gives the names that a module means to show: its public list, or the classes that it defines, or all."""
+    """Returns the names that a module means to show: its public list, or the classes that it defines, or all."""
     if listed := getattr(holder, "__all__", None):
         return list(listed)
     public = {name: value for name, value in vars(holder).items() if not name.startswith("_")}

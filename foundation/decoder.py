@@ -28,12 +28,12 @@ _KIND_OF = {name: kind for kind, names in KIND_NAMES.items() for name in names}
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Tells whether ``module`` is one dense matrix: ``nn.Linear``, or transformers' ``Conv1D`` (transposed)."""
+    """Returns whether ``module`` is one dense matrix: ``nn.Linear``, or transformers' ``Conv1D`` (transposed)."""
     return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Tells whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; by structure, not by import."""
+    """Returns whether the weight is stored (in, out), as GPT-2's ``Conv1D`` does; by structure, not by import."""
     weight = getattr(module, "weight", None)
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and isinstance(weight, Tensor)
 
@@ -81,7 +81,7 @@ def other_stacks(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str,
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Gives the decoder blocks alone: rates, masks and LoRA mean the layers whose importance is measured.
+    """Returns the decoder blocks alone: rates, masks and LoRA mean the layers whose importance is measured.
 
     Raises:
         ValueError: If the model holds no list of blocks with dense layers.

@@ -57,7 +57,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
-    """Gives a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
+    """Returns a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
 
     The name is new each time: of several processes that write one file, on whatever machines, the last wins. Missing
     folders are made.
@@ -148,7 +148,7 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` to fill; it takes the place of ``folder`` if the block ends well.
+    """Returns an empty folder beside ``folder`` to fill; it takes the place of ``folder`` if the block ends well.
 
     What was there goes only when the new one is complete. Missing folders above it are made; of a link, the folder that
     it leads to is replaced.
@@ -189,7 +189,7 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Gives the value without NaN and infinities, for which JSON has no word."""
+    """Returns the value without NaN and infinities, for which JSON has no word."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ _SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 
 
 def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Gives line number and object of each line that is not empty.
+    """Yields line number and object of each line that is not empty.
 
     Args:
         path: JSON objects, one a line, read by ``text_lines``.
@@ -133,7 +133,7 @@ def _shown(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    """Tells what the line looks like, where it is a mistake that many make."""
+    """Returns what the line looks like, where it is a mistake that many make."""
     stripped = text.strip()
     if stripped.startswith("[") or stripped == "]":
         return "; it looks like a JSON list over several lines"

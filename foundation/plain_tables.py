@@ -11,7 +11,7 @@ WRONG = "✗"
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Gives a line and a table below it, its columns aligned: the first to the left, the others to the right."""
+    """Returns a line and a table below it, its columns aligned: the first to the left, the others to the right."""
     lines = [list(columns), *(list(row) for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     cells = (
@@ -30,7 +30,7 @@ def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
 
 
 def _block(height: float, row: int, rows: int) -> str:
-    """Gives what a bar shows in a row, counted from the foot."""
+    """Returns what a bar shows in a row, counted from the foot."""
     if not math.isfinite(height):
         return " " if row else WRONG
     return BLOCKS[max(0, min(8, round(8 * rows * max(0.0, min(1.0, height))) - 8 * row))]

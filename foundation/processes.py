@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def began(pid: int) -> str | None:
-    """Tells when a process of this machine began, as the system writes it; None if there is none of this number.
+    """Returns when a process of this machine began, as the system writes it; None if there is none of this number.
 
     One that has ended and is not yet waited for by its parent is none.
 

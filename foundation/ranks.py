@@ -38,12 +38,12 @@ class Ranks:
                 tensor.copy_(moved)
 
     def largest(self, value: int) -> int:
-        """Gives the largest value of all ranks."""
+        """Returns the largest value of all ranks."""
         return max(self.gather(value))
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Tells whether FSDP has sharded parameters: then every rank must run the same number of forward passes."""
+    """Returns whether FSDP has sharded parameters: then every rank must run the same number of forward passes."""
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 

@@ -59,7 +59,7 @@ _STEP = re.compile(r"step=(\d+)")
 
 
 def lock_name(verb: str) -> str:
-    """Gives the name of the file that keeps a run directory to one writer: a test writes other files than a fit.
+    """Returns the name of the file that keeps a run directory to one writer: a test writes other files than a fit.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -68,7 +68,7 @@ def lock_name(verb: str) -> str:
 
 
 def step_name(step: int) -> str:
-    """Gives the name of what was measured or saved at an optimizer step: ``step=000120``."""
+    """Returns the name of what was measured or saved at an optimizer step: ``step=000120``."""
     return f"step={step:06d}"
 
 
@@ -79,12 +79,12 @@ def step_of(name: str) -> int | None:
 
 
 def snapshot_folder(run: Path, probe: str, step: int) -> Path:
-    """Gives the folder of one measurement of importance: ``importance/<probe>/step=000120``."""
+    """Returns the folder of one measurement of importance: ``importance/<probe>/step=000120``."""
     return run / IMPORTANCE / probe / step_name(step)
 
 
 def evaluation_folder(run: Path, stage: str, name: str = "") -> Path:
-    """Gives the folder of the answers of a stage.
+    """Returns the folder of the answers of a stage.
 
     Args:
         run: The run directory.
@@ -95,7 +95,7 @@ def evaluation_folder(run: Path, stage: str, name: str = "") -> Path:
 
 
 def records_name(step: int) -> str:
-    """Gives the name of the file of answers of a step: ``step=000120.jsonl``."""
+    """Returns the name of the file of answers of a step: ``step=000120.jsonl``."""
     return f"{step_name(step)}.jsonl"
 
 
@@ -116,7 +116,7 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """Gives the checkpoint that was written last in a run directory, or None."""
+    """Returns the checkpoint that was written last in a run directory, or None."""
     return next(iter(checkpoints(directory)), None)
 
 
@@ -149,7 +149,7 @@ HEAT_MAP_TABLE = "shares_table"
 
 
 def stage_key(stage: str, name: str) -> str:
-    """Gives the key of a metric of a stage: ``train/loss``, ``val/text_accuracy``, ``test/hearing_gap``.
+    """Returns the key of a metric of a stage: ``train/loss``, ``val/text_accuracy``, ``test/hearing_gap``.
 
     Args:
         stage: ``train``, ``val`` or ``test``; also one of these with the name of a further set (``val/prose``).
@@ -159,22 +159,22 @@ def stage_key(stage: str, name: str) -> str:
 
 
 def cross_entropy(modality: str) -> str:
-    """Gives the name of the cross-entropy of a modality, to be put after a stage: ``speech_ce``."""
+    """Returns the name of the cross-entropy of a modality, to be put after a stage: ``speech_ce``."""
     return f"{modality}_ce"
 
 
 def probe_key(probe: str, name: str) -> str:
-    """Gives the key of what was measured of a probe whatever the estimator: ``importance/<probe>/loss``."""
+    """Returns the key of what was measured of a probe whatever the estimator: ``importance/<probe>/loss``."""
     return f"importance/{probe}/{name}"
 
 
 def importance_key(probe: str, estimator: str, name: str) -> str:
-    """Gives the key of a figure of importance: ``importance/<probe>/<estimator>/js``, ``…/total``, ``…/layer_07``."""
+    """Returns the key of a figure of importance: ``importance/<probe>/<estimator>/js``, ``…/total``, ``…/layer_07``."""
     return probe_key(probe, f"{estimator}/{name}")
 
 
 def importance_picture(probe: str, name: str) -> str:
-    """Gives the key of a picture or table of importance: ``importance_media/<probe>/heat_map``."""
+    """Returns the key of a picture or table of importance: ``importance_media/<probe>/heat_map``."""
     return f"importance_media/{probe}/{name}"
 
 
@@ -187,13 +187,13 @@ BUDGET_WEIGHT = "weight_"
 
 
 def budget_name(text: str) -> str:
-    """Gives the name of a budget in keys, of what names its text: ``plain-text-probe``, ``manual`` of a manual.txt."""
+    """Returns a budget's name in keys, from its text's: ``plain-text-probe``, or ``manual`` for manual.txt."""
     stem = re.sub(r"(\.(txt|jsonl))(\.gz)?$", "", text)
     return re.sub(r"[^\w.]+", "-", stem if stem == text else stem.rsplit("/", 1)[-1]).strip("-")
 
 
 def budget_key(text: str, name: str) -> str:
-    """Gives the key of a figure of a budget: ``budget/<text>/increase``, ``…/low``, ``…/high``, ``…/allowed``."""
+    """Returns the key of a figure of a budget: ``budget/<text>/increase``, ``…/low``, ``…/high``, ``…/allowed``."""
     return f"{BUDGET_PREFIX}{text}/{name}"
 
 
@@ -209,7 +209,7 @@ LAYER_PREFIX = "layer_"
 
 
 def layer_label(layer: int, layers: int) -> str:
-    """Gives the label of a decoder layer in keys and files, as wide as the last one's: ``layer_07``."""
+    """Returns the label of a decoder layer in keys and files, as wide as the last one's: ``layer_07``."""
     return f"{LAYER_PREFIX}{layer:0{max(2, len(str(layers - 1)))}d}"
 
 
@@ -219,5 +219,5 @@ def layer_number(label: str) -> int:
 
 
 def layer_group(layer: int) -> str:
-    """Gives the name of the parameter group of a decoder layer: ``llm.07``."""
+    """Returns the name of the parameter group of a decoder layer: ``llm.07``."""
     return f"llm.{layer:02d}"

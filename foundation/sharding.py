@@ -56,12 +56,12 @@ def sharded(module: nn.Module) -> None:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """Gives the part of a tensor that lies on this rank, in place; all of it if it is not sharded."""
+    """Returns the part of a tensor that lies on this rank, in place; all of it if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """Gives the part of a tensor that belongs to what this rank holds of another, of the same shape.
+    """Returns the part of a tensor that belongs to what this rank holds of another, of the same shape.
 
     Args:
         whole: The same on every rank.
@@ -87,5 +87,5 @@ def sum_over_parts(total: Tensor, like: Tensor) -> None:
 
 
 def whole_of(tensor: Tensor) -> Tensor:
-    """Gives all of a tensor; every rank must come here if it is sharded."""
+    """Returns all of a tensor; every rank must come here if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -57,7 +57,7 @@ def refuse(error: BadLineError) -> NoReturn:
 
 
 def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Gives number (from 1) and text, without its end, of each line of a file; one line is in memory at a time.
+    """Yields number (from 1) and text, without its end, of each line of a file; one line is in memory at a time.
 
     Args:
         path: Text, or text compressed with gzip.
@@ -89,7 +89,7 @@ def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[i
 
 
 def paragraphs(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Gives the number of the first line, and the text, of the passages between empty lines.
+    """Yields the number of the first line, and the text, of the passages between empty lines.
 
     A passage with a bad line is left out whole: without the line it would be another text.
 
@@ -159,7 +159,7 @@ def _next(file: BinaryIO, path: str | Path, number: int) -> bytes:
 
 
 def _read(read: Callable[[], bytes], path: str | Path, number: int) -> bytes:
-    """Gives what ``read`` does; damage of the compression is reported with the number of lines before it."""
+    """Returns what ``read`` does; damage of the compression is reported with the number of lines before it."""
     try:
         return read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

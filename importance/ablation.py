@@ -114,7 +114,7 @@ class Ablation:
         return Replay(self._blocks).is_exact(lambda: self._loss.forward(few)[0])
 
     def _in_step(self, rounds: int) -> Iterator[tuple[int, Batch | None, bool]]:
-        """Gives number, batch and whether it counts, as often on every rank.
+        """Yields number, batch and whether it counts, as often on every rank.
 
         Under FSDP a rank that is through repeats its last batch: the collectives of a forward pass need all ranks.
         """
@@ -126,7 +126,7 @@ class Ablation:
     def _without_each(
         self, number: int, batch: Batch | None, counted: bool, means: Sequence[Tensor | None], rounds: int
     ) -> np.ndarray | None:
-        """Gives the changes (B, G) of a batch; ``None`` of one that does not count."""
+        """Returns the changes (B, G) of a batch; ``None`` of one that does not count."""
         replay = Replay(self._blocks)
         if batch is not None:
             with replay.recording():

@@ -144,7 +144,7 @@ class Accumulator:
         self._score(index, EmbeddingFactors(ids, e, site.shape[0], self._tied.pop(index, None)))
 
     def first_signed(self) -> Tensor | None:
-        """Gives the signed scores (M,) of the first example of the open batch, if there are any."""
+        """Returns the signed scores (M,) of the first example of the open batch, if there are any."""
         if self.check is not None:
             return self.check[0]
         return self.examples[self.signed][-1][0] if self.signed else None
@@ -182,7 +182,7 @@ class Accumulator:
             self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
 
     def _by_norms(self, index: int, factors: Factors, names: Sequence[str]) -> bool:
-        """Tells whether the one score that is wanted is cheaper without the entries of the gradients."""
+        """Returns whether the one score that is wanted is cheaper without the entries of the gradients."""
         alone = len(names) == 1 and ESTIMATORS[names[0]].squared_norm and self.tallies[index][names[0]].map is None
         return alone and gram_is_cheaper(factors, self.sites[index].shape, self._vectors)
 
@@ -190,7 +190,7 @@ class Accumulator:
         return torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device)
 
     def _inside_spans(self, b: Tensor) -> bool:
-        """Tells whether there is no gradient outside the spans: not so where positions see later ones."""
+        """Returns whether there is no gradient outside the spans: not so where positions see later ones."""
         if self._spans is None or b.shape[1] != self._length:
             return False
         return not any(b[i, :start].any() or b[i, stop:].any() for i, (start, stop) in enumerate(self._spans))

@@ -49,12 +49,12 @@ class Agreement:
     moved: Ranked | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 
 def ablation_of(snapshot: Snapshot) -> str | None:
-    """Gives the name of the ablation that a snapshot holds, if there is one."""
+    """Returns the name of the ablation that a snapshot holds, if there is one."""
     return next(iter(snapshot.groups), None)
 
 

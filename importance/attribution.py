@@ -64,7 +64,7 @@ class Attribution:
     examples: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 
@@ -215,7 +215,7 @@ def _layer_labels(model: nn.Module) -> list[str]:
 
 
 def _layer_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Gives the label of the decoder block that each parameter lies in, by identity: biases and norms too."""
+    """Returns the label of the decoder block that each parameter lies in, by identity: biases and norms too."""
     blocks = find_sites(model).blocks
     inside = {
         id(p): label for label, block in zip(_layer_labels(model), blocks, strict=True) for p in block.parameters()

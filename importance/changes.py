@@ -113,7 +113,7 @@ def _difference(after: Tensor, before: Tensor) -> Tensor:
 
 
 def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
-    """Gives the names of the adapters that act."""
+    """Returns the names of the adapters that act."""
     adapter: Any = module
     if not is_lora(module) or (adapter.disable_adapters and not switched_off_too) or adapter.merged:
         return []
@@ -121,7 +121,7 @@ def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
 
 
 def _rescales(module: nn.Module) -> bool:
-    """Tells whether the adapters have learned the lengths of the weight's rows (DoRA)."""
+    """Returns whether the adapters have learned the lengths of the weight's rows (DoRA)."""
     adapter: Any = module
     return is_lora(module) and len(adapter.lora_magnitude_vector) > 0
 

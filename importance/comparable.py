@@ -46,7 +46,7 @@ def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
 
 
 def paired(before: Snapshot, after: Snapshot, estimator: str) -> np.ndarray:
-    """Gives the scores of ``after`` in the order of ``before``'s examples."""
+    """Returns the scores of ``after`` in the order of ``before``'s examples."""
     scores = after.per_example(estimator)
     if before.ids == after.ids or len(set(after.ids)) < len(after.ids):
         return scores

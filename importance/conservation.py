@@ -44,7 +44,7 @@ def equal_pairs(sites: Sequence[Site], blocks: nn.ModuleList) -> list[tuple[int,
 
 
 def _conserved(first: str, found: Mapping[str, Site], parent: nn.Module) -> bool:
-    """Tells whether the identity that begins with ``first`` holds in one attention or MLP module."""
+    """Returns whether the identity that begins with ``first`` holds in one attention or MLP module."""
     children = {id(child): name for name, child in parent.named_children()}
     together = all(children.pop(id(site.module), None) for site in found.values())
     if not together or any(site.shared for site in found.values()):
@@ -57,7 +57,7 @@ def _conserved(first: str, found: Mapping[str, Site], parent: nn.Module) -> bool
 
 
 def _interferes(first: str, name: str, child: nn.Module) -> bool:
-    """Tells whether another child of the module may act between the matrices: a norm, or more weights."""
+    """Returns whether another child of the module may act between the matrices: a norm, or more weights."""
     if "norm" in f"{name} {type(child).__name__}".lower():
         of_queries = name.lower().startswith(("q", "k"))  # q_norm, k_norm, query_layernorm, key_layernorm
         return of_queries == (first == "q")
@@ -67,7 +67,7 @@ def _interferes(first: str, name: str, child: nn.Module) -> bool:
 def conservation_errors(
     scores: np.ndarray, sites: Sequence[Site], pairs: Sequence[tuple[int, int]]
 ) -> dict[str, float]:
-    """Gives the mean absolute difference over the mean absolute score, for each kind of pair.
+    """Returns the mean absolute difference over the mean absolute score, for each kind of pair.
 
     Args:
         scores: Signed per-example scores (N, M).
@@ -91,5 +91,5 @@ def broken_identities(errors: Mapping[str, float], dtype: torch.dtype) -> dict[s
 
 
 def allowed_error(dtype: torch.dtype) -> float:
-    """Gives the relative error of a signed score that is rounding in this compute type."""
+    """Returns the relative error of a signed score that is rounding in this compute type."""
     return TOLERANCE.get(dtype, HALF_TOLERANCE)

@@ -48,7 +48,7 @@ def shrunk(site: Site, mask: Tensor, amount: float) -> Iterator[None]:
 
 @torch.no_grad()
 def _selection(site: Site, mask: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Gives the stored weight, the mask in its layout, and new values there: the effective ones times ``factor``."""
+    """Returns the stored weight, the mask in its layout, and new values there: the effective ones times ``factor``."""
     stored = site.stored.detach()
     effective = site.weight().reshape(site.shape)
     mask = mask.to(stored.device)

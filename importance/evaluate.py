@@ -40,7 +40,7 @@ def answer_losses(
 
 
 def perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
-    """Gives the exponential of the mean loss of an answer token."""
+    """Returns the exponential of the mean loss of an answer token."""
     return float(np.exp((losses * tokens).sum() / tokens.sum()))
 
 

@@ -37,7 +37,7 @@ class Factors(Protocol):
         ...
 
     def norms(self, vectors: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gives squared norms by Gram matrices: (B,) and, if asked, rows (O,) and columns (I,) over all examples."""
+        """Returns squared norms by Gram matrices: (B,) and, if asked, rows (O,) and columns (I,) over all examples."""
         ...
 
 

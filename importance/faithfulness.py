@@ -93,11 +93,11 @@ class Verification:
     evaluated: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """Gives a short table: how well each score foretells what shrinking does."""
+        """Returns a short table: how well each score foretells what shrinking does."""
         rows = (
             [r.score, f"{r.shrink:g}", f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", f"{r.precision:.0%}"]
             for r in self.results
@@ -236,7 +236,7 @@ def _chance(shrink: float, effects: np.ndarray, generator: np.random.Generator) 
 
 
 def _hits(scores: np.ndarray, effects: np.ndarray) -> tuple[float, float]:
-    """Gives the share of the top quarter that is right, and the largest effect in the bottom half by score."""
+    """Returns the share of the top quarter that is right, and the largest effect in the bottom half by score."""
     count = len(scores)
     top = max(1, count // 4)
     by_score, by_effect = np.argsort(-scores, kind="stable"), np.argsort(-effects, kind="stable")

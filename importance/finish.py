@@ -149,7 +149,7 @@ def _sum_over_ranks(accumulator: Accumulator, norms: InputNorms, ranks: Ranks) -
 def entry_scores(
     estimator: str, table: SiteTable, accumulator: Accumulator, norms: InputNorms, count: int
 ) -> Callable[[int], Tensor] | None:
-    """Gives a function from ``i`` to the score of every weight of matrix ``i``; ``None`` if only sums were kept."""
+    """Returns a function from ``i`` to the score of every weight of matrix ``i``; ``None`` if only sums were kept."""
     spec = ESTIMATORS[estimator]
 
     def mapped(index: int) -> Tensor:

@@ -55,7 +55,7 @@ class HeadEffects:
         return self.effects.mean(axis=0)
 
     def limits(self, replicates: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Gives the ends (H,) of the bootstrap 90 % interval over examples of each mean."""
+        """Returns the ends (H,) of the bootstrap 90 % interval over examples of each mean."""
         weights = bootstrap_weights(len(self.effects), replicates, np.random.default_rng(seed))
         low, high = np.percentile(weights @ self.effects, percentiles(len(self.effects)), axis=0)
         return low, high
@@ -126,12 +126,12 @@ class HeadOverlap:
     correlation: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 
 def default_top(heads: int) -> int:
-    """Gives a tenth of the heads, one at least."""
+    """Returns a tenth of the heads, one at least."""
     return max(1, round(heads / 10))
 
 
@@ -171,7 +171,7 @@ def overlap_of_heads(
 
 
 def matched_overlaps(first: np.ndarray, second: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Gives the probability of each overlap of a set of heads with a random one that matches another in its layers.
+    """Returns the probability of each overlap of a set of heads with a random one that matches another in its layers.
 
     Inside a layer the overlap is hypergeometric: of n heads, a in one set and b in the other. Layers are drawn
     independently of each other, so the distribution of the sum is the convolution of theirs.

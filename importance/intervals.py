@@ -71,7 +71,7 @@ def paired_intervals(
 
 
 def _without_small(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the means (M,) of both sides, 0 in both where the mean of the two is not told from 0."""
+    """Returns the means (M,) of both sides, 0 in both where the mean of the two is not told from 0."""
     both = (before + after) / 2
     error = both.std(axis=0, ddof=1) / math.sqrt(len(both)) if len(both) > 1 else np.zeros(both.shape[1])
     told = np.abs(both.mean(axis=0)) > math.sqrt(math.log(len(both))) * error
@@ -79,7 +79,7 @@ def _without_small(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, n
 
 
 def percentiles(count: int) -> tuple[float, float]:
-    """Gives the percentiles of resampled means of ``count`` examples that make a 90 % interval."""
+    """Returns the percentiles of resampled means of ``count`` examples that make a 90 % interval."""
     from scipy.stats import norm, t
 
     if count < 2:
@@ -91,7 +91,7 @@ def percentiles(count: int) -> tuple[float, float]:
 def half_scale(
     before: np.ndarray, replicates: int, generator: np.random.Generator, fold: Fold = as_it_is
 ) -> dict[str, Limits]:
-    """Gives the median and 95 % bound of each metric between random halves of the examples; none of fewer than 4."""
+    """Returns the median and 95 % bound of each metric between random halves of the examples; none of fewer than 4."""
     if len(before) < FEWEST:
         return {}
     left, right = half_split_weights(len(before), replicates, generator)
@@ -115,7 +115,7 @@ def half_split_weights(examples: int, replicates: int, generator: np.random.Gene
 
 
 def _limits(name: str, value: float, resampled: np.ndarray, levels: Limits, middle: float | None = None) -> Limits:
-    """Gives the limits of a metric.
+    """Returns the limits of a metric.
 
     Args:
         name: Of the metric.
@@ -140,6 +140,6 @@ def _limits(name: str, value: float, resampled: np.ndarray, levels: Limits, midd
 
 
 def _scale(values: np.ndarray, unchanged: float, direction: float) -> Limits:
-    """Gives the median and 95 % bound of how far other examples take a metric from its value without a change."""
+    """Returns the median and 95 % bound of how far other examples take a metric from its value without a change."""
     median, bound = np.percentile(np.abs(values - unchanged), [50.0, 95.0])
     return unchanged + direction * float(median), unchanged + direction * float(bound)

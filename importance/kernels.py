@@ -47,7 +47,7 @@ class Tally:
     map: Tensor | None = None
 
     def scratch(self, dtype: torch.dtype, device: torch.device, scale: float) -> bool:
-        """Tells whether a block's sums are made in scratch memory, not straight in the map or not at all."""
+        """Returns whether a block's sums are made in scratch memory, not straight in the map or not at all."""
         if self.map is None:
             return self.rows is not None
         return scale != 1 or self.map.device != device or self.map.dtype != dtype
@@ -166,7 +166,7 @@ def score_signed_entries(factors: Factors, weight: Tensor, tally: Tally, workspa
 
 
 def score_norms(factors: Factors, tally: Tally, scale: float = 1.0) -> Tensor:
-    """Gives squared gradient norms (B,) by Gram matrices, and tallies row and column sums if they are kept."""
+    """Returns squared gradient norms (B,) by Gram matrices, and tallies row and column sums if they are kept."""
     totals, rows, columns = factors.norms(vectors=tally.rows is not None)
     if rows is not None and columns is not None:
         tally.add_vectors(rows, columns, scale)
@@ -174,7 +174,7 @@ def score_norms(factors: Factors, tally: Tally, scale: float = 1.0) -> Tensor:
 
 
 def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> bool:
-    """Tells whether T(I+O) < IO (twice T with vectors): then Gram matrices need fewer operations.
+    """Returns whether T(I+O) < IO (twice T with vectors): then Gram matrices need fewer operations.
 
     Counted in operations; the rule 2T^2 < IO of mixed ghost clipping (Bu et al. 2022, arXiv 2210.00038) counts memory.
     """
@@ -210,7 +210,7 @@ def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, ex
 
 
 def row_gradients(table: nn.Embedding, ids: Tensor, e: Tensor) -> Tensor:
-    """Gives the gradients (B, T, I) of looked-up rows from those at the output: no mere copy in a subclass.
+    """Returns the gradients (B, T, I) of looked-up rows from those at the output: no mere copy in a subclass.
 
     Some families scale what they look up. The module's own ``forward`` is run again on the rows alone, so any formula
     that treats the positions apart is exact.

@@ -72,7 +72,7 @@ class Lineage:
         return {**counted, "equal": sum(kinship.change == 0 for kinship in self.matrices.values())}
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         told = {name: {**asdict(found), "verdict": found.verdict} for name, found in self.matrices.items()}
         layers = {label: asdict(found) for label, found in self.layers.items()}
         return {
@@ -116,7 +116,7 @@ def lineage(base: nn.Module, model: nn.Module) -> Lineage:
 
 @torch.no_grad()
 def _sums(first: Tensor, second: Tensor) -> Tensor:
-    """Gives the sums of a b, a^2, b^2, a^2 b^2 and (b - a)^2 over two matrices, (5,) in float64."""
+    """Returns the sums of a b, a^2, b^2, a^2 b^2 and (b - a)^2 over two matrices, (5,) in float64."""
     total = torch.zeros(5, dtype=torch.float64)
     for left, right in zip(first.flatten().split(PIECE), second.flatten().split(PIECE), strict=True):
         a, b = left.cpu().double(), right.cpu().double()

@@ -101,7 +101,7 @@ def answer_spans(mask: Tensor, labels: Tensor) -> list[tuple[int, int]]:
 
 
 def draw_seed(seed: int, draw: int, key: str) -> int:
-    """Gives an example's own seed of a draw of labels.
+    """Returns an example's own seed of a draw of labels.
 
     Args:
         seed: Of the measurement.

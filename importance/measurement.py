@@ -162,7 +162,7 @@ class Measurement:
                 self.ablation.run()
 
     def _rehearsed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """Gives the batches, after a look at how the model uses its weights on the first; all ranks must call it."""
+        """Returns the batches, after a look at how the model uses its weights on the first; all ranks must call it."""
         source = iter(batches)
         first = next(source, None)
         present = self.ranks.gather(first is not None)
@@ -183,7 +183,7 @@ class Measurement:
         return itertools.chain([] if first is None else [first], source)
 
     def _in_step(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
-        """Gives the batches; under FSDP followed by ``None`` until the rank with the most is through.
+        """Yields the batches; under FSDP followed by ``None`` until the rank with the most is through.
 
         The collectives of a forward pass need all ranks, so each says before each pass whether it has more.
         """

@@ -15,12 +15,12 @@ def shares(totals: Profile) -> Profile:
 
 
 def depth(layers: int) -> np.ndarray:
-    """Gives the relative depth of each layer, from 0 to 1."""
+    """Returns the relative depth of each layer, from 0 to 1."""
     return np.linspace(0.0, 1.0, layers) if layers > 1 else np.zeros(1)
 
 
 def js_distance(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the Jensen-Shannon distance of layer shares (root of the divergence, base 2), in [0, 1].
+    """Returns the Jensen-Shannon distance of layer shares (root of the divergence, base 2), in [0, 1].
 
     Lin 1991; that the root is a metric: Endres and Schindelin 2003. It is 1 where one of the two has no shares at all
     (every effect of an ablation may be negative), and 0 where neither has.
@@ -34,7 +34,7 @@ def js_distance(before: Profile, after: Profile) -> np.ndarray:
 
 
 def wasserstein(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the 1-Wasserstein distance of layer shares over relative depth: how far they travelled, in [0, 1].
+    """Returns the 1-Wasserstein distance of layer shares over relative depth: how far they travelled, in [0, 1].
 
     In one dimension the area between the cumulative distributions (Vallender 1974).
     """
@@ -44,23 +44,23 @@ def wasserstein(before: Profile, after: Profile) -> np.ndarray:
 
 
 def centre_move(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the move of the centre of mass over relative depth; positive is towards the output."""
+    """Returns the move of the centre of mass over relative depth; positive is towards the output."""
     return (shares(after) - shares(before)) @ depth(before.shape[-1])
 
 
 def peak_move(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the move of the layer with the largest total, in layers; positive is towards the output."""
+    """Returns the move of the layer with the largest total, in layers; positive is towards the output."""
     return np.argmax(after, axis=-1).astype(float) - np.argmax(before, axis=-1)
 
 
 def log_total_ratio(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the natural logarithm of total after over total before; negative is suppression."""
+    """Returns the natural logarithm of total after over total before; negative is suppression."""
     tiny = np.finfo(float).tiny
     return np.log(np.maximum(after.sum(axis=-1), tiny)) - np.log(np.maximum(before.sum(axis=-1), tiny))
 
 
 def spearman(before: Profile, after: Profile) -> np.ndarray:
-    """Gives the rank correlation of the layer totals (Spearman 1904); 1 where all totals are equal in both."""
+    """Returns the rank correlation of the layer totals (Spearman 1904); 1 where all totals are equal in both."""
     from scipy.stats import rankdata
 
     first, second = rankdata(before, axis=-1), rankdata(after, axis=-1)

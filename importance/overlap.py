@@ -86,7 +86,7 @@ class OverlapTest:
     matrices: list[ChangeOverlap]
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 
@@ -185,7 +185,7 @@ def _shuffled_correlations(
 def _shared(
     mask: Tensor, delta: Tensor, adapters: list[Tensor], draws: int, generator: np.random.Generator
 ) -> tuple[float, float, float | None]:
-    """Gives the share of the mask among the most changed weights: actual, shuffled, random adapters."""
+    """Returns the share of the mask among the most changed weights: actual, shuffled, random adapters."""
     size = int(mask.sum())
     changed = top_entries(delta, size / mask.numel())
 

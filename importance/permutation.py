@@ -37,7 +37,7 @@ class Permutation:
 
 
 def as_it_is(means: np.ndarray) -> Profile:
-    """Gives means over examples that are layer totals already."""
+    """Returns means over examples that are layer totals already."""
     return means
 
 
@@ -99,7 +99,7 @@ def paired_permutation(
 
 
 def at_distance(name: str, far: float) -> float:
-    """Gives the value of a metric that lies so far from its value without a change."""
+    """Returns the value of a metric that lies so far from its value without a change."""
     unchanged, direction = NO_CHANGE[name]
     return unchanged + direction * far
 

@@ -59,7 +59,7 @@ def _panel(name: str, values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
 
 @cache
 def _colours() -> np.ndarray:
-    """Gives the colours of Cividis (256, 3), which colour-blind readers see as others do (Nuñez et al. 2018)."""
+    """Returns the colours of Cividis (256, 3), which colour-blind readers see as others do (Nuñez et al. 2018)."""
     from matplotlib import colormaps
 
     return (255 * colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)

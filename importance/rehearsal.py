@@ -107,7 +107,7 @@ class _Watch:
         return hook
 
     def uses(self, kept: int) -> list[Use]:
-        """Gives the notes, once the pass is over.
+        """Returns the notes, once the pass is over.
 
         Args:
             kept: Positions whose logits were computed.

@@ -69,7 +69,7 @@ class RemovalTest:
     ordered: dict[str, bool]
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 

@@ -73,7 +73,7 @@ class Replay:
                     self._blocks[index].forward = forward
 
     def is_exact(self, run: Callable[[], Tensor]) -> bool:
-        """Tells whether each block gives the same bits when all others are left out, and the model without any.
+        """Returns whether each block gives the same bits when all others are left out, and the model without any.
 
         Then no block needs anything but what it is given, and a pass may begin at any of them. A pass with other hidden
         states comes between, so that nothing that blocks leave behind is right by luck. Costs three passes.
@@ -112,7 +112,7 @@ class Replay:
 
 
 def _turned_round(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Gives a block other hidden states than it would receive."""
+    """Returns a block other hidden states than it would receive."""
     return ((-args[0], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": -kwargs["hidden_states"]})
 
 

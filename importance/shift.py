@@ -83,11 +83,11 @@ class Shift:
     untested: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """Gives a short table: each figure with its 90 % interval, what noise alone gives, and its paired p."""
+        """Returns a short table: each figure with its 90 % interval, what noise alone gives, and its paired p."""
         rows = [
             [
                 name,
@@ -172,7 +172,7 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
 def _examples(
     before: Snapshot, after: Snapshot, estimator: str, member: np.ndarray
 ) -> tuple[Fold, np.ndarray, np.ndarray]:
-    """Gives both snapshots' scores by example, and what makes layer totals of their means over examples.
+    """Returns both snapshots' scores by example, and what makes layer totals of their means over examples.
 
     Sums over a layer come first where they are all that is needed; what of an ablation counts is known of means alone.
     """

@@ -54,7 +54,7 @@ class SignedLines:
         self.heads = {index: sums / count for index, sums in self.heads.items()}
 
     def head_sums(self, index: int) -> Tensor | None:
-        """Gives the sums of a site's heads, zeros where no example was seen; ``None`` where none are kept."""
+        """Returns the sums of a site's heads, zeros where no example was seen; ``None`` where none are kept."""
         site = self._sites[index]
         if not site.head_dim or self._tallies[index].rows is None:
             return None
@@ -74,5 +74,5 @@ class SignedLines:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """Gives the tensor in at least float32."""
+    """Returns the tensor in at least float32."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

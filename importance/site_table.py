@@ -51,7 +51,7 @@ class Site:
         return weight
 
     def weight(self) -> Tensor:
-        """Gives the effective weight, of ``shape``, without a gradient; under FSDP gathered: all ranks must call it."""
+        """Returns the detached effective weight, of ``shape``; under FSDP it is gathered, so all ranks must call it."""
         if self.parameter is not None:
             return whole(getattr(self.module, self.parameter).detach()).reshape(self.shape)
         if isinstance(self.module, nn.Embedding):
@@ -84,7 +84,7 @@ class SiteTable:
         return sum(site.size for site in self.sites) / max(self.parameters, 1)
 
     def without(self, reasons: Mapping[int, str]) -> SiteTable:
-        """Gives the table with some sites (by index) not scored, and why."""
+        """Returns the table with some sites (by index) not scored, and why."""
         kept = [site for index, site in enumerate(self.sites) if index not in reasons]
         left_out = {self.sites[index].name: reason for index, reason in reasons.items()}
         return replace(self, sites=kept, untapped={**self.untapped, **left_out})

@@ -50,7 +50,7 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
 
 
 def sites_named(model: nn.Module, names: Collection[str], include: Collection[str] = ()) -> list[Site]:
-    """Gives the sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
+    """Returns the sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
 
     Args:
         model: The measured model.

@@ -23,7 +23,7 @@ class Snapshot(SnapshotData):
     """Importance of a model's weights on a probe: views of what was measured, on disk and in memory."""
 
     def __str__(self) -> str:
-        """Gives a short table: of each estimator the decoder's total, the largest share and the layers as a curve."""
+        """Returns a short table: of each estimator the decoder's total, the largest share and the layers as a curve."""
         rows = []
         for name in self.estimators:
             shares = self.shares(name)
@@ -74,7 +74,7 @@ class Snapshot(SnapshotData):
         return self.groups.get(estimator, self.table)
 
     def facts(self, estimator: str) -> Mapping[str, Any]:
-        """Gives what a reader must know of an estimator, which need not be registered where a snapshot is read."""
+        """Returns what a reader must know of an estimator, which need not be registered where a snapshot is read."""
         recorded = self.meta.get("specs", {})  # snapshots of earlier versions have none, and our estimators alone
         return recorded[estimator] if estimator in recorded else ESTIMATORS[estimator].facts()
 
@@ -84,7 +84,7 @@ class Snapshot(SnapshotData):
         return int(self.meta["layers"])
 
     def scores(self, estimator: str) -> np.ndarray:
-        """Gives the non-negative score (M,) of each unit: mean over the examples, of absolute values if signed.
+        """Returns the non-negative score (M,) of each unit: mean over the examples, of absolute values if signed.
 
         Of an ablation it is the positive part of the mean: what taking the group out costs. A group without which the
         loss falls is worth nothing; :meth:`effects` has the sign.
@@ -97,11 +97,11 @@ class Snapshot(SnapshotData):
         return self.counted(estimator, self.per_example(estimator).mean(axis=0))
 
     def counted(self, estimator: str, means: np.ndarray) -> np.ndarray:
-        """Gives what of means over examples (..., M) counts in totals and shares: of an ablation the positive part."""
+        """Returns the part of means (..., M) that counts in totals and shares: the positive one of an ablation."""
         return np.maximum(means, 0.0) if self.facts(estimator).get("ablated") else means
 
     def effects(self, estimator: str) -> np.ndarray:
-        """Gives the mean over the examples (M,), with its sign of an ablation: below 0 the loss falls without a group.
+        """Returns the mean over the examples (M,), signed for an ablation: below 0, the loss falls without the group.
 
         Raises:
             ValueError: If the estimator was not measured or has no per-example scores.
@@ -109,7 +109,7 @@ class Snapshot(SnapshotData):
         return self.per_example(estimator).mean(axis=0)
 
     def per_example(self, estimator: str) -> np.ndarray:
-        """Gives the scores (N, M): absolute values if signed, but with their sign of an ablation.
+        """Returns the scores (N, M): absolute values if signed, but with their sign of an ablation.
 
         Raises:
             ValueError: If the estimator was not measured or has no per-example scores.
@@ -125,7 +125,7 @@ class Snapshot(SnapshotData):
         return {unit.name: float(v) for unit, v in zip(self.units(estimator), self.scores(estimator), strict=True)}
 
     def membership(self, estimator: str, group: str = "layer") -> tuple[list[str], np.ndarray]:
-        """Gives labels (G,) and a 0/1 matrix (M, G) saying which unit counts in which group.
+        """Returns labels (G,) and a 0/1 matrix (M, G) saying which unit counts in which group.
 
         Only those in decoder blocks count. For a signed score or an ablation, one of several equal ones counts.
 
@@ -188,7 +188,7 @@ class Snapshot(SnapshotData):
         return {m.name: entries for m, entries in zip(self.table, self.maps[estimator], strict=True)}
 
     def lines(self, estimator: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Gives the row sums (O,) and column sums (I,) of each matrix.
+        """Returns the row sums (O,) and column sums (I,) of each matrix.
 
         Raises:
             ValueError: If they were not kept.

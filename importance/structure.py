@@ -15,7 +15,7 @@ TOP = 0.05
 
 
 def gini(values: np.ndarray) -> float:
-    """Gives the Gini coefficient of non-negative values: 0 all equal, towards 1 all in one."""
+    """Returns the Gini coefficient of non-negative values: 0 all equal, towards 1 all in one."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count, total = len(ordered), ordered.sum()
     if total <= 0:
@@ -24,7 +24,7 @@ def gini(values: np.ndarray) -> float:
 
 
 def entropy(values: np.ndarray) -> float:
-    """Gives the Shannon entropy of the shares over its maximum: 1 all equal, 0 all in one."""
+    """Returns the Shannon entropy of the shares over its maximum: 1 all equal, 0 all in one."""
     values = np.asarray(values, dtype=np.float64)
     shares = values[values > 0] / max(values.sum(), np.finfo(float).tiny)
     return float(-(shares * np.log(shares)).sum() / np.log(len(values))) if len(values) > 1 else 1.0
@@ -41,7 +41,7 @@ def stable_rank(matrix: Tensor) -> float:
 
 
 def line_share(mask: Tensor, fraction: float = TOP) -> float:
-    """Gives the share of the chosen entries in the ``fraction`` of rows and columns that hold most of them.
+    """Returns the share of the chosen entries in the ``fraction`` of rows and columns that hold most of them.
 
     Args:
         mask: Boolean (O, I).
@@ -90,7 +90,7 @@ class Structure:
     stable_rank: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 

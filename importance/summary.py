@@ -51,7 +51,7 @@ def summary_line(
 
 
 def metric_values(line: dict[str, Any]) -> dict[str, float]:
-    """Gives the line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, loss."""
+    """Returns the line as metrics: ``importance/<probe>/<estimator>/js``, ``.../layer_07``, ``.../total``, loss."""
     figures = {"total": line["total"], **line["shares"]}
     if line["shift"]:
         metrics = line["shift"]["metrics"]

@@ -120,7 +120,7 @@ class WeightMatrix(Target):
         self._site = site
 
     def nothing(self, given: Tensor) -> Tensor:
-        """Gives the bias, which is no part of the matrix, at every position."""
+        """Returns the bias, which is no part of the matrix, at every position."""
         bias = bias_of(self._site.module)
         return torch.zeros_like(given) if bias is None else bias.to(given).expand_as(given).clone()
 

@@ -12,7 +12,7 @@ from ..foundation.decoder import is_dense, is_transposed
 
 
 def is_lora(module: nn.Module) -> bool:
-    """Tells whether ``module`` wraps a dense layer with low-rank adapters, as peft's ``LoraLayer`` does."""
+    """Returns whether ``module`` wraps a dense layer with low-rank adapters, as peft's ``LoraLayer`` does."""
     has_parts = all(hasattr(module, name) for name in ("base_layer", "lora_A", "lora_B", "get_delta_weight"))
     return has_parts and is_dense(module.base_layer)  # type: ignore[arg-type]
 
@@ -87,7 +87,7 @@ def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tenso
 
 
 def effective_shape(module: nn.Module) -> tuple[int, int]:
-    """Gives the shape (out, in) of a dense layer, without forming a merged weight."""
+    """Returns the shape (out, in) of a dense layer, without forming a merged weight."""
     base = base_module(module)
     rows, columns = base.weight.shape  # type: ignore[misc]
     return (int(rows), int(columns)) if isinstance(base, nn.Linear) else (int(columns), int(rows))
@@ -106,7 +106,7 @@ def adapter_part(adapter: Any, name: str) -> Tensor:
 
 
 def _magnitude(adapter: Any) -> Tensor | None:
-    """Gives DoRA's learned row lengths (out,), if the active LoRA has them."""
+    """Returns DoRA's learned row lengths (out,), if the active LoRA has them."""
     for name in adapter.active_adapters:
         if name in adapter.lora_magnitude_vector:
             return adapter.lora_magnitude_vector[name].weight.detach()
@@ -114,7 +114,7 @@ def _magnitude(adapter: Any) -> Tensor | None:
 
 
 def bias_of(module: nn.Module) -> Tensor | None:
-    """Gives the bias that the layer adds to its output, or ``None``."""
+    """Returns the bias that the layer adds to its output, or ``None``."""
     bias = getattr(base_module(module), "bias", None)
     return whole(bias.detach()) if isinstance(bias, Tensor) else None
 

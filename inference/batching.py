@@ -47,7 +47,7 @@ def make_batches(
 
 
 def causal_inputs(batch: Batch, listener: SpeechLLM | None) -> dict[str, Any]:
-    """Gives what a causal LM takes of a batch, and the ids of its rows: text as token ids, speech as embeddings.
+    """Returns what a causal LM takes of a batch, and the ids of its rows: text as token ids, speech as embeddings.
 
     Args:
         batch: On the model's device.

@@ -133,7 +133,7 @@ class EditScorer:
 
 
 def summaries(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
-    """Gives the figures of each model with 95 % intervals, and paired changes against alpha 0 and 1 if these are there.
+    """Returns each model's figures with 95 % intervals, and paired changes against alpha 0 and 1 if present.
 
     Args:
         scored: By name; ``alpha=0`` is the untouched model and ``alpha=1`` the tuned one.

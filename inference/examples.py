@@ -20,7 +20,7 @@ def read_examples(
     seed: int = 0,
     skip: int = 0,
 ) -> list[Example]:
-    """Gives the examples that have a modality.
+    """Returns the examples that have a modality.
 
     Args:
         examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT``, a .txt file, or a source.

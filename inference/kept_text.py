@@ -21,7 +21,7 @@ from .two_models import TwoModels
 
 
 def losses_of(model: LoadedModel, examples: Sequence[Example], batch_size: int = 8) -> Losses:
-    """Gives summed nats and tokens of each text, by its id."""
+    """Returns summed nats and tokens of each text, by its id."""
     return {name: (loss, tokens) for name, loss, tokens in model.summed_losses(examples, batch_size=batch_size)}
 
 

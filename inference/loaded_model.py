@@ -251,7 +251,7 @@ class LoadedModel:
             yield causal_inputs(batch, self.speech_llm)
 
     def require_speech_llm(self) -> SpeechLLM:
-        """Gives what listens.
+        """Returns what listens.
 
         Raises:
             UserError: If the model is a text LLM.

@@ -71,7 +71,7 @@ def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtyp
 
 
 def comes_from_a_run(path: Path) -> bool:
-    """Tells whether this is a run directory, a checkpoint or an export, by its name and contents."""
+    """Returns whether this is a run directory, a checkpoint or an export, by its name and contents."""
     from ..lightning_modules.saving.export_folder import is_export
 
     return (

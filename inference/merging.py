@@ -57,7 +57,7 @@ def with_rows_of(llm: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def base_values(base: LoadedModel, llm: Any) -> dict[str, Tensor]:
-    """Gives a base's weights for every parameter of a text LLM that came from it.
+    """Returns a base's weights for every parameter of a text LLM that came from it.
 
     Args:
         base: A text LLM; LoRA is folded in, in place.

@@ -15,7 +15,7 @@ PROMPT_OPTIONS = ("speech_instruction", "text_instruction", "system", "template_
 
 
 def data_settings(source: Path) -> dict[str, Any]:
-    """Gives the data settings of the run that a model comes from.
+    """Returns the data settings of the run that a model comes from.
 
     Args:
         source: Run directory, a checkpoint in its ``checkpoints`` folder, or an export.

@@ -36,11 +36,11 @@ class TextFrontEnd:
     text_twins: bool = False
 
     def extract(self, waveform: Tensor) -> Tensor:
-        """Gives one frame of nothing; no speech comes here."""
+        """Returns one frame of nothing; no speech comes here."""
         return torch.zeros(1, 1)
 
     def num_positions(self, feature_length: int) -> int:
-        """Gives one position."""
+        """Returns one position."""
         return 1
 
 
@@ -69,7 +69,7 @@ class TextLLM:
         return greedy_tokens(self.llm, self.front_end.tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        """Returns the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
         from ..lightning_modules.losses.answer_loss import cross_entropies, predict_answers
 
         embeds = self.llm.get_input_embeddings()(batch.input_ids)

@@ -61,7 +61,7 @@ class TwoModels:
         check_same_ids(ours, theirs, texts, ids, (self.base.origin.name, self.tuned.origin.name))
 
     def asked(self, modality: Modality) -> LoadedModel:
-        """Gives the second one as it is asked: for text in the base's words."""
+        """Returns the second one as it is asked: for text in the base's words."""
         return self.reader if modality == "text" else self.tuned
 
 
@@ -110,7 +110,7 @@ class ModelQuestions:
         return Scored(records, heldout, time.perf_counter() - started)
 
     def records(self, models: TwoModels, modality: Modality) -> list[Prediction]:
-        """Gives the answers of the second model to the questions that have a modality."""
+        """Returns the answers of the second model to the questions that have a modality."""
         asked = [example for example in self.asked if example.has(modality)]
         if not asked:
             return []
@@ -130,7 +130,7 @@ class ModelQuestions:
 
 
 def folder_of(name: str) -> Path:
-    """Gives the local folder of a hub id, an asset or a folder, all of its files fetched.
+    """Returns the local folder of a hub id, an asset or a folder, all of its files fetched.
 
     Raises:
         UserError: If it cannot be fetched.

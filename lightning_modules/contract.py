@@ -87,10 +87,10 @@ class Batch(Protocol):
         """Token that ends an answer in the chat template; None leaves it to the LLM."""
 
     def __len__(self) -> int:
-        """Gives B."""
+        """Returns B."""
 
     def to(self, device: torch.device | str) -> Self:
-        """Gives the same batch with its tensors on a device."""
+        """Returns the same batch with its tensors on a device."""
 
 
 class UntouchedLLM(Protocol):
@@ -104,10 +104,10 @@ class UntouchedLLM(Protocol):
         """Names the untouched weights."""
 
     def active(self) -> AbstractContextManager[Any]:
-        """Gives the LLM in eval mode, without gradients, while the context lasts."""
+        """Returns the LLM in eval mode, without gradients, while the context lasts."""
 
     def copy(self) -> Any:
-        """Gives a frozen copy."""
+        """Returns a frozen copy."""
 
     def untouched_logits(self, batch: Batch) -> AnswerLogits:
         """Predicts the answers of a text batch."""
@@ -150,19 +150,19 @@ class SpeechModel(Protocol):
         """Where the weights are."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Gives all parameters of encoder, adaptor, LLM and objectives."""
+        """Returns all parameters of encoder, adaptor, LLM and objectives."""
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """Gives ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T) of a batch."""
 
     def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the clips as LLM input embeddings (N, P, H), and their real lengths (N,)."""
+        """Returns the clips as LLM input embeddings (N, P, H), and their real lengths (N,)."""
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
         """Predicts the answers of a batch."""
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        """Returns the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
 
 
 class ListeningParts(Protocol):
@@ -172,7 +172,7 @@ class ListeningParts(Protocol):
     """Whether the LLM is a part of an audio LLM, which an export must hold as a whole."""
 
     def whole(self, llm: Any) -> Any:
-        """Gives the model of transformers that an export holds."""
+        """Returns the model of transformers that an export holds."""
 
     def save(self, folder: Path, model: SpeechModel) -> None:
         """Writes what hears into an export's folder."""

@@ -90,7 +90,7 @@ class FiniteSteps:
             clip_grads_with_norm_(parameters, largest, norm)  # as clip_grad_norm_(), which would take it once more
 
     def _accept(self, module: LightningModule, norm: Tensor | None) -> bool:
-        """Tells whether the step may be taken.
+        """Returns whether the step may be taken.
 
         Args:
             module: In training, with gradients.
@@ -123,7 +123,7 @@ class FiniteSteps:
         return False
 
     def state(self) -> dict[str, int]:
-        """Gives what a checkpoint holds of it."""
+        """Returns what a checkpoint holds of it."""
         return {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def restore(self, state: Mapping[str, int]) -> None:

@@ -85,11 +85,11 @@ class Listening(TrainedParts):
         return self.ear.encode(self, features, lengths)
 
     def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        """Returns the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
         return self.ear.positions(self, batch)
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
-        """Gives what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
+        """Returns what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
         return self.ear.embed(self, batch)
 
     # ------------------------------------------------------------------ predicting
@@ -103,15 +103,15 @@ class Listening(TrainedParts):
             return predict_answers(self.llm, **self.embed(batch))
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        """Returns the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
         return cross_entropies(self.answer_logits(batch))
 
     def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
+        """Returns what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
         return cross_entropies(self.reference.untouched_logits(batch))
 
     def way_back(self) -> Change:
-        """Gives what training changed in the LLM so far, of which a share can be taken back in place."""
+        """Returns what training changed in the LLM so far, of which a share can be taken back in place."""
         return self.tuning.way_back(self.llm, self.reference.copy)
 
     @torch.no_grad()
@@ -141,7 +141,7 @@ class Listening(TrainedParts):
         return answer_texts(written, self.tokenizer, stops)
 
     def divergences(self, batch: Batch) -> ItemDivergences:
-        """Gives forgetting and misalignment of each row of a batch with text twins."""
+        """Returns forgetting and misalignment of each row of a batch with text twins."""
         return item_divergences(self, batch)
 
     # ------------------------------------------------------------------ answering
@@ -161,12 +161,12 @@ class Listening(TrainedParts):
             return greedy_tokens(self.llm, self.tokenizer, embeds, mask, length, batch.end_id)
 
     def generate(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
-        """Gives the texts of :meth:`write`."""
+        """Returns the texts of :meth:`write`."""
         return self.write(batch, max_new_tokens).texts
 
     @torch.no_grad()
     def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
-        """Gives greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
+        """Returns greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
         with self.reference.active() as llm:
             embeds = llm.get_input_embeddings()(batch.input_ids)
             length = max_new_tokens or self.max_new_tokens
@@ -178,5 +178,5 @@ class Listening(TrainedParts):
 
     @staticmethod
     def find_pretrained(source: str) -> str:
-        """Gives a hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load another model."""
+        """Returns a hub id, a folder, or the folder of an ``asset:`` name, for callbacks that load another model."""
         return resolve(source)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Gives the tensor in float32 if its type is narrower, else as it is: for sums, losses and all that is logged."""
+    """Returns the tensor in float32 if its type is narrower, else as it is: for sums, losses and all that is logged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def main_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Gives the type of most floating-point numbers among the tensors; torch's default if there are none."""
+    """Returns the type of most floating-point numbers among the tensors; torch's default if there are none."""
     sizes: Counter[torch.dtype] = Counter()
     for tensor in tensors:
         if tensor.is_floating_point():
@@ -59,7 +59,7 @@ def own_types_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _own_types(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
-    """Gives owner, name and present value of each tensor with a type of its own."""
+    """Yields owner, name and present value of each tensor with a type of its own."""
     most = torch.finfo(main_dtype(module.parameters())).bits
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):

@@ -96,7 +96,7 @@ class Schedule:
         return self.name == "constant"
 
     def _allowed(self) -> list[str]:
-        """Gives the options of the schedule, as its function in transformers has them."""
+        """Returns the options of the schedule, as its function in transformers has them."""
         function: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.name)]
         return sorted(set(inspect.signature(function).parameters) - GIVEN)
 

@@ -160,7 +160,7 @@ class SpeechLLM(Listening):
         self.objectives.start(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Gives the objectives' losses, scaled by :class:`TokenNormalizer` to give the token mean's gradients."""
+        """Returns the objectives' losses, scaled by :class:`TokenNormalizer` to give the token mean's gradients."""
         total = self.step_total(batch)
         if len(total.values) > 1:
             self.log_dict(
@@ -172,7 +172,7 @@ class SpeechLLM(Listening):
         return self._normalizer.scaled(total.loss, total.tokens, accumulate, strategy)
 
     def step_total(self, batch: Batch) -> Total:
-        """Gives what the objectives ask of a batch; those that ask for the same predictions share a forward pass."""
+        """Returns what the objectives ask of a batch; those that ask for the same predictions share a forward pass."""
         with self._shared.step():
             return self.objectives.total(self, batch)
 
@@ -242,7 +242,7 @@ class SpeechLLM(Listening):
             self.log(stage_key(stage, cross_entropy(modality)), value, prog_bar=stage == "val", sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
-        """Gives one record a row: id, modality and the greedy answer."""
+        """Returns one record a row: id, modality and the greedy answer."""
         answers = self.generate(batch)
         rows = zip(batch.ids, batch.modality, answers, strict=True)
         return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]

@@ -18,12 +18,12 @@ TRAINED = ("seed_everything", "model", "data")
 
 
 def holds_run(directory: Path) -> bool:
-    """Tells whether a run has written its config there."""
+    """Returns whether a run has written its config there."""
     return (directory / CONFIG).is_file()
 
 
 def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
-    """Tells whether a fit continues the run in ``directory`` instead of starting another one.
+    """Returns whether a fit continues the run in ``directory`` instead of starting another one.
 
     It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
 
@@ -82,7 +82,7 @@ def read_config(path: Path) -> str:
 
 
 def _siblings(directory: Path) -> list[Path]:
-    """Gives the further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
+    """Returns the further runs of a name: ``<name>-2``, ``<name>-3`` and so on."""
     name = re.compile(re.escape(directory.name) + r"-\d+")
     return [path for path in directory.parent.glob(f"{glob.escape(directory.name)}-*") if name.fullmatch(path.name)]
 
@@ -99,7 +99,7 @@ def newer_sibling(directory: Path) -> Path | None:
 
 
 def finished_step(directory: Path) -> int | None:
-    """Gives the step at which the fit of a directory ended; None if it has not ended.
+    """Returns the step at which the fit of a directory ended; None if it has not ended.
 
     Whoever removes its last checkpoints wants it to go on from an earlier one: then it is not finished any more.
     """
@@ -113,12 +113,12 @@ def finished_step(directory: Path) -> int | None:
 
 
 def same_run(directory: Path, text: str) -> bool:
-    """Tells whether a run has this config, whatever directory it was given and whatever it began from."""
+    """Returns whether a run has this config, whatever directory it was given and whatever it began from."""
     return _settings(read_config(directory / CONFIG)) == _settings(text)
 
 
 def _settings(text: str) -> dict[str, Any]:
-    """Gives what a config says, without where the run lies and what it began from."""
+    """Returns what a config says, without where the run lies and what it began from."""
     found = mapping(text)
     found.pop("ckpt_path", None)
     if isinstance(trainer := found.get("trainer"), dict):

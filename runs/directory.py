@@ -147,7 +147,7 @@ class RunDirectory:
 
 
 def _is_free(directory: Path, lock: RunLock) -> bool:
-    """Tells whether nothing lies there but the lock, that of a process perhaps which was killed before it began."""
+    """Returns whether nothing lies there but the lock, that of a process perhaps which was killed before it began."""
     return not any(entry for entry in directory.iterdir() if entry != lock.path)
 
 

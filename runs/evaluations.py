@@ -49,11 +49,11 @@ class Evaluation:
         return sorted(step for step in found if step is not None)
 
     def has(self, name: str) -> bool:
-        """Tells whether the latest evaluation has a metric."""
+        """Returns whether the latest evaluation has a metric."""
         return self.last.get(stage_key(self.stage, name)) is not None
 
     def value(self, row: Summary, name: str) -> tuple[float, float, float] | None:
-        """Gives a metric of a row with its limits; limits that are not known are infinite.
+        """Returns a metric of a row with its limits; limits that are not known are infinite.
 
         What became of an accuracy comes from the records where they are there: earlier versions wrote limits of a
         bootstrap into the summary, which collapse where no answer flipped.

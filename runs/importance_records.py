@@ -67,7 +67,7 @@ class ImportanceRecords:
         return sorted({line["step"] for line in self.measurements})
 
     def of(self, probe: str, estimator: str) -> list[Measurement]:
-        """Gives the measurements of a probe by an estimator, by step."""
+        """Returns the measurements of a probe by an estimator, by step."""
         return [line for line in self.measurements if (line["probe"], line["estimator"]) == (probe, estimator)]
 
     def snapshot(self, probe: str, step: int) -> Snapshot | None:

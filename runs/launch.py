@@ -57,7 +57,7 @@ class Launch:
         return f"# {self.job}{f', {self.part}' if self.part else ''}\n" if self.job else ""
 
     def began(self, mark: str) -> bool:
-        """Tells whether this job wrote a mark, in whichever of its attempts."""
+        """Returns whether this job wrote a mark, in whichever of its attempts."""
         return bool(self.job) and f"{mark.rstrip()}, ".startswith(f"# {self.job}, ")
 
 

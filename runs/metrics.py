@@ -40,7 +40,7 @@ class Metrics(Mapping[str, Points]):
         return len(self._values)
 
     def last(self, name: str) -> float | None:
-        """Gives the last value of a metric; None if it was never logged."""
+        """Returns the last value of a metric; None if it was never logged."""
         points = self._values.get(name)
         return points[-1][1] if points else None
 

@@ -144,7 +144,7 @@ class Run:
         return {stage: evaluation for stage, evaluation in found.items() if evaluation.rows}
 
     def evaluation(self, stage: str, name: str = "") -> Evaluation:
-        """Gives the evaluations of one set of questions.
+        """Returns the evaluations of one set of questions.
 
         Args:
             stage: ``val`` or ``test``.
@@ -217,7 +217,7 @@ class Run:
 
 
 def holds_part(folder: Path) -> bool:
-    """Tells whether a folder holds any part of a run."""
+    """Returns whether a folder holds any part of a run."""
     return any((folder / part).exists() for part in PARTS)
 
 

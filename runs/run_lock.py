@@ -82,7 +82,7 @@ class Holder:
 
     @classmethod
     def elsewhere(cls, path: Path) -> bool:
-        """Tells whether a lock file is the copy of one in another directory."""
+        """Returns whether a lock file is the copy of one in another directory."""
         holder = cls.read(path)
         return holder is not None and holder.directory not in ("", str(path.parent.stat().st_ino))
 
@@ -223,7 +223,7 @@ class RunLock:
 
 
 def _exists(pid: str) -> bool:
-    """Tells whether a process of this machine is there, whoever owns it."""
+    """Returns whether a process of this machine is there, whoever owns it."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -34,7 +34,7 @@ def per_example(
     sampled: bool = False,
     sums: Sequence[str] = SUMS,
 ) -> Values:
-    """Gives the sums of each example (N) and matrix (M), and of the heads of output projections, with its tokens.
+    """Returns the sums of each example (N) and matrix (M), and of the heads of output projections, with its tokens.
 
     Args:
         model: A causal LM.

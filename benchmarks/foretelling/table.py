@@ -48,7 +48,7 @@ def _table(path: Path) -> str:
 
 
 def column(rows: dict[str, dict[str, Any]], level: str) -> dict[str, str]:
-    """Gives each score's rank correlation with the removals of a level, and the most that is possible, as text."""
+    """Returns each score's rank correlation with the removals of a level, and the most that is possible, as text."""
     count, pieces = rows["setup"]["scored"], [row for row in rows.values() if row.get("level") == level]
     if len(pieces) < 8:
         return {}

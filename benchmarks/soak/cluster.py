@@ -137,7 +137,7 @@ class ClusterSoak(Soak):
         return job.state not in ENDED
 
     def _disturb(self, cluster: Cluster, job: Job, name: str) -> float:
-        """Gives the seconds until all ranks had ended and the job was in the queue again."""
+        """Returns the seconds until all ranks had ended and the job was in the queue again."""
         restarts, before, asked = job.restarts, set(job.ranks()), time.monotonic()
         DISTURBANCES[name](cluster, job)
         try:

@@ -53,7 +53,7 @@ class Comparison:
         self.differences.setdefault(kind, []).append(line)
 
     def table(self) -> str:
-        """Gives a line a kind: values compared, differences."""
+        """Returns a line a kind: values compared, differences."""
         kinds = sorted({*self.compared, *self.differences})
         rows = [(kind, self.compared[kind], len(self.differences.get(kind, []))) for kind in kinds]
         head = f"{'':24}{'compared':>12}{'differ':>10}"

@@ -34,7 +34,7 @@ class ForkedProcess:
             _become(words, environment, log)
 
     def poll(self) -> int | None:
-        """Gives the exit code, negative for a signal; None while it runs."""
+        """Returns the exit code, negative for a signal; None while it runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None

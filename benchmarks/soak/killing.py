@@ -77,7 +77,7 @@ class Moment:
 
 
 def fit_command(config: Path, directory: Path, *more: str) -> list[str]:
-    """Gives the command line of ``textkeep fit``."""
+    """Returns the command line of ``textkeep fit``."""
     program = [sys.executable, str(Path(sys.executable).with_name("textkeep")), "fit", "--config", str(config)]
     return [*program, "--trainer.default_root_dir", str(directory), *more]
 
@@ -162,7 +162,7 @@ def wait_for_group(process: Running) -> int:
 
 
 def reached(event: Event, wanted: Event) -> bool:
-    """Tells whether a run is at a place or past it."""
+    """Returns whether a run is at a place or past it."""
     return event.batches > wanted.batches or (event.batches == wanted.batches and event.name == wanted.name)
 
 
@@ -176,7 +176,7 @@ def _signal_group(process: Running, number: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Gives one thread and nothing of the net; the repository is importable for the callback that tells the time."""
+    """Returns one thread and nothing of the net; the repository is importable for the callback that tells the time."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "TEXTKEEP_", "SLURM_", VARIABLE))}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}

@@ -35,7 +35,7 @@ class Telling:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
-        """Gives what a record of the trial says."""
+        """Returns what a record of the trial says."""
         return {"moments": self.kills, "codes": self.codes, "seconds": round(self.seconds, 1)}
 
 
@@ -117,12 +117,12 @@ class Soak:
         return draw_moment(self._timeline, done, (whole - done) / whole / (left + 1) + self._lost(), rng)
 
     def _lost(self) -> float:
-        """Gives the part of the run that a kill costs on average: half the way between two checkpoints."""
+        """Returns the part of the run that a kill costs on average: half the way between two checkpoints."""
         saves = sum(event.name == "save" for event in self._timeline)
         return 0.5 / max(saves, 1)
 
     def _batches_saved(self) -> int:
-        """Gives the training batches after which the newest checkpoint lets the run go on."""
+        """Returns the training batches after which the newest checkpoint lets the run go on."""
         if newest_checkpoint(self.parts) is None:
             return 0
         events, _ = read_timeline(self.folder / "parts.timeline")

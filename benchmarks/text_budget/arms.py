@@ -38,7 +38,7 @@ class Arm:
 
 
 def arms(options: argparse.Namespace) -> list[Arm]:
-    """Gives the arms: those that keep to a budget of all seeds first, then what they are held against."""
+    """Returns the arms: those that keep to a budget of all seeds first, then what they are held against."""
     found = [Arm(seed, options.start, budget) for seed in options.seeds for budget in options.budgets]
     for seed in options.frontier:
         found += [Arm(seed), *(Arm(seed, weight) for weight in options.weights)]
@@ -47,7 +47,7 @@ def arms(options: argparse.Namespace) -> list[Arm]:
 
 
 def settings(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
-    """Gives what differs from the quickstart.
+    """Returns what differs from the quickstart.
 
     Args:
         arm: Which.

@@ -93,11 +93,11 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         return False
 
     def figures(self) -> dict[str, float]:
-        """Gives its figures to log with each measurement, by the end of the metric's name."""
+        """Returns its figures to log with each measurement, by the end of the metric's name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what a checkpoint must hold of it; plain values."""
+        """Returns what a checkpoint must hold of it; plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - a hook

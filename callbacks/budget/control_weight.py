@@ -108,7 +108,7 @@ class ControlWeight(BudgetAction):
 
 
 def _terms(pl_module: LightningModule) -> WeighsTerms:
-    """Gives the terms of the model's loss.
+    """Returns the terms of the model's loss.
 
     Raises:
         UserError: If it has none whose weight can be set.

@@ -44,11 +44,11 @@ class DualAscent:
     high: float
 
     def error(self, increase: float, budget: float) -> float:
-        """Gives e: how far the increase is from its target, in units of the budget."""
+        """Returns e: how far the increase is from its target, in units of the budget."""
         return (increase - (1 - self.margin) * budget) / budget
 
     def step(self, multiplier: float, error: float, before: float) -> float:
-        """Gives the next multiplier.
+        """Returns the next multiplier.
 
         Args:
             multiplier: The present one.

@@ -48,7 +48,7 @@ class Passages:
             )
 
     def names(self, data: Any) -> set[str]:
-        """Gives the names that a config may use for this text: its own, and that of a probe's or set's source."""
+        """Returns the names that a config may use for this text: its own, and that of a probe's or set's source."""
         probe = data.probes.get(self.text)
         return {self.text} if probe is None else {self.text, str(probe.source)}
 
@@ -73,7 +73,7 @@ class Passages:
         return {identity: loss for part in Ranks().gather(mine) for identity, loss in part.items()}
 
     def _batches(self, trainer: Trainer) -> Iterable[Batch]:
-        """Gives this rank's batches."""
+        """Returns this rank's batches."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.text in data.probes:
             return islice(data.probe_batches(self.text), trainer.global_rank, None, trainer.world_size)

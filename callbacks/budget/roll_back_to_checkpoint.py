@@ -77,7 +77,7 @@ class RollBackToCheckpoint(BudgetAction):
 
     @staticmethod
     def _saved(trainer: Trainer, before: int) -> Iterator[tuple[int, Path]]:
-        """Gives step and file of the checkpoints before a step, the newest first, as rank zero sees them."""
+        """Yields step and file of the checkpoints before a step, the newest first, as rank zero sees them."""
         folders = {Path(str(saving.dirpath)) for saving in _savings(trainer)}
         files = {path for folder in folders for path in folder.glob("step=*.ckpt")}
         known = {step: path for path in files if (step := step_of(path.stem)) is not None and step < before}
@@ -89,7 +89,7 @@ def _savings(trainer: Trainer) -> list[RunCheckpoint]:
 
 
 def _load(trainer: Trainer, pl_module: LightningModule, path: Path) -> bool:
-    """Gives the module the weights of a file, which rank zero reads for all; tells whether it could."""
+    """Returns the module the weights of a file, which rank zero reads for all; tells whether it could."""
     state: dict[str, Tensor] = {}
     if trainer.is_global_zero:
         try:

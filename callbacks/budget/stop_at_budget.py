@@ -63,7 +63,7 @@ class StopAtBudget(BudgetAction):
 
 
 def _expected(readings: list[Reading]) -> float:
-    """Gives the increase at the next measurement if it goes on rising as it did; never less than the last one."""
+    """Returns the increase at the next measurement if it goes on rising as it did; never less than the last one."""
     if len(readings) < 2:
         return readings[-1].increase
     before, last = readings[-2:]

@@ -61,7 +61,7 @@ class Cascade(Evaluation):
         return summary
 
     def _transcripts(self, scorer: GatheredScorer, examples: Sequence[Any]) -> dict[str, str]:
-        """Gives what Whisper hears, by item; clips of similar length go together."""
+        """Returns what Whisper hears, by item; clips of similar length go together."""
         source = self.recogniser or getattr(scorer.model.encoder, "source", None)
         if source is None:
             raise ValueError(

@@ -100,7 +100,7 @@ class ChoicesByLikelihood(Evaluation):
         return [replace(example, id=f"{example.id}{_STEM}{i}", target=text) for i, text in enumerate(options)]
 
     def _scores(self, example: Any, losses: Losses) -> list[float] | None:
-        """Gives the log-likelihood of each option; None for an item whose clip could not be read."""
+        """Returns the log-likelihood of each option; None for an item whose clip could not be read."""
         ids = [f"{example.id}{_STEM}{i}" for i in range(len(example.metadata[self.options]))]
         if not all(identity in losses for identity in ids):
             return None

@@ -39,7 +39,7 @@ class Evaluation(ABC):
         """
 
     def summarize(self, records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:
-        """Gives the metrics of the records, and of their change since the untouched model's."""
+        """Returns the metrics of the records, and of their change since the untouched model's."""
         return summarize(records, baseline)
 
 
@@ -75,7 +75,7 @@ def require_options(example: Any, field: str) -> None:
 def responses_of(
     scorer: GatheredScorer, examples: Sequence[Any], max_new_tokens: int | None = None
 ) -> Iterator[tuple[Any, str, str]]:
-    """Gives each example in each of its modalities, with the greedy response.
+    """Yields each example in each of its modalities, with the greedy response.
 
     One whose clip cannot be read is left out. ``max_new_tokens`` is the model's own setting by default.
     """

@@ -53,7 +53,7 @@ class GatheredScorer(ItemScorer):
 
     @contextmanager
     def reading_text(self) -> Generator[Any, None, None]:
-        """Gives the bare LLM as it reads text without any speech, in the trainer's precision."""
+        """Returns the bare LLM as it reads text without any speech, in the trainer's precision."""
         with self.precision.val_step_context(), self.model.tuning.reading(torch.zeros(1, 1, dtype=torch.bool)):
             yield self.model.llm
 

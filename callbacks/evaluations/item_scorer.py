@@ -106,11 +106,11 @@ class ItemScorer:
         return found
 
     def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:
-        """Gives what the memory knows of text (:meth:`ScoreMemory.recall`); without one it is measured."""
+        """Returns what the memory knows of text (:meth:`ScoreMemory.recall`); without one it is measured."""
         return measure() if self.memory is None else self.memory.recall(asked, measure)
 
     def _of_text(self, batch: Batch, asked: list[Any], measure: Callable[[], Any]) -> Any:
-        """Gives what the memory knows of a batch of text, asked so."""
+        """Returns what the memory knows of a batch of text, asked so."""
         if len(batch.features) or {*batch.modality} != {"text"}:
             return measure()
         tensors = [batch.input_ids, batch.attention_mask, batch.labels, batch.audio_mask]
@@ -174,7 +174,7 @@ class ItemScorer:
         return found
 
     def _batches(self, examples: Sequence[Any], modality: str, answers: bool, **options: Any) -> Iterator[Batch]:
-        """Gives batches on the device, and way before each; ``options`` are those of the data module's ``loader``."""
+        """Yields batches on the device, and way before each; ``options`` are those of the data module's ``loader``."""
         loader = self.data.loader(list(examples), modality, answers=answers, **options)
         with taking_turns(self.trainer) as give_way:
             give_way()
@@ -184,7 +184,7 @@ class ItemScorer:
 
 
 def exchange_clips(examples: Sequence[Any], seed: int) -> list[Any]:
-    """Gives every example another one's clip: one random cycle through all of them (Sattolo's algorithm).
+    """Returns every example another one's clip: one random cycle through all of them (Sattolo's algorithm).
 
     The exchange depends on the ids and the seed alone, not on batches, ranks or steps.
 
@@ -206,7 +206,7 @@ def exchange_clips(examples: Sequence[Any], seed: int) -> list[Any]:
 
 
 def _with_clip(example: Any, donor: Any) -> Any:
-    """Gives the example the donor's audio, and the length that goes with it."""
+    """Returns the example the donor's audio, and the length that goes with it."""
     metadata = {key: value for key, value in example.metadata.items() if key != "seconds"}
     if "seconds" in donor.metadata:
         metadata["seconds"] = donor.metadata["seconds"]

@@ -38,7 +38,7 @@ def scoring(pl_module: LightningModule) -> Generator[None, None, None]:
 
 
 def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
-    """Gives the optimizer step of the weights at hand.
+    """Returns the optimizer step of the weights at hand.
 
     Args:
         trainer: Counts the steps of a fit.
@@ -54,14 +54,14 @@ def measured_step(trainer: Trainer, loaded_step: int | None) -> int:
 
 
 def evaluation_folder(trainer: Trainer, stage: str) -> Path | None:
-    """Tells where records go; nowhere in a trial run (``fast_dev_run``)."""
+    """Returns where records go; nowhere in a trial run (``fast_dev_run``)."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     return run_names.evaluation_folder(Path(trainer.default_root_dir), stage)
 
 
 def lost_records(path: Path, ids: Collection[str], modalities: Collection[str]) -> str | None:
-    """Tells whether a file of records holds questions other than those that would replace them.
+    """Returns whether a file of records holds questions other than those that would replace them.
 
     Args:
         path: The file, which need not be there.

@@ -76,7 +76,7 @@ class PairedEvaluation(Callback, ABC):
 
     @abstractmethod
     def metric_key(self, stage: Stage, name: str) -> str:
-        """Gives the name under which a figure of the summary is logged."""
+        """Returns the name under which a figure of the summary is logged."""
 
     def same_figures(self, stage: Stage) -> Sequence[str]:
         """Names figures of the model's own steps that say what this evaluation says."""
@@ -171,7 +171,7 @@ class PairedEvaluation(Callback, ABC):
         return random.Random(self.seed).sample(sorted(pairs, key=lambda example: example.id), self.max_items)
 
     def _folder(self, trainer: Trainer, stage: Stage) -> Path | None:
-        """Tells where records go; nowhere in a trial run (``fast_dev_run``)."""
+        """Returns where records go; nowhere in a trial run (``fast_dev_run``)."""
         folder = evaluation_folder(trainer, stage)
         return folder / self.subfolder if folder is not None and self.subfolder else folder
 
@@ -181,7 +181,7 @@ class PairedEvaluation(Callback, ABC):
 
 
 def modalities_of(examples: Sequence[Any]) -> list[str]:
-    """Gives speech and text, if any of the items has them."""
+    """Returns speech and text, if any of the items has them."""
     return [m for m in MODALITIES if any(example.has(m) for example in examples)]
 
 

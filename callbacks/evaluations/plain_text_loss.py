@@ -78,7 +78,7 @@ class PlainTextLoss(Evaluation):
 
 
 def _perplexity(loss: float) -> float:
-    """Gives e to the loss, at most e^700: beyond lie no floats, and a run that diverged is to end with its figures."""
+    """Returns e to the loss, at most e^700: larger values overflow, and a diverged run must still report figures."""
     return math.exp(min(loss, 700.0))
 
 
@@ -117,13 +117,13 @@ def _read(source: str) -> dict[str, Text]:
 
 
 def _passages(path: Path) -> Iterator[tuple[str, str, Text]]:
-    """Gives place, number and text of each paragraph."""
+    """Yields place, number and text of each paragraph."""
     for count, (number, text) in enumerate(paragraphs(path), start=1):
         yield f"{path}:{number}", str(count), Text(text.strip())
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, Text]]:
-    """Gives place, id and text of each line."""
+    """Yields place, id and text of each line."""
     for number, row in json_objects(path):
         location, identity, text = f"{path}:{number}", row.get("id"), row.get("text")
         if not isinstance(text, str):

@@ -174,6 +174,6 @@ class Retention(PairedEvaluation):
 
 
 def _unknown(examples: Sequence[Any], known: Collection[str]) -> list[Any]:
-    """Gives the examples that no rank knows yet; every rank must come here."""
+    """Returns the examples that no rank knows yet; every rank must come here."""
     everywhere = {identity for part in gathered(set(known)) for identity in part}
     return [example for example in examples if example.id not in everywhere]

@@ -53,7 +53,7 @@ class ScoreMemory:
 
     @classmethod
     def of_untouched(cls, folder: str | None, trainer: Trainer, model: Any) -> ScoreMemory | None:
-        """Gives the memory where a fit has not taken a step; elsewhere, or of parts that are not ours, none.
+        """Returns the memory where a fit has not taken a step; elsewhere, or of parts that are not ours, none.
 
         Args:
             folder: Of the entries; None keeps nothing.
@@ -70,11 +70,11 @@ class ScoreMemory:
         return cls(Path(folder), model, str(trainer.precision))
 
     def key(self, asked: Any) -> str:
-        """Gives the name under which what is asked of this model is kept."""
+        """Returns the name under which what is asked of this model is kept."""
         return _digest(self._model, asked)
 
     def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:
-        """Gives the stored result for the same request; measures and stores it if there is none.
+        """Returns the stored result for the same request; measures and stores it if there is none.
 
         Args:
             asked: All that the answer depends on beside the model: numbers, texts and tensors in lists and mappings.
@@ -99,7 +99,7 @@ class ScoreMemory:
 
 
 def weights_of(llm: nn.Module) -> dict[str, Tensor]:
-    """Gives what an LLM computes text with: its parameters and buffers, without LoRA that adds exactly nothing."""
+    """Returns what an LLM computes text with: its parameters and buffers, without LoRA that adds exactly nothing."""
     found = dict(chain(llm.named_parameters(), llm.named_buffers()))
     adapters = [name for name in found if ".lora_" in name]
     ups = [name for name in adapters if ".lora_B." in name]
@@ -136,7 +136,7 @@ def _ours(part: Any) -> bool:
 
 
 def _is_fast(tokenizer: Any) -> bool:
-    """Tells whether a tokenizer can be written down whole."""
+    """Returns whether a tokenizer can be written down whole."""
     return hasattr(getattr(tokenizer, "backend_tokenizer", None), "to_str")
 
 

@@ -74,7 +74,7 @@ def heard_record(identity: str, said: str, heard: str, source: str) -> Predictio
 
 
 def word_error_summary(records: Sequence[Prediction]) -> RetentionSummary:
-    """Gives the word error rate, and the shares of clips without an error and with at least half the words."""
+    """Returns the word error rate, and the shares of clips without an error and with at least half the words."""
     summary = RetentionSummary(items=len(records))
     counts = [record.figures for record in records if record.figures.get("words")]
     if counts:

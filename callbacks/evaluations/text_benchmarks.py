@@ -65,7 +65,7 @@ class TextBenchmarks(Evaluation):
 
     @override
     def summarize(self, records: Sequence[Prediction], baseline: Sequence[Prediction]) -> RetentionSummary:
-        """Gives lm-eval's own figures; over all items of all tasks, only the change since step 0 is added."""
+        """Returns lm-eval's own figures; over all items of all tasks, only the change since step 0 is added."""
         whole = super().summarize(records, baseline)
         summary = RetentionSummary(items=len(records))
         for key in ("text_accuracy_change", "text_accuracy_kept"):

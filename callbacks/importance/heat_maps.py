@@ -17,7 +17,7 @@ MAX_ROWS = 10_000
 
 
 def is_due(count: int, limit: int) -> bool:
-    """Tells whether the ``count``-th measurement gets a picture.
+    """Returns whether the ``count``-th measurement gets a picture.
 
     The first quarter of the pictures goes to the first measurements; then every second one is drawn, every fourth, and
     so on with each doubling, until all are spent. A picture holds all measurements so far, so none is lost.

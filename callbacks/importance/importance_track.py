@@ -110,7 +110,7 @@ class ImportanceTrack:
         return self._history.note(step, lines)
 
     def _own(self, batches: Batches) -> Iterator[dict[str, Any]]:
-        """Gives this rank's part of a probe, on the model's device."""
+        """Yields this rank's part of a probe, on the model's device."""
         device = next(self.model.parameters()).device
         for batch in batches[self._ranks.rank :: self._ranks.size]:
             yield {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -132,7 +132,7 @@ def check_settings(probes: Mapping[str, Batches], estimators: Sequence[str], opt
 
 
 def _is_plain(batches: Batches) -> bool:
-    """Tells whether a probe is plain text: every token but the first is predicted."""
+    """Returns whether a probe is plain text: every token but the first is predicted."""
     return all(
         bool(((batch["labels"] != IGNORED).sum(dim=1) == batch["attention_mask"].sum(dim=1) - 1).all())
         for batch in batches

@@ -185,7 +185,7 @@ class ImportanceTracker(Callback):
         return metrics
 
     def latest(self, name: str) -> Snapshot | None:
-        """Gives the measurement of a probe with the weights as they are now, if there has been one; on every rank."""
+        """Returns the measurement of a probe with the weights as they are now, if there has been one; on every rank."""
         return self._latest.get(name)
 
     def _is_due(self, step: int) -> bool:
@@ -222,5 +222,5 @@ class ImportanceTracker(Callback):
 
 
 def _folder(trainer: Trainer) -> Path | None:
-    """Tells which run directory snapshots go to; none in a trial run (``fast_dev_run``)."""
+    """Returns which run directory snapshots go to; none in a trial run (``fast_dev_run``)."""
     return None if trainer.fast_dev_run else Path(trainer.default_root_dir)  # type: ignore[attr-defined]

@@ -79,7 +79,7 @@ def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> A
 
 
 def is_plain(trainer: Trainer, name: str) -> bool:
-    """Tells whether a probe is plain text: every token but the first is predicted, and nothing stands beside them."""
+    """Returns whether a probe is plain text: every token but the first is predicted, and nothing stands beside them."""
     return all(
         bool(((batch.labels != IGNORED).sum(dim=1) == batch.attention_mask.sum(dim=1) - 1).all())
         for batch in trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def is_plain(trainer: Trainer, name: str) -> bool:
 
 
 def _batches(trainer: Trainer, pl_module: LightningModule, name: str) -> Iterator[dict[str, Any]]:
-    """Gives this rank's part of a probe, embedded by the module as it is now, and way before each batch."""
+    """Yields this rank's part of a probe, embedded by the module as it is now, and way before each batch."""
     batches = trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]
     for place in range(0, len(batches), trainer.world_size):
         give_way(trainer)

@@ -36,7 +36,7 @@ class ShiftHistory:
         self._references: dict[str, Snapshot] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what a checkpoint keeps of it."""
+        """Returns what a checkpoint keeps of it."""
         return {"history": self.lines, "reference_steps": self.reference_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

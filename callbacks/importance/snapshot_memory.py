@@ -39,7 +39,7 @@ class SnapshotMemory:
     def of_untouched(
         cls, folder: str | None, trainer: Trainer, model: Any, estimators: Sequence[str]
     ) -> SnapshotMemory | None:
-        """Gives the memory where one process begins a fit and measures what is ours alone; elsewhere none.
+        """Returns the memory where one process begins a fit and measures what is ours alone; elsewhere none.
 
         Args:
             folder: Of the entries; None keeps nothing.
@@ -60,7 +60,7 @@ class SnapshotMemory:
         options: Mapping[str, Any],
         measure: Callable[[], Snapshot],
     ) -> Snapshot:
-        """Gives the snapshot of the same measurement; measures and keeps it if there is none.
+        """Returns the snapshot of the same measurement; measures and keeps it if there is none.
 
         Args:
             name: Of the probe.
@@ -93,5 +93,5 @@ class SnapshotMemory:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Gives the SHA-256 of each file of a folder; none of a folder that is not there."""
+    """Returns the SHA-256 of each file of a folder; none of a folder that is not there."""
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*"))}

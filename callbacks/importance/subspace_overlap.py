@@ -96,7 +96,7 @@ class SubspaceOverlap(Callback):
         return {"subspace/rho_k": sum(rho) / len(rho), "subspace/rho_k_random": random}
 
     def _directions(self, name: str, module: Any, before: Tensor) -> Tensor:
-        """Gives U_k of the untouched weight; OPLoRA's where it is the same."""
+        """Returns U_k of the untouched weight; OPLoRA's where it is the same."""
         known = getattr(module, "protected_left", None)
         if isinstance(known, Tensor) and known.shape[1] == self.k:
             return known

@@ -179,7 +179,7 @@ class RunCSVLogger(Logger):
         return first_step is None or not self._forget_later or not step or int(step) <= first_step
 
     def _ends_whole(self) -> bool:
-        """Tells whether the last row was written to its end."""
+        """Returns whether the last row was written to its end."""
         return not self._path.is_file() or self._path.read_bytes()[-1:] in (b"", b"\n")
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from ..contract import TellsFigures
 
 
 def untold(trainer: Trainer, prefix: str) -> dict[str, float]:
-    """Gives the figures whose keys begin so, without those that a callback has put into words.
+    """Returns the figures whose keys begin so, without those that a callback has put into words.
 
     Args:
         trainer: With the figures that checkpointing may monitor, each by one name.
@@ -27,5 +27,5 @@ def shown(figures: dict[str, float]) -> str:
 
 
 def of_a_step(key: str) -> bool:
-    """Tells whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
+    """Returns whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
     return key != "v_num" and not key.startswith(stage_key("val", ""))

@@ -224,7 +224,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._kept.passing = []
 
     def _resumed_here(self) -> bool:
-        """Tells whether the run goes on from a file of its own folder."""
+        """Returns whether the run goes on from a file of its own folder."""
         return self._resumed_from is not None and self._resumed_from.parent == Path(str(self.dirpath)).resolve()
 
     def _forget_missing(self, trainer: Trainer) -> None:

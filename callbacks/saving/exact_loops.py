@@ -83,7 +83,7 @@ class ExactFitLoop(_FitLoop):
         super().on_advance_end()
 
     def rest_of_step(self) -> RestOfStep | None:
-        """Tells what of the present step is still to come; None if it is over, or inside of a step."""
+        """Returns what of the present step is still to come; None if it is over, or inside of a step."""
         loop, progress = self.epoch_loop, self.epoch_loop.batch_progress
         trained = 0 < progress.current.ready == progress.current.processed  # type: ignore[attr-defined]
         if not trained or loop._batches_that_stepped == loop.global_step:
@@ -114,7 +114,7 @@ class ExactFitLoop(_FitLoop):
             trainer._last_val_time = time.monotonic() - seconds
 
     def _row(self) -> dict[str, float]:
-        """Gives what Lightning is going to log of the present step when ``on_train_batch_end`` is over."""
+        """Returns what Lightning is going to log of the present step when ``on_train_batch_end`` is over."""
         progress, connector = self.epoch_loop.batch_progress, self.trainer._logger_connector
         over = progress.total.completed == progress.total.ready or self.logged == progress.total.ready
         if over or not self.trainer.training or not connector.should_update_logs:
@@ -157,6 +157,6 @@ def make_exact(trainer: Trainer) -> None:
 
 
 def exact_loop(trainer: Trainer) -> ExactFitLoop:
-    """Gives the exact loop of a Trainer."""
+    """Returns the exact loop of a Trainer."""
     assert isinstance(trainer.fit_loop, ExactFitLoop)
     return trainer.fit_loop

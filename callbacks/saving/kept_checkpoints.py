@@ -41,11 +41,11 @@ class KeptCheckpoints:
         self.passing = self.surplus()
 
     def surplus(self) -> list[str]:
-        """Gives the files to remove, once the newest is written."""
+        """Returns the files to remove, once the newest is written."""
         return [path for path in dict.fromkeys(self.passing) if path != self.newest and path not in self._best]
 
     def state(self) -> dict[str, Any]:
-        """Gives what a checkpoint holds of it: names, which stay right where the folder is moved."""
+        """Returns what a checkpoint holds of it: names, which stay right where the folder is moved."""
         passing = [Path(path).name for path in self.passing]
         return {"newest": Path(self.newest).name, "aside": self.aside, "passing": passing}
 
@@ -63,7 +63,7 @@ class KeptCheckpoints:
 
 
 def moved(state: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """Gives the state of a checkpoint callback whose folder has another name now.
+    """Returns the state of a checkpoint callback whose folder has another name now.
 
     Args:
         state: As Lightning's ``ModelCheckpoint`` keeps it, with the folder's former name as ``dirpath``.

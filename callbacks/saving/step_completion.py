@@ -96,7 +96,7 @@ class StepCompletion(Callback):
 
 
 def _is_training(trainer: Trainer) -> bool:
-    """Tells whether a fit is past its sanity check."""
+    """Returns whether a fit is past its sanity check."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 

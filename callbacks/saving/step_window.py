@@ -22,20 +22,20 @@ class StepWindow:
         self._before = _counters(trainer)
 
     def is_open(self, trainer: Trainer) -> bool:
-        """Tells whether a step was begun that is not counted yet."""
+        """Returns whether a step was begun that is not counted yet."""
         if self._before is None:
             return False
         return any(now <= before for now, before in zip(_counters(trainer), self._before, strict=True))
 
 
 def _counters(trainer: Trainer) -> list[int]:
-    """Gives what is counted up once a step: the steps, and the schedules that go by steps."""
+    """Returns what is counted up once a step: the steps, and the schedules that go by steps."""
     by_step = [c for c in trainer.lr_scheduler_configs if c.interval == "step" and c.frequency == 1]
     schedules = [config.scheduler for config in by_step if not config.reduce_on_plateau]
     return [trainer.global_step, *(schedule.last_epoch for schedule in schedules)]
 
 
 def in_doubt(trainer: Trainer) -> bool:
-    """Tells whether the weights at hand may be worthless: the previous checkpoint is then kept."""
+    """Returns whether the weights at hand may be worthless: the previous checkpoint is then kept."""
     model = trainer.lightning_module
     return isinstance(model, DoubtsWeights) and model.in_doubt

@@ -82,7 +82,7 @@ class Agreement:
             raise _KINDS[self._agreed]
 
     def largest(self, *values: int) -> list[int]:
-        """Gives the maximum of each value over all ranks, which must all call this."""
+        """Returns the maximum of each value over all ranks, which must all call this."""
         if self._trainer.world_size == 1:
             return list(values)
         mine = torch.tensor(values, device=self._trainer.strategy.root_device)

@@ -52,6 +52,6 @@ def connect_to(trainer: Trainer) -> None:
 
 
 def agreement_of(trainer: Trainer) -> Agreement | None:
-    """Gives what the ranks have agreed on; None in a Trainer without ``GracefulStop``."""
+    """Returns what the ranks have agreed on; None in a Trainer without ``GracefulStop``."""
     connector = trainer._signal_connector
     return connector.agreement if isinstance(connector, NotingConnector) else None

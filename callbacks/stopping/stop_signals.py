@@ -157,7 +157,7 @@ class StopSignals:
         return needed is not None and self._handled[number] < needed
 
     def _needed(self, number: int) -> int | None:
-        """Tells how often a signal must come now to end the process at once; None if it never does."""
+        """Returns how often a signal must come now to end the process at once; None if it never does."""
         if self._phase is _Phase.AT_ONCE and number in (signal.SIGINT, signal.SIGTERM):
             return 1
         return 2 if number == signal.SIGINT else None

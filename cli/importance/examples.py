@@ -81,7 +81,7 @@ def chosen_examples(
     skip: int = 0,
     count: int | None = None,
 ) -> list[Example]:
-    """Gives the examples with the smallest hashes of (seed, id), the same in every command.
+    """Returns the examples with the smallest hashes of (seed, id), the same in every command.
 
     Args:
         model: Has to listen if they are spoken.
@@ -106,7 +106,7 @@ def chosen_examples(
 def read_batches(
     model: LoadedModel, arguments: argparse.Namespace, modality: Modality | None = None, source: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Gives the batches on which weights are scored.
+    """Returns the batches on which weights are scored.
 
     Args:
         model: Whose tokenizer and encoder are used.
@@ -126,7 +126,7 @@ def read_batches(
 def batches_before_and_after(
     base: LoadedModel, tuned: LoadedModel, arguments: argparse.Namespace, source: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Gives batches of text for a model before and after tuning, in the words in which the tuned one is asked.
+    """Returns batches of text for a model before and after tuning, in the words in which the tuned one is asked.
 
     An audio LLM of somebody else is asked in its base's words: its own chat template may ask otherwise.
 
@@ -146,7 +146,7 @@ def batches_before_and_after(
 def shared_batches(
     base: LoadedModel, other: LoadedModel, arguments: argparse.Namespace, source: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Gives batches of text for two models of one tokenizer: in the words of the first one's chat template.
+    """Returns batches of text for two models of one tokenizer: in the words of the first one's chat template.
 
     What then differs between the two is their weights, and not how they are asked.
 
@@ -174,7 +174,7 @@ def shared_batches(
 def evaluation_batches(
     model: LoadedModel, arguments: argparse.Namespace, source: str | None, modality: Modality | None = None
 ) -> list[Mapping[str, Any]]:
-    """Gives batches on which the loss is measured; those scored are left out if they come from the same data.
+    """Returns batches on which the loss is measured; those scored are left out if they come from the same data.
 
     Args:
         model: Whose tokenizer and encoder are used.

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[str, Any]:
-    """Gives what the command line says of the measurement."""
+    """Returns what the command line says of the measurement."""
     from ...importance.estimators import ESTIMATORS
 
     return {
@@ -77,7 +77,7 @@ def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[s
 
 
 def is_snapshot(folder: Path) -> bool:
-    """Tells whether a snapshot may replace a folder: it is a snapshot, or empty."""
+    """Returns whether a snapshot may replace a folder: it is a snapshot, or empty."""
     return (folder / "meta.json").is_file() or not any(folder.iterdir())
 
 

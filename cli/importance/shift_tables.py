@@ -45,7 +45,7 @@ class Shifts:
         )
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Gives plain values for JSON."""
+        """Returns plain values for JSON."""
         pairs = zip(self.found, self.after, strict=True)
         return [{**shift.as_dict(), **({"causal": seen.as_dict()} if seen else {})} for shift, seen in pairs]
 

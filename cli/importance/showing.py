@@ -68,7 +68,7 @@ def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: st
 
 
 def find_matrix(snapshot: Any, part: str) -> str:
-    """Gives the name of the only matrix of a snapshot whose name contains ``part``.
+    """Returns the name of the only matrix of a snapshot whose name contains ``part``.
 
     Raises:
         UserError: If there is none, or more than one.
@@ -143,7 +143,7 @@ def _by_size(pair: tuple[float, object]) -> float:
 
 
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
-    """Gives what a snapshot says about a model, as JSON."""
+    """Returns what a snapshot says about a model, as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
     from ...importance.agreement import agreement
 

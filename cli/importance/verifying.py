@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
-    """Gives the file in which a run keeps its verifications; one for each kind."""
+    """Returns the file in which a run keeps its verifications; one for each kind."""
     if model.origin.run is None:
         return None
     name = f"{Path(arguments.data).stem}_{arguments.modality}_{arguments.granularity}.json"
@@ -81,7 +81,7 @@ def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
 
 
 def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:
-    """Tells whether this verification of this checkpoint is there: measured again, it gives the same."""
+    """Returns whether this verification of this checkpoint is there: measured again, it gives the same."""
     if output is None or not output.is_file():
         return False
     try:

@@ -39,7 +39,7 @@ class Augment:
         return max(1.0, 1.0 / min(self.speed)) if self.speed else 1.0
 
     def __call__(self, waveform: Tensor, sampling_rate: int, identity: str, epoch: int) -> Tensor:
-        """Gives the changed clip, (samples,) -> (samples',)."""
+        """Returns the changed clip, (samples,) -> (samples',)."""
         digest = hashlib.sha256(f"{self.seed}:{epoch}:{identity}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         if self.speed:

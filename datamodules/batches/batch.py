@@ -85,15 +85,15 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Gives the same batch with its tensors on ``device``."""
+        """Returns the same batch with its tensors on ``device``."""
         return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """Gives the same batch with its tensors in page-locked memory."""
+        """Returns the same batch with its tensors in page-locked memory."""
         return self._changed(Tensor.pin_memory)
 
     def share_memory(self) -> Self:
-        """Gives the same batch with its tensors in shared memory, so that another process can have them as they are.
+        """Returns the same batch with its tensors in shared memory, so that another process can have them as they are.
 
         Raises:
             RuntimeError: If there is no room for them in shared memory, or too many files are open.
@@ -101,7 +101,7 @@ class Batch:
         return self._changed(Tensor.share_memory_)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Gives a copy with every tensor changed, those of the text twin too."""
+        """Returns a copy with every tensor changed, those of the text twin too."""
         changed = copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):

@@ -143,7 +143,7 @@ class BatchLoader:
         raise BadExampleError(error.reason, error.location, more)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the position of the next batch, and what identifies the examples."""
+        """Returns the position of the next batch, and what identifies the examples."""
         place = {"epoch": self.position.epoch, "batches": self._given, "of": len(self)}
         return {**place, "views": len(self.dataset), "digest": self.dataset.digest}
 

@@ -238,7 +238,7 @@ def _undated(template: str) -> str:
 
 
 def _untouched(text: str) -> bool:
-    """Tells whether no template has a reason to change this."""
+    """Returns whether no template has a reason to change this."""
     return text != "" and text == text.strip() and "<" not in text
 
 

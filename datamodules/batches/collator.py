@@ -156,7 +156,7 @@ class Collator:
         return padded, lengths
 
     def _transcripts(self, rows: list[Row]) -> Tensor:
-        """Gives the ids of the clips' question text, (N, S), padded with -100."""
+        """Returns the ids of the clips' question text, (N, S), padded with -100."""
         if not rows:
             return torch.zeros(0, 0, dtype=torch.int64)
         ids = [torch.tensor(self.prompt.transcript(row.example.question), dtype=torch.int64) for row in rows]

@@ -42,7 +42,7 @@ class FeatureCache:
         return {"folder": self.folder, "encode": None}
 
     def path(self, example: Example) -> Path:
-        """Gives the file of a clip's frames, named by the hash of the clip's content."""
+        """Returns the file of a clip's frames, named by the hash of the clip's content."""
         key = hashlib.sha256(clip_bytes(example)).hexdigest()
         return self.folder / key[:2] / f"{key}.safetensors"
 
@@ -53,7 +53,7 @@ class FeatureCache:
             self._compute(example, path, extract)
 
     def frames(self, example: Example, extract: Extract) -> tuple[Tensor, int]:
-        """Gives a clip's frames, (hidden, T) float32, and the length of the features they were computed from.
+        """Returns a clip's frames, (hidden, T) float32, and the length of the features they were computed from.
 
         Raises:
             BadExampleError: If the entry is missing or damaged and no encoder is at hand (in a worker). A damaged one
@@ -77,7 +77,7 @@ class FeatureCache:
 
 
 def _complete(path: Path) -> bool:
-    """Tells whether an entry has the size that its header states (safetensors checks it) and all that it needs."""
+    """Returns whether an entry has the size that its header states (safetensors checks it) and all that it needs."""
     try:
         with safe_open(path, framework="pt") as entry:
             return {"feature_length", "sha256"} <= (entry.metadata() or {}).keys()

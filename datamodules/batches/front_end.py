@@ -54,10 +54,10 @@ class ProcessingFrontEnd(Protocol):
         ...
 
     def hears_all(self, samples: int) -> bool:
-        """Tells whether a clip of so many samples is heard to its end."""
+        """Returns whether a clip of so many samples is heard to its end."""
         ...
 
 
 def words_around(front_end: SpeechFrontEnd) -> tuple[str, str]:
-    """Gives what a prompt holds before and after the positions of a clip: nothing, unless the model asks for it."""
+    """Returns what a prompt holds before and after the positions of a clip: nothing, unless the model asks for it."""
     return front_end.around if isinstance(front_end, ProcessingFrontEnd) else ("", "")

@@ -58,7 +58,7 @@ class LengthEstimator:
     def measure(
         self, views: Sequence[View], bad: BadExamples, limit: int | None = None, twins: bool = False
     ) -> tuple[list[View], list[Length]]:
-        """Gives the usable views and their lengths.
+        """Returns the usable views and their lengths.
 
         Args:
             views: What to measure.
@@ -94,7 +94,7 @@ class LengthEstimator:
     def _all_written(
         self, views: Sequence[View], bad: BadExamples, twins: bool
     ) -> list[tuple[View, _Written, _Written | None]]:
-        """Gives the views that the chat template does not refuse, with their texts and those of their twins."""
+        """Returns the views that the chat template does not refuse, with their texts and those of their twins."""
         written: list[tuple[View, _Written, _Written | None]] = []
         for view in views:
             beside = View(view.example, "text") if twins and view.modality == "speech" else None
@@ -113,7 +113,7 @@ class LengthEstimator:
         return max(self._fewest, math.ceil(longest * self.front_end.positions_per_second) + 1)
 
     def _written(self, view: View) -> _Written:
-        """Gives the text of a view.
+        """Returns the text of a view.
 
         Raises:
             TemplateRefusalError: If the chat template refuses it.

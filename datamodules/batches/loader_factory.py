@@ -84,7 +84,7 @@ class LoaderFactory:
         self._plain = LengthEstimator(front_end, prompt, reader.max_seconds)
 
     def asking(self, prompt_options: Mapping[str, Any]) -> LoaderFactory:
-        """Gives the same factory with other words around the questions."""
+        """Returns the same factory with other words around the questions."""
         prompt = ChatPrompt(self.prompt.tokenizer, **prompt_options, around=self.prompt.around)
         return LoaderFactory(self.reader, self.plain_reader, prompt, self.options, self.bad, self.on_skip, self.barrier)
 

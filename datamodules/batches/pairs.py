@@ -10,7 +10,7 @@ _ALL: tuple[Modality, ...] = ("speech", "text")
 
 
 def matched(examples: Sequence[Example]) -> tuple[list[Example], list[Modality]]:
-    """Gives the examples that have every modality which any of them has, and these modalities.
+    """Returns the examples that have every modality which any of them has, and these modalities.
 
     Of text questions alone all are kept, as text; of spoken questions with and without text those with both.
     """

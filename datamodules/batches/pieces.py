@@ -44,7 +44,7 @@ class PieceTokenizer:
             self._memory.clear()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Gives the ids of each text."""
+        """Returns the ids of each text."""
         if self._begin is None:
             return self._whole(texts)
         split = [[piece for piece in self._begin.split(text) if piece] for text in texts]

@@ -86,7 +86,7 @@ class ChatPrompt:
         self.tokenize = PieceTokenizer(tokenizer, self._marker + self.conversation_text("Q", "A"))
 
     def text(self, question: str, system: str | None = None) -> list[int]:
-        """Gives the template's own ids of a text question, up to and with the generation prompt.
+        """Returns the template's own ids of a text question, up to and with the generation prompt.
 
         Raises:
             TemplateRefusalError: If the template refuses it, as the other methods do.
@@ -94,7 +94,7 @@ class ChatPrompt:
         return self._ids(self.template.prompt(question + self.text_instruction, self._system(system)))
 
     def conversation(self, question: str, target: str | None, system: str | None = None) -> Conversation:
-        """Gives the template's own ids of a text question with its answer; without a target, of the question alone."""
+        """Returns the template's own ids of a text question and its answer (of the question alone without a target)."""
         if target is None:
             ids = self.text(question, system)
             return Conversation(ids, len(ids))
@@ -103,13 +103,13 @@ class ChatPrompt:
         return _conversation(prompt, whole)
 
     def conversation_text(self, question: str, target: str | None, system: str | None = None) -> str:
-        """Gives the text that ``conversation`` makes ids of."""
+        """Returns the text that ``conversation`` makes ids of."""
         if target is None:
             return self.template.prompt(question + self.text_instruction, self._system(system))
         return self.template.conversation(question + self.text_instruction, target, self._system(system)).whole
 
     def speech(self, system: str | None = None) -> SpeechPrompt:
-        """Gives the ids around the audio of a spoken question, up to and with the generation prompt."""
+        """Returns the ids around the audio of a spoken question, up to and with the generation prompt."""
         key = self._system(system)
         if key not in self._speech:
             if len(self._speech) >= _SYSTEMS:
@@ -124,7 +124,7 @@ class ChatPrompt:
         return self._speech[key]
 
     def spoken_conversation(self, target: str | None, system: str | None = None) -> Conversation:
-        """Gives the ids of what follows the audio of a spoken question, with its answer if there is a target."""
+        """Returns the ids of what follows the audio of a spoken question, with its answer if there is a target."""
         prompt = self.speech(system).after
         if target is None:
             return Conversation(prompt, len(prompt))
@@ -132,7 +132,7 @@ class ChatPrompt:
         return _conversation(prompt, ids)
 
     def spoken_text(self, target: str | None, system: str | None = None) -> str:
-        """Gives the text that ``spoken_conversation`` makes ids of: one token in the audio's place, then the rest."""
+        """Returns the text that ``spoken_conversation`` makes ids of: one token in the audio's place, then the rest."""
         question = self._spoken_question
         if target is None:
             return self._marker + self.template.prompt(question, self._system(system)).partition(_AUDIO)[2]
@@ -140,16 +140,16 @@ class ChatPrompt:
         return self._marker + whole.partition(_AUDIO)[2]
 
     def answer(self, target: str) -> list[int]:
-        """Gives the ids that are learned of an answer to a text question, the end of the turn included."""
+        """Returns the ids that are learned of an answer to a text question, the end of the turn included."""
         found = self.conversation("?", target)
         return found.ids[found.answer :]
 
     def plain(self, text: str) -> list[int]:
-        """Gives the ids of a text outside any conversation, as the tokenizer begins and ends one."""
+        """Returns the ids of a text outside any conversation, as the tokenizer begins and ends one."""
         return list(self.tokenizer(text)["input_ids"])
 
     def transcript(self, question: str) -> list[int]:
-        """Gives the ids of a question alone (for CTC alignment)."""
+        """Returns the ids of a question alone (for CTC alignment)."""
         return self._ids(question)
 
     @property
@@ -162,7 +162,7 @@ class ChatPrompt:
         return self.system if system is None else system
 
     def _split(self, ids: list[int], place: int = 0) -> tuple[list[int], list[int]]:
-        """Gives what stands before and after the token in the place of the audio."""
+        """Returns what stands before and after the token in the place of the audio."""
         at = -1
         for _ in range(place + 1):
             at = ids.index(self._marker_id, at + 1)

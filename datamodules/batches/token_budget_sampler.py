@@ -83,7 +83,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return iter(self.batches(self.epoch))
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """Gives this rank's batches of an epoch, as lists of indices."""
+        """Returns this rank's batches of an epoch, as lists of indices."""
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         steps = [step for kind in np.unique(self._kinds) for step in self._steps(kind, rng)]
         order = rng.permutation(len(steps)) if rng is not None else range(len(steps))
@@ -98,7 +98,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return sum(len(batch) for step in self._steps(kind, rng) for batch in step)
 
     def _steps(self, kind: str, rng: np.random.Generator | None) -> list[list[np.ndarray]]:
-        """Gives a kind's batches of an epoch, in groups of one for each rank."""
+        """Returns a kind's batches of an epoch, in groups of one for each rank."""
         of_kind = [batch for bucket in self._of_kind(kind) for batch in self._draw(bucket, rng)]
         equal = self._equalise(of_kind)
         steps = [equal[i : i + self.world_size] for i in range(0, len(equal), self.world_size)]
@@ -128,7 +128,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return np.split(indices, starts[1:]) if len(indices) else []
 
     def _rows(self, longest: int) -> int:
-        """Gives the number of rows that fit, by the length of the longest: at least one."""
+        """Returns the number of rows that fit, by the length of the longest: at least one."""
         rows = max(1, self.tokens_per_batch // max(longest, 1))
         return min(rows, self.max_examples) if self.max_examples else rows
 

@@ -64,7 +64,7 @@ class WorkerWatch(Generic[T]):
         self._attendance = attendance
 
     def batches(self) -> Iterator[T]:
-        """Gives the batches of an iteration.
+        """Yields the batches of an iteration.
 
         Raises:
             MachineError: If a worker was killed, does not begin, gives no batch in time, or cannot hand one over.
@@ -130,7 +130,7 @@ class WorkerWatch(Generic[T]):
             _waits = False
 
     def _told(self, said: str, iterator: Any, number: int | None = None) -> str | None:
-        """Gives the line about an error while workers are waited for; None if it is a defect of what they run."""
+        """Returns the line about an error while workers are waited for; None if it is a defect of what they run."""
         count = self.loader.num_workers
         if dead := self._dead(said, iterator):
             return f"{dead}; allowed: fewer data.num_workers (now {count}; 0 reads in the main process), more memory"
@@ -237,7 +237,7 @@ def _too_many_files(workers: int) -> str:
 
 
 def _size(folder: str) -> str:
-    """Gives the size of a file system in megabytes."""
+    """Returns the size of a file system in megabytes."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:

@@ -54,7 +54,7 @@ def read_waveform(example: Example, sampling_rate: int, max_seconds: float = MAX
 
 
 def clip_seconds(example: Example) -> float:
-    """Gives the length of the example's clip in seconds, from its metadata or else from the file's header.
+    """Returns the length of the example's clip in seconds, from its metadata or else from the file's header.
 
     Raises:
         BadExampleError: If the header cannot be read or ``seconds`` is not a positive number.
@@ -74,7 +74,7 @@ def clip_seconds(example: Example) -> float:
 
 
 def clip_bytes(example: Example) -> bytes:
-    """Gives the content of the example's clip, as the key of a cache.
+    """Returns the content of the example's clip, as the key of a cache.
 
     Raises:
         BadExampleError: If the file cannot be read.
@@ -110,7 +110,7 @@ def _decode(example: Example, max_seconds: float) -> tuple[Tensor, int, float]:
 
 
 def _in_memory(example: Example, audio: AudioArray) -> Tensor:
-    """Gives an array's samples as float32 in [-1, 1].
+    """Returns an array's samples as float32 in [-1, 1].
 
     Raises:
         BadExampleError: If it is of another shape or type than a clip has, or has no rate.
@@ -129,7 +129,7 @@ def _in_memory(example: Example, audio: AudioArray) -> Tensor:
 
 
 def _file(audio: Audio | None) -> str | io.BytesIO:
-    """Gives something that soundfile opens."""
+    """Returns something that soundfile opens."""
     if audio is None:
         raise ValueError("the example has no clip")
     stored = audio if isinstance(audio, Path | AudioArray) else audio.read()
@@ -137,7 +137,7 @@ def _file(audio: Audio | None) -> str | io.BytesIO:
 
 
 def _fault(example: Example, error: Exception) -> BadExampleError | MachineError:
-    """Gives what is wrong: mostly the clip, but none is bad because the machine opens no more files."""
+    """Returns what is wrong: mostly the clip, but none is bad because the machine opens no more files."""
     number = getattr(error, "errno", None)
     if isinstance(error, soundfile.LibsndfileError):  # it says "System error" of whatever fails
         try:

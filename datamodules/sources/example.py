@@ -29,7 +29,7 @@ class StoredAudio(Protocol):
     """A clip inside another container (a data set's table): read only when it is needed."""
 
     def read(self) -> bytes | Path:
-        """Gives the bytes of an audio file, or the path of one."""
+        """Returns the bytes of an audio file, or the path of one."""
         ...
 
 
@@ -65,7 +65,7 @@ class Example:
     plain: bool = False
 
     def has(self, modality: Modality) -> bool:
-        """Tells whether the question exists in this modality; plain text exists as text."""
+        """Returns whether the question exists in this modality; plain text exists as text."""
         return self.audio is not None if modality == "speech" else bool(self.question) or self.plain
 
 

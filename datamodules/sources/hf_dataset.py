@@ -186,7 +186,7 @@ class HFDataset(Source):
         return mapping
 
     def _wanted(self, row: Mapping[str, Any]) -> bool:
-        """Tells whether a row is one of those to be read."""
+        """Returns whether a row is one of those to be read."""
         wanted = all(str(nested(row, column)) in _values(value) for column, value in self.where.items())
         return wanted and not any(
             str(nested(row, column)) in _values(value) for column, value in self.where_not.items()

@@ -73,7 +73,7 @@ class Splits:
 
 
 def as_source(source: SourceName) -> Source:
-    """Gives the source that a text names: a split of an embedded set, a fetched set, a manifest or a .txt file.
+    """Returns the source that a text names: a split of an embedded set, a fetched set, a manifest or a .txt file.
 
     Raises:
         FileNotFoundError: If an embedded set has no such split, or the asset was not fetched.

@@ -44,7 +44,7 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
 
 
 def _width(source: int, target: int) -> int:
-    """Gives the samples of the source that the filter reaches on each side of an output sample."""
+    """Returns the samples of the source that the filter reaches on each side of an output sample."""
     return math.ceil(_LOBES * source / (min(source, target) * _ROLLOFF))
 
 

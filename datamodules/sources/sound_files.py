@@ -68,7 +68,7 @@ def read_sound(file: str | io.BytesIO, max_seconds: float) -> Sound:
 
 
 def sound_seconds(file: str | io.BytesIO) -> float:
-    """Gives the length of a file by its header, or by counting where the header does not tell.
+    """Returns the length of a file by its header, or by counting where the header does not tell.
 
     Raises:
         soundfile.LibsndfileError: If the file cannot be read.

@@ -98,7 +98,7 @@ def misnamed(record: Mapping[str, Any], wanted: str) -> str:
 
 
 def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[str, ...]:
-    """Gives the accepted spellings, stripped; a single one counts as a list of one, a number as its text."""
+    """Returns the accepted spellings, stripped; a single one counts as a list of one, a number as its text."""
     given = record.get("answers")
     if given is None:
         given = record.get("target")
@@ -114,7 +114,7 @@ def _answers(record: Mapping[str, Any], location: str, required: bool) -> tuple[
 
 
 def as_text(value: object) -> str | None:
-    """Gives a text as it is, a number as its text, and None for everything else.
+    """Returns a text as it is, a number as its text, and None for everything else.
 
     A whole number has no point: tables keep 1969 as 1969.0 where another row of the column has no value.
     """

@@ -73,7 +73,7 @@ def _csv_rows(path: str | Path, on_bad: OnBadLine, delimiter: str = ",") -> Iter
 def _csv_records(
     lines: _NumberedLines, path: str | Path, on_bad: OnBadLine, delimiter: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    """Gives the first line and the fields of each record; None for a bad one, which has been reported."""
+    """Yields the first line and the fields of each record; None for a bad one, which has been reported."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         first, told = lines.number + 1, lines.bad

@@ -24,11 +24,11 @@ class Table(Protocol):
         ...
 
     def rows(self) -> Iterator[TableRow]:
-        """Gives the rows, without clips."""
+        """Returns the rows, without clips."""
         ...
 
     def clip(self, row: TableRow, column: str) -> Audio | None:
-        """Gives the clip of a row, or None if the row has none.
+        """Returns the clip of a row, or None if the row has none.
 
         Raises:
             BadExampleError: If it cannot be found.
@@ -50,11 +50,11 @@ class FileTable:
         self.columns = list(dict.fromkeys(name for row in self._rows for name in row.cells))
 
     def rows(self) -> Iterator[TableRow]:
-        """Gives the rows."""
+        """Returns the rows."""
         return iter(self._rows)
 
     def clip(self, row: TableRow, column: str) -> Audio | None:
-        """Gives the path of a row's clip."""
+        """Returns the path of a row's clip."""
         return _named_clip(row, column, self._finder)
 
 
@@ -97,7 +97,7 @@ class ArrowTable:
         self._clips: dict[str, Dataset] = {}
 
     def rows(self) -> Iterator[TableRow]:
-        """Gives the rows, classes by their names."""
+        """Yields the rows, classes by their names."""
         import datasets
 
         texts = self._table.remove_columns([name for name in self.columns if _holds_clips(self._table, name)])
@@ -107,7 +107,7 @@ class ArrowTable:
             yield TableRow(f"{self._name}:{index}", index, {**cells, **named})
 
     def clip(self, row: TableRow, column: str) -> Audio | None:
-        """Gives the clip of a row, to be read later."""
+        """Returns the clip of a row, to be read later."""
         if column not in self.columns or not _holds_clips(self._table, column):
             return _named_clip(row, column, self._finder)
         if column not in self._clips:
@@ -139,7 +139,7 @@ def _class_name(kind: ClassLabel, value: int | None) -> str | None:
 
 
 def _undecoded(table: Dataset, column: str) -> Dataset:
-    """Gives an audio column alone, as bytes and paths."""
+    """Returns an audio column alone, as bytes and paths."""
     import datasets
 
     alone = table.select_columns([column])
@@ -148,7 +148,7 @@ def _undecoded(table: Dataset, column: str) -> Dataset:
 
 
 def _holds_clips(table: Dataset, column: str) -> bool:
-    """Tells whether a column holds the content of audio files, which must not be read with the text."""
+    """Returns whether a column holds the content of audio files, which must not be read with the text."""
     import datasets
 
     feature = table.features[column]

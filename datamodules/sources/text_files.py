@@ -92,7 +92,7 @@ def text_files(builder: DatasetBuilder, folder: Path) -> TextFiles | None:
 
 
 def _usual(config: BuilderConfig) -> bool:
-    """Tells whether a folder's own description changes nothing about how its files are read."""
+    """Returns whether a folder's own description changes nothing about how its files are read."""
     usual = type(config)()
     names = {field.name for field in dataclasses.fields(config)} - _FREE_SETTINGS
     return all(getattr(config, name) == getattr(usual, name) for name in names)

@@ -10,7 +10,7 @@ from textkeep.foundation.json_lines import json_objects
 
 
 def general_choices(**_: Any) -> dict[str, Any]:
-    """Gives the multiple choice questions of general knowledge as a split ``test``."""
+    """Returns the multiple choice questions of general knowledge as a split ``test``."""
     import datasets
 
     rows = [row for _, row in json_objects(embedded_split("spoken-facts/choices"))]

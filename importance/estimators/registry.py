@@ -40,13 +40,13 @@ def register(name: str, spec: Spec) -> None:
 
 
 def _origin(spec: Spec) -> tuple[object, ...]:
-    """Gives what two registrations of one estimator share, also after its module was loaded again."""
+    """Returns what two registrations of one estimator share, also after its module was loaded again."""
     scores = [type(score) for score in (spec.block, spec.batch, spec.forward)]
     return (spec.formula, spec.labels, spec.signed, *((kind.__module__, kind.__qualname__) for kind in scores))
 
 
 def checked(estimators: Sequence[str] | str, where: str = "importance") -> tuple[str, ...]:
-    """Gives the estimators' names, each once, in the order given.
+    """Returns the estimators' names, each once, in the order given.
 
     Args:
         estimators: Names; ``module:name`` imports a module that registers the estimator.

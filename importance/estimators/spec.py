@@ -12,7 +12,7 @@ class Finish(Protocol):
     """The part of a score that is done once for all examples."""
 
     def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
-        """Gives the scores (R, I) from what was summed over the examples; may work in place.
+        """Returns the scores (R, I) from what was summed over the examples; may work in place.
 
         Args:
             sums: (R, I).
@@ -30,7 +30,7 @@ class BlockScore(Finish, Protocol):
     """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
-        """Gives the score (n,) of each example, summed over a block.
+        """Returns the score (n,) of each example, summed over a block.
 
         Args:
             gradient: (n, R, I); may be replaced by its absolute value, and changed in no other way.
@@ -47,7 +47,7 @@ class ForwardScore(Protocol):
     """A score that needs no gradient: only the weights, and how large their inputs are."""
 
     def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
-        """Gives the score of every weight (O, I), none of them negative.
+        """Returns the score of every weight (O, I), none of them negative.
 
         Args:
             weight: (O, I), at least float32; not to be changed.
@@ -140,7 +140,7 @@ class Spec:
         return ("draws", "seed") if self.sampled else ()
 
     def facts(self) -> dict[str, Any]:
-        """Gives what a reader of its scores needs to know, as JSON."""
+        """Returns what a reader of its scores needs to know, as JSON."""
         return {
             "formula": self.formula,
             "signed": self.signed,

@@ -40,7 +40,7 @@ class Prefix:
     begun: list[list[int]]
 
     def select(self, places: Tensor) -> Self:
-        """Gives the prefix of some of its rows (b,); the cache, which is not copied, keeps no others."""
+        """Returns the prefix of some of its rows (b,); the cache, which is not copied, keeps no others."""
         self.cache.batch_select_indices(places)
         begun = [self.begun[place] for place in places.tolist()]
         kept = (self.mask[places], self.lengths[places], self.logits[places])
@@ -82,13 +82,13 @@ def prefix_of(llm: Any, cache: Any, attention_mask: Tensor, labels: Tensor, foun
 
 
 def _agreed(predicted: list[int], target: list[int]) -> list[int]:
-    """Gives the first tokens of a target that are predicted; never all, so that there is a prediction after them."""
+    """Returns the first tokens of a target that are predicted; never all, so that there is a prediction after them."""
     same = [said == wanted for said, wanted in zip(predicted, target, strict=True)]
     return target[: min([*same, False].index(False), len(target) - 1)]
 
 
 def _goes_on(llm: Any, cache: Any) -> bool:
-    """Tells whether an LLM can work on what it keeps in a cache, with positions of our own."""
+    """Returns whether an LLM can work on what it keeps in a cache, with positions of our own."""
     plain = isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
     return plain and "position_ids" in inspect.signature(llm.forward).parameters
 

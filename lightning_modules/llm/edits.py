@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def change_of(model: SpeechLLM) -> Change:
-    """Gives what training changed in a model's LLM; LoRA that can be merged is, in place.
+    """Returns what training changed in a model's LLM; LoRA that can be merged is, in place.
 
     An LLM in half precision is converted to float32 for it: rounded again, weights would lose most of what LoRA
     or a share of a change adds to them.

@@ -89,7 +89,7 @@ def greedy_tokens(
 def answer_texts(
     rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase, stops: Collection[int]
 ) -> list[str]:
-    """Gives the text of each row of new tokens up to the first that ends it, without special tokens, stripped."""
+    """Returns the text of each row of new tokens up to the first that ends it, without special tokens, stripped."""
     ends = [next((at for at, token in enumerate(row) if token in stops), None) for row in rows]
     answers = [list(row[:end]) for row, end in zip(rows, ends, strict=True)]
     return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]

@@ -10,7 +10,7 @@ from torch import nn
 
 
 def lora_layers(llm: nn.Module) -> dict[str, Any]:
-    """Gives the name of each module with LoRA, as the untouched LLM has it, -> peft's layer around it."""
+    """Returns the name of each module with LoRA, as the untouched LLM has it, -> peft's layer around it."""
     return {name: module for name, module in llm.named_modules() if isinstance(module, BaseTunerLayer)}
 
 
@@ -47,7 +47,7 @@ def drop_lora(llm: nn.Module) -> int:
 
 
 def without_lora(llm: nn.Module) -> dict[str, torch.Tensor]:
-    """Gives the state dict of the LLM that LoRA was put into."""
+    """Returns the state dict of the LLM that LoRA was put into."""
     layers = lora_layers(llm)
     own = {f"{name}." for name in layers}
     found = {}

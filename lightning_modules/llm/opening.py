@@ -41,7 +41,7 @@ def open_causal_lm(source: str, dtype: torch.dtype | str, **options: Any) -> Any
 
 
 def is_audio_llm(source: str) -> bool:
-    """Tells whether a hub id or folder is of an audio LLM.
+    """Returns whether a hub id or folder is of an audio LLM.
 
     Raises:
         ValueError: If it is of no known kind, or comes with code of its own.
@@ -106,7 +106,7 @@ def read_config(source: str) -> PreTrainedConfig:
 
 
 def hears(config: PreTrainedConfig) -> bool:
-    """Tells whether a configuration is of an audio LLM: a text LLM, or its twin, beside a part for sound."""
+    """Returns whether a configuration is of an audio LLM: a text LLM, or its twin, beside a part for sound."""
     if config.model_type in REFUSED:
         return True
     parts = set(_parts(config))
@@ -115,7 +115,7 @@ def hears(config: PreTrainedConfig) -> bool:
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[str]:
-    """Gives the names of the configurations inside another one."""
+    """Yields the names of the configurations inside another one."""
     for name, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
             yield name

@@ -14,7 +14,7 @@ _shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)
 
 
 def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Gives a model with its weights; inside of :func:`shapes_only` one that its configuration describes.
+    """Returns a model with its weights; inside of :func:`shapes_only` one that its configuration describes.
 
     Args:
         kind: An Auto class of transformers.
@@ -36,7 +36,7 @@ def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) 
 
 
 def weights_are_read() -> bool:
-    """Tells whether models have their pretrained weights, whose values may be asked for."""
+    """Returns whether models have their pretrained weights, whose values may be asked for."""
     return not _shapes_only.get()
 
 

@@ -66,7 +66,7 @@ class ReferenceLLM:
 
     @contextmanager
     def active(self) -> Iterator[Any]:
-        """Gives teacher and yardstick in eval mode, without gradients, while the context lasts."""
+        """Provides the teacher and yardstick, in eval mode and without gradients, within the context."""
         switched_off = self._untouched(self._llm)
         with torch.no_grad():
             if self._load_base is not None:
@@ -79,7 +79,7 @@ class ReferenceLLM:
                 yield self._llm
 
     def copy(self) -> Any:
-        """Gives a frozen copy of the untouched LLM, also where the tuning could do without one."""
+        """Returns a frozen copy of the untouched LLM, also where the tuning could do without one."""
         return self._loaded()
 
     def untouched_logits(self, batch: Batch) -> AnswerLogits:

@@ -45,7 +45,7 @@ def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
 
 
 def _conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Gives the ids that the chat template writes around a question, none of them of sound."""
+    """Returns the ids that the chat template writes around a question, none of them of sound."""
     contents: list[Any] = ["?", [{"type": "text", "text": "?"}]]
     for content in contents:
         try:

@@ -29,7 +29,7 @@ def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
 
 
 def prepared(tokenizer: PreTrainedTokenizerBase, llm: str) -> PreTrainedTokenizerBase:
-    """Gives a tokenizer that can hold conversations; without a padding token it pads with its end token.
+    """Returns a tokenizer that can hold conversations; without a padding token it pads with its end token.
 
     Args:
         tokenizer: Changed in place.

@@ -114,7 +114,7 @@ def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) ->
 
 
 def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
-    """Gives a scalar zero with a gradient path to every trainable parameter of the modules.
+    """Returns a scalar zero with a gradient path to every trainable parameter of the modules.
 
     Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
     hang the other ranks. One element of each parameter is read: its gradient is zero everywhere. Of one that is sharded

@@ -27,7 +27,7 @@ class ItemDivergences(NamedTuple):
 
 
 def item_divergences(model: SpeechModel, batch: Batch) -> ItemDivergences:
-    """Gives SALAD's F and M (arXiv 2510.13632) of each row.
+    """Returns SALAD's F and M (arXiv 2510.13632) of each row.
 
     Args:
         model: With its untouched LLM (``model.reference``).

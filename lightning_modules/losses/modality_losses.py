@@ -34,7 +34,7 @@ class ModalityLosses:
             self._sums[name] = total + loss, answered + count
 
     def compute(self) -> dict[str, Tensor]:
-        """Gives modality -> nats per answer token, of those that occurred on any rank; and a new start."""
+        """Returns modality -> nats per answer token, of those that occurred on any rank; and a new start."""
         parts = Ranks().gather(dict(self._sums))
         self._sums.clear()
         found = {}

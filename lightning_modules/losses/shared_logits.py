@@ -25,7 +25,7 @@ class SharedLogits:
             self._found = None
 
     def of(self, batch: Batch, compute: Callable[[Batch], AnswerLogits]) -> AnswerLogits:
-        """Gives the batch's logits, computed at the first request of a step."""
+        """Returns the batch's logits, computed at the first request of a step."""
         if self._found is None:
             return compute(batch)
         if id(batch) not in self._found:

@@ -6,7 +6,7 @@ from ..contract import Batch
 
 
 def as_text(batch: Batch) -> Batch:
-    """Gives the text twins of a batch of speech, and a batch of text itself.
+    """Returns the text twins of a batch of speech, and a batch of text itself.
 
     Raises:
         ValueError: If a batch of speech has no text twins.

@@ -75,7 +75,7 @@ class BesideText(Objective):
             raise UserError(f"{name}.text: {found} (allowed: at least as many)")
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the mean over the passages' tokens times the batch's answer tokens, and the number of these."""
+        """Returns the mean over the passages' tokens times the batch's answer tokens, and the number of these."""
         data: Any = model.trainer.datamodule  # type: ignore[attr-defined]
         made = data.factory().batches(self._drawn(model, batch), "text", self.passages, tokens=self.tokens)
         self._read = text = made[0].to(model.device)
@@ -84,7 +84,7 @@ class BesideText(Objective):
 
     @abstractmethod
     def mean(self, model: SpeechModel, text: Batch) -> Tensor:
-        """Gives the mean loss over the tokens of a text batch (scalar, with gradient), nats."""
+        """Returns the mean loss over the tokens of a text batch (scalar, with gradient), nats."""
 
     def _drawn(self, model: SpeechModel, batch: Batch) -> list[Any]:
         key = zlib.crc32("\n".join(batch.ids).encode())

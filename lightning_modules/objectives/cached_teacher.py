@@ -89,7 +89,7 @@ class CachedTeacher(Teacher):
             _save(path, {"log_probs": top.values, "tokens": top.indices.int()})
 
     def _paths(self, model: SpeechModel, batch: Batch, temperature: float) -> dict[int, Path]:
-        """Gives row -> file, of the rows that supervise anything."""
+        """Returns row -> file, of the rows that supervise anything."""
         settings = f"{model.reference.fingerprint}:{temperature}:{self.top_k}"
         if model.llm.dtype != torch.float32:  # a teacher that computes in another type says something else
             settings += f":{model.llm.dtype}"
@@ -114,7 +114,7 @@ class CachedTeacher(Teacher):
 
 
 def _readable(path: Path) -> bool:
-    """Tells whether the entry is there and whole (safetensors checks the size against the header)."""
+    """Returns whether the entry is there and whole (safetensors checks the size against the header)."""
     try:
         with safe_open(path, framework="pt"):
             return True

@@ -42,5 +42,5 @@ class EWC(WeightPull):
         self.estimator = estimator
 
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Gives F."""
+        """Returns F."""
         return {**snapshot_strengths("EWC", self.snapshot, self.estimator, llm)}

@@ -48,7 +48,7 @@ class L2SP(WeightPull):
         self.estimator = estimator
 
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Gives one everywhere, or the importance over its mean."""
+        """Returns one everywhere, or the importance over its mean."""
         if self.snapshot is None:
             prefix = f"{clean_name(find_blocks(llm)[0])}." if self.parameters_pulled == "decoder" else ""
             names = [clean_name(name) for name, _ in llm.named_parameters()]

@@ -32,4 +32,4 @@ class Objective(LossTerm):
 
     @abstractmethod
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the batch's summed loss (scalar, with gradient) and its number of tokens (scalar, integer)."""
+        """Returns the batch's summed loss (scalar, with gradient) and its number of tokens (scalar, integer)."""

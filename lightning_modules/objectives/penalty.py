@@ -23,7 +23,7 @@ class Penalty(LossTerm):
 
     @abstractmethod
     def value(self, model: SpeechModel) -> Tensor:
-        """Gives the penalty of the weights as they are, without its factor (scalar, without gradient)."""
+        """Returns the penalty of the weights as they are, without its factor (scalar, without gradient)."""
 
     @abstractmethod
     def add_gradient(self, model: SpeechModel) -> None:

@@ -30,7 +30,7 @@ class PlainTextDistillation(BesideText):
         model.reference.resident = True
 
     def mean(self, model: SpeechModel, text: Batch) -> Tensor:
-        """Gives the mean divergence."""
+        """Returns the mean divergence."""
         untouched = model.reference.untouched_logits(text)
         found = model.answer_logits(text)
         read = found.targets != -100
@@ -48,6 +48,6 @@ class PlainTextReplay(BesideText):
     name = "plain_text_ce"
 
     def mean(self, model: SpeechModel, text: Batch) -> Tensor:
-        """Gives the mean loss of a token."""
+        """Returns the mean loss of a token."""
         losses, tokens = cross_entropies(model.answer_logits(text))
         return losses.sum() / tokens.sum()

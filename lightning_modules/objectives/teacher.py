@@ -44,6 +44,6 @@ class LiveTeacher(Teacher):
         model.reference.resident = True
 
     def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
-        """Gives exact distributions, over the whole vocabulary."""
+        """Returns exact distributions, over the whole vocabulary."""
         found = model.reference.untouched_logits(texts)
         return partial(divergence, found.logits[found.targets != -100], temperature=temperature)

@@ -84,7 +84,7 @@ class TextTwinDistillation(Objective):
         return total, tokens
 
     def _counted(self, labels: Tensor) -> Tensor:
-        """Tells which of the N supervised tokens count (N,)."""
+        """Returns which of the N supervised tokens count (N,)."""
         supervised = labels != -100
         if self.end_of_turn:
             return torch.ones(int(supervised.sum()), dtype=torch.bool, device=labels.device)

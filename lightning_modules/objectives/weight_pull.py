@@ -40,7 +40,7 @@ class WeightPull(Penalty):
 
     @abstractmethod
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Gives clean parameter name -> s, in the parameter's shape; None for one everywhere. Names not given are free.
+        """Returns clean parameter name -> s, in the parameter's shape; None: one everywhere. Unnamed ones are free.
 
         Raises:
             ValueError: If they do not fit the LLM.
@@ -75,7 +75,7 @@ class WeightPull(Penalty):
         return None
 
     def value(self, model: SpeechModel) -> Tensor:
-        """Gives 1/2 sum_i s_i (theta_i - theta*_i)^2."""
+        """Returns 1/2 sum_i s_i (theta_i - theta*_i)^2."""
         if self._pulls is None:
             self.start(model)
         return pull_value(self._pulls or ())
@@ -86,7 +86,7 @@ class WeightPull(Penalty):
 
 
 def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module) -> dict[str, Tensor]:
-    """Gives the score of every single weight of a snapshot, by clean parameter name and in its shape.
+    """Returns the score of every single weight of a snapshot, by clean parameter name and in its shape.
 
     For a model of shapes alone nothing is read: it gives shapes for the matrices of the decoder blocks.
 

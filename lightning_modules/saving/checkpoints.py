@@ -40,7 +40,7 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
 
 
 def newest_readable(files: Sequence[Path]) -> Path:
-    """Gives the first of these checkpoints that is whole; a warning names those before it.
+    """Returns the first of these checkpoints that is whole; a warning names those before it.
 
     Args:
         files: The newest first.

@@ -40,12 +40,12 @@ SHARD = "5GB"
 
 
 def is_export(path: str | Path) -> bool:
-    """Tells whether a folder is one that :func:`write_export` made."""
+    """Returns whether a folder is one that :func:`write_export` made."""
     return Path(path, MANIFEST).is_file()
 
 
 def is_plain(folder: str | Path) -> bool:
-    """Tells whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
+    """Returns whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
     return not Path(folder, LORA).exists() and not Path(folder, ENCODER).exists()
 
 

@@ -61,7 +61,7 @@ def check_shapes(checkpoint: Mapping[str, Any], module: nn.Module, settings: Map
 
 
 def other_weights(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Gives the names of LLM and encoder in the checkpoint and in the config, where they differ; else nothing."""
+    """Returns the names of LLM and encoder in the checkpoint and in the config, where they differ; else nothing."""
     saved = checkpoint.get("hyper_parameters", {})
     pairs = [(name, _value(saved, name), _value(settings, name)) for name in WEIGHTS]
     changes = [_both(name, old, new) for name, old, new in pairs if old != new and None not in (old, new)]
@@ -75,7 +75,7 @@ def _value(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def _changes(name: str, saved: Any, given: Any) -> Iterator[str]:
-    """Gives what differs below a setting; what one side does not know (newer than the file) does not."""
+    """Yields what differs below a setting; what one side does not know (newer than the file) does not."""
     if _is_class(saved) and _is_class(given):
         if _kind(saved) != _kind(given):
             yield _both(name, _kind(saved), _kind(given))
@@ -97,12 +97,12 @@ def _meant(option: str, options: Mapping[str, Any]) -> Any:
 
 
 def _is_class(value: Any) -> bool:
-    """Tells whether a setting is a ``class_path`` with ``init_args``, as the command line stores a part."""
+    """Returns whether a setting is a ``class_path`` with ``init_args``, as the command line stores a part."""
     return isinstance(value, Mapping) and "class_path" in value
 
 
 def _kind(value: Any) -> str | None:
-    """Gives the name of the class; its module may have moved."""
+    """Returns the name of the class; its module may have moved."""
     return str(value["class_path"]).rpartition(".")[2] if _is_class(value) else None
 
 
@@ -112,7 +112,7 @@ def _options(value: Any) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> bool:
-    """Tells whether a setting is plain data; a part that was built in Python is stored as it is, not compared."""
+    """Returns whether a setting is plain data; a part that was built in Python is stored as it is, not compared."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return all(_plain(part) for part in value)
     return value is None or isinstance(value, bool | int | float | str)

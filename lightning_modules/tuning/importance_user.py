@@ -39,7 +39,7 @@ class ImportanceUser:
 
     @property
     def waiting(self) -> bool:
-        """Tells whether the measurement that it asks for has yet to come."""
+        """Returns whether the measurement that it asks for has yet to come."""
         return False
 
     def use(self, snapshot: Snapshot) -> None:
@@ -55,7 +55,7 @@ class ImportanceUser:
         return ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what a checkpoint keeps, plain values and tensors: a resumed run goes on with the same importance."""
+        """Returns what a checkpoint keeps, plain values and tensors: a resumed run goes on with the same importance."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

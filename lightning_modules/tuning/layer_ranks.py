@@ -14,7 +14,7 @@ class LayerRanks(ABC):
 
     @abstractmethod
     def of(self, layers: int, mean: int) -> list[int]:
-        """Gives one rank a decoder layer, first to last.
+        """Returns one rank a decoder layer, first to last.
 
         Args:
             layers: Number of decoder layers.

@@ -34,7 +34,7 @@ class SpeechGate(ABC):
         self._state: Tensor | _Fixed = _Fixed.OFF
 
     def __getstate__(self) -> dict[str, Any]:
-        """Gives it as it was built: a module's settings stand in its checkpoints, and weights have no place there."""
+        """Returns it as it was built: a module's settings stand in its checkpoints, and weights have no place there."""
         return {**vars(self), "_layers": [], "_state": _Fixed.OFF}
 
     def install(self, layers: Iterable[Any]) -> None:

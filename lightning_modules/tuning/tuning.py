@@ -85,7 +85,7 @@ class Tuning(ABC):
     # ------------------------------------------------------------------ the weights are read
 
     def loading_options(self) -> dict[str, Any]:
-        """Gives arguments for ``from_pretrained`` of the LLM that is trained."""
+        """Returns arguments for ``from_pretrained`` of the LLM that is trained."""
         return {}
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Tuning(ABC):
         """Sets ``requires_grad`` everywhere; may put LoRA or layers into the LLM, which keeps its class."""
 
     def recompute_options(self) -> dict[str, Any]:
-        """Gives arguments for ``torch.utils.checkpoint`` beside ``use_reentrant``, where activations are recomputed."""
+        """Returns further arguments for ``torch.utils.checkpoint`` (besides ``use_reentrant``)."""
         return {}
 
     # ------------------------------------------------------------------ a checkpoint is loaded
@@ -115,10 +115,10 @@ class Tuning(ABC):
 
     @abstractmethod
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Gives every trainable parameter in exactly one group."""
+        """Returns every trainable parameter in exactly one group."""
 
     def multipliers(self, llm: nn.Module) -> list[float] | None:
-        """Gives the factor on the learning rate of each decoder layer, if there are layer-wise rates."""
+        """Returns the factor on the learning rate of each decoder layer, if there are layer-wise rates."""
         return None if self.rates is None else self.rates.multipliers(len(decoder_layers(llm)))
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
@@ -127,7 +127,7 @@ class Tuning(ABC):
     # ------------------------------------------------------------------ a new fit begins
 
     def initialize(self, model: SpeechModel) -> list[Tensor]:
-        """Gives a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
+        """Returns a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
 
         Called on every rank before the first step, on the model's device.
 
@@ -137,13 +137,13 @@ class Tuning(ABC):
         return []
 
     def importance_users(self) -> dict[str, ImportanceUser]:
-        """Gives the parts that may ask for a measurement of importance, by the option that holds them."""
+        """Returns the parts that may ask for a measurement of importance, by the option that holds them."""
         return {} if self.rates is None else {"rates": self.rates}
 
     # ------------------------------------------------------------------ it is trained
 
     def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
-        """Gives what must be in place while the LLM reads a batch.
+        """Returns what must be in place while the LLM reads a batch.
 
         Args:
             audio_mask: (B, T), true where speech stands in the batch.
@@ -156,7 +156,7 @@ class Tuning(ABC):
     # ------------------------------------------------------------------ it is measured
 
     def measuring(self, modality: str) -> AbstractContextManager[None] | None:
-        """Gives what must be in place while importance is measured on a probe.
+        """Returns what must be in place while importance is measured on a probe.
 
         Args:
             modality: ``speech`` or ``text``.
@@ -167,11 +167,11 @@ class Tuning(ABC):
         return nullcontext()
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
-        """Gives a context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
+        """Returns a context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
         return None
 
     def way_back(self, llm: nn.Module, untouched: Callable[[], nn.Module]) -> Change:
-        """Gives what training changed so far, of which a share can be taken back in place; training may go on from it.
+        """Returns what training has changed so far; part of it can be undone in place, and training can go on.
 
         Args:
             llm: The trained LLM.
@@ -186,11 +186,11 @@ class Tuning(ABC):
     # ------------------------------------------------------------------ a checkpoint is written
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
-        """Gives the frozen tensors that the untouched LLM has not, and that checkpoints must therefore hold."""
+        """Returns the frozen tensors that the untouched LLM has not, and that checkpoints must therefore hold."""
         return []
 
     def extra_state(self) -> dict[str, Any]:
-        """Gives what a checkpoint holds beside weights and optimizer; plain values and tensors."""
+        """Returns what a checkpoint holds beside weights and optimizer; plain values and tensors."""
         return {name: user.state_dict() for name, user in self.importance_users().items()}
 
     # ------------------------------------------------------------------ the trained model is exported
@@ -205,7 +205,7 @@ class Tuning(ABC):
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """Gives the module's parameters that move."""
+    """Returns the module's parameters that move."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 

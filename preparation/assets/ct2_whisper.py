@@ -67,7 +67,7 @@ class _Names:
         self.state: Arrays = {}
 
     def weight(self, name: str) -> np.ndarray:
-        """Gives a weight; one in int8 carries a scale for each row."""
+        """Returns a weight; one in int8 carries a scale for each row."""
         array = self.source[f"{name}/weight"]
         if array.dtype == np.int8:
             array = array.astype(np.float32) / self.source[f"{name}/weight_scale"][:, None].astype(np.float32)

@@ -39,13 +39,13 @@ SPECIAL_TYPES = frozenset({3, 4})
 
 
 def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
-    """Gives a value of the file's header."""
+    """Returns a value of the file's header."""
     found = reader.get_field(key)
     return default if found is None else found.contents()
 
 
 def hugging_face_name(name: str) -> str:
-    """Gives the name of a GGUF tensor in transformers' Llama.
+    """Returns the name of a GGUF tensor in transformers' Llama.
 
     Raises:
         UserError: If it is unknown.

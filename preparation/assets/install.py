@@ -22,7 +22,7 @@ MARGIN_MEGABYTES = 50.0
 
 
 def folder_of(asset: Asset, root: Path) -> Path:
-    """Gives the place of an asset under the root."""
+    """Returns the place of an asset under the root."""
     return root / asset.kind / asset.name
 
 

@@ -49,7 +49,7 @@ Clip = tuple[str, Path, str, dict[str, Any]]
 
 
 def _asterisk(packages: Mapping[str, Path]) -> Iterator[Clip]:
-    """Gives prompts spoken by Allison Smith, 8 kHz; those whose text is not plain words are left out."""
+    """Yields prompts spoken by Allison Smith, 8 kHz; those whose text is not plain words are left out."""
     texts = packages[ASTERISK] / "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
     sounds = packages[f"{ASTERISK}-wav"] / "usr/share/asterisk/sounds/en_US_f_Allison"
     facts = {"speaker": "allison", "source": ASTERISK, "licence": "CC-BY-SA-3.0"}
@@ -65,7 +65,7 @@ def _asterisk(packages: Mapping[str, Path]) -> Iterator[Clip]:
 
 
 def _sphinx(package: Path) -> Iterator[Clip]:
-    """Gives sentences of a LibriVox reading, playing cards, and two commands, at 16 kHz."""
+    """Yields sentences of a LibriVox reading, playing cards, and two commands, at 16 kHz."""
     data = package / "usr/share/pocketsphinx/test/data"
     facts = {"source": SPHINX, "licence": "BSD-2-Clause"}
     for folder, name in (("librivox", "transcription"), ("cards", "cards.transcription")):

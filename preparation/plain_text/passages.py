@@ -23,7 +23,7 @@ _FOREIGN = re.compile(
 
 
 def passages(document: Document) -> Iterator[str]:
-    """Gives passages of whole sentences, none of which overlap; paragraphs in one are divided by an empty line."""
+    """Yields passages of whole sentences, none of which overlap; paragraphs in one are divided by an empty line."""
     held: list[str] = []
     words = 0
     for joint, sentence in _sentences(document):
@@ -38,13 +38,13 @@ def passages(document: Document) -> Iterator[str]:
 
 
 def word_runs(text: str) -> set[tuple[str, ...]]:
-    """Gives all runs of ``SHARED`` words of a text, in lower case and without marks."""
+    """Returns all runs of ``SHARED`` words of a text, in lower case and without marks."""
     words = re.findall(r"[a-z]+", text.lower())
     return {tuple(words[start : start + SHARED]) for start in range(len(words) - SHARED + 1)}
 
 
 def _sentences(document: Document) -> Iterator[tuple[str, str]]:
-    """Gives each sentence with what joins it to the one before: an empty line between paragraphs, else a space."""
+    """Yields each sentence with what joins it to the one before: an empty line between paragraphs, else a space."""
     for paragraph in document.paragraphs:
         joint, held = "\n\n", ""
         for piece in _END.split(paragraph):
@@ -58,6 +58,6 @@ def _sentences(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _is_prose(text: str) -> bool:
-    """Tells whether a passage is sentences and nothing else, from its first letter to its last point."""
+    """Returns whether a passage is sentences and nothing else, from its first letter to its last point."""
     plain = sum(mark.isalpha() or mark in _MARKS for mark in text)
     return bool(_WHOLE.fullmatch(text)) and plain >= _PROSE * len(text) and not _FOREIGN.search(text)

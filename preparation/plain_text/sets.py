@@ -70,7 +70,7 @@ def plain_text_sets(
 
 
 def _alternating(name: str, columns: Sequence[Sequence[tuple[Document, str]]]) -> list[Row]:
-    """Gives the rows of a set, a passage of each kind in turn."""
+    """Returns the rows of a set, a passage of each kind in turn."""
     return [
         {"id": f"{column[row][0].kind}-{name}-{row + 1:02d}", **_row(*column[row])}
         for row in range(len(columns[0]))

@@ -103,7 +103,7 @@ class Rewriting:
     outcome: Counter[str] = field(default_factory=Counter)
 
     def rows(self, examples: Sequence[Example], answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
-        """Gives the lines of the new manifest, one for each answer that is kept."""
+        """Returns the lines of the new manifest, one for each answer that is kept."""
         return [row for example in examples if (row := self._row(example, answers[example.id]))]
 
     def _row(self, example: Example, answer: Answer) -> dict[str, Any] | None:
@@ -128,5 +128,5 @@ class Rewriting:
         return "without an accepted answer" if self.keep == "correct" and not correct else None
 
     def told(self) -> str:
-        """Gives the outcome in words, the most frequent first."""
+        """Returns the outcome in words, the most frequent first."""
         return ", ".join(f"{count} {what}" for what, count in self.outcome.most_common())

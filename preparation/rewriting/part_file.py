@@ -57,7 +57,7 @@ class PartFile:
             self.path.unlink(missing_ok=True)
 
     def answer(self, identity: str, question: str) -> Answer | None:
-        """Gives the answer to a question, if there is one."""
+        """Returns the answer to a question, if there is one."""
         found = self.answers.get(identity)
         return found if found is not None and found.question == question else None
 

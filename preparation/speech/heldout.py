@@ -95,12 +95,12 @@ def _is_heldout(row: Row, file: str, place: str) -> bool:
 
 
 def _sides(row: Row, file: str) -> tuple[bool | None, bool | None]:
-    """Gives what a line's ``split`` and its file's name say."""
+    """Returns what a line's ``split`` and its file's name say."""
     return _told(row.get("split")), _told(plain_name(file).stem)
 
 
 def _told(text: Any) -> bool | None:
-    """Tells by a name: True for validation or test, False for training, None for neither or both."""
+    """Returns by a name: True for validation or test, False for training, None for neither or both."""
     words = set(re.findall("[a-z]+", str(text or "").lower()))
     heldout, training = bool(words & HELDOUT), bool(words & TRAINING)
     return heldout if heldout != training else None

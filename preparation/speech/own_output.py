@@ -54,7 +54,7 @@ def check_inputs(folder: Path, inputs: Sequence[Path]) -> None:
 
 
 def _takes(row: Mapping[str, Any], cast: Cast, suffix: str) -> set[str]:
-    """Gives the names of the clips that the voices would make of a line."""
+    """Returns the names of the clips that the voices would make of a line."""
     attempts = range(max(len(cast.voices), len(cast.heldout)))
     return {Path(plan(row, cast, suffix, attempt).clip).name for attempt in attempts}
 

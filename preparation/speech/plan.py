@@ -72,7 +72,7 @@ def fraction(key: str) -> float:
 
 
 def voice_text(row: Mapping[str, Any]) -> str:
-    """Gives what a voice should say for a line: its ``spoken`` text or its question, without quotes and brackets."""
+    """Returns what a voice should say for a line: its ``spoken`` text or its question, without quotes and brackets."""
     text = str(row.get("spoken") or row["question"])
     text = text.replace("&", " and ").replace("%", " percent").replace('"', "")
     return re.sub(r"\s+", " ", re.sub(r"[\[\](){}<>_*#]", " ", text)).strip()

@@ -77,7 +77,7 @@ def speak_rows(rows: Sequence[Row], folder: Path, options: Options, bar: Bar) ->
 
 
 def listen(jobs: Sequence[Job], folder: Path, source: str, bar: Bar) -> dict[str, tuple[str, float]]:
-    """Gives transcript and word error rate of every clip, by id."""
+    """Returns transcript and word error rate of every clip, by id."""
     from .verify import TranscriptStore, WordErrorRate, load_transcriber, transcribe_clips
 
     store, rate = TranscriptStore(folder / ".transcripts.jsonl"), WordErrorRate()
@@ -89,7 +89,7 @@ def listen(jobs: Sequence[Job], folder: Path, source: str, bar: Bar) -> dict[str
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Gives clips, minutes and mean word error rate of each voice, one line per voice."""
+    """Returns clips, minutes and mean word error rate of each voice, one line per voice."""
     by_voice: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_voice[row["voice"]].append(row)

@@ -28,7 +28,7 @@ class WordErrorRate:
         return EnglishTextNormalizer({})
 
     def __call__(self, spoken: str, heard: str) -> float:
-        """Gives the errors per word that was said.
+        """Returns the errors per word that was said.
 
         Args:
             spoken: The text that the voice was given.

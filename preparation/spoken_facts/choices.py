@@ -88,7 +88,7 @@ def _kindred(answer: str) -> list[str]:
 
 
 def _wrong(row: Mapping[str, Any], kindred: Sequence[str]) -> list[str]:
-    """Gives options that are no answer of the question, not too near to one, and not named in it; best first."""
+    """Returns options that are no answer of the question, not too near to one, and not named in it; best first."""
     barred = {*row["answers"], *TOO_NEAR.get(row["answers"][0], ())}
     asked = row["question"].lower()
     fitting = {option for option in kindred if option not in barred and not re.search(rf"\b{option.lower()}\b", asked)}

@@ -38,5 +38,5 @@ def alignment_rows(facts: list[Fact], wordnet: Path, count: int, seed: int) -> I
 
 
 def general_questions() -> list[dict[str, Any]]:
-    """Gives the held-out general questions that ship with the package."""
+    """Returns the held-out general questions that ship with the package."""
     return [row for _, row in json_objects(embedded_split("spoken-facts/general"))]

@@ -57,7 +57,7 @@ def _pairs(synsets: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
 
 
 def _word(fields: list[str], number: int) -> str:
-    """Gives the n-th word of a synset, without the mark of an adjective's position, as in ``galore(ip)``."""
+    """Returns the n-th word of a synset, without the mark of an adjective's position, as in ``galore(ip)``."""
     return re.sub(r"\(.*\)", "", fields[2 + 2 * number]).lower()
 
 

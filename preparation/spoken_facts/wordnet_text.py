@@ -14,7 +14,7 @@ SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z ,'?!.-]*")
 
 
 def speakable(text: str, least: int = 2, most: int = 14) -> str | None:
-    """Gives a text as a voice would say it, or None if it holds digits, brackets or too many words.
+    """Returns a text as a voice would say it, or None if it holds digits, brackets or too many words.
 
     Args:
         text: A sentence or phrase.

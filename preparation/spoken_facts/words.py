@@ -28,5 +28,5 @@ def words_of(text: str) -> list[str]:
 
 
 def contains_name(text: str, name: str) -> bool:
-    """Tells whether the words of ``name`` occur in a row in ``text``, whatever their case."""
+    """Returns whether the words of ``name`` occur in a row in ``text``, whatever their case."""
     return f" {' '.join(words_of(name))} " in f" {' '.join(words_of(text))} "

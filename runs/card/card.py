@@ -50,7 +50,7 @@ class Card:
         return cls({"run": run.name, "step": run.last_step}, f"at step {run.last_step}", facts(run))
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives all figures as JSON has them."""
+        """Returns all figures as JSON has them."""
         figures = {name: fact.as_dict() for name, fact in self.facts.items()}
         return {**self.about, "textkeep": version("textkeep"), "figures": figures}
 

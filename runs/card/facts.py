@@ -39,7 +39,7 @@ class Fact:
     test: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives it as JSON has it; what is not known is null."""
+        """Returns it as JSON has it; what is not known is null."""
         value, low, high = (part if math.isfinite(part) else None for part in self.limits)
         return {"value": value, "low": low, "high": high, "on": self.where, "p": self.p}
 
@@ -56,7 +56,7 @@ def facts(run: Run) -> dict[str, Fact]:
 
 
 def _text(run: Run) -> Iterator[Fact]:
-    """Gives the rise of the loss on each plain text: of scored sets, and of probes where no set was scored."""
+    """Yields the rise of the loss on each plain text: of scored sets, and of probes where no set was scored."""
     for name, evaluation in scored_texts(run).items():
         limits = evaluation.value(evaluation.last, stage_key(name, "loss_change"))
         if limits is not None:
@@ -78,7 +78,7 @@ def _scores(run: Run) -> Iterator[Fact]:
 
 
 def _of(evaluation: Evaluation, prefix: str, where: str) -> Iterator[Fact]:
-    """Gives every figure of the latest evaluation that has limits."""
+    """Yields every figure of the latest evaluation that has limits."""
     if not evaluation.rows:
         return
     row = evaluation.last
@@ -92,7 +92,7 @@ def _of(evaluation: Evaluation, prefix: str, where: str) -> Iterator[Fact]:
 
 
 def _shifts(run: Run) -> Iterator[Fact]:
-    """Gives how far importance moved on each probe: the Jensen-Shannon distance of the layer shares."""
+    """Yields how far importance moved on each probe: the Jensen-Shannon distance of the layer shares."""
     for moved in movements(run):
         if moved.shift is None:
             continue

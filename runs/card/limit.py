@@ -59,7 +59,7 @@ class Limit:
         return cls(text.strip(), found[1], found[2] or "", found[3], number)
 
     def broken_by(self, facts: Mapping[str, Fact]) -> bool:
-        """Tells whether the condition is met; a figure that is not a number meets every one.
+        """Returns whether the condition is met; a figure that is not a number meets every one.
 
         Raises:
             UserError: If there is no such figure, with those that there are.

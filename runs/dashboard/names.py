@@ -30,7 +30,7 @@ class MetricNames:
 
     @classmethod
     def of_run(cls, run: Path) -> MetricNames:
-        """Gives the names that a run has logged.
+        """Returns the names that a run has logged.
 
         Raises:
             UserError: If the run has no importance measurement.
@@ -49,7 +49,7 @@ class MetricNames:
 
     @classmethod
     def assumed(cls, probes: Sequence[str], estimators: Sequence[str], layers: int) -> MetricNames:
-        """Gives the names of runs to come, with AdamW and ``LearningRateMonitor``.
+        """Returns the names of runs to come, with AdamW and ``LearningRateMonitor``.
 
         Raises:
             UserError: If the number of layers is not positive.
@@ -65,5 +65,5 @@ class MetricNames:
         )
 
     def of_layers(self, probe: str, estimator: str) -> list[str]:
-        """Gives the keys of the layer shares."""
+        """Returns the keys of the layer shares."""
         return [importance_key(probe, estimator, layer) for layer in self.layers]

@@ -55,7 +55,7 @@ def build(entity: str, project: str, names: MetricNames) -> ws.Workspace:
 
 
 def spec(workspace: ws.Workspace) -> dict[str, Any]:
-    """Gives the workspace as W&B stores it, without the random ids of panels and sections."""
+    """Returns the workspace as W&B stores it, without the random ids of panels and sections."""
     text = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
     return _without_ids(json.loads(text))
 

@@ -14,7 +14,7 @@ BEFORE, AFTER, GREY = "#3b6ea5", "#c4453a", "#777777"
 
 @contextmanager
 def drawing(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Any]:
-    """Gives axes to draw on; the file is written under a temporary name and renamed.
+    """Returns axes to draw on; the file is written under a temporary name and renamed.
 
     Args:
         path: Picture to write; its ending says the format.

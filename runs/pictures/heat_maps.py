@@ -92,12 +92,12 @@ def _region(axis: Any, mask: Tensor, fraction: float, title: str) -> None:
 
 
 def pooled(mask: Tensor, cells: int = CELLS) -> np.ndarray:
-    """Gives the share of chosen entries in each cell of a grid of at most ``cells`` along the longer side."""
+    """Returns the share of chosen entries in each cell of a grid of at most ``cells`` along the longer side."""
     scale = min(1.0, cells / max(mask.shape))
     size = max(1, round(mask.shape[0] * scale)), max(1, round(mask.shape[1] * scale))
     return torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), size)[0].numpy()
 
 
 def _size(shape: Sequence[int], panels: int) -> tuple[float, float]:
-    """Gives inches: panels of about the matrix's proportions, within what fits a page."""
+    """Returns inches: panels of about the matrix's proportions, within what fits a page."""
     return 3.8 * panels, min(6.0, max(2.6, 3.4 * shape[0] / shape[1]))

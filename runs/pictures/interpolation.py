@@ -75,5 +75,5 @@ def _frontier(axis: Any, points: Sequence[dict[str, Any]], style: str, middle: f
 
 
 def _arms(values: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Gives the lengths of error bars, below and above, of (value, low, high)."""
+    """Returns the lengths of error bars, below and above, of (value, low, high)."""
     return [[max(0.0, v[0] - v[1]) for v in values], [max(0.0, v[2] - v[0]) for v in values]]

@@ -60,7 +60,7 @@ def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], 
 
 
 def _distance(shift: Shift) -> str:
-    """Gives what the table says of the JS distance, on two lines."""
+    """Returns what the table says of the JS distance, on two lines."""
     js = shift.metrics["js"]
     words = f"JS {js.value:.2g}" if js.expected is None else f"JS {js.value:.2g} (noise alone {js.expected:.2g})"
     if js.low is not None and js.high is not None:

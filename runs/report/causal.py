@@ -40,7 +40,7 @@ class Beside:
 
 
 def beside_ablations(run: Run) -> Iterator[Beside]:
-    """Gives each probe's estimators that were compared with an ablation."""
+    """Yields each probe's estimators that were compared with an ablation."""
     for probe, estimator in run.importance.pairs:
         lines = run.importance.of(probe, estimator)
         causal = lines[-1].get("causal")

@@ -29,7 +29,7 @@ class Clips:
         self._packed: dict[Path, str | None] = {}
 
     def of(self, run: Run, stage: str, ids: Iterable[str]) -> dict[str, str]:
-        """Gives the ``data:`` URI of each item's clip, as long as the budget lasts.
+        """Returns the ``data:`` URI of each item's clip, as long as the budget lasts.
 
         Args:
             run: Whose config names the source.
@@ -50,7 +50,7 @@ class Clips:
         return found
 
     def _pack(self, path: Path) -> str | None:
-        """Gives the clip as ``data:`` URI; None if it is long or cannot be read."""
+        """Returns the clip as ``data:`` URI; None if it is long or cannot be read."""
         import soundfile
 
         try:
@@ -65,7 +65,7 @@ class Clips:
 
 
 def _as_ogg(path: Path) -> bytes:
-    """Gives a clip of another format, compressed: a tenth of a WAV file's size."""
+    """Returns a clip of another format, compressed: a tenth of a WAV file's size."""
     import soundfile
 
     samples, rate = soundfile.read(path, dtype="float32")

@@ -49,7 +49,7 @@ def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
 
 
 def seeds_shown(seeds: int) -> str:
-    """Tells how many seeds an interval rests on."""
+    """Returns how many seeds an interval rests on."""
     return "1 (items only)" if seeds == 1 else str(seeds)
 
 
@@ -66,7 +66,7 @@ def interval(found: Sequence[float], signed: bool = False) -> str:
 
 
 def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
-    """Gives the first arm minus the second one, seed by seed where they have seeds in common."""
+    """Returns the first arm minus the second one, seed by seed where they have seeds in common."""
     ours, theirs = first.by_seed(measure), second.by_seed(measure)
     if first.name == UNTOUCHED:
         ours = dict.fromkeys(theirs, next(iter(ours.values())))
@@ -76,7 +76,7 @@ def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
 
 
 def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
-    """Gives the mean difference of runs on the same items: within the seeds that both have, else of independent runs.
+    """Returns the mean difference of runs on the same items: within the seeds that both have, else of independent runs.
 
     Of right and wrong answers of a single pair of runs the limits are Tango's and the p-value McNemar's.
     """
@@ -93,7 +93,7 @@ def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
 
 
 def share_items(ours: BySeed, theirs: BySeed) -> bool:
-    """Tells whether all runs of both sides have an item in common: a fit's questions are not those of a test."""
+    """Returns whether all runs of both sides have an item in common: a fit's questions are not those of a test."""
     runs = [set(scores) for side in (ours, theirs) for scores in side.values()]
     return bool(runs) and bool(set.intersection(*runs))
 

@@ -91,7 +91,7 @@ def flipped_questions(evaluation: Evaluation) -> list[FlippedQuestion]:
 
 
 def flipped_parts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Gives what a page lists of each run and stage that was evaluated twice."""
+    """Returns what a page lists of each run and stage that was evaluated twice."""
     clips, parts = Clips(), []
     for run in runs:
         for stage, found in run.evaluations.items():

@@ -21,7 +21,7 @@ def importance_findings(run: Run) -> list[Finding]:
 
 
 def _verification(record: Verification, run: Run) -> Finding:
-    """Gives the score that the run follows, at the largest amount of shrinking, beside magnitude and random scores."""
+    """Compares the score that the run tracks, at the largest shrinking, with magnitude and random scores."""
     shrink = max(result["shrink"] for result in record["results"])
     results = {result["score"]: result for result in record["results"] if result["shrink"] == shrink}
     followed = next((e for _, e in run.importance.pairs if e in results), next(iter(results)))

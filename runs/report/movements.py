@@ -43,7 +43,7 @@ class Movement:
 
 
 def movement(run: Run, probe: str, estimator: str) -> Movement:
-    """Gives what a run measured on a probe by an estimator."""
+    """Returns what a run measured on a probe by an estimator."""
     lines = run.importance.of(probe, estimator)
     first, last = lines[0], lines[-1]
     shift = last.get("shift")
@@ -56,7 +56,7 @@ def movement(run: Run, probe: str, estimator: str) -> Movement:
 
 
 def movements(run: Run) -> Iterator[Movement]:
-    """Gives each probe's movement by its first estimator, the one that a verdict follows."""
+    """Yields each probe's movement by its first estimator, the one that a verdict follows."""
     for probe in run.importance.probes:
         yield movement(run, probe, next(e for p, e in run.importance.pairs if p == probe))
 
@@ -66,7 +66,7 @@ def _ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None
 
 
 def _loss_change(run: Run, last: Measurement, probe: str, start: int) -> Limits | None:
-    """Gives what the line holds, or else what the snapshots say: earlier versions wrote losses there alone."""
+    """Returns what the line holds, or else what the snapshots say: earlier versions wrote losses there alone."""
     written = last.get("loss_change")
     if written is not None:
         return written[0], written[1], written[2]

@@ -72,7 +72,7 @@ class Outcome:
 
 
 def outcomes(runs: Sequence[Run]) -> list[Outcome]:
-    """Gives the outcome of each run; comparisons are with the first one, on what both were asked."""
+    """Returns the outcome of each run; comparisons are with the first one, on what both were asked."""
     texts = [scored_texts(run) for run in runs]
     common = [name for name in texts[0] if all(name in found for found in texts)]
     stage = next((s for s in ("test", "val") if all(_heard(run, s) for run in runs)), None)
@@ -147,7 +147,7 @@ def _text(name: str, evaluation: Evaluation, reference: Evaluation, first: bool)
 
 
 def _loss_difference(evaluation: Evaluation, reference: Evaluation) -> Limits | None:
-    """Gives the difference of two losses a token, with the bootstrap's interval over the passages of both."""
+    """Returns the difference of two losses a token, with the bootstrap's interval over the passages of both."""
     theirs = {record.id: record for record in reference.predictions(reference.last["step"])}
     pairs = [(r, theirs[r.id]) for r in evaluation.predictions(evaluation.last["step"]) if r.id in theirs]
     scored = [((a.loss - b.loss) * a.tokens, a.tokens) for a, b in pairs if a.loss is not None and b.loss is not None]

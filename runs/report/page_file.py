@@ -14,12 +14,12 @@ MARK = "<!-- textkeep report of {} -->\n"
 
 
 def is_page_about(output: Path, about: Sequence[Path]) -> bool:
-    """Tells whether a page about the same directories exists: it may be replaced, as it can be made again from them."""
+    """Returns whether a page about the same directories exists; it may be replaced, since they can reproduce it."""
     return output.is_file() and output.read_bytes().endswith(mark(output, about).encode())
 
 
 def mark(output: Path, about: Sequence[Path]) -> str:
-    """Gives the line that tells what a page is about."""
+    """Returns the line that tells what a page is about."""
     folder = output.parent.resolve()
     names = [Path(os.path.relpath(path.resolve(), folder)).as_posix() for path in about]
     return MARK.format(json.dumps(names, ensure_ascii=False).replace("--", "-\\u002d"))

@@ -38,7 +38,7 @@ class PairedP(NamedTuple):
 def paired_p(
     shift: ShiftRecord, estimator: str, ends: Callable[[], tuple[Snapshot | None, Snapshot | None]]
 ) -> PairedP | None:
-    """Gives the test that a line holds, or else that of the run's snapshots; None where neither is there.
+    """Returns the test that a line holds, or else that of the run's snapshots; None where neither is there.
 
     Args:
         shift: Of a summary line.

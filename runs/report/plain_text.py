@@ -49,7 +49,7 @@ def scored_texts(run: Run) -> dict[str, Evaluation]:
 
 
 def judged(change: Limits) -> tuple[str, str]:
-    """Gives topic and mark of a change of the loss on plain text: lost or kept if its interval decides."""
+    """Returns topic and mark of a change of the loss on plain text: lost or kept if its interval decides."""
     if change == (0.0, 0.0, 0.0):
         return KEPT, "same"
     _, low, high = change
@@ -92,7 +92,7 @@ class _Moved:
 
 
 def _moved(plain: Sequence[Movement]) -> _Moved:
-    """Tells whether importance moved on plain text, by the first such probe; None where none was tested."""
+    """Returns whether importance moved on plain text, by the first such probe; None where none was tested."""
     tested = next((m for m in plain if m.test is not None), None)
     if tested is None or tested.test is None:
         return _Moved(None, "")
@@ -101,7 +101,7 @@ def _moved(plain: Sequence[Movement]) -> _Moved:
 
 
 def _fitted(questions: Movement) -> bool:
-    """Tells whether answers are certain to be predicted better, and importance to have moved with that."""
+    """Returns whether answers are certain to be predicted better, and importance to have moved with that."""
     change, test = questions.loss_change, questions.test
     return change is not None and change[2] < 0 and test is not None and test.shifted
 

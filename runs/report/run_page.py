@@ -105,7 +105,7 @@ def run_page(runs: Sequence[Run]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Gives the software that makes the report."""
+    """Returns the software that makes the report."""
     found = {}
     for package in PACKAGES:
         try:

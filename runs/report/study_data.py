@@ -32,7 +32,7 @@ class ArmResult:
     planned: int
 
     def by_seed(self, measure: Measure) -> dict[int, dict[str, float]]:
-        """Gives seed -> item -> score, of the runs that have the measure."""
+        """Returns seed -> item -> score, of the runs that have the measure."""
         return {seed: run.scores[measure] for seed, run in self.runs.items() if measure in run.scores}
 
     @property
@@ -45,7 +45,7 @@ class ArmResult:
         return found
 
     def shifts(self, pair: Pair) -> list[ShiftRecord]:
-        """Gives the shifts of its runs."""
+        """Returns the shifts of its runs."""
         return [shift for run in self.runs.values() if (shift := run.shift(pair)) is not None]
 
 
@@ -97,12 +97,12 @@ class StudyData:
         return arm.runs[0] if arm else None
 
     def arm(self, name: str) -> ArmResult | None:
-        """Gives the arm of this name that has runs."""
+        """Returns the arm of this name that has runs."""
         return next((arm for arm in self.arms if arm.name == name and arm.runs), None)
 
 
 def is_study(path: Path) -> bool:
-    """Tells whether a directory is a study's."""
+    """Returns whether a directory is a study's."""
     return (path / STUDY_FILE).is_file()
 
 
@@ -141,7 +141,7 @@ def load_study(path: Path) -> StudyData:
 
 
 def _arm_results(data: StudyData, arm: Arm, store: StateStore, complete: list[RunResult]) -> list[ArmResult]:
-    """Gives an arm at its chosen point, or at all points where none is chosen."""
+    """Returns an arm at its chosen point, or at all points where none is chosen."""
     shown = points(arm)
     if chooses(data.study, arm):
         scored = data.grids[arm.name] = scored_points(data.study, arm, store)
@@ -157,13 +157,13 @@ def _arm_results(data: StudyData, arm: Arm, store: StateStore, complete: list[Ru
 
 
 def _is_asked(data: StudyData, job: Job) -> bool:
-    """Tells whether the plan asks for a run so far: it does not for other seeds at points that were not chosen."""
+    """Returns whether the plan asks for a run so far: it does not for other seeds at points that were not chosen."""
     first = next((arm.seeds[0] for arm in data.study.arms if arm.name == job.arm), job.seed)
     return job.seed == first or _is_chosen(data, job)
 
 
 def _is_chosen(data: StudyData, job: Job) -> bool:
-    """Tells whether a run goes on to the test: its point was chosen, or none is."""
+    """Returns whether a run goes on to the test: its point was chosen, or none is."""
     arm = next((arm for arm in data.study.arms if arm.name == job.arm), None)
     if arm is None or not chooses(data.study, arm):
         return True

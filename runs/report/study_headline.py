@@ -36,7 +36,7 @@ class Kept:
     p: float
 
     def lost(self, measure: Measure) -> bool:
-        """Tells whether it lost text for certain."""
+        """Returns whether it lost text for certain."""
         return self.p < LEVEL and measure.better * self.change.estimate < 0
 
 
@@ -60,7 +60,7 @@ def text_measure(data: StudyData) -> Measure | None:
 
 
 def kept_by_arm(data: StudyData, measure: Measure) -> list[Kept]:
-    """Gives each arm's effect on text, those that kept the most first."""
+    """Returns each arm's effect on text, those that kept the most first."""
     found: list[tuple[int, ArmResult, Estimate]] = []
     start: Mapping[str, float] = data.untouched.scores[measure] if data.untouched else {}
     for place, arm in enumerate(data.trained):

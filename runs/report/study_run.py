@@ -102,18 +102,18 @@ class RunResult:
         return self.run.importance.snapshot(pair[0], steps[0]), self.run.importance.snapshot(pair[0], steps[1])
 
     def shift(self, pair: Pair) -> ShiftRecord | None:
-        """Gives the shift of a probe's importance from the start to the end of the run."""
+        """Returns the shift of a probe's importance from the start to the end of the run."""
         return self.last[pair].get("shift") if pair in self.last else None
 
     def paired_p(self, pair: Pair) -> PairedP | None:
-        """Tells whether the probe's examples moved from the start to the end of the run; None without a test."""
+        """Returns whether the probe's examples moved from the start to the end of the run; None without a test."""
         shift = self.shift(pair)
         if shift is None:
             return None
         return paired_p(shift, pair[1], lambda: self.ends(pair))
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
-        """Tells by how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
+        """Returns by how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
         if measure.set == MAIN and self.tested != untouched.tested:
             return None  # other questions, whatever their ids
         ours, before = self.scores.get(measure, {}), untouched.scores.get(measure, {})

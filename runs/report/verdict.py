@@ -32,7 +32,7 @@ _HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "I
 
 
 def headline(findings: Sequence[Finding], text_told: bool = False) -> str:
-    """Gives the verdict in one sentence: what became of plain text, else of text accuracy; then hearing.
+    """Returns the verdict in one sentence: what became of plain text, else of text accuracy; then hearing.
 
     Args:
         findings: Of a run.

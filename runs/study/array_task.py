@@ -64,14 +64,14 @@ class ArrayTask:
                 raise SystemExit(TERMINATED) from None
 
     def checkpoint(self, study: Study, job: Job) -> Any:
-        """Gives submitit, when the time is over, the same to be run again; training has saved by then."""
+        """Requeues the same task through submitit when its time is over; training has saved by then."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, study, job)
 
 
 def _preempted(directory: Path, number: str) -> bool:
-    """Tells whether SLURM has asked a task to make room and would not start it again by itself, once it has ended.
+    """Returns whether SLURM has asked a task to make room and would not start it again by itself, once it has ended.
 
     A job that is cancelled or requeued is in another state by the time of its SIGTERM; one that has a time of grace
     still runs.

@@ -110,7 +110,7 @@ def _end_former(state: JobState, stop: Stop) -> None:
 
 
 def child_of(state: JobState) -> str:
-    """Tells which process of this machine trains or tests a run; empty if none does."""
+    """Returns which process of this machine trains or tests a run; empty if none does."""
     return f"process {state.pid}" if _child_lives(state) else ""
 
 
@@ -191,7 +191,7 @@ def _handed_down(variable: str) -> bool:
 
 
 def _last_words(log: Path, code: int) -> str:
-    """Gives the child's error in one line."""
+    """Returns the child's error in one line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("textkeep: error:")]
     return (said or lines or [""])[-1][:300] + f" (exit code {code})"

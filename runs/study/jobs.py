@@ -53,7 +53,7 @@ def variant_name(arm: str, point: Mapping[str, Any]) -> str:
 
 
 def _short(key: str, point: Mapping[str, Any]) -> str:
-    """Gives the last word of a dotted setting, or all of it where two settings end alike."""
+    """Returns the last word of a dotted setting, or all of it where two settings end alike."""
     last = key.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in point) == 1 else key
 
@@ -69,13 +69,13 @@ def points(arm: Arm) -> list[dict[str, Any]]:
 
 
 def job_of(study: Study, arm: Arm, point: Mapping[str, Any], seed: int, test: bool = True) -> Job:
-    """Gives a run of an arm."""
+    """Returns a run of an arm."""
     folder = study.directory / "runs" / variant_name(arm.name, point) / f"seed={seed}"
     return Job(arm.name, dict(point), seed, folder, test and study.test)
 
 
 def untouched_job(study: Study) -> Job:
-    """Gives the test of the untouched LLM; ``textkeep test`` adds its verb to the name of a directory without a run."""
+    """Returns the test of the untouched LLM; ``textkeep test`` appends its verb if the directory holds no run."""
     return Job(UNTOUCHED, directory=study.directory / "runs" / f"{UNTOUCHED}-test")
 
 
@@ -92,19 +92,19 @@ def run_count(study: Study) -> int:
 
 
 def arm_jobs(study: Study, arm: Arm) -> list[Job]:
-    """Gives an arm's part of :func:`first_jobs`."""
+    """Returns an arm's part of :func:`first_jobs`."""
     choosing = chooses(study, arm)
     seeds = arm.seeds[:1] if choosing else arm.seeds
     return [job_of(study, arm, point, seed, test=not choosing) for point in points(arm) for seed in seeds]
 
 
 def chooses(study: Study, arm: Arm) -> bool:
-    """Tells whether the arm's point is chosen before its other seeds run."""
+    """Returns whether the arm's point is chosen before its other seeds run."""
     return study.selection is not None and len(points(arm)) > 1
 
 
 def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
-    """Gives the words of ``textkeep fit`` for a job.
+    """Returns the words of ``textkeep fit`` for a job.
 
     Args:
         study: The plan.
@@ -119,7 +119,7 @@ def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
 
 
 def test_command(study: Study, job: Job) -> list[str]:
-    """Gives the words of ``textkeep test`` for a finished job or the untouched LLM; an interrupted one is replaced."""
+    """Returns the arguments of ``textkeep test`` for a finished job or the untouched LLM, replacing a partial test."""
     if job.arm == UNTOUCHED:
         wanted = job.directory.with_name(UNTOUCHED)
         settings = {**study.settings, **study.test_settings, "trainer.default_root_dir": str(wanted)}

@@ -14,7 +14,7 @@ from .state import JobState
 
 
 def duration(seconds: float) -> str:
-    """Gives a time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
+    """Returns a time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 def part_done(folder: Path) -> float | None:
-    """Gives the fraction of a run's steps that are done; None if unknown."""
+    """Returns the fraction of a run's steps that are done; None if unknown."""
     if not holds_part(folder):
         return None
     run = Run.open(folder)
@@ -112,7 +112,7 @@ class Progress:
             print(line, flush=True)
 
     def left(self, part: float | None = None) -> str:
-        """Tells the time left, from the runs of this session, or from the part done of the current one."""
+        """Estimates the time left from this session's finished runs, or from the progress of the current one."""
         remaining = self.total - self.done
         if self._times:
             mean = sum(self._times) / len(self._times)

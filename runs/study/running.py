@@ -71,7 +71,7 @@ def keep_plan(study: Study, path: Path) -> None:
 
 
 def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
-    """Gives the runs of the point that an arm's grid gives; it is written down in the study's directory."""
+    """Returns the runs of the point that an arm's grid gives; it is written down in the study's directory."""
     jobs, choice = choose(study, arm, store)
     record_choice(study.directory, arm.name, choice)
     print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)

@@ -15,7 +15,7 @@ _ROUNDING = 1e-9  # of shares of items: 0.55 - 0.5 is a little more than 0.05
 
 
 def last_value(folder: Path, metric: str) -> float | None:
-    """Gives the last value of a metric that a run logged; None if there is none or it is not a number."""
+    """Returns the last value of a metric that a run logged; None if there is none or it is not a number."""
     if not holds_part(folder):
         return None
     value = Run.open(folder).metrics.last(metric)

@@ -40,7 +40,7 @@ class Selection:
         return own if self.then is None else f"{own}, within {self.within:g} by {self.then.words}"
 
     def gap(self, value: float, best: float) -> float:
-        """Tells by how much a value is worse than the best one."""
+        """Returns by how much a value is worse than the best one."""
         return best - value if self.mode == "max" else value - best
 
 

@@ -20,7 +20,7 @@ from .spec import UNTOUCHED, Study
 
 
 def part_of(study: Study, names: Sequence[str]) -> Study:
-    """Gives the study with some of its arms only.
+    """Returns the study with some of its arms only.
 
     Args:
         study: The plan.

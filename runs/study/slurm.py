@@ -75,7 +75,7 @@ def check_free(study: Study, jobs: Sequence[Job], store: StateStore) -> None:
 
 
 def _executor(study: Study) -> Any:
-    """Gives submitit's executor with the plan's parameters."""
+    """Returns submitit's executor with the plan's parameters."""
     try:
         import submitit
     except ImportError as error:
@@ -100,7 +100,7 @@ def _executor(study: Study) -> Any:
 
 
 def _live(squeue: Squeue, stop: Stop) -> Mapping[str, str]:
-    """Gives the tasks that wait or run, as soon as SLURM answers."""
+    """Returns the tasks that wait or run, as soon as SLURM answers."""
     while (known := squeue.ask()) is None:
         stop.wait(POLL_SECONDS)
         if stop.asked:
@@ -162,7 +162,7 @@ def _wait(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progre
 
 
 def _is_over(state: JobState, known: Mapping[str, str] | None, gone: dict[str, float]) -> bool:
-    """Tells whether nothing more comes of a run's task.
+    """Returns whether nothing more comes of a run's task.
 
     A finished run is finished; of any other the task may be requeued, and is then on its way as long as SLURM has it.
 

@@ -18,12 +18,12 @@ _ENDED = {
 
 
 def task_name(directory: Path) -> str:
-    """Gives the name of a study's tasks in SLURM."""
+    """Returns the name of a study's tasks in SLURM."""
     return f"study-{directory.resolve().name}"
 
 
 def is_over(state: str) -> bool:
-    """Tells whether a task in this state has ended for good; so has one that SLURM has forgotten (an empty state)."""
+    """Returns whether a task in this state has ended for good; so has one that SLURM has forgotten (an empty state)."""
     return not state or state in _ENDED
 
 
@@ -39,7 +39,7 @@ class Squeue:
         self._silent = False
 
     def ask(self) -> dict[str, str] | None:
-        """Gives number -> state of the tasks that SLURM knows, including those that ended recently.
+        """Returns number -> state of the tasks that SLURM knows, including those that ended recently.
 
         None while SLURM does not answer; that it does not, and that it does again, is said once.
 

@@ -53,7 +53,7 @@ class JobState:
     began: str = ""
 
     def done(self, test: bool) -> bool:
-        """Tells whether training and, if planned, the test are done."""
+        """Returns whether training and, if planned, the test are done."""
         return self.status == "finished" and (self.tested or not test)
 
 
@@ -68,7 +68,7 @@ class StateStore:
         self.folder = directory / "state"
 
     def read(self, job: str) -> JobState:
-        """Gives a run's state; pending if it never started.
+        """Returns a run's state; pending if it never started.
 
         Raises:
             UserError: If its file is damaged.
@@ -87,7 +87,7 @@ class StateStore:
 
     @contextmanager
     def changing(self, job: str) -> Iterator[JobState]:
-        """Gives a run's state to be changed, while no other process does so; it is kept at the end of the block."""
+        """Returns a run's state to be changed, while no other process does so; it is kept at the end of the block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusively(self.folder / ".lock"):
             state = self.read(job)

@@ -30,7 +30,7 @@ DETAILS = (Detail(4), Detail(2), Detail(0), Detail(0, losses=False), Detail(0, l
 
 
 def fitted(view: RunView, estimator: str | None, console: Console) -> RenderableType:
-    """Gives the first frame of :data:`DETAILS` that the terminal has rows for; the last one if none does.
+    """Returns the first frame of :data:`DETAILS` that the terminal has rows for; the last one if none does.
 
     Args:
         view: The run.

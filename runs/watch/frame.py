@@ -88,7 +88,7 @@ def frame(
 
 
 def _one_line_each(profiles: Sequence[list[Measurement]], width: int) -> RenderableType:
-    """Gives a line a probe: its name, its layers as a curve, its shift."""
+    """Returns a line a probe: its name, its layers as a curve, its shift."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="crop")
@@ -200,6 +200,6 @@ def _shift(line: Measurement) -> str:
 
 
 def _paired(shift: ShiftRecord) -> str:
-    """Gives the p-value of the paired test, empty where none was made."""
+    """Returns the p-value of the paired test, empty where none was made."""
     p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
     return "" if p is None or floor is None else shown_p(p, floor)

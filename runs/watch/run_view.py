@@ -82,7 +82,7 @@ class RunView:
         return (now - then) / (last - first) if last > first and now > then else None
 
     def _step_at(self, time_: float) -> int:
-        """Gives the step from which a process went on that began at a time: that of the newest checkpoint before it."""
+        """Returns the step from which a process that began at this time continued: its newest earlier checkpoint's."""
         earlier = [file for file in self.run.checkpoints if file.stat().st_mtime < time_]
         return next((step for file in earlier if (step := step_of(file.name)) is not None), 0)
 
@@ -112,5 +112,5 @@ class RunView:
         return self.pace * (self.planned - self.step)
 
     def profile(self, probe: str, estimator: str) -> list[Measurement]:
-        """Gives the measurements of a probe by an estimator, by step."""
+        """Returns the measurements of a probe by an estimator, by step."""
         return self.run.importance.of(probe, estimator)

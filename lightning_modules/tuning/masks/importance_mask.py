@@ -77,7 +77,7 @@ class ImportanceMask(WeightMask):
         return self._of(read_snapshot("ImportanceMask", str(self.snapshot), self.estimator))
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Gives the mask of the run; a resumed one checks that the snapshot has not changed under it.
+        """Returns the mask of the run; a resumed one checks that the snapshot has not changed under it.
 
         Raises:
             ValueError: If it has changed.

@@ -30,7 +30,7 @@ class WeightMask(ImportanceUser, ABC):
         """
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Gives the mask of the run: chosen at the first call, or that of the checkpoint that it continues."""
+        """Returns the mask of the run: chosen at the first call, or that of the checkpoint that it continues."""
         if self._bits is None:
             self._bits = self.choose(llm)
         return self._bits

@@ -36,7 +36,7 @@ class ControlRates(LayerRates):
 
     @property
     def waiting(self) -> bool:
-        """Tells whether the rates inside wait."""
+        """Returns whether the rates inside wait."""
         return self.of.waiting
 
     def use(self, snapshot: Snapshot) -> None:
@@ -44,7 +44,7 @@ class ControlRates(LayerRates):
         self.of.use(snapshot)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the state of the rates inside."""
+        """Returns the state of the rates inside."""
         return self.of.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class UniformRates(ControlRates):
     """
 
     def changed(self, multipliers: list[float]) -> list[float]:
-        """Gives every layer the mean."""
+        """Returns every layer the mean."""
         return [sum(multipliers) / len(multipliers)] * len(multipliers)
 
 

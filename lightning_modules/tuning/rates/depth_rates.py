@@ -23,7 +23,7 @@ class ExponentialDepthRates(LayerRates):
         self.decay = decay
 
     def multipliers(self, layers: int) -> list[float]:
-        """Gives each layer ``decay ** (layers - 1 - layer)``."""
+        """Returns each layer ``decay ** (layers - 1 - layer)``."""
         return [self.decay ** (layers - 1 - layer) for layer in range(layers)]
 
 
@@ -41,7 +41,7 @@ class LinearDepthRates(LayerRates):
         self.last = last
 
     def multipliers(self, layers: int) -> list[float]:
-        """Gives factors that are linear in the layer's index."""
+        """Returns factors that are linear in the layer's index."""
         step = (self.last - self.first) / max(layers - 1, 1)
         return [self.first + step * layer for layer in range(layers)]
 
@@ -58,7 +58,7 @@ class ListedRates(LayerRates):
         self.values = list(values)
 
     def multipliers(self, layers: int) -> list[float]:
-        """Gives the values.
+        """Returns the values.
 
         Raises:
             ValueError: If there are not as many as layers.

@@ -16,7 +16,7 @@ class LayerRates(ImportanceUser, ABC):
 
     @abstractmethod
     def multipliers(self, layers: int) -> list[float]:
-        """Gives one factor a decoder layer, first to last; 1 everywhere as long as a measurement has yet to come.
+        """Returns one factor a decoder layer, first to last; 1 everywhere as long as a measurement has yet to come.
 
         Args:
             layers: Number of decoder layers of the LLM.
@@ -26,7 +26,7 @@ class LayerRates(ImportanceUser, ABC):
         """
 
     def describe(self, layers: int) -> str:
-        """Gives the range, such as ``learning rate x0.60 (layer 2) to x1.00 (layer 17)``."""
+        """Returns the range, such as ``learning rate x0.60 (layer 2) to x1.00 (layer 17)``."""
         factors = self.multipliers(layers)
         low, high = min(factors), max(factors)
         if low == high:

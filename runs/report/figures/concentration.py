@@ -43,7 +43,7 @@ def _shown_steps(run: Run, probe: str, estimator: str) -> list[tuple[int, str, s
 
 
 def _ginis(run: Run, probe: str, estimator: str, step: int) -> dict[str, list[float]]:
-    """Gives side -> mean Gini coefficient of the matrices of each layer; nothing where the snapshot cannot tell."""
+    """Returns side -> mean Gini coefficient of the matrices of each layer; nothing where the snapshot cannot tell."""
     from ....importance.structure import structure
 
     snapshot = run.importance.snapshot(probe, step)

@@ -42,7 +42,7 @@ def _drawings(runs: Sequence[Run]) -> list[dict[str, Drawing]]:
 
 
 def _table(lines: Sequence[Measurement], view: str) -> list[list[float]]:
-    """Gives percent by layer and step; for the view ``change``, less the first step's."""
+    """Returns percent by layer and step; for the view ``change``, less the first step's."""
     layers = list(lines[0]["shares"]) if lines else []
     shares = [[100 * line["shares"].get(layer, math.nan) for line in lines] for layer in layers]
     return shares if view == "share" else [[value - row[0] for value in row] for row in shares]

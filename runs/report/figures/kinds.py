@@ -42,7 +42,7 @@ def kinds(runs: Sequence[Run]) -> Figure | None:
 
 
 def _ends(lines: Sequence[Measurement]) -> list[tuple[Measurement, bool]]:
-    """Gives the first and the last measurement, and whether it is the earlier of two."""
+    """Returns the first and the last measurement, and whether it is the earlier of two."""
     if len(lines) < 2:
         return [(line, False) for line in lines]
     return [(lines[0], True), (lines[-1], False)]

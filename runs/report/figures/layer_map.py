@@ -16,7 +16,7 @@ Cells = Mapping[tuple[int, str], float]
 
 
 def mean_of(found: Sequence[Cells]) -> dict[tuple[int, str], float]:
-    """Gives the mean of each cell over the maps that have it."""
+    """Returns the mean of each cell over the maps that have it."""
     places = dict.fromkeys(place for cells in found for place in cells)
     return {place: fmean(cells[place] for cells in found if place in cells) for place in places}
 

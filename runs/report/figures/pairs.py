@@ -46,7 +46,7 @@ def by_pair(
 
 
 def limits_of(estimate: Estimated) -> tuple[float, float, float]:
-    """Gives value, low and high; limits that are not known are no number.
+    """Returns value, low and high; limits that are not known are no number.
 
     Of a distance the value is the one without what noise adds, where it is known: the limits surround that one.
     """

@@ -20,7 +20,7 @@ MODALITY_COLOURS = {"text": COLOURS[0], "speech": COLOURS[1]}
 
 
 def colour(index: int) -> str:
-    """Gives the colour of the run with this index; they repeat after six runs."""
+    """Returns the colour of the run with this index; they repeat after six runs."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -35,12 +35,12 @@ def pattern(index: int) -> str:
 
 
 def marker(index: int, size: int) -> dict[str, Any]:
-    """Gives the marker of the arm with this index: where colours repeat, another shape."""
+    """Returns the marker of the arm with this index: where colours repeat, another shape."""
     return {"color": colour(index), "size": size, "symbol": ("circle", "diamond", "square")[index // len(COLOURS) % 3]}
 
 
 def line(index: int) -> dict[str, Any]:
-    """Gives the line of the arm with this index: where colours repeat, another dash."""
+    """Returns the line of the arm with this index: where colours repeat, another dash."""
     return {"color": colour(index), "dash": ("solid", "dash", "dashdot")[index // len(COLOURS) % 3]}
 
 

@@ -46,5 +46,5 @@ def _cells(runs: Sequence[list[dict[str, Any]]], side: str) -> list[str]:
 
 
 def values_of(matrices: Sequence[dict[str, Any]], side: str, figure: str) -> dict[str, float]:
-    """Gives a figure of one side of each matrix that has it."""
+    """Returns a figure of one side of each matrix that has it."""
     return {m["name"]: m[side][figure] for m in matrices if m[side][figure] is not None}

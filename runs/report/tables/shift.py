@@ -32,7 +32,7 @@ def value_of(metric: str) -> Callable[[ShiftRecord], float]:
 
 
 def loss_change(shift: ShiftRecord) -> float:
-    """Gives the change of the loss on the probe, nats."""
+    """Returns the change of the loss on the probe, nats."""
     return float(shift["loss_after"] - shift["loss_before"])
 
 
@@ -64,7 +64,7 @@ def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> li
 
 
 def _noise(distances: Sequence[Estimated]) -> str:
-    """Gives the mean of what noise alone gives; earlier versions did not know it."""
+    """Returns the mean of what noise alone gives; earlier versions did not know it."""
     known = [value for distance in distances if (value := distance.get("expected")) is not None]
     return f"{sum(known) / len(known):.2g}" if known else DASH
 

@@ -20,7 +20,7 @@ _NOTE = (
 
 
 def correlation_table(data: StudyData) -> Table | None:
-    """Gives Spearman's and Pearson's correlation of each relation with intervals; None without three runs."""
+    """Returns Spearman's and Pearson's correlation of each relation with intervals; None without three runs."""
     rows = []
     for relation in relations(data):
         arms = [run.arm for run in relation.runs]
