@@ -35,12 +35,14 @@ def main(argv: list[str]) -> int:
     check_output("adaptor: -o", args.out, args.overwrite)
 
     from ..inference.loading import load_run
+    from ..lightning_modules.llm.lora_layers import merge_sound_lora
     from ..lightning_modules.saving.adaptor_file import save_adaptor
 
     with speaking_as("adaptor"):
         model = load_run(args.run, "cpu").require_speech_llm()
     if model.ear.of_audio_llm:
         raise UserError(f"adaptor: {args.run} hears with an audio LLM's own projector; allowed: textkeep export")
+    merge_sound_lora(model.encoder, model.adaptor)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
     size = args.out.stat().st_size / 2**20

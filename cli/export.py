@@ -83,8 +83,9 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     import torch
 
     from ..lightning_modules.llm.edits import change_of
-    from ..lightning_modules.llm.lora_layers import merge_lora
+    from ..lightning_modules.llm.lora_layers import merge_lora, merge_sound_lora
 
+    merge_sound_lora(model.encoder, model.adaptor)
     if arguments.without_inserted:
         model.tuning.remove_inserted(model.llm)
     if arguments.alpha != 1.0 or reverted:

@@ -18,13 +18,16 @@ RUN_LLM = Need(
 )
 
 
-def check_combination(tuning: Tuning, terms: Sequence[LossTerm], of_audio_llm: bool = False) -> None:
+def check_combination(
+    tuning: Tuning, terms: Sequence[LossTerm], of_audio_llm: bool = False, adaptor_is_new: bool = False
+) -> None:
     """Refuses what makes no sense together; called when the model is built.
 
     Args:
         tuning: What moves.
         terms: Objectives and penalties, in their order.
         of_audio_llm: Whether the ear is an audio LLM's own.
+        adaptor_is_new: Whether the adaptor begins with random weights.
 
     Raises:
         ValueError: With the reason.
@@ -40,6 +43,11 @@ def check_combination(tuning: Tuning, terms: Sequence[LossTerm], of_audio_llm: b
         raise ValueError(
             f"model.objectives: {taught} teaches an adaptor where the LLM's words are, which an audio LLM's own has "
             "learned; allowed: AnswerCrossEntropy, with AdaptorOnly to train the projector alone"
+        )
+    if adaptor_is_new and tuning.keeps_adaptor:
+        raise ValueError(
+            f"model.tuning: {type(tuning).__name__}.parts puts LoRA on an adaptor that begins with random weights, "
+            "which would stay; allowed: model.adaptor_weights, or parts without adaptor, which then trains whole"
         )
     for need in (RUN_LLM, *tuning.needs) if tuning.trains_llm else tuning.needs:
         _check_need(need, tuning, terms)

@@ -71,11 +71,16 @@ class Listening(TrainedParts):
         return self._reference
 
     def train(self, mode: bool = True) -> Self:
-        """Sets train or eval mode; a part without a trainable parameter stays in eval mode (dropout off)."""
+        """Sets train or eval mode; a part without a trainable parameter stays in eval mode (dropout off).
+
+        So do frozen batch norms in a part that has some: their running statistics are no more trained than they are.
+        """
         super().train(mode)
-        for part in (self.encoder, self.adaptor, self.llm):
-            if part is not None and not any(p.requires_grad for p in part.parameters()):
-                part.eval()
+        for part in filter(None, (self.encoder, self.adaptor, self.llm)):
+            counting = (m for m in part.modules() if getattr(m, "track_running_stats", False))
+            for module in (part, *counting):
+                if not any(p.requires_grad for p in module.parameters()):
+                    module.eval()
         return self
 
     # ------------------------------------------------------------------ hearing and reading

@@ -111,7 +111,7 @@ class SpeechLLM(Listening):
         self._normalizer = TokenNormalizer()
         self._finite = FiniteSteps(on_nonfinite)
         self._eval_losses = ModalityLosses()
-        check_combination(self.tuning, terms, self.ear.of_audio_llm)
+        check_combination(self.tuning, terms, self.ear.of_audio_llm, self.ear.adaptor_is_new)
 
     # ------------------------------------------------------------------ weights
 

@@ -24,6 +24,11 @@ class Ear(ABC):
     #: Whether the LLM is a part of an audio LLM, which an export must hold as a whole.
     of_audio_llm: bool = False
 
+    @property
+    def adaptor_is_new(self) -> bool:
+        """Whether the adaptor begins with random weights, which its own must then all leave."""
+        return False
+
     def needs_whole(self) -> str | None:
         """Names what of this ear cannot work where ranks share the weights out (``FSDP2``); None if all can.
 

@@ -35,6 +35,11 @@ class EncoderAdaptor(Ear):
     def __init__(self, adaptor_weights: str | None = None) -> None:
         self.adaptor_weights = None if adaptor_weights is None else Path(resolve(adaptor_weights))
 
+    @property
+    def adaptor_is_new(self) -> bool:
+        """Whether no file gives the adaptor's weights."""
+        return self.adaptor_weights is None
+
     def needs_whole(self) -> str | None:
         """Names nothing: encoder and adaptor are shared out as the LLM is."""
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -16,23 +17,44 @@ SEES = re.compile(r"visual|vision|image|video")
 """What the name of a part holds that sees: it is neither trained nor moved."""
 
 
-class SoundPart(nn.Module):
+class _Place(nn.Module):
+    """A module of an audio LLM, with some of its children; what is put in the place of one (LoRA) is so in both."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the audio LLM's module."""
+        return {name: value for name, value in vars(self).items() if name != "original"}
+
+    def stand_for(self, original: nn.Module) -> None:
+        """Notes the audio LLM's module, whose parameters it does not register."""
+        vars(self)["original"] = original
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        original = vars(self).get("original")
+        if isinstance(original, nn.Module) and isinstance(value, nn.Module):
+            setattr(original, name, value)
+
+
+class SoundPart(_Place):
     """Some modules of an audio LLM, under the names that they have in it; empty until it is loaded."""
 
-    def hold(self, path: str, module: nn.Module) -> None:
+    def hold(self, path: str, whole: nn.Module) -> None:
         """Takes a module in; it stays where it is in the audio LLM, too.
 
         Args:
             path: Its name there.
-            module: The module itself.
+            whole: The audio LLM.
         """
         *parents, name = path.split(".")
         place: nn.Module = self
-        for parent in parents:
+        self.stand_for(whole)
+        for depth, parent in enumerate(parents, start=1):
             if not hasattr(place, parent):
-                place.add_module(parent, nn.Module())
+                inner = _Place()
+                inner.stand_for(whole.get_submodule(".".join(parents[:depth])))
+                place.add_module(parent, inner)
             place = place.get_submodule(parent)
-        place.add_module(name, module)
+        place.add_module(name, whole.get_submodule(path))
 
 
 def divide(
@@ -61,9 +83,9 @@ def divide(
         if textual or SEES.search(path.rpartition(".")[2]):
             return
         if path in between:
-            adaptor.hold(path, module)
+            adaptor.hold(path, whole)
         elif _is_of_one_piece(path, module, between, read):
-            encoder.hold(path, module)
+            encoder.hold(path, whole)
         elif any(id(p) not in read for p in module.parameters(recurse=False)) or (
             own and any(True for _ in module.buffers(recurse=False))
         ):

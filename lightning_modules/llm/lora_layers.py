@@ -32,6 +32,23 @@ def merge_lora(llm: nn.Module) -> int:
     return drop_lora(llm)
 
 
+def merge_sound_lora(encoder: nn.Module, adaptor: nn.Module) -> None:
+    """Folds LoRA on what hears into its weights, in place: there is no text on its path that a merge could change.
+
+    Half precision is converted to float32 for it. What had LoRA counts as trained: an export writes it.
+
+    Args:
+        encoder: With or without LoRA.
+        adaptor: With or without LoRA.
+    """
+    for part in (encoder, adaptor):
+        if lora_layers(part):
+            if next(part.parameters()).dtype.itemsize < 4:
+                part.float()
+            merge_lora(part)
+            part.requires_grad_(True)
+
+
 def drop_lora(llm: nn.Module) -> int:
     """Takes all LoRA layers out, in place, and leaves the weights that they are on as they are.
 

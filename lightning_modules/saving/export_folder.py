@@ -90,7 +90,7 @@ def write_export(
 
     Args:
         folder: The target; an export that is there is replaced.
-        model: With its LLM as it shall be written; LoRA that can be merged has been.
+        model: With its LLM as it shall be written; LoRA that can be merged has been, that on encoder and adaptor too.
         settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
         prompts: Prompt settings of the data module.
         origin: What it was made from, for people.
@@ -111,12 +111,21 @@ def write_export(
         adapted = bool(lora_layers(model.llm))
         manifest = {
             "format": FORMAT,
-            "model": {**kept, "tuning": settings["tuning"] if adapted else None},
+            "model": {**kept, "tuning": _of_llm(settings["tuning"]) if adapted else None},
             "prompts": dict(prompts),
             "origin": dict(origin),
             "versions": {name: version(name) for name in ("textkeep", "torch", "transformers", "peft")},
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _of_llm(tuning: Any) -> Any:
+    """Gives LoRA's settings without what is said of the parts that are merged: encoder and adaptor."""
+    options = tuning.get("init_args") if isinstance(tuning, Mapping) else None
+    parts = options.get("parts") if isinstance(options, Mapping) else None
+    if not isinstance(tuning, Mapping) or not isinstance(options, Mapping) or not parts:
+        return tuning
+    return {**tuning, "init_args": {**options, "parts": {"llm": parts["llm"]}}}
 
 
 def write_text_llm(folder: Path, model: SpeechModel, end_id: int | None = None) -> None:

@@ -19,6 +19,10 @@ TRAINED = "default"
 """peft's name of the A and B that learn."""
 
 
+FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules of torch that compute with the weights of their dense layers, without calling these: LoRA would not act."""
+
+
 def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, nn.Module]:
     """Finds the dense layers of the decoder blocks, by their full names: Llama's seven a block, never the head.
 
@@ -30,16 +34,38 @@ def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, n
         ValueError: If a target does not occur.
     """
     inside = {id(module) for module in decoder_layers(llm).modules()}
-    found: dict[str, nn.Module] = {
-        name: module
-        for name, module in llm.named_modules()
-        if id(module) in inside and isinstance(module, nn.Linear | Conv1D)
-    }
+    found = {name: module for name, module in _dense(llm).items() if id(module) in inside}
+    return _named(found, targets, "the LLM's decoder layers")
+
+
+def linears_that_hear(part: nn.Module, role: str, targets: Sequence[str] | None = None) -> dict[str, nn.Module]:
+    """Finds the dense layers of an encoder or adaptor, by their full names.
+
+    Args:
+        part: The encoder or adaptor.
+        role: What it is to the model, for messages.
+        targets: Last parts of the names that are wanted; ``None`` takes all.
+
+    Raises:
+        ValueError: If a target does not occur, or there is none at all.
+    """
+    fused = {id(inner) for module in part.modules() if isinstance(module, FUSED) for inner in module.modules()}
+    found = {name: module for name, module in _dense(part).items() if id(module) not in fused}
+    if not found:
+        raise ValueError(f"LoRA: the {role} has no dense layer that LoRA can be put on; leave '{role}' out of parts")
+    return _named(found, targets, f"the {role}")
+
+
+def _dense(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: inner for name, inner in module.named_modules() if isinstance(inner, nn.Linear | Conv1D)}
+
+
+def _named(found: dict[str, nn.Module], targets: Sequence[str] | None, where: str) -> dict[str, nn.Module]:
     if targets is None:
         return found
     kinds = {name.rsplit(".", 1)[-1] for name in found}
     if unknown := [target for target in targets if target not in kinds]:
-        raise ValueError(f"LoRA: targets {unknown} are not in the LLM's decoder layers (allowed: {sorted(kinds)})")
+        raise ValueError(f"LoRA: targets {unknown} are not in {where} (allowed: {sorted(kinds)})")
     return {name: module for name, module in found.items() if name.rsplit(".", 1)[-1] in targets}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,12 +13,15 @@ from ...foundation.decoder import decoder_layers
 from ..contract import SpeechModel
 from ..llm.changes import AdapterChange, Change
 from ..llm.lora_layers import lora_layers
-from .injection import inject, linears, reshape, switched_off
+from .injection import inject, linears, linears_that_hear, reshape, switched_off
 from .layer_ranks import LayerRanks
 from .lora_starts import AdapterStart, initial_parameters
 from .rates import LayerRates
 from .speech_gate import SpeechGate
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
+
+PARTS = ("llm", "adaptor", "encoder")
+"""What LoRA can be put on."""
 
 
 class LoRA(Tuning):
@@ -27,11 +30,14 @@ class LoRA(Tuning):
     The paper (arXiv 2509.23755) takes all seven matrices of a layer, r = 8 for 1B and 16 for 8B, and alpha = 2r. The
     adaptor trains too. Without a ``start`` B is zero at first: the model begins as the untouched LLM, bit for bit.
 
+    Encoder and adaptor can have LoRA of their own (``parts``): it is merged in every export, since it acts on the path
+    of sound alone and cannot touch text. A start, ranks, rates and a gate are of the LLM's.
+
     Args:
         r: Rank.
         alpha: Scale of the update: ``s = alpha / r``; ``None`` takes 2r.
         dropout: On the inputs of A, while training.
-        targets: Names of the matrices (``q_proj``, ...); ``None`` takes all dense layers of the decoder blocks.
+        targets: Names of the LLM's matrices (``q_proj``, ...); ``None`` takes all dense layers of the decoder blocks.
         use_dora: Learn the length of each row of the weight apart from its direction (DoRA, arXiv 2402.09353).
         use_rslora: ``s = alpha / sqrt(r)`` (rank-stabilised, arXiv 2312.03732), for ranks of 32 and more.
         start: What A and B begin with (``PiSSA``, ``OLoRA``, ``EVA``).
@@ -39,6 +45,9 @@ class LoRA(Tuning):
         ranks: Another rank for each decoder layer, with the mean ``r``.
         rates: Layer-wise learning rates of the low-rank matrices.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
+        parts: What gets LoRA, of ``llm``, ``adaptor`` and ``encoder``, each with names of its matrices or ``None`` for
+            all dense layers; ``None`` takes the LLM with ``targets``. An LLM or encoder left out is frozen, an adaptor
+            left out trains whole.
 
     Raises:
         ValueError: For values out of range, and for DoRA together with what it contradicts.
@@ -59,6 +68,7 @@ class LoRA(Tuning):
         ranks: LayerRanks | None = None,
         rates: LayerRates | None = None,
         adaptor_lr: float | None = None,
+        parts: dict[str, list[str] | None] | None = None,
     ) -> None:
         if r < 1 or (alpha is not None and alpha <= 0):
             raise ValueError(f"LoRA: r is {r} and alpha is {alpha}, but both must be positive")
@@ -71,10 +81,14 @@ class LoRA(Tuning):
                 f"LoRA: {type(start).__name__} begins with B A as a part of the weight, use_dora with the weight's own "
                 "row lengths; leave out one"
             )
+        self.parts = _parts(parts, targets)
+        self.trains_llm = "llm" in self.parts
+        of_llm = {"start": start, "gate": gate, "ranks": ranks, "rates": rates}
+        if not self.trains_llm and (given := [name for name, value in of_llm.items() if value is not None]):
+            raise ValueError(f"LoRA: {given[0]} is of the LLM's LoRA, and parts leaves the LLM out; leave out one")
         self.r = r
         self.alpha = 2 * r if alpha is None else alpha
         self.dropout = dropout
-        self.targets = targets
         self.use_dora = use_dora
         self.use_rslora = use_rslora
         self.lora_start = start
@@ -89,10 +103,14 @@ class LoRA(Tuning):
     # ------------------------------------------------------------------ before training
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Freezes the LLM and puts the low-rank matrices into it."""
-        encoder.requires_grad_(False)
-        adaptor.requires_grad_(True)
-        config = self.peft_config(llm)
+        """Freezes what LoRA is on, and the encoder; puts the low-rank matrices into the parts that get them."""
+        for part in (llm, encoder):
+            part.requires_grad_(False)
+        adaptor.requires_grad_(not self.keeps_adaptor)
+        self._prepare_sound({"adaptor": adaptor, "encoder": encoder})
+        if not self.trains_llm:
+            return
+        config = self.peft_config(linears(llm, self.parts["llm"]))
         inject(llm, config)
         layers = lora_layers(llm)
         if self.lora_start is not None:
@@ -101,33 +119,49 @@ class LoRA(Tuning):
         if self.gate is not None:
             self.gate.install(layers.values())
 
+    def _prepare_sound(self, hearing: Mapping[str, nn.Module]) -> None:
+        for role, part in hearing.items():
+            if role in self.parts:
+                inject(part, self.peft_config(linears_that_hear(part, role, self.parts[role])))
+
+    @property
+    def keeps_adaptor(self) -> bool:
+        """Whether the adaptor's own weights stay, which must then have been learned before."""
+        return "adaptor" in self.parts
+
     def needs_whole(self) -> str | None:
-        """Names a start, which reads the weights after they are divided; and what is derived from LoRA."""
+        """Names a start, which reads the weights after they are divided; what has not been tried; what is derived."""
         if type(self) is not LoRA:
             return type(self).__name__
+        if set(self.parts) != {"llm"}:
+            return "LoRA with parts"
         return None if self.lora_start is None else f"LoRA with {type(self.lora_start).__name__}"
 
     @property
     def changes_text(self) -> bool:
-        """Whether LoRA acts on text: behind a gate it does not."""
-        return self.gate is None
+        """Whether LoRA acts on text: behind a gate it does not, and in encoder and adaptor neither."""
+        return self.gate is None and self.trains_llm
 
     @property
     def turns_back(self) -> bool:
-        """Whether what LoRA adds is linear in B: with DoRA it is not."""
-        return not self.use_dora
+        """Whether the LLM has LoRA, and what it adds is linear in B: with DoRA it is not."""
+        return self.trains_llm and not self.use_dora
 
     def way_back(self, llm: nn.Module, untouched: Callable[[], nn.Module]) -> Change:
         """Scales B."""
         return AdapterChange(llm)
 
-    def peft_config(self, llm: nn.Module) -> LoraConfig:
-        """Says what peft is asked for."""
+    def peft_config(self, targets: Iterable[str]) -> LoraConfig:
+        """Says what peft is asked for.
+
+        Args:
+            targets: Full names of the layers that get LoRA.
+        """
         return LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=list(linears(llm, self.targets)),
+            target_modules=list(targets),
             bias="none",
             use_dora=self.use_dora,
             use_rslora=self.use_rslora,
@@ -163,9 +197,10 @@ class LoRA(Tuning):
         return [*trainable(model.llm), *self.frozen_to_save(model.llm)]
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Makes a group of the adaptor and one of the low-rank matrices of each decoder layer."""
+        """Makes groups: the adaptor, the low-rank matrices of each decoder layer, and those of the encoder."""
         layers = llm_groups(llm, self.multipliers(llm))
-        return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
+        hears = [ParameterGroup("encoder", trainable(encoder))] if "encoder" in self.parts else []
+        return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers, *hears]
 
     # ------------------------------------------------------------------ what acts when
 
@@ -207,3 +242,16 @@ class LoRA(Tuning):
         """Takes back what :meth:`extra_state` gave."""
         super().load_extra_state(state)
         self._begun = bool(state.get("begun", True))
+
+
+def _parts(parts: Mapping[str, list[str] | None] | None, targets: Sequence[str] | None) -> dict[str, list[str] | None]:
+    """Gives what gets LoRA, and the names of its matrices."""
+    if parts is None:
+        return {"llm": None if targets is None else list(targets)}
+    if unknown := [name for name in parts if name not in PARTS]:
+        raise ValueError(f"LoRA: parts {unknown} is none of the model's; allowed: {', '.join(PARTS)}")
+    if not parts:
+        raise ValueError(f"LoRA: parts is empty; allowed: {', '.join(PARTS)}, or AdaptorOnly in the place of LoRA")
+    if targets is not None:
+        raise ValueError("LoRA: targets names matrices of the LLM, and so does parts; allowed: parts.llm alone")
+    return dict(parts)

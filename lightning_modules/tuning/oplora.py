@@ -43,6 +43,7 @@ class OPLoRA(LoRA):
         ranks: Another rank for each decoder layer, with the mean ``r``.
         rates: Layer-wise learning rates of the low-rank matrices.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
+        parts: What gets LoRA; directions are protected in the LLM alone.
 
     Raises:
         ValueError: For what changes the protected directions by itself.
@@ -62,8 +63,9 @@ class OPLoRA(LoRA):
         ranks: LayerRanks | None = None,
         rates: LayerRates | None = None,
         adaptor_lr: float | None = None,
+        parts: dict[str, list[str] | None] | None = None,
     ) -> None:
-        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr)
+        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr, parts)
         if k < 1:
             raise ValueError(f"OPLoRA: k is {k}, but must be at least 1; without protection take LoRA")
         if self.use_dora:

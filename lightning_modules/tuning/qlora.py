@@ -36,6 +36,7 @@ class QLoRA(LoRA):
         ranks: Another rank for each decoder layer, with the mean ``r``.
         rates: Layer-wise learning rates of the low-rank matrices.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
+        parts: What gets LoRA; only the LLM is in four bits.
 
     Raises:
         ValueError: Without bitsandbytes or a CUDA device, and for what needs the weights themselves.
@@ -54,8 +55,9 @@ class QLoRA(LoRA):
         ranks: LayerRanks | None = None,
         rates: LayerRates | None = None,
         adaptor_lr: float | None = None,
+        parts: dict[str, list[str] | None] | None = None,
     ) -> None:
-        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr)
+        super().__init__(r, alpha, dropout, targets, use_dora, use_rslora, start, gate, ranks, rates, adaptor_lr, parts)
         if find_spec("bitsandbytes") is None:
             raise ValueError("QLoRA needs bitsandbytes: pip install 'textkeep[qlora]'; without it take LoRA")
         if not torch.cuda.is_available():

@@ -66,6 +66,11 @@ class Tuning(ABC):
     needs: tuple[Need, ...] = ()
 
     @property
+    def keeps_adaptor(self) -> bool:
+        """Whether the adaptor's own weights stay, so that it must begin with learned ones."""
+        return False
+
+    @property
     def changes_text(self) -> bool:
         """Whether what the LLM makes of text without any speech can change."""
         return self.trains_llm

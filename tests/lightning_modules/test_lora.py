@@ -145,7 +145,7 @@ def test_its_kin_take_each_setting_to_its_place(kin: type[LoRA], monkeypatch: py
         "r": 3,
         "alpha": 5,
         "dropout": 0.25,
-        "targets": ["q_proj"],
+        "parts": {"llm": ["q_proj"], "encoder": None},
         "use_rslora": True,
         "start": EVA(),
         "gate": SpeechTurns(),
@@ -153,7 +153,7 @@ def test_its_kin_take_each_setting_to_its_place(kin: type[LoRA], monkeypatch: py
         "rates": LinearDepthRates(0.5),
         "adaptor_lr": 0.125,
     }
-    assert {*settings, "use_dora"} == set(inspect.signature(LoRA).parameters)
+    assert {*settings, "use_dora", "targets"} == set(inspect.signature(LoRA).parameters)
     found, plain = vars(kin(**settings)), vars(LoRA(**settings))
     assert {name: found[name] for name in plain} == {**plain, "mergeable": False}
 

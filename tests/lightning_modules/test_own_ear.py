@@ -28,7 +28,7 @@ from textkeep.lightning_modules import (
     SpeechTurns,
     TextTwinDistillation,
 )
-from textkeep.lightning_modules.llm.lora_layers import merge_lora
+from textkeep.lightning_modules.llm.lora_layers import lora_layers, merge_lora, merge_sound_lora
 from textkeep.lightning_modules.llm.opening import open_causal_lm
 from textkeep.lightning_modules.precision import own_types_kept
 from textkeep.lightning_modules.saving.export_folder import write_export
@@ -39,6 +39,8 @@ QUICK = ("qwen2_audio", "qwen2_5_omni_thinker", "granite_speech")
 """One of each shape: clips padded to a window; a twin, a projector in the tower and an eye; a parent without a name."""
 SCALED = {"granite_speech": 8.0, "granite_speech_plus": 8.0}
 """By how much the logits of an audio LLM are larger: it leaves its text LLM's ``logits_scaling`` out."""
+ALL: dict[str, list[str] | None] = dict.fromkeys(("llm", "adaptor", "encoder"))
+"""LoRA on every part."""
 CLIPS = [100, 173]
 """In hundredths of a second."""
 
@@ -149,11 +151,13 @@ def test_gradients_reach_all_that_trains_and_are_the_audio_llms(family: str, fol
     [
         (FullFineTuning(), {"llm", "adaptor"}),
         (FullFineTuning(train_encoder=True), {"llm", "adaptor", "encoder"}),
-        (LoRA(r=2), {"lora", "adaptor"}),
-        (LoRA(r=2, gate=SpeechTurns()), {"lora", "adaptor"}),
+        (LoRA(r=2), {"lora of llm", "adaptor"}),
+        (LoRA(r=2, gate=SpeechTurns()), {"lora of llm", "adaptor"}),
+        (LoRA(r=2, gate=SpeechTurns(), parts=ALL), {"lora of llm", "lora of adaptor", "lora of encoder"}),
+        (LoRA(r=2, parts={"encoder": None}), {"lora of encoder", "adaptor"}),
         (AdaptorOnly(), {"adaptor"}),
     ],
-    ids=["full", "full and encoder", "lora", "gated", "adaptor"],
+    ids=["full", "full and encoder", "lora", "gated", "lora of all, gated", "lora of the encoder", "adaptor"],
 )
 def test_a_step_moves_what_the_tuning_says(folder: Path, tuning: Tuning, moves: set[str]) -> None:
     model = built(folder, tuning)
@@ -172,7 +176,7 @@ def test_a_step_moves_what_the_tuning_says(folder: Path, tuning: Tuning, moves: 
     optimizer.step()
     model.eval()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    parts = {"lora" if "lora_" in name else name.partition(".")[0] for name in changed}
+    parts = {f"{'lora of ' * ('lora_' in name)}{name.partition('.')[0]}" for name in changed}
     assert parts == moves
     same = torch.equal(model.answer_logits(texts).logits, untouched)
     assert same == (not tuning.changes_text)
@@ -214,6 +218,29 @@ def test_what_transformers_loads_of_an_export_answers_alike(folder: Path, tmp_pa
     assert torch.equal(SpeechLLM.from_run(tmp_path / "out").write(batch).ids, wanted)
     ids = whole.generate(**inputs, max_new_tokens=4, do_sample=False)
     assert torch.equal(ids[:, inputs["input_ids"].shape[1] :], wanted)
+
+
+def test_lora_of_all_parts_is_in_an_export(family: str, folder: Path, tmp_path: Path) -> None:
+    model, batch = built(folder, LoRA(r=2, parts=ALL)), None
+    batch = make_batch(model, CLIPS)
+    with torch.no_grad():
+        before = model.answer_logits(batch).logits
+        for part in (model.encoder, model.adaptor, model.llm):
+            assert lora_layers(part)
+            for layer in lora_layers(part).values():
+                layer.lora_B["default"].weight.normal_(generator=torch.Generator().manual_seed(3))
+            after = model.answer_logits(batch).logits
+            assert not torch.equal(after, before)  # each part is on the way of sound
+            before = after
+        merge_sound_lora(model.encoder, model.adaptor)
+        merge_lora(model.llm)
+        settings = {"tuning": None, "ear": {"class_path": "textkeep.lightning_modules.OwnEar"}}
+        write_export(tmp_path / "out", model, settings, {}, {})
+        whole = class_of(AutoConfig.from_pretrained(folder).model_type).from_pretrained(tmp_path / "out").eval()
+        logits = whole(**processed(as_it_came(folder)[1], batch, answers=True)).logits / SCALED.get(family, 1)
+    first = int((batch.labels != -100).any(dim=0).nonzero()[0])
+    known = batch.labels[:, first:] != -100
+    torch.testing.assert_close(logits[:, first - 1 : -1][known], after[known], rtol=1e-3, atol=1e-4)
 
 
 # ------------------------------------------------------------------ of one family
@@ -468,18 +495,28 @@ def test_a_base_that_writes_text_with_other_ids_is_refused(glm: Path, tiny_llm_d
 
 
 @pytest.mark.parametrize(
-    "tuning",
-    [lambda: FullFineTuning(train_encoder=True), lambda: LoRA(r=2, gate=SpeechTurns())],
-    ids=["full", "gated"],
+    ("name", "tuning"),
+    [
+        ("glmasr", lambda: FullFineTuning(train_encoder=True)),
+        ("granite_speech", lambda: LoRA(r=2, gate=SpeechTurns(), parts=ALL)),  # batch norms count in its encoder
+    ],
+    ids=["full", "lora of all, gated"],
 )
-def test_a_resumed_run_repeats_every_loss(tuning: Any, glm: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_repeats_every_loss(name: str, tuning: Any, tmp_path: Path) -> None:
+    folder = write_tiny_audio_llm(name, tmp_path / name)
     data, saved = make_data(tmp_path / "data"), tmp_path / "three.ckpt"
 
     def fit(seed: int, checkpoint: Path | None) -> tuple[list[float], SpeechLLM]:
         losses = Losses(None if checkpoint else saved, 3)
         trainer = make_trainer(tmp_path / "run", [losses], max_steps=5, max_epochs=-1, limit_val_batches=0)
         torch.manual_seed(seed)  # nothing may hang on how the resumed run was initialised
-        model = SpeechLLM(str(glm), ear=OwnEar(), tuning=tuning(), optimizer=lambda g: torch.optim.AdamW(g, lr=0.02))
+        optimizer = {"optimizer": lambda groups: torch.optim.AdamW(groups, lr=0.02)}
+        model = SpeechLLM(str(folder), ear=OwnEar(), tuning=tuning(), **optimizer)
+        model.configure_model()
+        for module in model.modules():  # without dropout: what restores the random state is no part of this run
+            for rate in ("p", "attention_dropout"):
+                if hasattr(module, rate):
+                    setattr(module, rate, 0.0)
         trainer.fit(model, data, ckpt_path=checkpoint and str(checkpoint), weights_only=False)
         return losses.values, model
 
@@ -487,6 +524,7 @@ def test_a_resumed_run_repeats_every_loss(tuning: Any, glm: Path, tmp_path: Path
     rest, resumed = fit(2, saved)
     assert len(set(whole)) == 5
     assert rest == whole[3:]
-    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in model.state_dict().items())
+    other = resumed.state_dict()
+    assert not [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, other[name])]
     again = SpeechLLM.load_from_checkpoint(saved, weights_only=False)  # the ear is built anew
     assert again.ear.whole(again.llm) is not model.ear.whole(model.llm)
