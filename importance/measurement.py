@@ -36,7 +36,7 @@ def probe(
     batches: Iterable[Mapping[str, Any]],
     estimators: Sequence[str] | str = DEFAULT_ESTIMATORS,
     *,
-    step: int = 0,
+    step: int | None = 0,
     name: str = "probe",
     progress: Progress = silent,
     **options: Any,
@@ -51,7 +51,7 @@ def probe(
         batches: Mappings that also hold ``labels`` (B, T), -100 = not supervised, unshifted; optionally ``ids``.
             With a process group, each rank gives its own part, of any size.
         estimators: Names; see :data:`~textkeep.importance.estimators.ESTIMATORS`. All from one pass.
-        step: Optimiser step, for the record.
+        step: Optimiser step, for the record; None of a model that has none.
         name: Of the probe, for the record.
         progress: Is told before each group that ``ablation`` takes out, as often on every rank; what it raises ends the
             measurement.

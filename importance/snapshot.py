@@ -30,7 +30,7 @@ class Snapshot(SnapshotData):
             peak, values = max(shares, key=shares.__getitem__), list(shares.values())
             (curve,) = bars([share / (max(values) or 1.0) for share in values], 1, 1)
             rows.append([name, f"{self.total(name):.4g}", f"{peak} {100 * shares[peak]:.3g} %", curve])
-        title = f"{self.meta['name']}, step {self.step}: {len(self.losses)} examples, loss {self.loss:.4g} nats a token"
+        title = f"{self.heading}: {len(self.losses)} examples, loss {self.loss:.4g} nats a token"
         return plain_table(title, ["estimator", "total", "largest share", f"layers 0 to {self.layers - 1}"], rows)
 
     __repr__ = __str__
@@ -51,8 +51,13 @@ class Snapshot(SnapshotData):
 
     @property
     def step(self) -> int:
-        """Optimiser step of the measurement."""
-        return int(self.meta["step"])
+        """Optimiser step of the measurement; 0 of a model that has none."""
+        return int(self.meta["step"] or 0)
+
+    @property
+    def heading(self) -> str:
+        """Name of the probe, with the step where the model has one: a model from elsewhere has none."""
+        return str(self.meta["name"]) if self.meta["step"] is None else f"{self.meta['name']}, step {self.step}"
 
     @property
     def loss(self) -> float:

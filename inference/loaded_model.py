@@ -220,7 +220,7 @@ class LoadedModel:
             chosen = read_examples(examples, modality, count)
             starts = counted(range(0, len(chosen), batch_size), "measuring", progress)
             parts = (self.inputs(chosen[start : start + batch_size], modality, batch_size, tokens) for start in starts)
-            told = {"step": self.origin.step or 0, "progress": progress, **options}
+            told = {"step": self.origin.step, "progress": progress, **options}
             return probe(self.llm, chain.from_iterable(parts), estimators, **told)
 
     def measuring(self, modality: Modality) -> AbstractContextManager[None]:

@@ -57,7 +57,7 @@ def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtyp
         UserError: If it is none of these, a checkpoint is damaged, or there is no such device.
     """
     from ..lightning_modules.saving.checkpoints import find_checkpoint
-    from ..lightning_modules.saving.export_folder import is_export
+    from ..lightning_modules.saving.export_folder import is_export, read_manifest
 
     quieten()
     kind, where = _dtype(dtype), _device(device)
@@ -67,7 +67,8 @@ def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtyp
     speech_llm = _speech_llm(checkpoint or source, source, where)
     if kind is not None:
         speech_llm.to(dtype=kind)
-    return LoadedModel(speech_llm, Origin(str(source), data_settings(source), checkpoint))
+    exported_at = None if checkpoint else (read_manifest(source).get("origin") or {}).get("step")
+    return LoadedModel(speech_llm, Origin(str(source), data_settings(source), checkpoint, exported_at=exported_at))
 
 
 def comes_from_a_run(path: Path) -> bool:

@@ -21,6 +21,7 @@ class Origin:
         checkpoint: File of the run that the weights came from, if they did.
         audio_llm: Whether it is somebody's audio LLM, or the text LLM inside one.
         deaf: Why an audio LLM cannot listen here; empty if it can, or is none.
+        exported_at: Optimizer step of the run when it was exported, of an export.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Origin:
     checkpoint: Path | None = None
     audio_llm: bool = False
     deaf: str = ""
+    exported_at: int | None = None
 
     @property
     def run(self) -> Path | None:
@@ -37,8 +39,8 @@ class Origin:
 
     @property
     def step(self) -> int | None:
-        """Optimizer step of the checkpoint, where its name says so."""
-        return step_of(self.checkpoint.name) if self.checkpoint else None
+        """Optimizer step of the checkpoint, where its name says so, or of the export."""
+        return step_of(self.checkpoint.name) if self.checkpoint else self.exported_at
 
     @property
     def prompts(self) -> dict[str, Any]:

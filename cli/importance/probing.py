@@ -124,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         default="zero",
         help="what replaces it; mean: its mean output on these examples (default: zero)",
     )
-    parser.add_argument("--step", type=not_negative, help="optimizer step, for the record (default: the checkpoint's)")
+    parser.add_argument(
+        "--step",
+        type=not_negative,
+        help="optimizer step, for the record (default: that of the checkpoint or the export)",
+    )
     parser.add_argument("--name", help="name of the probe, for the record (default: the data's name)")
     add_output_options(parser, None)
     add_model_options(parser)

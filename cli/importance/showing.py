@@ -104,7 +104,7 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
     largest = max(shares.values())
     probe = snapshot.meta["probe"]
     title = (
-        f"{snapshot.meta['name']}, step {snapshot.step}: {estimator}, {probe['examples']} examples, "
+        f"{snapshot.heading}: {estimator}, {probe['examples']} examples, "
         f"loss {snapshot.loss:.3f}, total {snapshot.total(estimator):.4g}, coverage {snapshot.meta['coverage']:.1%}"
     )
     rows = ([label, f"{share:.2%}", "█" * round(30 * share / largest)] for label, share in shares.items())

@@ -53,7 +53,7 @@ def plot_structure(snapshot: Snapshot, estimator: str, found: Sequence[Structure
             axis.set_ylim(0, 1)
             axis.set_title(title, loc="left", fontsize=9)
         axes[0, 0].legend(frameon=False, fontsize=7, ncols=2)
-        axes[0, 0].figure.suptitle(f"{snapshot.meta['name']}, step {snapshot.step}: {estimator}", fontsize=9)
+        axes[0, 0].figure.suptitle(f"{snapshot.heading}: {estimator}", fontsize=9)
 
 
 def plot_overlap(

@@ -33,9 +33,7 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
         upper, lower = axes[0, 0], axes[1, 0]
         upper.bar(range(snapshot.layers), [100 * share for share in shares.values()], color=BEFORE)
         upper.set(ylabel="share of importance, %", xlim=(-0.5, snapshot.layers - 0.5))
-        upper.set_title(
-            f"{snapshot.meta['name']}, step {snapshot.step}: {estimator}, loss {snapshot.loss:.3f}", loc="left"
-        )
+        upper.set_title(f"{snapshot.heading}: {estimator}, loss {snapshot.loss:.3f}", loc="left")
         image = lower.imshow(100 * grid / max(grid.sum(), 1e-300), aspect="auto", cmap="viridis")
         lower.set(xlabel="layer", yticks=range(len(kinds)), yticklabels=kinds)
         lower.figure.colorbar(image, ax=lower, label="%")
@@ -51,7 +49,13 @@ def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], 
             estimator = shift.estimator
             for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
                 shares = [100 * share for share in snapshot.shares(estimator).values()]
-                upper.plot(shares, marker="o", markersize=3, color=colour, label=f"{label}, step {snapshot.step}")
+                upper.plot(
+                    shares,
+                    marker="o",
+                    markersize=3,
+                    color=colour,
+                    label=snapshot.heading.replace(snapshot.meta["name"], label, 1),
+                )
             ratio = after.total(estimator) / max(before.total(estimator), 1e-300)
             upper.set(ylabel="share of importance, %")
             upper.set_title(f"{estimator} (total x{ratio:.2g})\n{_distance(shift)}", loc="left", fontsize=9)

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.support.speech_batches import make_batch
 from textkeep.cli.main import main
 from textkeep.evaluation import read_predictions
+from textkeep.importance import Snapshot
+from textkeep.inference import load
 from textkeep.lightning_modules import SpeechLLM
 from textkeep.lightning_modules.saving.export_folder import read_manifest
 
@@ -77,6 +79,17 @@ def test_ask_and_speech_llm_read_it(run: Path, tmp_path: Path, capsys: pytest.Ca
         assert main(["ask", str(source), "--audio", str(_manifest(run).parent / clip), "--text", "Who?"]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
+
+
+def test_a_measurement_of_an_export_says_its_step_and_one_of_another_model_none(
+    run: Path, tmp_path: Path, tiny_llm_dir: Path
+) -> None:
+    assert main(["export", str(run), "-o", str(tmp_path / "out")]) == 0
+    step = read_manifest(tmp_path / "out")["origin"]["step"]
+    assert step > 0
+    for source, heading in ((tmp_path / "out", f"probe, step {step}"), (tiny_llm_dir, "probe")):
+        snapshot = load(source).probe(str(_manifest(run)), count=2, estimators=("taylor",))
+        assert Snapshot.load(snapshot.save(tmp_path / "snapshot")).heading == heading
 
 
 def test_the_learned_end_is_a_stop_for_those_who_generate_with_it(run: Path, tmp_path: Path) -> None:
