@@ -23,6 +23,8 @@ CLASS_PATH = re.compile(r"(?:given class_path |class_path=)'([^']+)'")
 NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)")
 CALLABLE = re.compile(r"expects a function or a callable class:\s*(.+?)\. Got value: Namespace", re.DOTALL)
 """How it speaks of an optimizer that cannot be made."""
+FUNCTION = re.compile(r"Expected '([^']+)' to be a function that returns <class '(?:[\w.]+\.)?(\w+)'>")
+"""How it speaks of one that some function is to make."""
 
 
 def explain(message: str, roots: Mapping[str, type]) -> str:
@@ -118,6 +120,15 @@ def _refused(message: str, roots: Mapping[str, type]) -> str | None:
     return f"{_key(message)}: {made[1]}" if made and not made[1].startswith("Parser key") else None
 
 
+def _other_function(message: str, roots: Mapping[str, type]) -> str | None:
+    """Tells of a function in the place of a class that is not annotated as one that makes it."""
+    found = FUNCTION.search(message)
+    if found is None:
+        return None
+    wanted = f"a class of that kind, or a function whose annotation says that it returns one (-> {found[2]})"
+    return f"{_key(message)}: {found[1]} is not annotated as one that returns {found[2]}; allowed: {wanted}"
+
+
 def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
     """Tells of a value of another type, or one that is no choice."""
     last = _innermost(message)
@@ -138,7 +149,17 @@ def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
     return f"{_key(message)}: {value!r} does not fit; allowed: {', '.join(wanted)}"
 
 
-RULES = (_unimportable, _bad_root_option, _bad_option, _unset_class, _bad_class, _no_subclass, _refused, _bad_value)
+RULES = (
+    _unimportable,
+    _bad_root_option,
+    _bad_option,
+    _unset_class,
+    _bad_class,
+    _no_subclass,
+    _refused,
+    _other_function,
+    _bad_value,
+)
 """In the order in which they are tried."""
 
 

@@ -31,7 +31,8 @@ def build_optimizer(
         steps: Optimizer steps of the whole run, or infinity.
 
     Raises:
-        ValueError: If nothing is trainable, or the schedule needs an end that the run has not.
+        ValueError: If nothing is trainable, the factory gives no optimizer, or the schedule needs an end that the run
+            has not.
     """
     named: list[dict[str, Any]] = []
     for group in groups:
@@ -42,7 +43,7 @@ def build_optimizer(
         named.append({"params": extra, "name": "objectives"})
     if not named:
         raise ValueError("model.tuning: nothing is trainable")
-    optimizer: Any = factory(named)
+    optimizer = _made(factory, named)
     # Fused optimizers take the loss scale of 16-mixed off inside their step. What edits gradients before it (token
     # counts are harmless, but a pull towards other weights, or clipping) must see them without: the scaler does it.
     if getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -53,6 +54,19 @@ def build_optimizer(
         made["lr"] *= factors.get(made["name"], 1.0)
     scheduler = schedule.build(optimizer, steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _made(factory: Callable[[Any], torch.optim.Optimizer], groups: list[dict[str, Any]]) -> Any:
+    """Makes the optimizer; a config may name any function, which shows only when it is called."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    allowed = "allowed: a class of torch.optim, or a function of parameter groups that returns such an optimizer"
+    try:
+        made = factory(groups)
+    except TypeError as error:
+        raise ValueError(f"model.optimizer: {name} takes no parameter groups ({error}); {allowed}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(f"model.optimizer: {name} gives no optimizer but {type(made).__name__}; {allowed}")
+    return made
 
 
 def scale_layers(optimizer: torch.optim.Optimizer, schedule: LambdaLR, multipliers: Sequence[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,15 +34,26 @@ def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
         base: Hub id, folder or ``asset:`` name of the text LLM.
 
     Raises:
+        OSError: If that tokenizer cannot be read.
         ValueError: With the first text or token that differs.
     """
     with reading_from("model.base", base):
-        theirs: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(base))
+        theirs = _tokenizer_of(resolve(base))
     names = f"model.llm '{llm}'", f"model.base '{base}'"
     added = {*ours.get_added_vocab(), *theirs.get_added_vocab()}
     known = theirs.get_vocab()
     words = {number for token, number in ours.get_vocab().items() if token not in added and known.get(token) != number}
     check_same_ids(ours, theirs, SAMPLES, sorted(words)[:1] + _conversation_ids(ours), names)
+
+
+def _tokenizer_of(base: str) -> PreTrainedTokenizerBase:
+    """Reads a tokenizer; transformers' own errors take several lines, and speak of a hub where a folder is missing."""
+    try:
+        return AutoTokenizer.from_pretrained(base)  # type: ignore[no-any-return]
+    except (OSError, ValueError, ImportError) as error:
+        missing = Path(base).is_absolute() and not Path(base).exists()
+        reason = "it does not exist" if missing else str(error).strip().splitlines()[0].strip()
+        raise OSError(f"{reason} (its tokenizer is needed wherever the run is used)") from error
 
 
 def _conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

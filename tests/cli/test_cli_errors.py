@@ -317,6 +317,44 @@ def test_a_class_inside_a_class_that_refuses_its_settings_is_one_line(
     assert err == "textkeep: error: ImportanceRates: strength is 2.0, but must lie in [0, 1]"
 
 
+MAKERS = """
+from torch.optim import Optimizer
+def nothing(params) -> Optimizer: return list(params)
+def wrong(params: str) -> Optimizer: return params + 1
+def silent(params): return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("nothing", "nothing gives no optimizer but list; allowed: a class of"),
+        ("wrong", "wrong takes no parameter groups (can only concatenate list"),
+        ("silent", "makers.silent is not annotated as one that returns Optimizer; allowed: a class of"),
+    ],
+)
+def test_a_function_that_gives_no_optimizer_is_one_line(
+    function: str,
+    said: str,
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "makers.py").write_text(MAKERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"model": {"optimizer": f"makers.{function}"}}))
+    words = ["--config", str(tiny_config), "--config", str(tmp_path / "wrong.yaml"), "--trainer.logger", "false"]
+    try:
+        code: object = main(["fit", *words])
+    except SystemExit as end:  # as argparse ends
+        code = end.code
+    assert code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("textkeep: error: ")]
+    assert line.startswith(f"textkeep: error: model.optimizer: {said}")
+    assert not (tiny_config.parent / "runs" / "t").exists()
+
+
 def test_a_class_that_refuses_among_others_is_one_line(
     tiny_config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

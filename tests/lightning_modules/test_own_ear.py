@@ -489,6 +489,16 @@ def test_a_base_that_writes_text_with_other_ids_is_refused(glm: Path, tiny_llm_d
         SpeechLLM(str(glm), ear=OwnEar(), base=str(tiny_llm_dir))
     with pytest.raises(OSError, match=r"model.base: '.*' cannot be read"):
         SpeechLLM(str(glm), ear=OwnEar(), base=str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    for name, why in (
+        ("none", "it does not exist"),
+        ("empty", "Couldn't instantiate the backend tokenizer from one of:"),
+    ):
+        with pytest.raises(OSError, match="cannot be read") as refused:
+            SpeechLLM(str(glm), ear=OwnEar(), base=str(tmp_path / name))
+        path = tmp_path / name
+        told = f"model.base: '{path}' cannot be read: {why} (its tokenizer is needed wherever the run is used)"
+        assert str(refused.value) == told
 
 
 # ------------------------------------------------------------------ runs
