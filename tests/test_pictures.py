@@ -25,6 +25,6 @@ def test_the_page_of_two_runs_becomes_a_picture(tmp_path: Path) -> None:
     words = [*map(str, runs), "--only", "quickstart.png", "--folder", str(tmp_path)]
     subprocess.run([sys.executable, str(ROOT / "docs/images/pictures.py"), *words], check=True, cwd=tmp_path)
     picture = Image.open(tmp_path / "quickstart.png").convert("RGB")
-    assert picture.size == (1280, 740)
+    assert picture.size == (1280, 770)
     colours = {colour for _, colour in picture.getcolors(1 << 24) or []}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours  # a mark of each run

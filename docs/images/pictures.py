@@ -4,7 +4,7 @@
 
 Writes into this folder the first screen of the page that compares the two (``quickstart.png``), that of the first run's
 own page (``report.png``), and the charts of its W&B run in ``wandb leet`` (``leet.png``); ``--only`` takes one of them.
-Needs chromium, and tmux for the last one.
+Needs chromium; for the last one tmux, and wandb on the path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHARTS = f"^(train/loss|val/(text|speech)_acc.*y|val/hear.*|{OF_SPEECH})$"
 
 def compared(runs: list[Path], output: Path) -> None:
     """Draws what the page about both runs shows without scrolling."""
-    _first_screen(runs, output, 1280, 740)
+    _first_screen(runs, output, 1280, 770)
 
 
 def alone(runs: list[Path], output: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...run import Run
 from .figure import Drawing, Figure, drawing, one_of
 from .pairs import DEPTH
-from .style import colour, curve
+from .style import colour, curve, symbol
 
 NOTE = "Dotted: first measurement. Solid: the last. What moved only on questions is the form of their answers."
 
@@ -34,6 +34,7 @@ def _shares(run: Run, estimator: str) -> Drawing | None:
         for line, dash, shown in ((lines[0], "dot", False), (lines[-1], "solid", True)):
             points = [(100 * share, math.nan, math.nan) for share in line["shares"].values()]
             name = f"{probe}, step {line['step']}"
-            traces.append(curve(name, range(len(points)), points, colour(place), dash=dash, showlegend=shown))
+            style = {"dash": dash, "symbol": symbol(place), "showlegend": shown}
+            traces.append(curve(name, range(len(points)), points, colour(place), **style))
     axis = {"title": {"text": "share of the importance, %"}, "rangemode": "tozero", "zeroline": False}
     return drawing(traces, DEPTH, "", yaxis=axis) if traces else None
