@@ -11,7 +11,7 @@ base=asset:smollm2-135m-instruct
 test -d "$run" || textkeep fit --config configs/quickstart.yaml --trainer.default_root_dir "$run"
 mkdir -p "$out"
 textkeep importance compare $base $run --data spoken-facts/general --plot $out/shift.png -o $out/shift.json --overwrite
-textkeep importance heads $base $run --text spoken-facts/test --speech spoken-facts/test --examples 16 --top 27 \
+textkeep importance heads $base $run --text spoken-facts/test --speech spoken-facts/test --examples 16 --batch-size 16 --top 27 \
     --plot $out/heads.png -o $out/heads.json --overwrite
 textkeep importance attribute $base $run --data plain-text/probe --examples 32 --tokens 64 --plot $out/blame.png \
     -o $out/blame.json --overwrite

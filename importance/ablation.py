@@ -7,9 +7,10 @@ examples (Wang et al. 2022, arXiv 2211.00593; Li & Janson 2024, arXiv 2409.09951
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..foundation.decoder import eval_mode
 from ..foundation.ranks import Ranks, is_sharded
 from .losses import IGNORED, AnswerLoss
 from .options import ProbeOptions
+from .packing import packed_equally, packs
 from .progress import Progress
 from .rehearsal import ROWS
 from .replay import Replay
@@ -38,7 +40,7 @@ class Ablation:
 
     Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that a
     block gives a different bit when the others are left out: then every pass is a whole one, and a warning says so. It
-    is, too, without ``options.reuse_blocks``.
+    is, too, without ``options.reuse_blocks``. With ``options.pack`` the examples of a batch share their beginning.
 
     Args:
         estimator: What the scores are called.
@@ -76,6 +78,7 @@ class Ablation:
         self.targets = find_targets(table, options.ablate) if targets is None else list(targets)
         self.changes = np.zeros((0, len(self.targets)))
         self.resumes = options.reuse_blocks
+        self._packs = options.pack and not is_sharded(model) and options.autocast is None and packs(model, loss)
         self.tokens = 0
 
     def keep(self, batch: Batch) -> None:
@@ -127,24 +130,28 @@ class Ablation:
         self, number: int, batch: Batch | None, counted: bool, means: Sequence[Tensor | None], rounds: int
     ) -> np.ndarray | None:
         """Returns the changes (B, G) of a batch; ``None`` of one that does not count."""
-        replay = Replay(self._blocks)
+        replay, changes = Replay(self._blocks), []
         if batch is not None:
+            losses = self._reader(batch)
             with replay.recording():
-                base = self._losses(batch)
-        changes = []
+                base = losses()
         for index, (target, mean) in enumerate(zip(self.targets, means, strict=True)):
             self._tell(number, rounds, index)
             if batch is not None:
                 with target.taken_out(mean), replay.beginning_at(target.begins if self.resumes else 0):
-                    changes.append(self._losses(batch) - base)
+                    changes.append(losses() - base)
         return torch.stack(changes, dim=1).cpu().numpy() if counted else None
 
     def _tell(self, number: int, rounds: int, index: int = 0) -> None:
         groups = len(self.targets)
         self._progress(f"taking out each {self._what}", number * groups + index, rounds * groups)
 
-    def _losses(self, batch: Batch) -> Tensor:
-        return self._loss.per_example(*self._loss.forward(batch)).double()
+    def _reader(self, batch: Batch) -> Callable[[], Tensor]:
+        """Gives what takes the losses (B,) of a batch as the model is then."""
+        packed = packed_equally(batch, self._model, self._loss) if self._packs else None
+        if packed is not None:
+            return partial(packed.losses, self._loss)
+        return lambda: self._loss.per_example(*self._loss.forward(batch)).double()
 
     def _means(self, rounds: int) -> list[Tensor | None]:
         """Averages what each group gives over the content tokens of all examples of all ranks."""

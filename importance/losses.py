@@ -30,8 +30,16 @@ class AnswerLoss:
         self._autocast = autocast
         self._known = _forward_parameters(model)
 
-    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def takes(self, name: str) -> bool:
+        """Tells whether the forward of the model knows an argument."""
+        return name in self._known
+
+    def forward(self, batch: Mapping[str, Any], **more: Tensor) -> tuple[Tensor, Tensor]:
         """Computes logits (B, K, V) at the K positions where any example has an answer token, and targets (B, K).
+
+        Args:
+            batch: ``input_ids`` or ``inputs_embeds``, ``labels`` and ``attention_mask``.
+            **more: Further arguments of the model.
 
         Raises:
             ValueError: If an example has no answer token.
@@ -48,6 +56,7 @@ class AnswerLoss:
         if "inputs_embeds" in inputs:
             inputs.pop("input_ids", None)
             inputs["inputs_embeds"] = inputs["inputs_embeds"].detach().clone().requires_grad_(torch.is_grad_enabled())
+        inputs.update(more)
         if "use_cache" in self._known:
             inputs["use_cache"] = False
         if "logits_to_keep" in self._known:

@@ -15,7 +15,7 @@ from .targets import ABLATED, ABLATED_WITH
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """Settings of a measurement; all but the last four change the numbers and must agree in a comparison.
+    """Settings of a measurement; all but the last five change the numbers and must agree in a comparison.
 
     Attributes:
         include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
@@ -31,6 +31,8 @@ class ProbeOptions:
         maps_on_cpu: Keep those on the CPU.
         reuse_blocks: Where a trial shows that it changes no bit, ``ablation`` runs only the blocks from a group's own
             on; false runs the whole model for each group, for whoever wants to see what that gives and costs.
+        pack: ``ablation`` runs what all examples of a batch begin with once (:mod:`~textkeep.importance.packing`), where
+            a trial shows the same losses but for rounding: for short questions half the cost.
         self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
             where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.
@@ -49,6 +51,7 @@ class ProbeOptions:
     keep_maps: tuple[str, ...] = ()
     maps_on_cpu: bool = False
     reuse_blocks: bool = True
+    pack: bool = False
     self_test: bool = True
     distributed: bool = True
 
@@ -101,6 +104,6 @@ class ProbeOptions:
 
     def recorded(self) -> dict[str, Any]:
         """Lists the options that change the numbers, as JSON."""
-        without = ("maps_on_cpu", "reuse_blocks", "self_test", "distributed")
+        without = ("maps_on_cpu", "reuse_blocks", "pack", "self_test", "distributed")
         values = {k: v for k, v in asdict(self).items() if k not in without}
         return {**values, "autocast": str(self.autocast) if self.autocast else None}

@@ -102,7 +102,7 @@ def _effects(
     from ...importance import probe
     from ...importance.heads import ABLATION, HeadEffects
 
-    options = {"ablate": "head", "ablate_with": arguments.ablate_with, "self_test": False}
+    options = {"ablate": "head", "ablate_with": arguments.ablate_with, "pack": True, "self_test": False}
     with progress_bars() as progress, speaking_as("importance"), model.measuring(modality):
         return HeadEffects.of(probe(model.llm, batches, (ABLATION,), name=modality, progress=progress, **options))
 
