@@ -47,6 +47,11 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
+def holds_all(model: torch.nn.Module) -> bool:
+    """Tells whether this rank has the values of all parameters: none are sharded, or read by another rank alone."""
+    return not is_sharded(model) and not any(p.is_meta for p in model.parameters())
+
+
 @torch.no_grad()
 def share_rank_zero(tensors: Iterable[Tensor]) -> None:
     """Gives every rank the values that rank 0 has, in place; nothing to do in one process.

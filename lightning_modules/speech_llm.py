@@ -151,6 +151,15 @@ class SpeechLLM(Listening):
             self.note_frozen()
         self.train(self.training)
 
+    @property
+    def digests(self) -> tuple[str, str | None]:
+        """Names of the untouched LLM's weights and of the frozen ones; set where another rank has read them."""
+        return self._reference.untouched_fingerprint, self._frozen_hash
+
+    @digests.setter
+    def digests(self, found: tuple[str, str | None]) -> None:
+        self._reference.untouched_fingerprint, self._frozen_hash = found
+
     # ------------------------------------------------------------------ steps
 
     def on_fit_start(self) -> None:

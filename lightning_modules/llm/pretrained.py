@@ -1,4 +1,4 @@
-"""Pretrained models of transformers: their weights, or, to plan a run, their shapes alone."""
+"""Pretrained models of transformers: their weights, or their shapes alone: to plan a run, or where rank zero reads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from ...foundation.ranks import Ranks
+
 _shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)
+_read_elsewhere: ContextVar[bool] = ContextVar("read_elsewhere", default=False)
 
 
 def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) -> Any:
     """Returns a model with its weights; inside of :func:`shapes_only` one that its configuration describes.
+
+    Inside of :func:`read_by_rank_zero` the other ranks get the same model on the meta device: shapes, no values.
 
     Args:
         kind: An Auto class of transformers.
@@ -25,6 +30,8 @@ def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) 
     Raises:
         ValueError: If weights are to be packed as they are read (``quantization_config``), and none are read.
     """
+    if _read_elsewhere.get():
+        return kind.from_pretrained(source, dtype=dtype, device_map="meta", **options)
     if not _shapes_only.get():
         return kind.from_pretrained(source, dtype=dtype, **options)
     if "quantization_config" in options:
@@ -37,7 +44,7 @@ def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) 
 
 def weights_are_read() -> bool:
     """Returns whether models have their pretrained weights, whose values may be asked for."""
-    return not _shapes_only.get()
+    return not (_shapes_only.get() or _read_elsewhere.get())
 
 
 @contextmanager
@@ -48,6 +55,16 @@ def shapes_only() -> Iterator[None]:
         yield
     finally:
         _shapes_only.reset(token)
+
+
+@contextmanager
+def read_by_rank_zero() -> Iterator[None]:
+    """Lets rank zero alone read weights while it lasts; the other ranks build the same models without values."""
+    token = _read_elsewhere.set(Ranks().rank > 0)
+    try:
+        yield
+    finally:
+        _read_elsewhere.reset(token)
 
 
 @contextmanager

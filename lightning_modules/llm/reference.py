@@ -39,6 +39,7 @@ class ReferenceLLM:
 
     Attributes:
         resident: Whether the copy is needed at every step, so that :meth:`release` keeps it.
+        untouched_fingerprint: Names the weights of the untouched LLM.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class ReferenceLLM:
         self._load, self._llm, self._untouched, self._load_base = load, llm, untouched, load_base
         self._copy: Any = None
         self._base: Any = None
-        self._own_fingerprint = weights_fingerprint(llm)
+        self.untouched_fingerprint = weights_fingerprint(llm)
         self.resident = False
 
     @cached_property
     def fingerprint(self) -> str:
         """Names the weights of teacher and yardstick; a base is loaded for it."""
-        return self._own_fingerprint if self._load_base is None else weights_fingerprint(self._loaded_base())
+        return self.untouched_fingerprint if self._load_base is None else weights_fingerprint(self._loaded_base())
 
     @property
     def needs_copy(self) -> bool:

@@ -28,6 +28,7 @@ class CTCAlignment(Objective):
     name = "ctc"
     runs_llm = False
     teaches_words = True
+    norm: Tensor
 
     def __init__(self, weight: float = 1.0, candidates: int = 0, scale: float = 2.0) -> None:
         super().__init__(weight)
@@ -43,7 +44,8 @@ class CTCAlignment(Objective):
     def build(self, model: SpeechModel) -> None:
         """Makes the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight
-        self.norm = float(at_least_float32(table.detach()).norm(dim=-1).mean())
+        norm = at_least_float32(table.detach()).norm(dim=-1).mean()
+        self.register_buffer("norm", norm, persistent=False)
         self.blank = nn.Parameter(table.new_zeros(table.shape[1]))
         self.blank_bias = nn.Parameter(table.new_zeros(1))
         self.log_scale = nn.Parameter(table.new_full((1,), self.scale).log())
@@ -64,7 +66,8 @@ class CTCAlignment(Objective):
     def _log_probs(self, positions: Tensor, vocabulary: Tensor, model: SpeechModel) -> Tensor:
         """Turns (N, P, H) positions into (N, P, 1 + V) log-probabilities, the blank first."""
         table = model.llm.get_input_embeddings()(vocabulary).detach().to(positions.dtype)
-        positions = nn.functional.normalize(positions, dim=-1) * self.norm
+        directions = at_least_float32(nn.functional.normalize(positions, dim=-1))
+        positions = (directions * self.norm).to(positions.dtype)
         scores = self.log_scale.exp() * (positions @ table.T)
         blank = positions @ self.blank[:, None] + self.blank_bias
         return at_least_float32(torch.cat([blank, scores], dim=-1)).log_softmax(dim=-1)

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ...foundation.errors import RunError
-from ...foundation.ranks import Ranks, is_sharded
+from ...foundation.ranks import Ranks, holds_all
 from ..precision import default_dtype, own_types_kept
 from ..tuning import Tuning
 from .checkpoints import find_checkpoint, weights_dtype
@@ -81,7 +81,7 @@ class TrainedParts(LightningModule):
         self.tuning.match_checkpoint(self.llm, own)
         check_shapes(checkpoint, self, self.hparams)
         try:
-            known = self._frozen_hash if is_sharded(self) else None  # no rank has all of them
+            known = None if holds_all(self) else self._frozen_hash
             check_frozen(checkpoint, self, self.tuning.frozen_to_save(self.llm), known)
         except ValueError as error:
             raise ValueError(f"{error}{other_weights(checkpoint, self.hparams)}") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ...foundation.errors import UserError
 from ...foundation.ranks import is_sharded
 from ...foundation.sharding import gathered, sharded
 from .blocks import shard
-from .full_state import load_optimizer_state, load_state, whole_optimizer_state, whole_state
+from .full_state import load_optimizer_state, load_state, map_checkpoint, whole_optimizer_state, whole_state
+from .reading import one_rank_reads
 
 COMPUTES_IN = {"bf16-mixed": torch.bfloat16}
 """Precision of the Trainer -> type in which weights are gathered; they are kept in float32."""
@@ -69,13 +70,28 @@ class FSDP2(ModelParallelStrategy):
         self._data_parallel_size = ranks  # Lightning's "auto" is the number of nodes
         super().setup_environment()
 
+    @contextmanager
+    @override
+    def model_sharded_context(self) -> Iterator[None]:
+        """Lets rank zero alone read the weights; :meth:`setup` divides them."""
+        module: Any = self.lightning_module
+        if is_sharded(module):  # it was trained by a Trainer before
+            yield
+            return
+        with one_rank_reads():
+            yield
+        self.precision_plugin.convert_module(module)
+        if self.is_global_zero:
+            module.note_frozen()
+        module.digests = self.broadcast(module.digests)
+
     @override
     def setup(self, trainer: Trainer) -> None:
         module: Any = self.lightning_module
         if not is_sharded(module):  # else it was trained by a Trainer before
             self.precision_plugin.convert_module(module)
-            module.note_frozen()
-            shard(module, [module.llm, module.encoder], self._ranks(), COMPUTES_IN.get(str(trainer.precision)))
+            dtype = COMPUTES_IN.get(str(trainer.precision))
+            shard(module, [module.llm, module.encoder], self._ranks(), self.root_device, dtype, True)
         super().setup(trainer)
 
     def _ranks(self) -> DeviceMesh:
@@ -141,7 +157,9 @@ class FSDP2(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
+        if "://" in str(checkpoint_path):
+            return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
+        return map_checkpoint(checkpoint_path, weights_only)
 
     @override
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

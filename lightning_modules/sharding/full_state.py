@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -33,11 +35,29 @@ def whole_state(module: nn.Module, without: Collection[str], keep: bool) -> dict
     return found
 
 
+def map_checkpoint(path: str | Path, weights_only: bool | None) -> dict[str, Any]:
+    """Reads a checkpoint file, the tensors of weights and optimizer on use: ranks of a machine share those pages.
+
+    Whoever keeps one of these must copy it: the file may be removed by another machine, where it is not missed yet.
+
+    Args:
+        path: A local file.
+        weights_only: Whether plain values and tensors alone are allowed.
+    """
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
+    large = {key: found.pop(key) for key in ("state_dict", "optimizer_states") if key in found}
+    return {**apply_to_collection(found, Tensor, Tensor.clone), **large}
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], strict: bool) -> None:
-    """Gives a module, sharded or not yet, its part of a whole state dict."""
+    """Gives a module, sharded or not yet, its part of a whole state dict.
+
+    Tensors without values are left so: rank zero gives them theirs when it shares its weights out.
+    """
     own = module.state_dict()
-    divided = {name: _divided(tensor, own[name]) if name in own else tensor for name, tensor in state.items()}
-    module.load_state_dict(divided, strict=strict)
+    here = {name: tensor for name, tensor in state.items() if name not in own or not own[name].is_meta}
+    divided = {name: _divided(tensor, own[name]) if name in own else tensor for name, tensor in here.items()}
+    module.load_state_dict(divided, strict=strict and len(here) == len(state))
 
 
 def _divided(whole: Tensor, like: Tensor) -> Tensor:
@@ -78,11 +98,11 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
 
         def divide(value: Tensor, parameter: Tensor = parameter) -> Tensor:
             if value.shape == parameter.shape:
-                return _divided(value, parameter)
+                return _divided(value, parameter).clone()
             if value.numel() > 1:
                 name = type(optimizer).__name__
                 raise UserError(f"FSDP2: the state of {name} cannot be divided among ranks; allowed: AdamW, SGD")
-            return value
+            return value.clone()
 
         divided[number] = _mapped(entries, divide)
     optimizer.load_state_dict({**state, "state": divided})

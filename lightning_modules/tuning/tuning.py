@@ -83,7 +83,9 @@ class Tuning(ABC):
     def needs_whole(self) -> str | None:
         """Names what of it must meet whole weights, so that it cannot train where ranks share them out (``FSDP2``).
 
-        None if nothing must; what does not say so is refused there.
+        None if nothing must; what does not say so is refused there. Rank zero alone reads the weights then: elsewhere
+        :meth:`prepare` meets an LLM and an encoder on the meta device, and what it makes of them gets rank zero's
+        values.
         """
         return type(self).__name__
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from transformers import AutoModelForCausalLM
 
+from benchmarks.tiny_models import write_tiny_llm
 from tests.support.overlays import rank_environment
 from tests.support.ports import free_port
 from tests.support.sharded_runs import CELLS, Files, batches_of_two_ranks, train
@@ -33,7 +35,10 @@ def write_files(folder: Path, llm: Path, whisper: Path) -> Files:
     untouched = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
     probe(untouched, [{"input_ids": ids, "labels": ids}], "fisher", keep_maps=("fisher",)).save(folder / "fisher")
     manifest = write_manifest(folder, "train", 11)
-    return Files(*map(str, (llm, whisper, manifest, text, folder / "fisher")))
+    large = folder / "large"
+    write_tiny_llm(large, hidden_size=512, intermediate_size=1536, num_hidden_layers=12, num_key_value_heads=4)
+    (misfit := folder / "misfit.safetensors").write_bytes(save({"weight": torch.zeros(2)}, {"adaptor": "Another"}))
+    return Files(*map(str, (llm, whisper, manifest, text, folder / "fisher", large, misfit)))
 
 
 def run_pair(folder: Path, files: Files, words: list[str]) -> None:
@@ -43,7 +48,8 @@ def run_pair(folder: Path, files: Files, words: list[str]) -> None:
     ranks = []
     for rank, log in enumerate(logs):
         with log.open("w") as file:
-            environment = rank_environment(rank, port)
+            # What is freed is given back to the system, and so not counted.
+            environment = {**rank_environment(rank, port), "MALLOC_MMAP_THRESHOLD_": "100000"}
             ranks.append(subprocess.Popen(list(map(str, line)), env=environment, stdout=file, stderr=subprocess.STDOUT))
     try:
         codes = [process.wait(timeout=850) for process in ranks]
@@ -119,7 +125,7 @@ def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path,
         for cell in CELLS:
             (one / cell).mkdir(parents=True)
             train(cell, files, one / cell, 1)
-    run_pair(tmp_path, files, [*CELLS, f"full<{one / 'full' / MIDDLE}", f"lora<{two / 'lora' / MIDDLE}"])
+    run_pair(tmp_path, files, ["misfit", *CELLS, f"full<{one / 'full' / MIDDLE}", f"lora<{two / 'lora' / MIDDLE}"])
     for cell in CELLS:
         print(cell)
         rough = ROUNDED.get(cell)
@@ -127,6 +133,11 @@ def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path,
         compare_saved(one / cell, two / cell, rough or 1e-5, rough or 1e-6)
         if (one / cell / "importance").exists():
             compare_importance(one / cell, two / cell, rough or 1e-6)
+
+    # a rank that reads nothing holds its parts, and little beside them; without values it says what rank zero met
+    size = sum(path.stat().st_size for path in Path(files.large).glob("*.safetensors"))
+    assert read(two / "large")[1]["growth"] < 0.75 * size
+    assert "could not build the model: ValueError: adaptor_weights" in (two / "misfit" / "refusal1.txt").read_text()
 
     # one process to two ranks, and two to two, to the bit
     for cell, whole, exact in (("full", one, False), ("lora", two, True)):

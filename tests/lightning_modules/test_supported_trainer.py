@@ -146,7 +146,7 @@ def test_what_needs_whole_weights_is_refused_before_ranks_share_them_out(name: s
 
 def test_whatever_is_not_refused_is_shown_to_work() -> None:
     """Two ranks are held against one process for each tuning and objective that FSDP2 takes."""
-    files = Files("llm", "whisper", "manifest", "text", "fisher")
+    files = Files("llm", "whisper", "manifest", "text", "fisher", "large", "misfit")
     settings = [cell.model(files) for cell in CELLS.values()]
     shown = {type(options["tuning"]) for options in settings}
     shown |= {type(term) for options in settings for term in options.get("objectives", [])} | {AnswerCrossEntropy}

@@ -6,6 +6,7 @@ python -m tests.support.sharded_runs FOLDER FILES.json CELL... is one rank, star
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -33,6 +34,7 @@ from textkeep.callbacks import (
 )
 from textkeep.datamodules import Probe, Replay, SpeechTextData
 from textkeep.datamodules.batches.token_budget_sampler import TokenBudgetSampler
+from textkeep.foundation.errors import RunError
 from textkeep.foundation.sharding import own_part
 from textkeep.lightning_modules import (
     EWC,
@@ -67,6 +69,8 @@ class Files:
     manifest: str
     text: str
     fisher: str
+    large: str
+    misfit: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Cell:
     accumulate: int = 1
     replicas: int = 1
     tested: bool = False
+    llm: Callable[[Files], str] = lambda files: files.llm
 
 
 class Poison(L.Callback):
@@ -163,14 +168,26 @@ CELLS: dict[str, Cell] = {
         lambda files: {"tuning": FullFineTuning()}, everything, {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
     ),
     "bf16-true": Cell(lambda files: {"tuning": FullFineTuning()}, trainer={"precision": "bf16-true"}),
+    "large": Cell(
+        lambda files: {"tuning": AdaptorOnly()},
+        trainer={"max_steps": 1, "limit_val_batches": 0},
+        llm=lambda files: files.large,
+    ),
 }
+
+MISFIT = Cell(lambda files: {"adaptor_weights": files.misfit})
+"""Refused by rank zero alone, which reads the file."""
 
 
 class Losses(L.Callback):
-    """The loss of each batch of this rank."""
+    """The loss of each batch of this rank, and the memory that it took to get ready for the first."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
+        self.before = memory()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.growth = memory("VmHWM") - self.before
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         self.found.append(float(trainer.callback_metrics["train/loss"]))
@@ -183,6 +200,14 @@ def answers(predicted: Any) -> Iterator[tuple[str, str]]:
     else:
         for part in predicted:
             yield from answers(part)
+
+
+def memory(kind: str = "VmRSS") -> int:
+    """Bytes of this process in memory: now (``VmRSS``; the peak is forgotten), or at most since then (``VmHWM``)."""
+    if kind == "VmRSS":
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind)]
+    return 1024 * int(line.split()[1])
 
 
 @contextmanager
@@ -206,10 +231,10 @@ def batches_of_two_ranks() -> Iterator[None]:
 
 def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | None = None) -> None:
     """Trains two epochs, and leaves checkpoints and what was logged in a folder."""
-    cell = CELLS[name]
+    cell = CELLS.get(name, MISFIT)
     L.seed_everything(0, verbose=False)
     model = SpeechLLM(
-        files.llm,
+        cell.llm(files),
         WhisperEncoder(files.whisper),
         ConcatMLP(5, 16),
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.003, eps=1e-5, weight_decay=0.1),
@@ -237,7 +262,7 @@ def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | 
     )
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=False)
     values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith("train/")}
-    found = {"steps": trainer.global_step, "losses": losses.found, "values": values}
+    found = {"steps": trainer.global_step, "losses": losses.found, "values": values, "growth": losses.growth}
     if cell.tested:
         found["tested"] = trainer.test(model, data, verbose=False)
         found["answers"] = dict(answers(trainer.predict(model, data)))
@@ -253,6 +278,10 @@ def main(folder: Path, files: Files, words: list[str]) -> None:
         own.mkdir(parents=True, exist_ok=True)
         try:
             train(name, files, own, 2, Path(checkpoint) if checkpoint else None)
+        except (RunError, ValueError) as error:
+            (own / f"refusal{os.environ['LOCAL_RANK']}.txt").write_text(str(error))
+            if name in CELLS:
+                raise
         except BaseException:
             traceback.print_exc()
             print(f"in cell {word}", flush=True)
