@@ -1,1 +1,1 @@
-"""TextKeep: cli."""
+"""The command line: one file per verb."""

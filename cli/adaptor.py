@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     with speaking_as("adaptor"):
         model = load_run(args.run, "cpu").require_speech_llm()
     if model.ear.of_audio_llm:
-        raise UserError(f"adaptor: {args.run} hears with an audio LLM's own projector; allowed: textkeep export")
+        raise UserError(f"adaptor: {args.run} listens through an audio LLM's own projector; allowed: textkeep export")
     merge_sound_lora(model.encoder, model.adaptor)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)

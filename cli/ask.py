@@ -1,6 +1,6 @@
 """``textkeep ask RUN``: asks a trained model questions, spoken or written.
 
-Without a question it is a conversation: type questions, or paths of sound files; the model is loaded once.
+Without a question it starts a conversation: type questions or paths of sound files; the model is loaded once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ..inference import LoadedModel
 
 CHECK_RATE = 16000
-"""Clips are decoded once at this rate before the model is loaded: a bad one is told in a second, not in twenty."""
+"""Clips are decoded at this rate before the model is loaded, so that a bad one is reported at once."""
 
 
 def main(argv: list[str]) -> int:
-    """Answers each question on a line of its own, or what is typed.
+    """Answers the questions given, or those typed, one per line.
 
     Args:
         argv: The words after ``textkeep ask``.
@@ -108,7 +108,7 @@ def _check(question: Question, longest: float | None) -> None:
     if question.modality == "text":
         if not question.given.strip():
             raise UserError(f"{where} is empty; allowed: a question")
-        require_text(question.given, f"ask: {where}")  # a terminal of another encoding gives halves of pairs
+        require_text(question.given, f"ask: {where}")  # a terminal with another encoding yields lone surrogates
         return
     if not Path(question.given).is_file():
         named = f"{question.option} {question.given}".strip()

@@ -1,4 +1,4 @@
-"""Which checkpoint ``--ckpt_path`` refers to, and which run directory a config does."""
+"""Which checkpoint ``--ckpt_path`` refers to, and which run directory a config belongs to."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
         The path of a checkpoint, or None to begin afresh.
 
     Raises:
-        UserError: If the file, or for other verbs than ``fit`` the run's checkpoint, is not there.
-        ValueError: If it is damaged or of another program, and for ``last`` if each of the run's is damaged.
+        UserError: If the file is missing or, for verbs other than ``fit``, the run's checkpoint is.
+        ValueError: If it is damaged or was written by another program; for ``last``, if all of the run's are damaged.
     """
     if ckpt_path is None:
         return None
@@ -48,10 +48,10 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
 
 
 def directory_of_config(argv: list[str], wanted: Path) -> Path:
-    """Returns the run directory that a config refers to: its own, if it is the config of a run that has been moved.
+    """Returns the run directory that a config belongs to: its own, if it is the config of a run that was moved.
 
-    ``config.yaml`` of a run names the directory as it was called from where the run began. Read from another working
-    directory or under another name, it still speaks of the run that it lies in.
+    A run's ``config.yaml`` names the directory relative to where the run began. Read from another working directory or
+    under another name, it still belongs to the run that contains it.
 
     Args:
         argv: The options of a training verb.

@@ -1,4 +1,4 @@
-"""Config files named on the command line, read before the parser does: it would not say which one is broken."""
+"""Config files named on the command line, read before the parser reads them: it would not say which one is broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..foundation.json_lines import require_text
 from ..foundation.text_lines import read_text
 
 FLAGS = ("--config", "-c")
-GZIP = b"\x1f\x8b"  # data may be compressed; the parser reads a config as it is
+GZIP = b"\x1f\x8b"  # data may be compressed, but the parser reads a config as it is
 
 
 def check_config_files(argv: list[str]) -> None:
@@ -22,8 +22,8 @@ def check_config_files(argv: list[str]) -> None:
         argv: The options of a training verb.
 
     Raises:
-        UserError: With file, line and what YAML says.
-        ValueError: If a file is no text.
+        UserError: With the file, the line and YAML's message.
+        ValueError: If a file is not text.
     """
     for path in config_files(argv):
         if not path.is_file():

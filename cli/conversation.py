@@ -1,4 +1,4 @@
-"""Questions that are typed one after the other, while the model stays loaded."""
+"""Questions typed one after another while the model stays loaded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import NamedTuple, TextIO
 from ..foundation.errors import USAGE_ERROR, UserError
 from .errors import EXPECTED, complain, debugging, one_line
 
-GREETING = "Type a question, or the path of a sound file; each is asked by itself. Ctrl-D ends."
+GREETING = "Type a question, or the path of a sound file; each is asked on its own. Ctrl-D ends."
 PROMPT = "> "
 SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".au"}
-"""What ends in one of these is meant as a file, even if there is none."""
+"""A line that ends in one of these is taken for a file, even if there is none."""
 
 
 class Question(NamedTuple):
@@ -25,20 +25,20 @@ class Question(NamedTuple):
     given: str
     """Path of the clip, or the question."""
     option: str = ""
-    """The option that it was given with, for messages; empty if it was typed."""
+    """The option it was given with, for messages; empty if it was typed."""
 
 
 def converse(answer: Callable[[Question], None]) -> int:
-    """Answers what is typed, or comes through a pipe, line by line, until it ends; a bad line is reported and skipped.
+    """Answers typed or piped lines until the input ends; a bad line is reported and skipped.
 
     Args:
         answer: Prints the answer to a question, or raises what is wrong with it.
 
     Returns:
-        The exit code: 2 if a line of a pipe could not be asked; who types has seen it.
+        The exit code: 2 if a piped line could not be asked (someone typing has seen the message).
 
     Raises:
-        UserError: If a pipe had no line at all.
+        UserError: If a pipe was empty.
     """
     code, asked, at_terminal = 0, False, sys.stdin.isatty()
     for line in _lines(sys.stdin, at_terminal):
@@ -56,9 +56,9 @@ def converse(answer: Callable[[Question], None]) -> int:
 
 
 def as_question(line: str) -> Question:
-    """Takes a line for a clip if there is such a file, or it is named like one; for a written question otherwise."""
+    """Takes a line for a clip if such a file exists or it is named like one, otherwise for a written question."""
     path = Path(line.strip("'\"")).expanduser()
-    with suppress(OSError):  # a long question is no name of a file
+    with suppress(OSError):  # a long question is not a valid file name
         if path.suffix.lower() in SOUNDS or path.is_file():
             return Question("speech", str(path))
     return Question("text", line)
@@ -76,7 +76,7 @@ def _lines(source: TextIO, at_terminal: bool) -> Iterator[str]:
         try:
             line = input(PROMPT).strip()
         except EOFError:
-            print(file=sys.stderr)  # the shell's prompt begins a line of its own
+            print(file=sys.stderr)  # the shell's prompt starts on a new line
             return
         if line:
             yield line

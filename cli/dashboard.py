@@ -1,7 +1,7 @@
 """``textkeep dashboard --entity E --project P``: saves a W&B workspace that shows a project's runs.
 
-Sections: Importance, Shift, Retention, Frontier, Training, Learning rates by layer. Heat maps of finished runs are a
-Vega chart, whose preset is stored for the entity too. ``--dry-run`` needs no login and prints the workspace as JSON.
+Sections: Importance, Shift, Retention, Frontier, Training, Learning rates by layer. Heat maps of finished runs use a
+Vega chart, whose preset is also stored for the entity. ``--dry-run`` needs no login and prints the workspace as JSON.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _save(workspace: Workspace, names: MetricNames, with_report: bool) -> None:
-    """Saves chart preset, workspace and, if wanted, report; prints where they are."""
+    """Saves the chart preset, the workspace and, on request, a report; prints where they are."""
     import wandb
 
     from ..runs.dashboard.heat_map_chart import save_preset

@@ -1,4 +1,4 @@
-"""Where the ranks of an attempt of torchrun meet."""
+"""Where the ranks of a torchrun attempt meet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from torch.distributed import TCPStore
 
 _served: list[TCPStore] = []
-"""Rank zero's stores: one that nothing refers to any more would stop listening."""
+"""Rank zero's stores, kept alive: a store that is garbage-collected stops listening."""
 
 
 def leave_agents_store() -> None:
-    """Lets ranks that torchrun has restarted meet in a store of their own, instead of their agent's.
+    """Lets ranks restarted by torchrun meet in their own store instead of their agent's.
 
-    The agent serves one store to all attempts, and PyTorch takes it for a new one: a rank that is there before rank
-    zero would find the addresses of processes that are gone, and fail (gloo: ``Connection refused``).
+    The agent serves one store to all attempts, and PyTorch takes it for a new one: a rank that arrives before rank zero
+    would find the addresses of dead processes and fail (gloo: ``Connection refused``).
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
@@ -22,7 +22,7 @@ def leave_agents_store() -> None:
     agents = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     key = f"textkeep/port of attempt {attempt}"
     if os.environ["RANK"] == "0":
-        # It listens from now on, so no other process can be given its port. torch finds it there and shares it.
+        # It listens from now on, so that no other process can get its port; torch finds and shares it.
         host = os.environ["MASTER_ADDR"]
         _served.append(TCPStore(host, 0, is_master=True, wait_for_workers=False, multi_tenant=True))
         agents.set(key, str(_served[-1].port))

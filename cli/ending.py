@@ -16,19 +16,19 @@ from ..callbacks.stopping.stop_signals import STOP_SIGNALS, Wish
 from ..foundation.signals import unreached_children
 
 PATIENCE = 60.0
-"""Seconds that a rank waits: for rank zero to end, and for SLURM to end a job that it has put into the queue again."""
+"""Seconds that a rank waits for rank zero to end, and for SLURM to end a job that it has requeued."""
 
 _LEFT, _HEARD = "textkeep/left", "textkeep/heard"
 _LOOK = 0.02
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _MOMENT = 2.0
-"""Seconds that the other ranks are given to hear rank zero, whose end is that of their store."""
+"""Seconds that the other ranks have to hear from rank zero; their store ends with it."""
 
 
 def leave(wish: Wish, code: int) -> int:
     """Ends a stopped run: rank zero requeues its job, if asked to; the others wait.
 
-    A rank that ends before the others makes srun, torchrun or Lightning end these while they are still writing.
+    If a rank ends before the others, srun, torchrun or Lightning ends these while they are still writing.
 
     Args:
         wish: What the ranks have agreed on.
@@ -44,8 +44,8 @@ def leave(wish: Wish, code: int) -> int:
     else:
         said = _hear()
         queued, requeue = said == "queued", said in ("queued", "failed")
-    # Else the job's script goes on to its next command before SLURM ends the job. Its SIGTERM may come at any moment,
-    # between two looks too: it is counted, and never waited for after it has come.
+    # Otherwise the job's script goes on to its next command before SLURM ends the job. Its SIGTERM may come at any
+    # moment, even between two checks: it is counted, and never waited for once it has come.
     until = time.monotonic() + PATIENCE
     while queued and STOP_SIGNALS.times(signal.SIGTERM) == terms and time.monotonic() < until:
         time.sleep(_LOOK)
@@ -56,7 +56,7 @@ def requeue_job() -> bool:
     """Requeues this SLURM job, or only this task of an array; SLURM ends it within a second.
 
     Returns:
-        Whether SLURM did; else a line on standard error says why not.
+        Whether SLURM did; if not, a line on standard error says why.
     """
     array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID", "")
     if array:
@@ -79,7 +79,7 @@ def requeue_job() -> bool:
 
 
 def rank_store() -> distributed.Store | None:
-    """Returns the key-value store of the ranks; it needs no collective, which a rank that has died would hang."""
+    """Returns the key-value store of the ranks; unlike a collective, it does not hang if a rank has died."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return None
     return distributed.distributed_c10d._get_default_store()
@@ -103,5 +103,5 @@ def _hear() -> str:
         said = store.get(_LEFT).decode()
         store.add(_HEARD, 1)
         return said
-    except RuntimeError:  # rank zero has gone, or does not come to an end
+    except RuntimeError:  # rank zero is gone, or never ends
         return ""

@@ -15,7 +15,7 @@ from ..foundation.errors import USAGE_ERROR, UserError
 DEBUG_VARIABLE = "TEXTKEEP_DEBUG"
 
 EXPECTED: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)
-"""What bad input raises. Anything else is a defect and keeps its traceback."""
+"""Errors raised by bad input. Anything else is a bug and keeps its traceback."""
 
 
 TRIED_TYPES = "Does not validate against any of the Union subtypes"
@@ -24,12 +24,12 @@ TRIED_TYPES = "Does not validate against any of the Union subtypes"
 REFUSAL = re.compile(
     r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\s*(.+?)\s*(?=\n\s*- |\nGiven |\Z)", re.DOTALL
 )
-"""What it says of a class that cannot be made, among all the types that it tried."""
+"""Its message about a class that cannot be instantiated, among all the types that it tried."""
 
 
 @contextmanager
 def speaking_as(verb: str) -> Iterator[None]:
-    """Puts the name of a verb before messages about unusable input from the parts that it calls.
+    """Prefixes messages about bad input from the parts that a verb calls with the verb's name.
 
     Raises:
         UserError: With the verb.
@@ -41,10 +41,10 @@ def speaking_as(verb: str) -> Iterator[None]:
 
 
 def said_by_lightning(error: BaseException) -> bool:
-    """Returns whether Lightning itself raised this, on purpose: what it says is meant for the user.
+    """Returns whether Lightning raised this on purpose, so that its message is meant for the user.
 
-    It refuses a metric that no callback knows, say, with a ``RuntimeError``. An error that came up inside of its code
-    is another thing, and keeps its traceback.
+    For example, it refuses an unknown metric with a ``RuntimeError``. An error that arose inside its own code is a
+    different matter and keeps its traceback.
     """
     frames = list(traceback.walk_tb(error.__traceback__))
     if not frames:
@@ -60,9 +60,9 @@ def debugging() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the text of an error on a single line; an error without a text gives the name of its class.
+    """Returns the text of an error on a single line, or the name of its class if it has no text.
 
-    What a class says of its own settings is shown without the tree of types that jsonargparse tried it against.
+    A class's complaint about its own settings is shown without the tree of types that jsonargparse tried.
     """
     while True:
         text = str(error)

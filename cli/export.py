@@ -1,7 +1,7 @@
-"""``textkeep export RUN -o DIR``: the LLM as a Hugging Face folder, with what makes it listen beside it.
+"""``textkeep export RUN -o DIR``: writes the LLM as a Hugging Face folder, with its speech parts beside it.
 
-With --base, a model that is no run (an audio LLM, or any text LLM) is written as the folder that it is, its text LLM
-brought back to BASE by --alpha or --revert.
+With --base, MODEL is not a run but an audio LLM or any text LLM: its own folder is written, with its text LLM moved
+back towards BASE by --alpha or --revert.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _edit(model: Any, arguments: argparse.Namespace, reverted: list[str]) -> Non
     if arguments.alpha != 1.0 or reverted:
         change_of(model).apply(arguments.alpha, reverted)
     elif model.tuning.mergeable:
-        model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the type asked for
+        model.llm.to(torch.promote_types(model.llm.dtype, torch.float32))  # rounded once, to the requested type
         merge_lora(model.llm)
     model.ear.whole(model.llm).to(getattr(torch, arguments.dtype or "float32"))
 
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without-inserted", action="store_true", help="leave out the inserted layers, which gives the untouched LLM"
     )
     parser.add_argument(
-        "--text-only", action="store_true", help="the LLM alone, of an audio LLM the text LLM inside: a plain folder"
+        "--text-only", action="store_true", help="write only the LLM (of an audio LLM, the text LLM inside)"
     )
     parser.add_argument(
         "--dtype", choices=DTYPES, help="type of the LLM's weights (default: float32; with --base as they are stored)"

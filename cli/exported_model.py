@@ -12,7 +12,7 @@ from ..lightning_modules.saving.export_folder import is_export, is_plain
 
 
 def take_export(config: Namespace, verb: str) -> Path | None:
-    """Sets the model of a config to that of an export, if ``ckpt_path`` is one.
+    """Replaces the model of a config by that of an export, if ``ckpt_path`` is one.
 
     Args:
         config: Of the verb; ``model`` and ``ckpt_path`` are changed in place.
@@ -32,9 +32,9 @@ def take_export(config: Namespace, verb: str) -> Path | None:
         settings = f"--model.llm {folder}{weights}"
         raise UserError(f"ckpt_path: an export has no optimizer state; to train it further: {settings}")
     if not is_plain(folder):
-        raise UserError(f"ckpt_path: {folder} holds adapters or an encoder of its own; allowed: the run's checkpoint")
+        raise UserError(f"ckpt_path: {folder} holds adapters or its own encoder; allowed: the run's checkpoint")
     config.model.llm = str(folder)
-    if (folder / ADAPTOR).is_file():  # an audio LLM has all that hears inside
+    if (folder / ADAPTOR).is_file():  # an audio LLM contains all its speech parts
         config.model.adaptor_weights = str(folder / ADAPTOR)
     config.model.tuning = Namespace(class_path="textkeep.lightning_modules.AdaptorOnly", init_args=Namespace())
     config.model.objectives = None

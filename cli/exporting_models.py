@@ -17,10 +17,10 @@ def export_model(arguments: argparse.Namespace, reverted: list[str]) -> None:
 
     Args:
         arguments: Of ``textkeep export``, with ``--base``.
-        reverted: Names of the parameters that are put back.
+        reverted: Names of the parameters to revert.
 
     Raises:
-        UserError: If the two do not fit, or what is there is no such folder.
+        UserError: If the two do not match, or the output exists and is not such a folder.
     """
     from ..inference.two_models import Mixtures, folder_of
     from ..lightning_modules.saving.edited_folder import REPAIR, ModelFolder
@@ -28,9 +28,7 @@ def export_model(arguments: argparse.Namespace, reverted: list[str]) -> None:
     given = [name for name in ("dtype", "without_inserted") if getattr(arguments, name)]
     if given:
         option = given[0].replace("_", "-")
-        raise UserError(
-            f"export: --{option} goes with a run; with --base the weights keep the types they are stored in"
-        )
+        raise UserError(f"export: --{option} goes with a run; with --base the weights keep their stored types")
     target: Path = arguments.out
     check_output("export: -o", target, arguments.overwrite, folder=True)
     if target.exists() and any(target.iterdir()) and not (target / REPAIR).is_file():

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_place(arguments: argparse.Namespace) -> None:
-    """Refuses an output that is taken: one file with most options, else the files of the splits."""
+    """Refuses an existing output: one file with most options, otherwise the files of the splits."""
     alone = arguments.choices or arguments.instructions
     alone = alone or arguments.prose is not None or arguments.alignment is not None
     output: Path = arguments.output

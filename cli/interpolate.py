@@ -1,11 +1,12 @@
-"""``textkeep interpolate RUN``: what text is regained and what speech is lost between the untouched LLM and a run's.
+"""``textkeep interpolate RUN``: text regained and speech lost between the untouched LLM and a run's.
 
-For each alpha the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays. 0 is the untouched LLM, 1
-the run's, both exactly. With --revert some matrices of the tuned LLM are put back instead. Each model answers the run's
-own questions, spoken and written, and reads held-out text. Nothing is chosen: `textkeep export --alpha A` writes one.
+For each alpha, the LLM's weights are (1 - alpha) untouched + alpha tuned; the adaptor stays the same. 0 is exactly the
+untouched LLM, 1 exactly the run's. With --revert, some matrices of the tuned LLM are reverted instead. Each model
+answers the run's own questions, spoken and written, and reads held-out text. The choice is yours: `textkeep export
+--alpha A` writes one.
 
-With --base, MODEL is no run but an audio LLM, or any text LLM, that came from BASE: the same between these two, on
---questions and held-out text in the words of BASE's chat template. `textkeep export MODEL --base BASE` writes one.
+With --base, MODEL is not a run but an audio LLM or any text LLM that came from BASE: the command scores mixtures of
+these two on --questions and held-out text, in BASE's chat template. `textkeep export MODEL --base BASE` writes one.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Returns the run's configuration and the folder of the records.
 
     Raises:
-        UserError: If it is no run, has no such questions, or a result is in the way.
+        UserError: If it is not a run, has no such questions, or a result exists already.
     """
     if not arguments.run.exists():
         allowed = "a run directory of `textkeep fit`, or a model with --base"
@@ -93,7 +94,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
 def _score(
     model: SpeechLLM, config: dict[str, Any], folder: Path, points: Sequence[Point], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Scores each point; gives the figures by name."""
+    """Scores each point; returns the figures by name."""
     from ..inference.edit_scoring import EditScorer, ScoringOptions, summaries
     from ..lightning_modules.llm.edits import change_of
 
@@ -106,7 +107,7 @@ def _score(
     scored: dict[str, Any] = {}
     for number, point in enumerate(points, start=1):
         change.apply(point.alpha, point.reverted)
-        with log_level("lightning.pytorch", logging.WARNING):  # one trainer a model would say so each time
+        with log_level("lightning.pytorch", logging.WARNING):  # a trainer per model would repeat this each time
             scored[point.name] = scorer.score(point.name)
         if not arguments.json:
             print(f"{number} of {len(points)}: {point.name}, {scored[point.name].seconds:.0f} s", flush=True)
@@ -114,7 +115,7 @@ def _score(
 
 
 def _points(arguments: argparse.Namespace) -> list[Point]:
-    """Returns the sweep, without repetitions; tops that the attribution cannot fill fall together."""
+    """Returns the sweep without duplicates: values of --top beyond the attribution's length coincide."""
     tops = arguments.top or []
     if (arguments.revert is None) != (not tops):
         raise UserError("interpolate: --revert and --top belong together; give both or neither")

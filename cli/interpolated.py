@@ -27,7 +27,7 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Point:
-    """A model to score: its share of what was learned, and what is put back."""
+    """A model to score: its share of what was learned, and what is reverted."""
 
     alpha: float
     reverted: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
-"""Wrong launches by SLURM or torchrun: refused in one line before anything is made.
+"""Wrong launches by SLURM or torchrun, refused in one line before anything is created.
 
-Left alone, some of them wait for half an hour for ranks that nobody starts; others train on one machine of several.
+Otherwise some would wait half an hour for ranks that nobody starts; others would train on one machine of several.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ OVERLAY = "configs/trainer/slurm.yaml and configs/trainer/job.sh show both"
 def check_launch(trainer: Namespace) -> None:
     """Refuses processes other than those that the trainer expects.
 
-    What all ranks see alike is said by the first one; the others end silently, with the same exit code.
+    What all ranks see alike is reported by the first one; the others exit silently with the same code.
 
     Args:
         trainer: The ``trainer`` part of the config.
 
     Raises:
-        UserError: With what was started, what the trainer expects, and what is allowed.
+        UserError: If the launch does not match, with what was started, what the trainer expects, and what is allowed.
         SystemExit: On the further ranks.
     """
     if _names_an_environment(trainer.plugins):
@@ -109,7 +109,7 @@ def _other(trainer: Namespace) -> str | None:
 
 
 def _gpus(trainer: Namespace) -> str | None:
-    """Tells that this process sees fewer GPUs than the trainer wants."""
+    """Describes the problem if this process sees fewer GPUs than the trainer wants."""
     if trainer.accelerator not in ("gpu", "cuda"):
         return None
     seen, wanted = _visible_gpus(), _devices(trainer)
@@ -123,7 +123,7 @@ def _gpus(trainer: Namespace) -> str | None:
 
 
 def _visible_gpus() -> int | None:
-    """Returns the number of GPUs that were left visible to this process; None if nobody has restricted them."""
+    """Returns the number of GPUs visible to this process; None if they were not restricted."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if visible is None else len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
 
@@ -144,7 +144,7 @@ def _devices(trainer: Namespace) -> int:
 
 
 def _names_an_environment(plugins: Any) -> bool:
-    """Returns whether the config says itself what has started the processes."""
+    """Returns whether the config itself names the cluster environment."""
     named = plugins if isinstance(plugins, list) else [plugins]
     return any("Environment" in str(getattr(plugin, "class_path", "")) for plugin in named)
 

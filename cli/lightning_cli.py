@@ -29,7 +29,7 @@ from .training_parser import TrainingParser
 
 
 class TextKeepCLI(LightningCLI):
-    """LightningCLI for one model class and one data class; what varies inside them is a ``class_path``.
+    """LightningCLI for one model class and one data class; variants inside them are chosen by ``class_path``.
 
     It parses, chooses the run directory and makes the objects; :meth:`call` trains or measures.
 
@@ -61,14 +61,14 @@ class TextKeepCLI(LightningCLI):
         """Calls the verb of the Trainer."""
         options = {name: self.config_init[name] for name in self.method_options}
         if self.verb in ("validate", "test"):
-            options["verbose"] = False  # callbacks tell the figures, each once
+            options["verbose"] = False  # callbacks report the figures, each once
         getattr(self.trainer, self.verb)(self.model, datamodule=self.datamodule, **options)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        given = self.subcommands()[self.verb]  # what this class gives to the method itself
+        given = self.subcommands()[self.verb]  # arguments that this class passes to the method itself
         self.method_options = parser.add_method_arguments(Trainer, self.verb, skip={*given, "verbose"})
-        if self.verb != "fit":  # a fit takes another directory
+        if self.verb != "fit":  # a fit takes a new directory instead
             parser.add_argument(OVERWRITE, action="store_true", help="replace the records of an earlier call")
 
     @override
@@ -77,7 +77,7 @@ class TextKeepCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except EXPECTED:
             raise
-        except Exception as error:  # a module that a config names may raise anything when it is imported
+        except Exception as error:  # a module named in a config may raise anything on import
             where = f"{place(error)}: {type(error).__name__}"
             raise UserError(f"a class of the config cannot be imported: {where}: {one_line(error)}") from error
 
@@ -104,10 +104,10 @@ class TextKeepCLI(LightningCLI):
         added = default_callbacks(own, given, self.verb, self.model.tuning)
         stop = [callback for callback in own if isinstance(callback, GracefulStop)] or [GracefulStop()]
         others = [callback for callback in (*own, *added) if callback not in stop]
-        # First: it gives way before the others measure, and looks before they speak with other ranks.
+        # First, so that it yields before the others measure, and checks before they communicate with other ranks.
         trainer = super().instantiate_trainer(callbacks=[*stop, self.state.callback, *others], **kwargs)
         self.state.trainer = trainer
-        check_supported(trainer)  # as the model does, but before there are further processes
+        check_supported(trainer)  # as the model does, but before further processes start
         return trainer
 
     def _config_text(self, directory: Path) -> str:

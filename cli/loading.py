@@ -1,4 +1,4 @@
-"""Says what a command is loading when it begins to load it."""
+"""Announces what a command is loading when loading starts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 LARGE = "torch"
-"""The library whose import tells that it begins: all others of this size need it."""
+"""The library whose import marks the start: all other large ones need it."""
 
 
 class Announcer(MetaPathFinder):
-    """Finds nothing; says once what is being loaded, when it is asked for :data:`LARGE`.
+    """A finder that finds nothing but announces once what is being loaded, when :data:`LARGE` is imported.
 
     Args:
         loads: What to name.
@@ -34,7 +34,7 @@ class Announcer(MetaPathFinder):
 
 @contextmanager
 def announcing(loads: str) -> Generator[None, None, None]:
-    """Says on standard error what is being loaded while the context lasts; of several ranks only the first does.
+    """Announces on standard error what is being loaded within the context; only on the first rank.
 
     Args:
         loads: What to name: the libraries that come with :data:`LARGE`.

@@ -1,4 +1,4 @@
-"""One line for a run of several processes when one of them is lost or fails: one rank speaks, the others are quiet."""
+"""One line when a process of a multi-process run is lost or fails: one rank reports it, the others stay silent."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CONNECTION = re.compile(
 )
 _LATE = re.compile(r"[Tt]imed? ?out")
 _PATIENCE = 3.0
-"""Seconds for other ranks to say how they end."""
+"""Seconds that other ranks have to report how they end."""
 _END, _SAID = "textkeep/end/{}", "textkeep/said/{}"
 
 
 class RankEnds:
-    """What the ranks of a run tell each other about how they end: through their store, without a collective.
+    """How the ranks of a run tell each other how they end: through their store, without a collective.
 
     Args:
         trainer: Of this rank, once the ranks are connected.
@@ -51,26 +51,26 @@ class RankEnds:
         self._children = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
 
     def report(self, error: BaseException) -> None:
-        """Tells the other ranks that this one ends, and why if it is the cause."""
+        """Tells the other ranks that this one is ending and, if it is the cause, why."""
         if self._size == 1:
             return
         for thread in threading.enumerate():
             if isinstance(thread, _ChildProcessObserver):
-                # Once a rank has ended it would kill this process, which may have to say why, or to end W&B; after
-                # Ctrl-C Lightning ends the other ranks itself.
+                # Once a rank has ended, Lightning would kill this process, which may still have to say why or to end
+                # W&B; after Ctrl-C, Lightning ends the other ranks itself.
                 thread._child_processes = []
         if not isinstance(error, Exception):
             return
         if (store := _living_store()) is not None:
             code = USAGE_ERROR if isinstance(error, EXPECTED) else FAILED
             reason = "" if _is_lost_connection(error) else one_line(error)
-            with suppress(distributed.DistError):  # its process has ended meanwhile
+            with suppress(distributed.DistError):  # its process has ended in the meantime
                 store.set(_END.format(self._rank), json.dumps([reason, code]))
 
     def judge(self, error: Exception) -> Exception | int:
-        """Returns the error that this rank has to report, or the exit code with which it ends silently.
+        """Returns the error that this rank must report, or the exit code with which it ends silently.
 
-        A rank that finds the connection to another one lost learns from the others which it was; one of them tells it.
+        A rank that loses its connection to another one learns from the others which it was; one of them reports it.
         """
         if self._size == 1 or debugging():
             return error
@@ -86,10 +86,10 @@ class RankEnds:
 
     def _lost(self, error: Exception) -> Exception | int:
         if (store := _living_store()) is not None:
-            # A process that is killed closes its connections one after the other: the store may answer once and go.
+            # A killed process closes its connections one after another: the store may answer once and then vanish.
             with suppress(distributed.DistError):
                 return self._learned(store, error)
-        speaks = self._rank == 1 or self._first_of_node  # the store goes with rank zero
+        speaks = self._rank == 1 or self._first_of_node  # the store ends with rank zero
         return self._told(error, {0}) if speaks and not self._told_in_file() else FAILED
 
     def _learned(self, store: distributed.Store, error: Exception) -> Exception | int:
@@ -119,20 +119,20 @@ class RankEnds:
         return MachineError(f"{text}; --ckpt_path last continues from the last checkpoint")
 
     def _how(self, lost: set[int]) -> str:
-        """Says which signal ended a rank, where this process has started it."""
+        """Names the signal that ended a rank, if this process started it."""
         for child in (child for rank, child in self._dead().items() if rank in lost):
             name = signal.Signals(-child.returncode).name
-            mostly = ": mostly by the system, which ran out of memory" if name == "SIGKILL" else ""
+            mostly = ": usually by the system when it runs out of memory" if name == "SIGKILL" else ""
             return f" (process {child.pid} was ended by {name}{mostly})"
         return ""
 
     def _dead(self) -> dict[int, subprocess.Popen[bytes]]:
-        """Returns the ranks that this process started and a signal ended: such a one says no more."""
+        """Returns the ranks that this process started and that a signal ended: these can no longer report."""
         first = self._rank + 1
         return {rank: child for rank, child in enumerate(self._children, first) if (child.poll() or 0) < 0}
 
     def _end_children(self) -> None:
-        """Ends the ranks that this process started: they may wait for it in a collective for half an hour."""
+        """Ends the ranks that this process started: they might wait for it in a collective for half an hour."""
         until = time.monotonic() + _PATIENCE
         for child in self._children:
             try:
@@ -142,14 +142,14 @@ class RankEnds:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Returns whether an error says no more than that other ranks do not answer."""
+    """Returns whether an error only says that other ranks do not answer."""
     if isinstance(error, distributed.DistNetworkError | distributed.DistBackendError | distributed.DistStoreError):
         return True
     return type(error) in (RuntimeError, distributed.DistError) and _CONNECTION.search(str(error)) is not None
 
 
 def _living_store() -> distributed.Store | None:
-    """Returns the ranks' store; None if its process is gone: torch would print pages when it is asked."""
+    """Returns the ranks' store; None if its process is gone, since torch would print pages of errors when asked."""
     store = rank_store()
     if store is None:
         return None
@@ -161,17 +161,17 @@ def _living_store() -> distributed.Store | None:
 
 
 def _reported(store: distributed.Store, size: int) -> Mapping[int, tuple[str, int]]:
-    """Returns reason and exit code of the ranks that have told how they end."""
+    """Returns the reason and exit code of the ranks that have reported how they end."""
     ended = [rank for rank in range(size) if store.check([_END.format(rank)])]
     return {rank: tuple(json.loads(store.get(_END.format(rank)))) for rank in ended}
 
 
 def _is_first(text: str) -> bool:
-    """Returns whether no other rank has said this."""
+    """Returns whether no other rank has reported this."""
     store = _living_store()
     if store is None:
         return True
     try:
         return store.add(_SAID.format(hashlib.sha256(text.encode()).hexdigest()), 1) == 1
-    except distributed.DistError:  # its process has ended meanwhile
+    except distributed.DistError:  # its process has ended in the meantime
         return True

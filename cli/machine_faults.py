@@ -1,6 +1,6 @@
 """One line about a fault of the machine, whichever library raised it: memory, disk, missing ranks.
 
-Nothing heavy is imported here: errors are told by the names of their classes.
+Nothing heavy is imported here: errors are recognised by their class names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MEETING = re.compile(
     r"waiting for clients\. (\d+)/(\d+) clients joined|timed out after .* trying to connect to (\(.*\))"
 )
 _LESS = (
-    "allowed: less data.tokens_per_batch (with trainer.accumulate_grad_batches as much more), "
-    "data.eval_tokens_per_batch in a validation, trainer.precision bf16-mixed, a tuning that trains less"
+    "allowed: a smaller data.tokens_per_batch (with trainer.accumulate_grad_batches as much more), "
+    "data.eval_tokens_per_batch in a validation, trainer.precision bf16-mixed, a tuning that trains fewer weights"
 )
 
 
@@ -34,7 +34,7 @@ def machine_fault(error: BaseException) -> str | None:
         return f"memory is full{f' ({int(asked[1]):,} bytes more were asked for)' if asked else ''}; {_LESS}"
     if type(error).__name__ in ("DistStoreError", "DistNetworkError") and (met := _MEETING.search(text)):
         came = f"{met[1]} of {met[2]} came in time" if met[1] else f"there is none at {met[3]}"
-        return f"the ranks did not find each other: {came}; the others' own last lines may say why"
+        return f"the ranks did not find each other: {came}; the last lines of the other ranks may say why"
     if isinstance(error, OSError) and error.errno in (*_FULL, *_NOT_WRITABLE):
         where = f"{error.filename}: " if error.filename else ""
         remedy = "room on this disk" if error.errno in _FULL else "a disk that can be written to"

@@ -28,13 +28,13 @@ class Verb(NamedTuple):
     """``module:function``, the module relative to this package. Takes arguments, returns the exit code."""
 
     summary: str
-    """What ``textkeep --help`` says of it."""
+    """Its line in ``textkeep --help``."""
 
     trains: bool = False
-    """Whether it runs a Trainer, which SLURM's signal before the end of the time stops."""
+    """Whether it runs a Trainer, which must stop at the signal that SLURM sends before the time limit."""
 
     loads: str = ""
-    """The large libraries that it waits for where it does: some seconds, or minutes on a file system of a cluster."""
+    """The large libraries it has to load: that takes seconds, or minutes on a cluster's file system."""
 
     clone_only: bool = False
     """Whether it works only in a clone of the repository, since what it reads is not in the wheel."""
@@ -97,7 +97,7 @@ def load(name: str) -> Callable[[list[str]], int]:
         name: A key of ``VERBS``.
 
     Raises:
-        UserError: If there is no such verb (the message lists the verbs), or it is one for a clone only.
+        UserError: If there is no such verb (the message lists the verbs), or it works only in a clone.
         ImportError: If the verb's module, or something that it needs, is not installed.
     """
     if name not in VERBS:
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``textkeep``; those of the process by default.
 
     Returns:
-        0 if all went well, 1 after a fault of the machine or a run, 2 after another error in a line, 130 after Ctrl-C.
+        0 on success, 1 after a fault of the machine or a run, 2 after another reported error, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if argv is None else argv
     try:

@@ -22,7 +22,7 @@ def not_negative(text: str) -> int:
 
 
 def finite(text: str) -> float:
-    """Reads a finite number: ``nan`` would go into every weight."""
+    """Reads a finite number, since ``nan`` would spread to every weight."""
     try:
         value = float(text)
     except ValueError:

@@ -41,7 +41,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def picture(text: str) -> Path:
-    """Reads the name of a picture; its ending is checked before hours of measuring, not after."""
+    """Reads the name of a picture; its suffix is checked before hours of measuring, not after."""
     path = Path(text)
     if path.suffix not in PICTURES:
         raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
@@ -63,17 +63,17 @@ def add_output_options(parser: argparse.ArgumentParser, output: str | None = "al
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuses places of :func:`add_output_options` that are taken, before hours of measuring.
+    """Refuses outputs of :func:`add_output_options` that already exist, before hours of measuring.
 
     Raises:
-        UserError: With what is in the way.
+        UserError: If one exists.
     """
     check_output("importance: --plot", arguments.plot, arguments.overwrite)
     check_output("importance: -o", getattr(arguments, "output", None), arguments.overwrite)
 
 
 def say(message: str) -> None:
-    """Prints a remark on standard error: not a part of the result."""
+    """Prints a remark to standard error, since it is not part of the result."""
     print(message, file=sys.stderr)
 
 
@@ -143,7 +143,7 @@ def given_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def described(command: str, arguments: argparse.Namespace, found: Any) -> dict[str, Any]:
-    """Returns a result with what it takes to repeat it: the command's arguments, versions and the time.
+    """Returns a result with what is needed to reproduce it: the command's arguments, versions and the time.
 
     Args:
         command: Name.

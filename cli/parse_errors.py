@@ -1,7 +1,7 @@
-"""jsonargparse's error texts as one line: which key, what is wrong, what is allowed.
+"""jsonargparse's error messages in one line: which key, what is wrong, what is allowed.
 
 jsonargparse explains a bad value by the tree of all types that it tried: up to twenty lines for a misspelt option of a
-callback. What it says of the innermost one is shown; where it does not say what is allowed, a rule here does.
+callback. Only the innermost message is shown; where it does not say what is allowed, a rule here does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ KEY = re.compile(r'Parser key "([^"]+)":')
 CLASS_PATH = re.compile(r"(?:given class_path |class_path=)'([^']+)'")
 NO_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)")
 CALLABLE = re.compile(r"expects a function or a callable class:\s*(.+?)\. Got value: Namespace", re.DOTALL)
-"""How it speaks of an optimizer that cannot be made."""
+"""Its message about an optimizer that cannot be instantiated."""
 FUNCTION = re.compile(r"Expected '([^']+)' to be a function that returns <class '(?:[\w.]+\.)?(\w+)'>")
-"""How it speaks of one that some function is to make."""
+"""Its message about one that a function would return."""
 
 
 def explain(message: str, roots: Mapping[str, type]) -> str:
@@ -60,7 +60,7 @@ def _key(message: str) -> str:
 
 
 def _bad_root_option(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of an option that no class of a config brings: in a file, or as a flag."""
+    """Explains an option that no class of a config has, in a file or as a flag."""
     found = re.search(r"^Group '(\w+)' does not accept option '(\w+)", message)
     found = found or re.search(r"^(?:Option '|unrecognized arguments: --)(\w+)(?:\.(\w+))?", message)
     if found is None:
@@ -72,7 +72,7 @@ def _bad_root_option(message: str, roots: Mapping[str, type]) -> str | None:
 
 
 def _bad_option(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of an option that a class of a config does not have."""
+    """Explains an option that a class of a config does not have."""
     found = re.search(r"Option '(\w+)[^']*' is not accepted", message)
     path = CLASS_PATH.findall(message[: found.start()]) or CLASS_PATH.findall(message) if found else []
     owner = _imported(path[-1]) if path else None
@@ -83,26 +83,26 @@ def _bad_option(message: str, roots: Mapping[str, type]) -> str | None:
 
 
 def _unimportable(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells why a class that is named by its whole path cannot be had, whatever else was tried in its place."""
+    """Explains why a class named by its full path cannot be used, whatever else was tried in its place."""
     problem = problem_in(message)
     return problem and f"{_key(message)}: {problem}"
 
 
 def _no_subclass(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of something that can be imported, but is of another kind."""
+    """Explains an import path that leads to an object of the wrong kind."""
     found = NO_SUBCLASS.search(message)
     return f"{_key(message)}: {found[1]} is not a subclass of {found[2]}" if found else None
 
 
 def _unset_class(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of an option on the command line that stands before the class that has it."""
+    """Explains a command-line option that comes before the class that has it."""
     found = re.search(r"is abstract.*NestedArg\(key='([^']+)'", message, re.DOTALL)
     key = _key(message)
     return f"{key}.{found[1]}: no class is chosen yet; allowed: after --{key} CLASS" if found else None
 
 
 def _bad_class(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of a class that there is not."""
+    """Explains a class that does not exist."""
     found = re.search(r"Expected a dot import path string: (\S+)|module '\S+' has no attribute '(\w+)'", message)
     if not found or NUMBERS & set(_expected(_innermost(message))):
         return None
@@ -112,7 +112,7 @@ def _bad_class(message: str, roots: Mapping[str, type]) -> str | None:
 
 
 def _refused(message: str, roots: Mapping[str, type]) -> str | None:
-    """Returns what is said of a class that cannot be imported or made, without the other types that were tried."""
+    """Explains why a class cannot be imported or instantiated, without the other types that were tried."""
     found = REFUSAL.findall(message)
     if found and not found[-1][1].startswith("Parser key"):
         return f"{_key(message)}: {found[-1][0]}: {' '.join(found[-1][1].split())}"
@@ -130,7 +130,7 @@ def _other_function(message: str, roots: Mapping[str, type]) -> str | None:
 
 
 def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
-    """Tells of a value of another type, or one that is no choice."""
+    """Explains a value of the wrong type, or one that is not among the choices."""
     last = _innermost(message)
     given = re.search(r"Given value: (.*)|Got value: (.*)", last)
     if not given:
@@ -139,13 +139,13 @@ def _bad_value(message: str, roots: Mapping[str, type]) -> str | None:
     choices = re.findall(r"typing\.Literal\[([^\]]+)\]", head)
     values = [v.strip().strip("'") for choice in choices for v in choice.split(",")]
     types = _expected(head)
-    if NUMBERS & set(types):  # a number may also be a tensor, or come from a file: nobody means that
+    if NUMBERS & set(types):  # a number may also be a tensor or come from a file, which nobody means
         types = [name for name in types if name not in ("dot", "path", "Tensor")]
     names = [TYPE_NAMES.get(name, name) for name in types]
     wanted = list(dict.fromkeys([*values, *(n for n in names if not values or n == "null")]))
     if not wanted:
         return None
-    value = (given[1] or given[2]).split(". Got value: ")[0].strip()  # what follows is the class around it
+    value = (given[1] or given[2]).split(". Got value: ")[0].strip()  # what follows is the enclosing class
     return f"{_key(message)}: {value!r} does not fit; allowed: {', '.join(wanted)}"
 
 
@@ -164,7 +164,7 @@ RULES = (
 
 
 def _innermost(message: str) -> str:
-    """Returns what is said of the key that lies deepest."""
+    """Returns the message about the innermost key."""
     return message[max(message.rfind('Parser key "'), 0) :]
 
 
@@ -183,7 +183,7 @@ def _imported(path: str) -> type | None:
 
 
 def _hint(message: str, roots: Mapping[str, type]) -> Any:
-    """Returns the annotation of a key: ``model.encoder``, or an argument of the class that stands around it."""
+    """Returns the annotation of a key: ``model.encoder``, or an argument of the enclosing class."""
     root, _, name = _key(message).partition(".")
     around = re.findall(r"given class_path '([\w.]+)':\s*Parser key \"(\w+)\"", message)
     if around and (owner := _imported(around[-1][0])) is not None:

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         argv: The words after ``textkeep plan``.
 
     Returns:
-        0 if it fits, or nothing was said of the memory; 1 if it does not fit.
+        0 if it fits or no memory was given; 1 if it does not fit.
     """
     arguments, overrides = _parser().parse_known_args(argv)
     options = [word for path in arguments.configs for word in ("--config", str(path))] + overrides
@@ -105,7 +105,7 @@ def _print_moments(plan: Plan) -> None:
     )
     print(f"parameters: {counts}")
     print_table(
-        "memory of one rank at its highest, GiB",
+        "peak memory of one rank, GiB",
         ["", *[moment.name for moment in moments]],
         [*rows, ["all", *[_gib(moment.total) for moment in moments]]],
     )
@@ -181,10 +181,10 @@ def above_zero(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="textkeep plan",
-        description="Predict a run's memory, time and disk from configurations alone: no weights and no data "
+        description="Predict a run's memory, time and disk from its config alone: no weights and no data "
         "are read. Options that are not listed here go to the config (--model.gradient_checkpointing true).",
     )
-    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="config files, later ones over earlier")
+    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="config files, merged in order")
     parser.add_argument("--gpus", type=positive, help="GPUs per node (default: the config's devices, or 1)")
     parser.add_argument("--nodes", type=positive, help="nodes (default: the config's)")
     parser.add_argument("--gpu-memory", type=memory, metavar="80GB", help="memory of one GPU; without it, no verdict")

@@ -42,7 +42,7 @@ class PlannedRun(TextKeepCLI):
             )
         self.config.trainer.logger = False
         self.config.data.feature_cache = None  # made of weights
-        self.config.data.on_bad_example = "raise"  # a row that is over the budget is the plan's to tell
+        self.config.data.on_bad_example = "raise"  # it is up to the plan to report a row that exceeds the budget
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -53,14 +53,14 @@ class PlannedRun(TextKeepCLI):
 
     @property
     def devices(self) -> tuple[int, int]:
-        """GPUs per node and nodes, as far as the config says."""
+        """GPUs per node and nodes, as far as the config specifies them."""
         devices = self.config.trainer.devices
         if isinstance(devices, list):
             return len(devices), self.config.trainer.num_nodes
         return (int(devices) if str(devices).isdecimal() else 1), self.config.trainer.num_nodes
 
     def settings(self, gpu: bool) -> TrainerSettings:
-        """Returns what of the Trainer decides how much a step takes.
+        """Returns the Trainer's settings that determine the cost of a step.
 
         Args:
             gpu: Whether the plan is for GPUs, whatever the config says.

@@ -1,4 +1,4 @@
-"""``textkeep report RUN…`` or ``STUDY_DIR``: one self-contained HTML page about one or several runs, or a study."""
+"""``textkeep report RUN…`` or ``STUDY_DIR``: makes a self-contained HTML page about runs or a study."""
 
 from __future__ import annotations
 

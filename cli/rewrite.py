@@ -1,9 +1,9 @@
-"""``textkeep rewrite MANIFEST -o NEW.jsonl --llm LLM``: targets in the words of the untouched LLM.
+"""``textkeep rewrite MANIFEST -o NEW.jsonl --llm LLM``: writes targets in the untouched LLM's own words.
 
 The LLM reads each question as text and answers it greedily; the answer becomes the target of the question in the new
-manifest (DeSTA2, arXiv 2409.20007; AZeroS, arXiv 2601.06086). Whoever learns it need not move away from what the LLM
-would say anyway. Accepted answers stay as they are, for scoring; so do clips and all other keys. An interrupted
-command goes on where it stopped.
+manifest (DeSTA2, arXiv 2409.20007; AZeroS, arXiv 2601.06086). Training on it does not pull the LLM away from what it
+would have said anyway. Accepted answers stay as they are, for scoring; so do clips and all other keys. An interrupted
+command continues where it stopped.
 """
 
 from __future__ import annotations

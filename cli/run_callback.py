@@ -30,10 +30,10 @@ class RunCallback(Callback):
         overwrite: Whether a validation, test or prediction may replace the records of an earlier one.
 
     Attributes:
-        began: Whether the run has come so far that its directory is worth keeping.
+        began: Whether the run has got far enough for its directory to be worth keeping.
         interrupted: Whether it was ended by Ctrl-C.
-        ranks: What the ranks tell each other about how they end, once they are connected.
-        stopped: For what the ranks agreed to end it, if they did.
+        ranks: Tells the ranks how the others end, once they are connected.
+        stopped: What the ranks agreed to end it for, if they did.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class RunCallback(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Rank zero chose before the ranks could speak to each other. The Trainer has no setter for either.
+        # Rank zero chose before the ranks could communicate. The Trainer has no setter for either.
         directory, ckpt_path = trainer.strategy.broadcast((trainer.default_root_dir, self.ckpt_path))
         trainer._default_root_dir = directory  # type: ignore[attr-defined]
         self.ranks = RankEnds(trainer)
         self.directory.path = Path(directory)
-        write_whole(trainer)  # whichever callback saves
+        write_whole(trainer)  # no matter which callback saves
         _load_instead(trainer, ckpt_path)
         if trainer.is_global_zero:
             if self.directory.begins_again:
@@ -66,11 +66,11 @@ class RunCallback(Callback):
 
     def _send(self, logger: WandbLogger) -> None:
         run = logger.experiment
-        if run.disabled:  # WANDB_MODE=disabled: it takes everything and has no folder
+        if run.disabled:  # with WANDB_MODE=disabled it accepts everything and has no folder
             return
         # Through YAML: jsonargparse's restricted number types would become strings.
         run.config.update({"cli": yaml.safe_load(self.config)}, allow_val_change=True)
-        path = Path(run.dir, "cli_config.yaml")  # W&B writes a config.yaml of its own there
+        path = Path(run.dir, "cli_config.yaml")  # W&B writes its own config.yaml there
         path.write_text(self.config, encoding="utf-8")
         run.save(str(path), base_path=run.dir, policy="now")
 
@@ -93,7 +93,7 @@ class RunCallback(Callback):
         self._keep_records(trainer)
 
     def _keep_records(self, trainer: Trainer) -> None:
-        """Refuses, before anything is measured, to replace what cannot be had again from the same questions.
+        """Refuses, before anything is measured, to replace results that the same questions could not reproduce.
 
         Raises:
             UserError: With what is in the way.
@@ -136,7 +136,7 @@ class RunCallback(Callback):
 
 
 def _load_instead(trainer: Trainer, ckpt_path: str | None) -> None:
-    """Makes the Trainer load this checkpoint, whatever its method was given; it takes no other way between the two."""
+    """Makes the Trainer load this checkpoint, whatever was passed to its method."""
     connector = trainer._checkpoint_connector
     load = connector.resume_start
 

@@ -1,4 +1,4 @@
-"""Which run a training command belongs to: the one that its job started, the one ``last`` refers to, or a new one."""
+"""Which run a training command belongs to: the one its job started, the one ``last`` refers to, or a new one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .exported_model import take_export
 
 
 class AlreadyFinishedError(Exception):
-    """What a job started again has been done: nothing is left to do, and nothing has failed."""
+    """A restarted job had already finished: nothing is left to do, and nothing has failed."""
 
 
 def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], str]) -> RunDirectory:
     """Chooses the directory to write to and sets ``config.ckpt_path`` to the checkpoint that it continues from.
 
-    Rank zero chooses, and takes the directory. It tells the other ranks when they can speak to each other
-    (RunCallback): what they see of a network file system may be older.
+    Rank zero chooses and claims the directory. It tells the other ranks once they can communicate (RunCallback), since
+    their view of a network file system may be stale.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -40,9 +40,9 @@ def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], s
         text: Gives the text of ``config.yaml`` for a directory.
 
     Raises:
-        AlreadyFinishedError: If this is a start of a job again, or ``last``, and the fit is finished; on all ranks.
-        UserError: If the checkpoint is not there, or another process writes to the directory.
-        ValueError: If the checkpoint, or for ``last`` each of the run's, is damaged.
+        AlreadyFinishedError: On all ranks, if the job was restarted or ``last`` was asked for and the fit is finished.
+        UserError: If the checkpoint is missing, or another process writes to the directory.
+        ValueError: If the checkpoint is damaged, or for ``last``, if all of the run's are.
     """
     wanted = Path(config.trainer.default_root_dir)
     if config.ckpt_path is not None:
@@ -60,7 +60,7 @@ def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], s
         config.ckpt_path = None
         _tell(f"there is no checkpoint in {wanted / CHECKPOINTS}: a new run starts")
     config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
-    take_export(config, verb)  # refuses one
+    take_export(config, verb)  # raises if there is one
     if is_continuation(wanted, config.ckpt_path):
         return _taken(wanted, config)
     return _claimed(wanted, verb, text)
@@ -71,15 +71,15 @@ def _to_measure(verb: str, config: Any, wanted: Path, text: Callable[[Path], str
         config.ckpt_path = None
     config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
     wanted = take_export(config, verb) or wanted
-    if not holds_run(wanted):  # a run that is to come shall find its directory free
+    if not holds_run(wanted):  # a future run must find its directory free
         return _claimed(wanted.with_name(f"{wanted.name}-{verb}"), verb, text)
     return RunDirectory.take(wanted, verb) if _chooses() else RunDirectory(wanted, fresh=False)
 
 
 def _to_go_on(config: Any, directory: Path, text: Callable[[Path], str]) -> RunDirectory:
-    """Goes on with a run that is this command's, from its newest checkpoint or, without one, from its beginning."""
+    """Continues a run that belongs to this command from its newest checkpoint or, without one, from the start."""
     finished, same = finished_step(directory), same_run(directory, text(directory))
-    if finished is not None and same:  # said in a file that nobody changes any more: all ranks see it
+    if finished is not None and same:  # recorded in a file that no longer changes, so all ranks see it
         raise AlreadyFinishedError(f"{directory} is finished (step {finished}): nothing to do")
     if not _chooses():
         config.ckpt_path = None

@@ -35,7 +35,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tuning: Tuning) -> list[Callback]:
-    """Returns the callbacks that the config does not name and does not switch off.
+    """Returns the default callbacks that the config neither names nor switches off.
 
     Args:
         present: Those that it names.
@@ -68,7 +68,7 @@ def default_callbacks(present: list[Callback], trainer: Namespace, verb: str, tu
 
 
 def place_loggers(loggers: Any, directory: Path, verb: str) -> None:
-    """Puts the loggers' relative ``save_dir`` into the run directory, and a verb's metrics beside those of the fit.
+    """Puts the loggers' relative ``save_dir`` inside the run directory, and a verb's metrics beside those of the fit.
 
     Args:
         loggers: The ``trainer.logger`` part of the config, changed in place.

@@ -1,4 +1,4 @@
-"""How far a training command got, for whoever ends it."""
+"""How far a training command got, for the code that ends it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunState:
         return self.callback is not None and self.callback.began
 
     def abandon(self) -> None:
-        """Leaves nothing behind of a command that ends while it waits for other ranks."""
+        """Cleans up after a command that ends while it waits for other ranks."""
         if self.trainer is not None and self.trainer.strategy.launcher is not None:
             self.trainer.strategy.launcher.kill(signal.SIGTERM)  # ranks that this process has started
         if not self.began and self.directory is not None:
@@ -35,7 +35,7 @@ class RunState:
 
     @property
     def stopped(self) -> Wish:
-        """What the ranks agreed to stop for; before they could, whether SLURM asked rank zero to come again."""
+        """What the ranks agreed to stop for; before they could agree, whether SLURM asked rank zero to requeue."""
         if self.callback is not None and self.callback.stopped:
             return self.callback.stopped
         requeue = STOP_SIGNALS.wish is Wish.REQUEUE and rank_zero_only.rank == 0  # type: ignore[attr-defined]

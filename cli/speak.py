@@ -1,4 +1,4 @@
-"""``textkeep speak``: text questions in, a manifest with clips out."""
+"""``textkeep speak``: turns text questions into a manifest with spoken clips."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _cast(manifests: Sequence[Questions], cast: Cast, files: Sequence[str], folder: Path) -> Cast:
-    """Returns the speakers with the lines that are held out; a warning if there are held-out voices and no such lines.
+    """Returns the speakers and the held-out lines; warns if there are held-out voices but no such lines.
 
     Raises:
-        ValueError: If it cannot be told what a line is for, or a voice is heard on the other side already.
+        ValueError: If a line's purpose is unclear, or a voice has already been used on the other side.
     """
     if not cast.heldout:
         if files:
@@ -124,7 +124,7 @@ def main(argv: list[str]) -> int:
     if nothing := next((found.path for found in manifests if not found.rows), None):
         raise UserError(f"speak: {nothing}: no question; allowed: JSON lines with id, question, answers")
     folder: Path = arguments.output
-    check_output("speak:", folder, overwrite=True, folder=True)  # its own output is gone on with
+    check_output("speak:", folder, overwrite=True, folder=True)  # it continues its own output
     check_inputs(folder, arguments.questions)
     cast = _cast(manifests, cast, arguments.heldout_files, folder)
     if not arguments.overwrite:
@@ -140,7 +140,7 @@ def main(argv: list[str]) -> int:
 
 
 def _write(folder: Path, manifests: Sequence[Questions], cast: Cast, accepted: Mapping[str, Row]) -> None:
-    """Writes a manifest for each input, and says what is in it."""
+    """Writes a manifest for each input and reports its contents."""
     for found in manifests:
         spoken = [accepted[str(row["id"])] for row in found.rows if str(row["id"]) in accepted]
         write_json_lines(spoken, folder / found.name)
@@ -150,7 +150,7 @@ def _write(folder: Path, manifests: Sequence[Questions], cast: Cast, accepted: M
 
 
 def _write_rejected(folder: Path, manifests: Sequence[Questions], rejected: Mapping[str, Row]) -> None:
-    """Writes what was rejected beside what earlier calls rejected of other questions."""
+    """Writes the rejected lines, keeping those that earlier calls rejected from other questions."""
     asked = {str(row["id"]) for found in manifests for row in found.rows}
     others = [row for row in read_own(folder / REJECTED_LINES) if str(row.get("id")) not in asked]
     write_json_lines([*others, *rejected.values()], folder / REJECTED_LINES)

@@ -1,4 +1,4 @@
-"""``textkeep study STUDY.yaml``: arms, seeds and grids, run one after another or as a SLURM array; resumable."""
+"""``textkeep study STUDY.yaml``: runs arms, seeds and grids one after another or as a SLURM array; resumable."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _conclude(study: Study, jobs: Sequence[Job], store: StateStore) -> int:
 
 
 def _show(study: Study) -> int:
-    """Shows what would run, and what runs."""
+    """Shows what would run and what is running."""
     store = StateStore(study.directory)
     jobs = first_jobs(study)
     names = {job.name for job in jobs}
@@ -103,7 +103,7 @@ def _show(study: Study) -> int:
     asks = any(state.task for state in states) and shutil.which("squeue") is not None
     known = (Squeue(study.directory).ask() if asks else None) or {}
     print_table(
-        f"{study.directory}: runs that are certain",
+        f"{study.directory}: runs planned so far",
         ("run", "state", "directory"),
         [(job.name, _status(state, known), str(job.directory)) for job, state in zip(jobs, states, strict=True)],
     )
@@ -115,7 +115,7 @@ def _show(study: Study) -> int:
 
 
 def _status(state: JobState, known: Mapping[str, str]) -> str:
-    """Returns a run's status, with the process or the task that has it."""
+    """Returns a run's status, with the process or task that runs it."""
     if state.status == "finished":
         return state.status
     task = f"task {state.task} {known.get(state.task, '')}".rstrip() if state.task else ""

@@ -29,7 +29,7 @@ RULES: dict[str, Rule] = {
     "min_steps": NOT_NEGATIVE,
     "min_epochs": NOT_NEGATIVE,
 }
-"""Option of the trainer -> whether a value (never null) is one, and which are."""
+"""Option of the trainer -> a check of a value (never null), and the allowed values in words."""
 
 
 def check_trainer(trainer: Namespace) -> None:

@@ -23,7 +23,8 @@ class TrainingParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints one line and ends the process with 2.
 
-        jsonargparse makes parsers of this class for nested objects too; those must raise, as it catches what they say.
+        jsonargparse also creates parsers of this class for nested objects; those must raise, since it catches their
+        errors.
         """
         if not self.exit_on_error or debugging():
             super().error(message, ex)

@@ -1,4 +1,4 @@
-"""``textkeep fit``, ``validate``, ``test`` and ``predict``: how such a command begins and ends."""
+"""``textkeep fit``, ``validate``, ``test`` and ``predict``: how such a command starts and ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .run_state import RunState
 
 @rank_zero_only
 def _tell_end(verb: str, state: RunState) -> None:
-    """Prints what became of the run, in words, if it was measured, and where it is."""
+    """Prints the verdict on the run, if it was measured, and its directory."""
     if state.directory is None or not state.directory.path.is_dir():
         return
     if verb in ("fit", "test") and holds_run(state.directory.path):  # fast_dev_run leaves none
@@ -59,7 +59,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
 
 
 def _carry_out(verb: str, argv: list[str], state: RunState) -> int:
-    """Builds and calls; gives the exit code."""
+    """Builds and runs the command; returns the exit code."""
     try:
         command = TextKeepCLI(verb, argv, state)
         command.call()
@@ -100,7 +100,7 @@ def _note_end(state: RunState, trainer: Trainer) -> None:
 
 
 def _keep_traceback(error: Exception, path: Path) -> None:
-    """Writes the traceback of an error; where that fails too, the error is still what the user is told."""
+    """Writes the traceback of an error; if that fails too, the user is still told the error itself."""
     text = "".join(traceback.format_exception(error))
     try:
         path.write_text(text, encoding="utf-8")
@@ -110,7 +110,7 @@ def _keep_traceback(error: Exception, path: Path) -> None:
 
 
 def _told_to_the_user(error: Exception) -> str | None:
-    """Returns the line about an error that is no defect, and no error of our own."""
+    """Returns the line about an error that is neither a bug nor one of our own errors."""
     if isinstance(error, pickle.UnpicklingError):
         return (
             "ckpt_path: the checkpoint holds objects besides numbers, texts and tensors, and making them could run "
@@ -122,7 +122,7 @@ def _told_to_the_user(error: Exception) -> str | None:
 
 
 def _end_wandb(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, and W&B's process, before its directory is removed or the job queued again."""
+    """Ends the W&B run, if any, and W&B's process, before its directory is removed or the job is requeued."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=exit_code)

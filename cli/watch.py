@@ -1,7 +1,7 @@
-"""``textkeep watch RUN``: a run in the terminal, live.
+"""``textkeep watch RUN``: shows a run in the terminal, live.
 
-It reads the run directory and nothing else, so it needs no account and no network, and works while the run goes on and
-after it, also from another machine that sees the directory. Ctrl-C ends it; the run does not notice.
+It reads nothing but the run directory, so it needs no account or network, and works during and after the run, also from
+another machine that sees the directory. Ctrl-C ends it without affecting the run.
 """
 
 from __future__ import annotations
@@ -88,4 +88,4 @@ def _follow(console: Console, view: RunView, estimator: str | None, every: float
                 view.refresh()
         except KeyboardInterrupt:
             pass
-    console.print(frame(view, estimator, console.width))  # the last state stays in the terminal
+    console.print(frame(view, estimator, console.width))  # leave the last state in the terminal

@@ -1,4 +1,4 @@
-"""A model and the text LLM that it came from, by the names that the command line gives."""
+"""A model and the text LLM it came from, by the names given on the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_two(name: str, base: str, device: str | None, runs: bool = False) -> tu
         runs: Whether the model may be a run or an export.
 
     Raises:
-        UserError: If one is a run or an export and may not be, or cannot be loaded.
+        UserError: If one cannot be loaded, or is a run or an export where that is not allowed.
     """
     from ..inference import load
     from ..inference.loading import comes_from_a_run

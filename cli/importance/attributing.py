@@ -76,7 +76,7 @@ def _print(found: Attribution, count: int) -> None:
     elif not to_blame:
         say("no parameter made the loss worse: there is nothing to revert, and no check")
     if not found.complete:
-        say("the parts do not sum up to the change of the loss (error above 5 %): do not trust them; try more --nodes")
+        say("the parts do not add up to the change of the loss (error above 5 %): do not trust them; try more --nodes")
 
 
 def _named(names: list[str]) -> str:

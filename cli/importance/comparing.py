@@ -16,7 +16,7 @@ from .shift_tables import Shifts
 
 
 def main(argv: list[str]) -> int:
-    """Compares two snapshots of the same probe, or measures two models on the same text and compares these.
+    """Compares two snapshots of the same probe, or two models measured on the same text.
 
     Args:
         argv: The words after ``textkeep importance compare``.

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def compare_models(arguments: argparse.Namespace) -> None:
-    """Loads both, says how they are related, measures both on the same batches, and compares.
+    """Loads both models, reports how they are related, measures both on the same batches and compares them.
 
-    The batches are the first model's, in the words of its chat template: what differs is the weights, not the prompt.
+    Both use the first model's batches and chat template, so that the weights differ and not the prompt.
 
     Args:
         arguments: Of ``textkeep importance compare``, with ``--data``.
 
     Raises:
-        UserError: If one cannot be loaded, they are of other sizes, or write the same text with other ids.
+        UserError: If one cannot be loaded, their sizes differ, or they tokenize the same text differently.
     """
     from ...importance import DEFAULT_ESTIMATORS, probe
     from ...importance.lineage import lineage

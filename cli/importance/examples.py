@@ -48,20 +48,20 @@ def add_data_options(
 
 
 def add_example_options(parser: argparse.ArgumentParser, examples: int) -> None:
-    """Adds the options about how many examples there are and how they are chosen and read.
+    """Adds the options for the number of examples and how they are chosen and read.
 
     Args:
         parser: Gets them.
         examples: Default of their number.
     """
     parser.add_argument("--examples", type=positive, default=examples, help=f"number of examples (default: {examples})")
-    parser.add_argument("--tokens", type=positive, help="cut plain text after so many tokens (default: whole passages)")
+    parser.add_argument("--tokens", type=positive, help="cut plain text after N tokens (default: whole passages)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
     parser.add_argument("--batch-size", type=positive, default=8, help="examples per batch (default: 8)")
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser, many: bool = False) -> None:
-    """Adds the options about the examples on which the loss is measured: not those that are scored."""
+    """Adds the options for the examples on which the loss is measured, as opposed to those that are scored."""
     parser.add_argument(
         "--evaluate",
         metavar="DATA",
@@ -88,7 +88,7 @@ def chosen_examples(
         arguments: With the options of :func:`add_data_options`, or of :func:`add_example_options` and a source.
         source: Instead of ``--data``.
         modality: Instead of ``--modality``.
-        skip: Leaves out so many examples first, to get others than those of another call.
+        skip: Skips this many examples, to get others than an earlier call did.
         count: Instead of ``--examples``.
 
     Raises:
@@ -126,9 +126,9 @@ def read_batches(
 def batches_before_and_after(
     base: LoadedModel, tuned: LoadedModel, arguments: argparse.Namespace, source: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Returns batches of text for a model before and after tuning, in the words in which the tuned one is asked.
+    """Returns batches of text for a model before and after tuning, in the tuned model's prompt format.
 
-    An audio LLM of somebody else is asked in its base's words: its own chat template may ask otherwise.
+    A third-party audio LLM is prompted with its base's chat template, since its own may differ.
 
     Args:
         base: Before.
@@ -137,7 +137,7 @@ def batches_before_and_after(
         source: Instead of ``--data``.
 
     Raises:
-        UserError: If no example is left, or one would write the same text with other ids.
+        UserError: If no example is left, or the two tokenize the same text differently.
     """
     asked, other = (base, tuned) if tuned.origin.audio_llm else (tuned, base)
     return shared_batches(asked, other, arguments, source)
@@ -146,18 +146,18 @@ def batches_before_and_after(
 def shared_batches(
     base: LoadedModel, other: LoadedModel, arguments: argparse.Namespace, source: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Returns batches of text for two models of one tokenizer: in the words of the first one's chat template.
+    """Returns batches of text for two models that share a tokenizer, in the first one's chat template.
 
-    What then differs between the two is their weights, and not how they are asked.
+    The two then differ in their weights, not in their prompts.
 
     Args:
         base: Whose tokenizer and chat template are used.
-        other: That must write the same text with the same ids.
+        other: Must tokenize text in the same way.
         arguments: With the options of :func:`add_data_options`.
         source: Instead of ``--data``.
 
     Raises:
-        UserError: If no example is left, or the other one has other ids.
+        UserError: If no example is left, or the other one tokenizes differently.
     """
     with speaking_as("importance"):
         from ...lightning_modules.llm.vocabulary import check_same_ids
@@ -194,12 +194,13 @@ def evaluation_batches(
 
 
 def modalities(model: LoadedModel, source: str, measured: Modality) -> list[Modality]:
-    """Tells in which ways a model can be asked the questions of ``source`` while the weights of one way are in place.
+    """Lists the modalities in which a model can be asked the questions of ``source`` with one modality's weights
+    active.
 
     Args:
-        model: Under a gate, speech and text meet different weights: only the measured way is left.
+        model: Behind a gate, speech and text use different weights, so only the measured modality is possible.
         source: Where the questions are.
-        measured: In which way the weights are scored.
+        measured: The modality in which the weights are scored.
     """
     from ...datamodules.sources.bad_examples import BadExamples
     from ...datamodules.sources.named import read_sources

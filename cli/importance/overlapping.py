@@ -71,7 +71,7 @@ def _print(estimator: str, matrices: Sequence[ChangeOverlap]) -> None:
     rows.append(_row("all", matrices, adapted))
     print_table(f"{estimator} and |change|: medians over matrices", heads, rows)
     print("rows, columns: rank correlation of the line sums; beyond chance: matrices above the shuffled 95 %")
-    print("shared: top weights that are among as many most changed; shuffled: the same with lines shuffled")
+    print("shared: top weights also among as many that changed most; shuffled: the same with lines shuffled")
     if adapted:
         print("random: medians of random adapters of the same rank, and matrices that beat 95 % of them")
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("base", metavar="BASE", help=f"model before tuning: {MODEL_HELP}")
     parser.add_argument(
-        "tuned", metavar="TUNED", help="model after tuning: the same kinds; the rank of a LoRA is found"
+        "tuned", metavar="TUNED", help="model after tuning: the same kinds; the rank of a LoRA is detected"
     )
     parser.add_argument("--estimator", help="default: the first one in the snapshot")
     parser.add_argument("--matrix", help="part of the name of the matrix to draw (default: the one that changed most)")

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(arguments: argparse.Namespace, estimators: Sequence[str]) -> dict[str, Any]:
-    """Returns what the command line says of the measurement."""
+    """Returns the command line's settings of the measurement."""
     from ...importance.estimators import ESTIMATORS
 
     return {

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluations(model: LoadedModel, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Makes ``general, text`` -> batches, for each data set and each way in which the model can be asked of it."""
+    """Builds ``general, text`` -> batches, for each data set and each modality in which the model can be asked."""
     found = {}
     for source in arguments.evaluate or [arguments.data]:
         for way in modalities(model, source, arguments.modality):

@@ -32,7 +32,7 @@ class Shifts:
 
     @classmethod
     def between(cls, before: Snapshot, after: Snapshot, arguments: argparse.Namespace) -> Shifts:
-        """Compares by the estimators that both have, or by the requested one."""
+        """Compares the estimators that both have, or the requested one."""
         from ...importance import compare
         from ...importance.agreement import agreement
 
@@ -94,10 +94,10 @@ def _print(shift: Shift) -> None:
     heads = ["shift", "value", "paired p", "noise alone", "without it", "90 % interval", "half against half"]
     print_table(title, heads, rows)
     if shift.untested:
-        say(f"{shift.untested}; no interval and no scale either")
+        say(f"{shift.untested}; no interval or scale either")
     elif shift.p_floor is not None:
         print(
             f"paired p: before and after exchanged within the {shift.examples} examples, floor {shift.p_floor:.2g}; "
             "noise alone: the mean over these exchanges; the interval is of the shift without it; "
-            "half against half: a scale, what another probe of half the size would differ by without training"
+            "half against half: for scale, how far another probe of half the size would differ without training"
         )

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 
 def _draw(snapshot: Snapshot, estimator: str, found: list[Structure], matrix: str | None, path: Path) -> None:
-    """Draws a matrix's top region if one was named, all matrices' structure if asked for, else the layers' shares."""
+    """Draws the top region of a named matrix, the structure of all matrices on request, or else the layers' shares."""
     from ...runs.pictures.heat_maps import plot_matrix, plot_structure
     from ...runs.pictures.measurements import plot_snapshot
 
@@ -77,7 +77,7 @@ def find_matrix(snapshot: Any, part: str) -> str:
     found = [name for name in names if part in name] if part not in names else [part]
     if len(found) != 1:
         shown = ", ".join((found or names)[:3])
-        raise UserError(f"importance: --matrix {part} fits {len(found)} matrices; allowed: one, such as {shown}")
+        raise UserError(f"importance: --matrix {part} matches {len(found)} matrices; allowed: one, such as {shown}")
     return found[0]
 
 
@@ -121,14 +121,14 @@ def print_snapshot(snapshot: Snapshot, estimator: str, group: str) -> None:
 
 
 def causal_lines(snapshot: Snapshot, estimator: str) -> Iterator[str]:
-    """Says what an ablation removed and what cost nothing, and how other estimators agree with it."""
+    """Reports what an ablation removed, what cost nothing, and how well other estimators agree with it."""
     from ...importance.agreement import agreement, costless
     from .shift_tables import ranked
 
     if estimator in snapshot.groups:
         options, (groups, of, part) = snapshot.meta["options"], costless(snapshot, estimator)
         yield (
-            f"each {options['ablate']} taken out in turn ({options['ablate_with']} in its place); shares are of the "
+            f"each {options['ablate']} removed in turn ({options['ablate_with']} in its place); shares are of the "
             f"positive part of the mean change of the loss. Without {groups} of {of} the loss does not rise "
             f"({part:.0%} of all effects)"
         )
@@ -143,7 +143,7 @@ def _by_size(pair: tuple[float, object]) -> float:
 
 
 def snapshot_summary(snapshot: Snapshot, estimator: str, group: str) -> dict[str, Any]:
-    """Returns what a snapshot says about a model, as JSON."""
+    """Returns a snapshot's results as JSON."""
     kept = ("name", "step", "estimators", "options", "loss", "coverage", "untapped", "conservation", "model")
     from ...importance.agreement import agreement
 

@@ -1,6 +1,6 @@
 """``textkeep importance verify MODEL --data D``: do the scores predict what happens when weights are shrunk?
 
-Of a run, the result is kept in ``importance/verification/`` of its directory, where ``textkeep report`` looks for it.
+For a run, the result is kept in ``importance/verification/`` of its directory, where ``textkeep report`` finds it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _place(model: LoadedModel, arguments: argparse.Namespace) -> Path | None:
 
 
 def _is_the_same(output: Path | None, model: LoadedModel, arguments: argparse.Namespace) -> bool:
-    """Returns whether this verification of this checkpoint is there: measured again, it gives the same."""
+    """Returns whether the file holds the same verification of the same checkpoint, which a rerun would only repeat."""
     if output is None or not output.is_file():
         return False
     try:

@@ -192,7 +192,7 @@ def _cause(number: int) -> str:
         return f"ended with exit code {-number}"
     name = signal.Signals(number).name
     if number == signal.SIGKILL:
-        return f"was killed ({name}: mostly by the system, which ran out of memory)"
+        return f"was killed ({name}: usually by the system when it runs out of memory)"
     if number == signal.SIGBUS:
         return f"crashed ({name}: mostly for want of shared memory; /dev/shm has {_size('/dev/shm')})"
     return f"crashed ({name})" if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE) else f"was ended ({name})"

@@ -36,7 +36,7 @@ SHIFTS = {
 
 
 def build(entity: str, project: str, names: MetricNames) -> ws.Workspace:
-    """Builds the workspace of a project. Nothing is saved, nothing asked of a server."""
+    """Builds the workspace of a project, without saving anything or contacting a server."""
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -74,9 +74,9 @@ def importance(entity: str, names: MetricNames) -> list[Any]:
     for probe in names.probes:
         for estimator in names.estimators:
             panels.append(_lines(f"{probe}, {estimator}: share of each layer", names.of_layers(probe, estimator)))
-        # Takes in layers that this workspace does not know of; not all W&B plans draw such panels.
+        # Covers layers that this workspace does not know; not every W&B plan draws such panels.
         pattern = importance_key(re.escape(probe), re.escape(names.estimators[0]), r"layer_\d+")
-        title = f"{probe}, {names.estimators[0]}: all layers that there are"
+        title = f"{probe}, {names.estimators[0]}: all layers"
         panels.append(wr.LinePlot(title=title, x=STEP_METRIC, metric_regex=pattern))
         totals: list[Any] = [importance_key(probe, estimator, "total") for estimator in names.estimators]
         panels.append(wr.LinePlot(title=f"{probe}: totals", x=STEP_METRIC, y=totals, log_y=True))
@@ -109,7 +109,7 @@ def shift(names: MetricNames) -> list[Any]:
 
 
 def retention() -> list[Any]:
-    """Draws what is still known as text, understood as speech, and whether it listens."""
+    """Draws what is still known in text, what is understood as speech, and whether the model listens."""
     return [
         _lines("Accuracy", [_val("text_accuracy"), _val("speech_accuracy")]),
         _lines("Text accuracy kept", [_val("text_accuracy_kept")]),
@@ -126,7 +126,7 @@ def frontier() -> list[Any]:
         wr.ScatterPlot(title="Speech against text", x=_val("text_accuracy"), y=_val("speech_accuracy")),
         wr.ScatterPlot(title="Speech against text kept", x=_val("text_accuracy_kept"), y=_val("speech_accuracy")),
         wr.ScatterPlot(title="Misalignment against forgetting", x=FORGETTING, y=MISALIGNMENT),
-        wr.LinePlot(title="The way of each run", x=_val("text_accuracy"), y=[_val("speech_accuracy")]),
+        wr.LinePlot(title="The path of each run", x=_val("text_accuracy"), y=[_val("speech_accuracy")]),
     ]
 
 

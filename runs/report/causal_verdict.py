@@ -1,4 +1,4 @@
-"""In words: whether real effects shifted as the gradient says."""
+"""In words: whether the real effects shifted as the gradient indicates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .finding import Finding
 
 
 def causal_findings(run: Run) -> list[Finding]:
-    """Says it once per probe, for its first estimator."""
+    """Compares them once per probe, for its first estimator."""
     found: dict[str, Beside] = {}
     for beside in beside_ablations(run):
         found.setdefault(beside.probe, beside)
@@ -20,15 +20,15 @@ def _finding(beside: Beside) -> Finding:
     now, topic = causal["now"], f"Causal importance ({beside.probe})"
     agrees = now["low"] is not None and now["low"] > 0
     order = f"{estimator} ranks the layers like the effects of removing them, with a rank correlation of {ranked(now)}"
-    doubt = "" if agrees else ", not certainly above 0"
+    doubt = "" if agrees else ", not demonstrably above 0"
     if not beside.moved:
         return Finding(topic, "plain" if agrees else "open", f"{order}{doubt}.")
     by_both = [test is not None and test.shifted for test in beside.tests]
     told = {
         (True, True): "both shifted",
-        (True, False): "the gradient tells of a shift that taking out does not certainly show",
-        (False, True): "taking out shows a shift of which the gradient does not certainly tell",
-        (False, False): "neither certainly shifted",
+        (True, False): "the gradient indicates a shift that removal does not establish",
+        (False, True): "removal shows a shift that the gradient does not establish",
+        (False, False): "neither demonstrably shifted",
     }[by_both[0], by_both[1]]
     words = (
         f"{told}: layer shares of the effects by {shifted(beside.ablation, beside.tests[1])}, of {estimator} by "

@@ -8,13 +8,13 @@ from .causal_verdict import causal_findings
 from .finding import Finding
 
 UNVERIFIED = (
-    "unverified: this run was not tested for whether the scores predict what happens when weights are shrunk; "
+    "unverified: nobody has tested whether this run's scores predict what happens when weights are shrunk; "
     "`textkeep importance verify RUN --data DATA` tests it."
 )
 
 
 def importance_findings(run: Run) -> list[Finding]:
-    """Says how causal scores moved beside the gradient's; then whether the scores were tested, and how they did."""
+    """Compares how causal and gradient scores moved, then says whether the scores were tested and how they did."""
     if run.importance.measurements and not run.importance.verifications:
         return [*causal_findings(run), Finding("Importance check", "open", UNVERIFIED)]
     return [*causal_findings(run), *(_verification(record, run) for record in run.importance.verifications)]

@@ -1,4 +1,4 @@
-"""How figures are written in a verdict, and at which level it decides."""
+"""How a verdict formats its figures, and the significance level at which it decides."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ Limits = tuple[float, float, float]
 
 LEVEL = 0.05
 NATS = (
-    "Nats a token: by how much harder a token of the text is to foretell than before, in natural logarithms. At +0.1 "
+    "Nats a token: how much harder each token of the text has become to predict, in natural logarithms. At +0.1 "
     "the tokens are on average a tenth less likely (e^-0.1 = 0.90), at +0.69 half as likely."
 )
-"""What the unit of the first screen means."""
+"""Explains the unit of the first screen."""
 SPLITS = {"val": "validation", "test": "test"}
 
 
 def percent(value: float, low: float, high: float) -> str:
-    """Writes ``20 % [15, 26]``."""
+    """Formats as ``20 % [15, 26]``."""
     return f"{100 * value:.3g} % [{_bound(100 * low)}, {_bound(100 * high)}]"
 
 
 def number(value: float, low: float, high: float, signed: bool = False) -> str:
-    """Writes ``0.35 [0.21, 0.5]``."""
+    """Formats as ``0.35 [0.21, 0.5]``."""
     sign = "+" if signed and value > 0 else ""
     return f"{sign}{value:.3g} [{_bound(low)}, {_bound(high)}]"
 
 
 def points(change: Limits) -> str:
-    """Writes ``+4 [-1, 9] points`` for a difference of shares."""
+    """Formats a difference of shares as ``+4 [-1, 9] points``."""
     value, low, high = (100 * part for part in change)
     return f"{number(value, low, high, signed=True)} points"
 

@@ -1,4 +1,4 @@
-"""What speech cost the text and how well it is heard, run by run: the first words of a page that compares runs."""
+"""What learning speech cost in text and how well speech is understood, run by run: a comparison's first words."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .numbers import LEVEL, SPLITS, Limits, mcnemar_words, number, percent, poin
 from .plain_text import judged, scored_texts
 
 EQUAL = 0.1
-"""Two runs hear equally where the interval of their difference, an accuracy, holds 0 and nothing beyond this."""
+"""Two runs are equally good at speech if the interval of their difference contains 0 and stays within this."""
 WORSE = 0.05
-"""Of speech accuracy: a run whose interval ends above this much less is said to hear no worse (non-inferiority)."""
+"""A run is no worse at speech if the interval of the difference stays above minus this (non-inferiority margin)."""
 
 
 @dataclass(frozen=True)
@@ -92,45 +92,45 @@ def text_finding(outcome: Outcome) -> Finding | None:
     what = f"on {text.passages} passages of {text.source}"
     topic, mark = judged(text.cost)
     if mark == "same":
-        return Finding(topic, mark, f"exactly: {what} the loss is what it was, to the last digit.")
+        return Finding(topic, mark, f"exactly: {what} the loss is the same to the last digit.")
     words = f"{number(*text.cost, signed=True)} nats a token against the untouched LLM, {what}"
     if text.against is not None and text.against != (0.0, 0.0, 0.0):
         words += f"; {number(*text.against, signed=True)} against the first run"
-    return Finding(topic, mark, words + (": no loss is certain." if mark == "open" else "."))
+    return Finding(topic, mark, words + (": no loss is established." if mark == "open" else "."))
 
 
 def speech_finding(outcome: Outcome, first: Outcome) -> Finding | None:
-    """Says how well a run hears, compared with the first one; None for the first one and without shared questions."""
+    """Compares how well a run understands speech with the first run; None for that one or without shared questions."""
     speech, other = outcome.speech, first.speech
     if speech is None or other is None or speech.against is None:
         return None
     difference, test = speech.against
     _, low, high = difference
     if test.p_value < LEVEL and (low > 0 or high < 0):
-        topic, mark = ("Heard better", "good") if low > 0 else ("Heard worse", "bad")
+        topic, mark = ("Better at speech", "good") if low > 0 else ("Worse at speech", "bad")
     elif -EQUAL <= low <= 0 <= high <= EQUAL:
-        topic, mark = "Heard equally", "good"
+        topic, mark = "Equally good at speech", "good"
     elif low >= -WORSE:
-        topic, mark = "Heard no worse", "good"
+        topic, mark = "No worse at speech", "good"
     else:
-        topic, mark = "Heard equally?", "open"
+        topic, mark = "Equally good at speech?", "open"
     return Finding(
         topic,
         mark,
-        f"{percent(*speech.right)} beside {percent(*other.right)} of {speech.questions} spoken {SPLITS[speech.stage]} "
-        f"questions answered right; difference {points(difference)}, {mcnemar_words(difference, test)}.",
+        f"{percent(*speech.right)} against {percent(*other.right)} of {speech.questions} spoken {SPLITS[speech.stage]} "
+        f"questions answered correctly; difference {points(difference)}, {mcnemar_words(difference, test)}.",
     )
 
 
 def outcome_lines(found: Sequence[Outcome]) -> list[str]:
-    """Writes the outcome in words, one line per finding: what a console shows of the page's first screen."""
+    """Puts the outcome into words, one line per finding, as the console shows the page's first screen."""
     lines = []
     for outcome in found:
         if (text := text_finding(outcome)) is not None:
             lines.append(f"{outcome.name}: {_sentence(text)}")
     for outcome in found[1:]:
         if (speech := speech_finding(outcome, found[0])) is not None:
-            lines.append(f"{outcome.name} beside {found[0].name}: {_sentence(speech)}")
+            lines.append(f"{outcome.name} against {found[0].name}: {_sentence(speech)}")
     return lines
 
 
@@ -147,7 +147,7 @@ def _text(name: str, evaluation: Evaluation, reference: Evaluation, first: bool)
 
 
 def _loss_difference(evaluation: Evaluation, reference: Evaluation) -> Limits | None:
-    """Returns the difference of two losses a token, with the bootstrap's interval over the passages of both."""
+    """Returns the difference of two losses per token, with a bootstrap interval over the passages that both scored."""
     theirs = {record.id: record for record in reference.predictions(reference.last["step"])}
     pairs = [(r, theirs[r.id]) for r in evaluation.predictions(evaluation.last["step"]) if r.id in theirs]
     scored = [((a.loss - b.loss) * a.tokens, a.tokens) for a, b in pairs if a.loss is not None and b.loss is not None]

@@ -21,7 +21,7 @@ class Card:
     """One figure, large.
 
     Attributes:
-        runs: Places of the runs that it is about.
+        runs: Indices of the runs it describes.
         title: Their names.
         figure: The figure.
         unit: Of it.
@@ -37,12 +37,12 @@ class Card:
 
 @dataclass(frozen=True)
 class FirstScreen:
-    """What a page that compares runs begins with; empty for a single run, and where there is nothing to compare.
+    """The beginning of a page that compares runs; empty for a single run or if there is nothing to compare.
 
     Attributes:
         shown: The cards.
         figures: Among them.
-        tells_text: Whether they say of each run what became of plain text.
+        tells_text: Whether they report what happened to plain text in each run.
     """
 
     shown: Markup = field(default_factory=Markup)
@@ -78,5 +78,5 @@ def _speech_cards(found: Sequence[Outcome]) -> list[Card]:
         finding, first = speech_finding(outcome, found[0]), found[0].speech
         if finding is not None and outcome.speech is not None and first is not None:
             shares = " beside ".join(f"{100 * speech.right[0]:.3g} %" for speech in (outcome.speech, first))
-            cards.append(Card((index, 0), f"{outcome.name} beside {found[0].name}", shares, "right", finding))
+            cards.append(Card((index, 0), f"{outcome.name} against {found[0].name}", shares, "right", finding))
     return cards

@@ -1,4 +1,4 @@
-"""Was text lost, or did the model only fit to the form of the answers? What a run's plain text shows, as a finding.
+"""Was text lost, or did the model only fit the form of the answers? What a run's plain text shows, as a finding.
 
 Training on answers lowers their loss, and importance falls with the loss whatever becomes of the text: on questions
 the two cannot be told apart. Plain text has no form to fit to. There a higher loss is text lost.
@@ -38,7 +38,7 @@ class Change:
 
 
 def scored_texts(run: Run) -> dict[str, Evaluation]:
-    """Finds the sets of plain text that a fit scored at both ends."""
+    """Finds the sets of plain text that a fit scored at both its start and its end."""
     found = {}
     for name in run.sets("val"):
         evaluation = run.evaluation("val", name)
@@ -57,7 +57,7 @@ def judged(change: Limits) -> tuple[str, str]:
 
 
 def plain_text_finding(run: Run) -> Finding | None:
-    """Says whether text was lost or only the form of answers was fitted; None without plain text at both ends.
+    """Says whether text was lost or only the form of the answers was fitted; None without plain text at both ends.
 
     The loss is that of a set that was scored (``PlainTextLoss``), else of a probe; importance is of the probes.
     """
@@ -71,15 +71,17 @@ def plain_text_finding(run: Run) -> Finding | None:
     topic, mark = judged(change.limits)
     text = _moved([m for m in probes if m.plain])
     if mark != "open":
-        says = {"same": "exactly: the loss is what it was, ", "bad": "", "good": "it is even predicted better: "}[mark]
+        says = {"same": "exactly: the loss is the same, ", "bad": "", "good": "it is even predicted better: "}[mark]
         return Finding(topic, mark, f"{says}{change.words}{text.clause}.", _short(topic, change))
     if text.shifted:
-        why = f"the loss is not certain to have changed, {change.words}{text.clause}."
-        return Finding(MOVED, "open", why, _short("The importance of text moved, no loss is certain", change))
+        why = f"no change in the loss is established, {change.words}{text.clause}."
+        return Finding(
+            MOVED, "open", why, _short("The importance of text moved; no loss of text is established", change)
+        )
     form = next((m for m in probes if not m.plain and _fitted(m)), None)
     if form is None or text.shifted is None or form.loss_change is None or form.test is None:
-        why = f"no loss is certain: {change.words}{text.clause}."
-        return Finding(OPEN, "open", why, _short("No loss of text is certain", change))
+        why = f"no loss is established: {change.words}{text.clause}."
+        return Finding(OPEN, "open", why, _short("No loss of text is established", change))
     answers = f"{number(*form.loss_change, signed=True)} nats a token and importance moved ({form.test})"
     why = f"of the answers, no text lost: on questions ({form.probe}) {answers}; {change.words}{text.clause}."
     return Finding(FORM, "good", why, _short("Fit to the form of the answers, no text lost", change))
@@ -92,22 +94,22 @@ class _Moved:
 
 
 def _moved(plain: Sequence[Movement]) -> _Moved:
-    """Returns whether importance moved on plain text, by the first such probe; None where none was tested."""
+    """Returns whether importance moved on plain text, by the first such probe; None if none was tested."""
     tested = next((m for m in plain if m.test is not None), None)
     if tested is None or tested.test is None:
         return _Moved(None, "")
-    moved = "moved" if tested.test.shifted else "did not certainly move"
+    moved = "moved" if tested.test.shifted else "did not demonstrably move"
     return _Moved(tested.test.shifted, f"; importance on plain text ({tested.probe}) {moved} ({tested.test})")
 
 
 def _fitted(questions: Movement) -> bool:
-    """Returns whether answers are certain to be predicted better, and importance to have moved with that."""
+    """Returns whether the answers are demonstrably predicted better and importance has moved along."""
     change, test = questions.loss_change, questions.test
     return change is not None and change[2] < 0 and test is not None and test.shifted
 
 
 def _without_number(run: Run) -> str | None:
-    """Names the plain text whose loss was a number at first and is none at last: such losses are written as null."""
+    """Names the plain text whose loss began as a number and ended as none (such losses are written as null)."""
     for name in run.sets("val"):
         evaluation = run.evaluation("val", name)
         figures = [stage_key(name, figure) for figure in ("perplexity", "loss")]

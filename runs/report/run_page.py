@@ -42,7 +42,7 @@ def _removal_missing(runs: Sequence[Run]) -> str:
     source = (run.config.get("data") or {}).get("val")
     data = source if isinstance(source, str) else "DATA"
     command = f"textkeep importance removal {run.path} --data {data} -o {run.path}/importance/removal.json"
-    return f"Not made for this run. To have it here: `{command}`"
+    return f"Not made for this run. To make it: `{command}`"
 
 
 CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
@@ -55,26 +55,26 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
     Chapter(
         "Answers",
         (accuracy, answer_loss, hearing_gap),
-        "The same questions, written and spoken; right is what holds a gold answer.",
+        "The same questions, written and spoken; an answer is correct if it contains an accepted answer.",
         "No evaluation was found: the callback Retention writes them.",
     ),
     Chapter("Budget of text", (budget,), "What TextBudget measured, and the weight that it set."),
     Chapter(
         "Probes",
         (probe_table, probe_shares, probe_loss),
-        "What training did on each probe. Text is lost if plain text becomes harder; a model also fits "
-        "the form of answers.",
+        "What training did on each probe. Text is lost if plain text becomes harder to predict; on "
+        "questions, a model also fits the form of the answers.",
     ),
     Chapter(
         "Importance",
         (heat_maps, profile, shift, layer_ratio, causal_table),
-        "Where in the LLM importance is, before, during and after it learns speech.",
+        "Where in the LLM importance lies before, during and after it learns speech.",
         "No importance measurement was found: the callback ImportanceTracker writes them.",
     ),
     Chapter(
         "Structure",
         (kinds, concentration),
-        "How the importance is spread inside the layers.",
+        "How importance is distributed inside the layers.",
         "No importance snapshots were found.",
     ),
     Chapter(

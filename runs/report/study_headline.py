@@ -36,7 +36,7 @@ class Kept:
     p: float
 
     def lost(self, measure: Measure) -> bool:
-        """Returns whether it lost text for certain."""
+        """Returns whether it demonstrably lost text."""
         return self.p < LEVEL and measure.better * self.change.estimate < 0
 
 
@@ -51,7 +51,7 @@ def headline_part(data: StudyData) -> Markup:
 
 
 def text_measure(data: StudyData) -> Measure | None:
-    """Chooses what tells whether text was lost: the loss on plain text where it was measured, as accuracies fall late.
+    """Chooses the measure of lost text: the loss on plain text where it was measured, since accuracies fall late.
 
     None where the untouched LLM was not scored on text.
     """
@@ -77,8 +77,8 @@ def _lost_card(kept: list[Kept], measure: Measure) -> Card:
     losers = [one for one in kept if one.lost(measure)]
     worst = kept[-1]
     mark = "bad" if losers else "open"
-    how = f"{measure.label} since the untouched LLM; certain means p < {LEVEL:g} after Holm's adjustment over the arms."
-    topic = f"Text lost for certain in {len(losers)} of {len(kept)} arms"
+    how = f"{measure.label} since the untouched LLM; demonstrably: p < {LEVEL:g} after Holm's adjustment over the arms."
+    topic = f"Text demonstrably lost in {len(losers)} of {len(kept)} arms"
     return _card(worst, "most lost", measure, Finding(topic, mark, how))
 
 
@@ -97,7 +97,7 @@ def _heard_card(kept: list[Kept], measure: Measure) -> list[Card]:
     words = f"{measure.label} since the untouched LLM: {shown(measure, best.change, signed=True)} {measure.unit}."
     finding = Finding(best.arm.name, "plain", words)
     figure = interval([SPEECH.scale * value for value in found[:3]])
-    return [Card((best.place,), f"best at spoken questions, {_seeds(best.arm)}", figure, "% right", finding)]
+    return [Card((best.place,), f"best on spoken questions, {_seeds(best.arm)}", figure, "% right", finding)]
 
 
 def _card(one: Kept, title: str, measure: Measure, finding: Finding) -> Card:
@@ -113,6 +113,6 @@ def _seeds(arm: ArmResult) -> str:
 
 def _heard(arm: ArmResult) -> str:
     if SPEECH not in arm.scores:
-        return "Not asked any spoken question."
+        return "It was not asked spoken questions."
     found = score(arm.scores[SPEECH], SPEECH)
     return f"Spoken questions right: {interval([SPEECH.scale * value for value in found[:3]])} %."

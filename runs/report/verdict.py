@@ -24,19 +24,20 @@ def verdict(run: Run) -> list[Finding]:
 
 _TEXT = {
     "bad": "it lost text accuracy",
-    "open": "no change of its text accuracy is certain",
-    "same": "its losses on text are exactly what they were",
+    "open": "no change in its text accuracy is established",
+    "same": "its losses on text are exactly the same",
     "good": "its text accuracy rose",
 }
-_HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "It does not make sense of the clips"}
+_HEARING = {"good": "It listens", "open": "It is not shown to listen", "bad": "The clips mislead it"}
 
 
 def headline(findings: Sequence[Finding], text_told: bool = False) -> str:
-    """Returns the verdict in one sentence: what became of plain text, else of text accuracy; then hearing.
+    """Returns the verdict in one sentence: what happened to plain text, or else to text accuracy; then hearing.
 
     Args:
         findings: Of a run.
-        text_told: Whether what became of plain text stands above already: then of hearing alone, and empty without it.
+        text_told: Whether plain text is already covered above; then only hearing is mentioned, and the result is empty
+            without it.
     """
     text = next((_TEXT[f.mark] for f in findings if f.topic.startswith("Text (") and f.mark in _TEXT), None)
     hearing = next((_HEARING[f.mark] for f in findings if f.topic.startswith("Hearing") and f.mark in _HEARING), None)
@@ -53,7 +54,7 @@ def headline(findings: Sequence[Finding], text_told: bool = False) -> str:
 
 
 def _splits(run: Run) -> list[Evaluation]:
-    """Lists the test questions first: they are the ones to quote."""
+    """Lists the test questions first, since those are the ones to report."""
     return [run.evaluations[stage] for stage in ("test", "val") if stage in run.evaluations]
 
 
@@ -72,22 +73,22 @@ def _text(evaluation: Evaluation) -> Finding | None:
     test = _flipped(evaluation)
     head = f"kept {percent(*kept)} of its text accuracy" if kept else "text accuracy"
     if change is None or test is None:
-        return Finding(topic, "open", f"{head} {moved}; without the records of both steps nothing is tested){lost}.")
+        return Finding(topic, "open", f"{head} {moved}; not tested: the records of both steps are needed){lost}.")
     moved += f"; {test.lost} lost, {test.gained} gained, {points(change)}, {mcnemar_words(change, test)})"
     return Finding(topic, _text_mark(change, test, loss), f"{head} {moved}{lost}.")
 
 
 def _flipped(evaluation: Evaluation) -> McNemar | None:
-    """Tests the questions lost and gained since the first step; None where the records have no question in common."""
+    """Tests the questions lost and gained since the first step; None if the records share no question."""
     pairs = evaluation.pairs(evaluation.last, "text")
     scored = [(b.correct, a.correct) for b, a in pairs if b.correct is not None and a.correct is not None]
     return mcnemar([b for b, _ in scored], [a for _, a in scored]) if scored else None
 
 
 def _text_mark(change: Limits, test: McNemar, loss: Limits | None) -> str:
-    """Gives ``good`` or ``bad`` where interval and test agree, else ``open``.
+    """Returns ``good`` or ``bad`` if interval and test agree, otherwise ``open``.
 
-    ``same`` only where no answer flipped and the loss is what it was on every item: that is the same model.
+    ``same`` only if no answer flipped and the loss is unchanged on every item: then it is the same model.
     """
     if not test.lost + test.gained and loss == (0.0, 0.0, 0.0):
         return "same"
@@ -113,7 +114,7 @@ def _hearing(evaluation: Evaluation) -> Finding | None:
     topic = f"Hearing ({SPLITS[evaluation.stage]})"
     shown = f"hearing gap {number(*gap)} nats per token"
     if evaluation.last["step"] == 0:
-        return Finding(topic, "plain", f"measured before training alone ({shown}).")
+        return Finding(topic, "plain", f"measured only before training ({shown}).")
     if gap[1] > 0:
         return Finding(topic, "good", f"it listens: answers are harder with another question's clip ({shown}).")
     if gap[2] < 0:

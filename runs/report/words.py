@@ -1,4 +1,4 @@
-"""What the first screen of a page about runs says, for a console."""
+"""The first screen of a page about runs, in words for a console."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from .verdict import headline, verdict
 
 
 def words(runs: Sequence[Run]) -> list[str]:
-    """Writes the verdict of each run in a sentence; for several runs, first how much text each lost, and how it hears.
+    """Puts each run's verdict into a sentence; with several runs, first how much text each lost and how well it
+    listens.
 
     Args:
         runs: As for :func:`~textkeep.runs.report.run_page.run_page`.

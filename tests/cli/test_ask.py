@@ -160,7 +160,7 @@ def test_a_conversation_at_a_terminal(fitted: Path, monkeypatch: pytest.MonkeyPa
             seen += keyboard.read(4096)
     assert code == 0
     greeting, answer, complaint, *rest = seen.decode().replace("\r\n", "\n").splitlines()
-    assert greeting == "Type a question, or the path of a sound file; each is asked by itself. Ctrl-D ends."
+    assert greeting == "Type a question, or the path of a sound file; each is asked on its own. Ctrl-D ends."
     assert answer == "> " + str(load(fitted, "cpu").ask("What is number 1?", max_new_tokens=2))
     assert complaint == "> textkeep: error: none.flac does not exist or is not a file; allowed: a sound file"
     assert rest == ["> > "]

@@ -30,7 +30,9 @@ MEASURED = (
     "retention at step #, # items: text # [#, #]%, speech # [#, #]%, text loss # [#, #] nats/token, "
     "speech loss # [#, #] nats/token, hearing gap # [#, #] nats/token\n"
 )
-ENDED = "verdict: t: It is not shown to listen, and no change of its text accuracy is certain.\nrun directory: RUN\n"
+ENDED = (
+    "verdict: t: It is not shown to listen, and no change in its text accuracy is established.\nrun directory: RUN\n"
+)
 FIT = "step #/#  train/loss #  # s/step, #:# left\n" * 3 + ENDED
 FIT_REMARKS = (
     "loading PyTorch, Lightning and transformers ...\n# K of # K weights train: adaptor # K, llm # K\n" + MEASURED * 4

@@ -168,7 +168,7 @@ def test_ablation_beside_taylor(
         argv = ["probe", str(model), *data(manifest), "-o", folder, "--estimators", "taylor,ablation"]
         run_main([*argv, "--ablate", "matrix", "--ablate-with", "mean"])
     shown = run_main(["show", folders[0], "--estimator", "ablation", "--plot", str(tmp_path / "s.png")])
-    assert "each matrix taken out in turn (mean in its place)" in shown
+    assert "each matrix removed in turn (mean in its place)" in shown
     assert "of 14 the loss does not rise" in shown
     assert "rank correlation with ablation over the layers:" in run_main(["show", folders[0]])
     effects = json.loads(run_main(["show", folders[0], "--estimator", "ablation", "--json"]))["effects"]

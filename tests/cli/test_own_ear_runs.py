@@ -150,4 +150,4 @@ def test_what_an_audio_llm_does_not_give_is_refused_in_a_line(
     assert status(["plan", str(full.parent / "run.yaml")]) == 2
     assert "an audio LLM cannot be planned from its configuration alone; allowed: textkeep" in capsys.readouterr().err
     assert main(["adaptor", str(full), "-o", str(tmp_path / "a.safetensors")]) == 2
-    assert "hears with an audio LLM's own projector; allowed: textkeep export" in capsys.readouterr().err
+    assert "listens through an audio LLM's own projector; allowed: textkeep export" in capsys.readouterr().err

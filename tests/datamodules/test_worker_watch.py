@@ -69,7 +69,7 @@ def test_a_killed_worker_is_told_where_a_batch_is_waited_for(
         time.sleep(0.01)
     with pytest.raises(MachineError) as told:
         list(batches)
-    assert "was killed (SIGKILL: mostly by the system, which ran out of memory)" in str(told.value)
+    assert "was killed (SIGKILL: usually by the system when it runs out of memory)" in str(told.value)
     assert str(told.value).endswith("allowed: fewer data.num_workers (now 2; 0 reads in the main process), more memory")
     assert not multiprocessing.active_children()
 

@@ -1,4 +1,4 @@
-"""The first screen of a page that compares runs: text lost or kept, heard equally or not."""
+"""The first screen of a page that compares runs: text lost or kept, equally good at speech or not."""
 
 from __future__ import annotations
 
@@ -80,18 +80,18 @@ def test_an_interval_decides_whether_text_was_lost(
     finding = text_finding(outcomes(open_runs([run]))[0])
     assert finding
     assert (finding.topic, finding.mark) == expected
-    assert ("no loss is certain" in finding.text) == (expected[1] == "open")
+    assert ("no loss is established" in finding.text) == (expected[1] == "open")
 
 
 def test_hearing_is_judged_by_interval_and_paired_test(tmp_path: Path) -> None:
     right = [i % 3 == 0 for i in range(200)]
     swapped = [not good if i in (1, 2, 3, 6) else good for i, good in enumerate(right)]  # two gained, two lost
-    assert topic(pair(tmp_path / "equal", swapped, right)) == "Heard equally"
-    assert topic(pair(tmp_path / "few", swapped[:20], right[:20])) == "Heard equally?"
+    assert topic(pair(tmp_path / "equal", swapped, right)) == "Equally good at speech"
+    assert topic(pair(tmp_path / "few", swapped[:20], right[:20])) == "Equally good at speech?"
     more = [good or i % 4 == 1 for i, good in enumerate(right)]
     found = pair(tmp_path / "more", more, right)
-    assert topic(found) == "Heard better"
-    assert topic(pair(tmp_path / "less", right, more)) == "Heard worse"
+    assert topic(found) == "Better at speech"
+    assert topic(pair(tmp_path / "less", right, more)) == "Worse at speech"
     gained = sum(more) - sum(right)
     assert found[1].speech
     assert found[1].speech.against
@@ -104,8 +104,8 @@ def test_hearing_is_judged_by_interval_and_paired_test(tmp_path: Path) -> None:
     assert found[0].speech.against is None
     # Three gained of 80 and none lost: the test finds no difference, and the interval no loss worth the name.
     few = [good or i in (1, 2, 4) for i, good in enumerate(right[:80])]
-    assert topic(pair(tmp_path / "no worse", few, right[:80])) == "Heard no worse"
-    assert topic(pair(tmp_path / "lost", right[:80], few)) == "Heard equally?"
+    assert topic(pair(tmp_path / "no worse", few, right[:80])) == "No worse at speech"
+    assert topic(pair(tmp_path / "lost", right[:80], few)) == "Equally good at speech?"
     # A loss that the test finds small and the interval cannot bound is neither.
     some = [good and i not in (0, 3) for i, good in enumerate(right[:40])]
     words = speech_finding(*reversed(pair(tmp_path / "some", some, right[:40])))

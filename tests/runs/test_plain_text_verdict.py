@@ -49,11 +49,11 @@ def test_the_form_alone_is_no_text_lost(tmp_path: Path) -> None:
     assert finding.text.startswith("of the answers, no text lost: on questions (questions) ")
     assert f"{student(FALL)} nats a token and importance moved (p <= 0.00049)" in finding.text
     assert f"; {student(STILL)} nats a token on 12 passages of plain text (probe passages); importance" in finding.text
-    assert re.search(r"importance on plain text \(passages\) did not certainly move \(p = 0\.\d+\)\.$", finding.text)
+    assert re.search(r"importance on plain text \(passages\) did not demonstrably move \(p = 0\.\d+\)\.$", finding.text)
     assert finding.short.startswith("Fit to the form of the answers, no text lost: ")
 
 
-@pytest.mark.parametrize(("moved", "said"), [([PASSAGES], "moved"), ([], "did not certainly move")])
+@pytest.mark.parametrize(("moved", "said"), [([PASSAGES], "moved"), ([], "did not demonstrably move")])
 def test_text_lost_says_how_much_and_whether_importance_moved(tmp_path: Path, moved: list[str], said: str) -> None:
     finding = found(tmp_path, FALL, RISE, moved=[QUESTIONS, *moved])
     assert (finding.topic, finding.mark) == ("Text lost", "bad")

@@ -129,7 +129,7 @@ def test_one_table_says_what_training_did_on_each_probe(run: Path) -> None:
 
 def test_importance_is_called_unverified_until_it_was_verified(run: Path, tmp_path: Path) -> None:
     assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
-    assert "unverified: this run was not tested for whether" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "unverified: nobody has tested whether" in (tmp_path / "page.html").read_text(encoding="utf-8")
     checked = Path(shutil.copytree(run, tmp_path / "checked"))
     figures = {"shrink": 1.0, "precision": 0.5, "worst_missed": 0.02, "worst": 0.5}
     results = [
@@ -173,8 +173,7 @@ def test_verdict_admits_what_an_interval_does_not_decide(tmp_path: Path) -> None
     assert findings["Hearing (validation)"].mark == "open"
     assert "no evidence that it listens" in findings["Hearing (validation)"].text
     assert (
-        headline(list(findings.values()))
-        == "It is not shown to listen, and its losses on text are exactly what they were."
+        headline(list(findings.values())) == "It is not shown to listen, and its losses on text are exactly the same."
     )
 
 
@@ -212,7 +211,7 @@ def test_few_questions_leave_it_undecided_whatever_a_summary_says(tmp_path: Path
     run = Run.open(tmp_path / "few")
     (found,) = verdict(run)
     assert found.mark == "open"
-    assert headline([found]) == "No change of its text accuracy is certain."
+    assert headline([found]) == "No change in its text accuracy is established."
     low, high = run.evaluations["val"].value(run.evaluations["val"].last, "text_accuracy_change")[1:]
     assert high - low > 0.3
     assert "[100, 100]" not in found.text

@@ -66,9 +66,9 @@ def test_a_row_has_both_shifts_with_their_p_and_how_the_orders_agree(tmp_path: P
     ("taylor", "ablation", "words", "mark"),
     [
         (0.0002, 0.0002, "both shifted", "plain"),
-        (0.0002, 0.3, "the gradient tells of a shift that taking out does not certainly show", "open"),
-        (0.3, 0.0002, "taking out shows a shift of which the gradient does not certainly tell", "open"),
-        (0.3, 0.3, "neither certainly shifted", "plain"),
+        (0.0002, 0.3, "the gradient indicates a shift that removal does not establish", "open"),
+        (0.3, 0.0002, "removal shows a shift that the gradient does not establish", "open"),
+        (0.3, 0.3, "neither demonstrably shifted", "plain"),
     ],
 )
 def test_in_words_whose_shift_is_certain(taylor: float, ablation: float, words: str, mark: str, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_in_words_whose_shift_is_certain(taylor: float, ablation: float, words: 
 
 def test_an_order_that_may_be_chance_is_said_to_be_so(tmp_path: Path) -> None:
     (finding,) = causal_findings(written(tmp_path / "run", 0.0002, 0.0002, low=-0.2))
-    assert "0.35 [-0.20, 0.55], not certainly above 0" in finding.text
+    assert "0.35 [-0.20, 0.55], not demonstrably above 0" in finding.text
     assert finding.mark == "open"
 
 

@@ -181,9 +181,9 @@ def test_the_page_begins_with_what_was_found(study: Path) -> None:
     assert [one.p for one in kept] == adjusted([one.change for one in kept])
     page = str(headline_part(data))
     losers = sum(one.p < 0.05 and one.change.estimate > 0 for one in kept)
-    assert f"Text lost for certain in {losers} of 2 arms" in page
+    assert f"Text demonstrably lost in {losers} of 2 arms" in page
     assert "least lost, one seed: items only" in page
-    assert "best at spoken questions, one seed: items only" in page
+    assert "best on spoken questions, one seed: items only" in page
     right = 100 * np.mean(list(data.arms[2].scores[Measure("", "speech")][0].values()))
     assert f"{right:.3g} [" in page
 

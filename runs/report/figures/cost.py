@@ -1,4 +1,4 @@
-"""What speech cost the text, and how well it is heard: the first picture of a page that compares runs."""
+"""What learning speech cost in text, and how well speech is understood: the first picture of a comparison."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def cost(found: Sequence[Outcome]) -> Figure | None:
     drawn["layout"]["shapes"] = [{**line, "line": {"color": NEUTRAL, "width": 1, "dash": "dot"}}]
     drawn["layout"]["yaxis"]["rangemode"] = "tozero"
     note = (
-        "Change of the loss since the untouched LLM: left keeps the text, up hears. "
-        "Bars: 95 % intervals over passages and over questions."
+        "Change of the loss since the untouched LLM: further left, more text is kept; further up, more "
+        "speech is understood. Bars: 95 % intervals over passages and over questions."
     )
-    return single("cost", "Text lost, speech heard", drawn, note, wide=True)
+    return single("cost", "Text lost, speech understood", drawn, note, wide=True)
 
 
 def _point(index: int, name: str, text: Text, speech: Speech) -> Any:

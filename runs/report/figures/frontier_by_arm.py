@@ -13,7 +13,7 @@ from .figure import Drawing, Figure, drawing, one_of
 from .style import NEUTRAL, label, marker
 
 SPEECH = Measure(MAIN, "speech")
-NOTE = "95 % intervals over seeds and items; of an arm with one seed over items only."
+NOTE = "95 % intervals over seeds and items; over items only for an arm with one seed."
 
 
 def frontier_by_arm(data: StudyData) -> Figure | None:

@@ -14,7 +14,7 @@ from .figure import Drawing, Figure, drawing, one_of
 from .style import NEUTRAL, bars, label, marker
 
 TITLE = "Where the weights moved against where they were important"
-NOTE = "Bars: 95 % of shuffles stay below; crosses: random adapters of the same rank."
+NOTE = "Bars: 95 % of shuffles stay below them. Crosses: random adapters of the same rank."
 BASELINES = {"shuffled lines, 95 %": ("shuffled_p95", "line-ew"), "random adapters": ("random_median", "x-thin")}
 """Name -> figure of a matrix, symbol."""
 

@@ -10,7 +10,7 @@ from .figure import Drawing, Figure, drawing, one_of
 from .pairs import DEPTH
 from .style import colour, curve, symbol
 
-NOTE = "Dotted: first measurement. Solid: the last. What moved only on questions is the form of their answers."
+NOTE = "Dotted: first measurement. Solid: the last. What moved only on questions is due to the form of their answers."
 
 
 def probe_shares(runs: Sequence[Run]) -> Figure | None:

@@ -12,7 +12,7 @@ from .figure import Figure, drawing
 from .style import COLOURS, NEUTRAL, bars
 
 REMOVED = {"top": COLOURS[1], "random": NEUTRAL, "bottom": COLOURS[0]}
-NOTE = "Increase over the untouched weights' loss, on examples other than those scored. Bars: 90 % bootstrap."
+NOTE = "Increase over the loss of the intact weights, on examples other than those scored. Bars: 90 % bootstrap."
 
 
 def removal(runs: Sequence[Run]) -> Figure | None:

@@ -30,9 +30,9 @@ SHIFTS = {
 }
 
 NOTE = (
-    "Distances without what noise alone adds to them, and 90 % intervals; on hover, the distance as measured, "
-    "what noise alone gives, and p of the paired test of whether these examples moved. "
-    "Grey: a scale, how far another probe of half the size would differ."
+    "Distances less the part that noise alone adds, with 90 % intervals; on hover, the distance as measured, "
+    "the part from noise alone, and p of the paired test of whether these examples moved. "
+    "Grey: for scale, how far another probe of half the size would differ."
 )
 
 

@@ -14,7 +14,7 @@ from ..tables.shift import JS_BOUNDS, value_of
 from .figure import Drawing, Figure, drawing, one_of
 from .style import NEUTRAL, bars, colour, label, marker
 
-NOTE = "Rings: single runs. The bar: how far another probe of half the size would differ, without any training."
+NOTE = "Rings: single runs. Bar: how far another probe of half the size would differ without any training."
 
 
 def shift_by_arm(data: StudyData) -> Figure | None:

@@ -12,8 +12,8 @@ _NOTE = (
     "Ablation: the loss with a group (by default a whole layer) removed, minus the loss; its shares are of the "
     "positive part of the mean. JS: Jensen-Shannon distance of the layer shares, last measurement against the first, "
     "with its 90 % interval and the paired permutation's p. Order: rank correlation over the layers of the "
-    "estimator's totals with the real effects; of the changes: of what each layer's share gained. Near 0 the gradient "
-    "says nothing about what the layers do. Costs nothing: groups without which the loss does not rise, and their "
+    "estimator's totals with the real effects; of the changes: of what each layer's share gained. Near 0, the gradient "
+    "says nothing about what the layers do. Costs nothing: groups whose removal does not raise the loss, and their "
     "share of all effects."
 )
 _HEAD = ["run", "probe", "estimator", "JS, estimator", "JS, ablation", "order, first", "order, last", "of the changes"]
