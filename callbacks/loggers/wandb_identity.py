@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from ...foundation.files import replacing
 from ...foundation.run_names import WANDB_RUN
 
 
@@ -23,3 +25,12 @@ def saved_id(folder: Path) -> str | None:
         return identity
     rank_zero_warn(f"{path} is damaged: W&B gets a new run instead of more of the old one")
     return None
+
+
+def keep_id(folder: Path, run: Any, project: str | None) -> None:
+    """Writes the run's id beside the run, whole or not at all; a run that goes nowhere has none to keep."""
+    if run.disabled:
+        return
+    record = {"id": run.id, "project": project, "name": run.name}
+    with replacing(folder / WANDB_RUN) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +14,11 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
-from ...foundation.files import replacing
-from ...foundation.run_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC, WANDB_RUN
+from ...foundation.run_names import HEAT_MAP_CHART, HEAT_MAP_FIELDS, STEP_METRIC
 from ...foundation.signals import unreached_children
 from .wandb_failures import is_of_wandb, means_lost_process, one_line
-from .wandb_identity import saved_id
-from .wandb_names import MANY_NAMES, define, define_if_alive
+from .wandb_identity import keep_id, saved_id
+from .wandb_names import MetricNames
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
@@ -79,9 +76,8 @@ class ResilientWandbLogger(WandbLogger):
         self._offline_because = ""
         self._lost = False
         self._is_guarded = False
-        self._defined: set[str] = set()
+        self._names = MetricNames()
         self._told_of_entity = False
-        self._defining: threading.Thread | None = None
         self._init_timeout = init_timeout
         self._finish_timeout = finish_timeout
 
@@ -95,7 +91,7 @@ class ResilientWandbLogger(WandbLogger):
             self._experiment = self._start()
             self._experiment.define_metric(STEP_METRIC)
             self._experiment.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
-            self._remember()
+            keep_id(self._folder, self._experiment, self._project)
         return self._experiment
 
     @override
@@ -148,26 +144,13 @@ class ResilientWandbLogger(WandbLogger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self._wait_for_names()
+        self._names.wait()
         super().finalize(status)
 
     def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
-        run = self.experiment
-        self._wait_for_names()
-        fresh = [name for name in metrics if name not in self._defined]
-        if len(fresh) < MANY_NAMES:
-            define(run, fresh)
-        super().log_metrics(metrics, step)
-        if len(fresh) >= MANY_NAMES:
-            # After the row: `*` has given it its step already. Not a daemon: the interpreter waits for it.
-            self._defining = threading.Thread(target=define_if_alive, args=(run, fresh))
-            self._defining.start()
-        self._defined.update(fresh)
-
-    def _wait_for_names(self) -> None:
-        if self._defining is not None:
-            self._defining.join()
-            self._defining = None
+        self._names.define_around(
+            self.experiment, metrics, lambda: super(ResilientWandbLogger, self).log_metrics(metrics, step)
+        )
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Does something with the run; when W&B's process is gone, again with an offline run of the same id.
@@ -207,7 +190,8 @@ class ResilientWandbLogger(WandbLogger):
         lost = "its process was lost: " if means_lost_process(error) else ""
         self._offline_because = f"{lost}{one_line(error)}"
         self._id = self._wandb_init["id"] = self.version
-        self._experiment, self._defined = None, set()
+        self._experiment = None
+        self._names.forget()
         with suppress(Exception):  # what is left of it cannot even end
             wandb.teardown()
         wandb.run = None  # else it would be taken for a run to go on with
@@ -249,12 +233,3 @@ class ResilientWandbLogger(WandbLogger):
         )
         with unreached_children():  # its process is needed until the run has ended
             return wandb.init(**self._wandb_init, mode=mode, settings=settings)
-
-    def _remember(self) -> None:
-        """Writes the run's id beside the run, whole or not at all; a run that goes nowhere has none to remember."""
-        run: Any = self._experiment
-        if run.disabled:
-            return
-        record = {"id": run.id, "project": self._project, "name": run.name}
-        with replacing(self._folder / WANDB_RUN) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -43,7 +43,7 @@ def mcnemar_words(change: Limits, test: McNemar) -> str:
     """
     _, low, high = change
     differ = test.exact and (low > 0 or high < 0) and test.p_value >= LEVEL
-    return f"McNemar p = {shown_p(test.p_value)}" + (" (exact: more cautious than the interval)" if differ else "")
+    return f"McNemar p = {shown_p(test.p_value)}" + (" (exact, stricter than the interval)" if differ else "")
 
 
 def _bound(value: float) -> str:

@@ -121,7 +121,7 @@ def test_where_interval_and_exact_test_part_a_clause_says_why() -> None:
         before = [True] * lost + [False] * gained + [True] * (80 - lost - gained)
         after = [False] * lost + [True] * gained + [True] * (80 - lost - gained)
         words[lost, gained] = mcnemar_words(paired_difference(before, after), mcnemar(before, after))
-    assert words.pop((4, 12)) == "McNemar p = 0.077 (exact: more cautious than the interval)"
+    assert words.pop((4, 12)) == "McNemar p = 0.077 (exact, stricter than the interval)"
     assert not [text for text in words.values() if "exact" in text]
 
 
