@@ -171,7 +171,7 @@ def test_a_job_that_slurm_does_not_queue_again_ends_with_a_line_and_an_error(
 def test_before_training_begins_a_signal_ends_the_run_at_once(
     tiny_settings: dict[str, Any], tmp_path: Path, number: int, code: int, place: str
 ) -> None:
-    """While the model is built, and in the measurements of the untouched one, of which the second leaves nothing."""
+    """While the model is built, and while the untouched one is measured: what is finished of that stays, whole."""
     config = write(tmp_path, tiny_settings, {place: 30.0})
     words = ["fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"]
     with Ranks(words, tmp_path / "log") as running:
@@ -179,7 +179,8 @@ def test_before_training_begins_a_signal_ends_the_run_at_once(
         running.send(number)
         assert running.end(15) == [code]
     assert "Traceback" not in running.output()
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run").exists() is (place == "items")
+    assert not [path.name for path in tmp_path.rglob("*") if path.suffix in (".tmp", ".ckpt")]
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])

@@ -22,7 +22,8 @@ def config_difference(runs: Sequence[Run]) -> Table | None:
     if len(runs) < 2 or not all(configs):
         return None
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    rows, silent = [], []
+    rows: list[list[str]] = []
+    silent: list[list[str]] = []
     for key in keys:
         values = [config.get(key, DASH) for config in configs]
         if len(set(values)) > 1:
