@@ -31,8 +31,8 @@ class ProbeOptions:
         maps_on_cpu: Keep those on the CPU.
         reuse_blocks: Where a trial shows that it changes no bit, ``ablation`` runs only the blocks from a group's own
             on; false runs the whole model for each group, for whoever wants to see what that gives and costs.
-        pack: ``ablation`` runs what all examples of a batch begin with once (:mod:`~textkeep.importance.packing`), where
-            a trial shows the same losses but for rounding: for short questions half the cost.
+        pack: ``ablation`` runs what a batch's examples begin with once (:mod:`~textkeep.importance.packing`), if a
+            trial shows the same losses but for rounding: for short questions half the cost.
         self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
             where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.

@@ -30,8 +30,8 @@ class Packed:
     """The examples of a batch in one row of L positions.
 
     Attributes:
-        batch: ``input_ids`` (1, L) or ``inputs_embeds`` (1, L, H), ``attention_mask`` (1, 1, L, L), added to the scores,
-            ``position_ids`` and ``labels`` (1, L).
+        batch: ``input_ids`` (1, L) or ``inputs_embeds`` (1, L, H), ``attention_mask`` (1, 1, L, L), added to
+            the scores, ``position_ids`` and ``labels`` (1, L).
         owners: (L,) example of each position; those of the common beginning count as the first one's.
         examples: Their number B.
     """
@@ -89,7 +89,7 @@ def _beginning(read: Tensor, content: Tensor, supervised: Tensor) -> int:
 
 
 def packs(model: nn.Module, loss: AnswerLoss) -> bool:
-    """Tells whether a model can be given a packed row: by its attention, and in a type with bits to tell a difference."""
+    """Tells whether a model can be given a packed row: by its attention, and in a type that tells a difference."""
     attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
     dtype = next(model.parameters()).dtype
     return attention in MASKS and loss.takes("position_ids") and dtype in (torch.float32, torch.float64)

@@ -13,6 +13,7 @@ from .examples import loaded, shared_batches
 from .shift_tables import Shifts
 
 if TYPE_CHECKING:
+    from ...importance import Snapshot
     from ...importance.lineage import Lineage
 
 
@@ -49,7 +50,25 @@ def compare_models(arguments: argparse.Namespace) -> None:
     before, after = snapshots
     shifts = Shifts.between(before, after, arguments)
     record = {"arguments": given_arguments(arguments), "lineage": related.as_dict(), "shifts": shifts.as_list()}
-    deliver(record, arguments, partial(plot_comparison, before, after, shifts.found), partial(_show, related, shifts))
+    names = _short(arguments.before), _short(arguments.after)
+    title = (
+        f"Importance of the weights for {arguments.data}: {names[0]} and {names[1]}\n{_told(related, before, after)}"
+    )
+    draw = partial(plot_comparison, before, after, shifts.found, title=title, names=names)
+    deliver(record, arguments, draw, partial(_show, related, shifts))
+
+
+def _told(related: Lineage, before: Snapshot, after: Snapshot) -> str:
+    """Says in a line what a picture of the two has to tell beside importance."""
+    return (
+        f"{len(before.losses)} examples, loss {before.loss:.3f} -> {after.loss:.3f} nats a token; lineage: "
+        f"{related.verdict}, cosine of the weights {related.whole.cosine:.4f}"
+    )
+
+
+def _short(name: str) -> str:
+    """Gives the last two parts of a path, and a hub id as it is."""
+    return "/".join(name.rstrip("/").split("/")[-2:])
 
 
 def _show(related: Lineage, shifts: Shifts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ...importance.removal import RemovalTest
     from ...importance.reverts import Revert
     from ...importance.shift import Shift
+
+LETTERS = 12
+"""Of a picture's title, an inch."""
 
 
 def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
@@ -39,28 +43,46 @@ def plot_snapshot(snapshot: Snapshot, estimator: str, path: Path) -> None:
         lower.figure.colorbar(image, ax=lower, label="%")
 
 
-def plot_comparison(before: Snapshot, after: Snapshot, shifts: Sequence[Shift], path: Path) -> None:
+def plot_comparison(
+    before: Snapshot,
+    after: Snapshot,
+    shifts: Sequence[Shift],
+    path: Path,
+    title: str = "",
+    names: tuple[str, str] | None = None,
+) -> None:
     """Draws layer shares before and after, and each layer's ratio with its interval, one column per estimator.
 
-    The title has the JS distance, its interval without what noise adds, and its paired p.
+    The title of a column has the JS distance, its interval without what noise adds, and its paired p.
+
+    Args:
+        before: Reference.
+        after: Of the same probe.
+        shifts: What :func:`textkeep.importance.compare` says, an estimator each.
+        path: Picture to write.
+        title: Of the whole picture.
+        names: Of the two, if they are no steps of a run.
     """
-    with drawing(path, 2, len(shifts), (4.5 * len(shifts), 6.2)) as axes:
+    labels = names or tuple(
+        snapshot.heading.replace(snapshot.meta["name"], side, 1)
+        for snapshot, side in ((before, "before"), (after, "after"))
+    )
+    width = 4.5 * len(shifts)
+    lines = [part for line in title.splitlines() for part in wrap(line, int(LETTERS * width))]
+    with drawing(path, 2, len(shifts), (width, 6.2 + 0.2 * len(lines))) as axes:
         for upper, lower, shift in zip(axes[0], axes[1], shifts, strict=True):
             estimator = shift.estimator
-            for snapshot, colour, label in ((before, GREY, "before"), (after, AFTER, "after")):
+            for snapshot, colour, label in zip((before, after), (GREY, AFTER), labels, strict=True):
                 shares = [100 * share for share in snapshot.shares(estimator).values()]
-                upper.plot(
-                    shares,
-                    marker="o",
-                    markersize=3,
-                    color=colour,
-                    label=snapshot.heading.replace(snapshot.meta["name"], label, 1),
-                )
+                upper.plot(shares, marker="o", markersize=3, color=colour, label=label)
             ratio = after.total(estimator) / max(before.total(estimator), 1e-300)
-            upper.set(ylabel="share of importance, %")
+            upper.set(xlabel="layer", ylabel="share of importance, %")
+            upper.set_ylim(bottom=0)
             upper.set_title(f"{estimator} (total x{ratio:.2g})\n{_distance(shift)}", loc="left", fontsize=9)
-            upper.legend(frameon=False)
+            upper.legend(frameon=False, fontsize=8)
             _plot_ratios(lower, shift)
+        if lines:
+            axes[0, 0].figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
 
 
 def _distance(shift: Shift) -> str:
@@ -81,8 +103,9 @@ def _plot_ratios(axis: Any, shift: Shift) -> None:
     limits = [(n, e.low, e.high) for n, e in enumerate(found) if e.low is not None and e.high is not None]
     axis.vlines([n for n, _, _ in limits], [low for _, low, _ in limits], [high for *_, high in limits], color=AFTER)
     axis.axhline(1, color="#333333", linewidth=0.8)
-    axis.set(xlabel="layer", ylabel="total, after over before")
-    axis.set_title("bars: 90 %" if limits else "no interval", loc="left", fontsize=9)
+    axis.set(xlabel="layer", ylabel="importance, after over before")
+    axis.set_ylim(bottom=0)
+    axis.set_title("1: unchanged; bars: 90 %" if limits else "1: unchanged; no interval", loc="left", fontsize=9)
 
 
 def plot_attribution(found: Attribution, path: Path) -> None:

@@ -34,9 +34,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def inside(figure: Any) -> bool:
     """Whether all that is written lies within the picture."""
+    figure.set_dpi(130)  # at which it was saved: a text keeps its extent
     figure.canvas.draw()
     width, height = figure.canvas.get_width_height()
     texts = [text for axis in figure.axes for text in (*axis.texts, axis.title, axis._left_title) if text.get_text()]
+    texts += [] if figure._suptitle is None else [figure._suptitle]
     boxes = [text.get_window_extent() for text in texts]
     leading = 5  # pixels: a box of several lines is taller than its letters
     return all(min(box.x0, box.y0) >= 0 and box.x1 <= width and box.y1 <= height + leading for box in boxes)
@@ -47,9 +49,18 @@ def test_a_comparison_shows_each_layers_interval(drawn: list[Any], tmp_path: Pat
     profile = np.linspace(1, 2, len(table))
     before, after = (made_snapshot(table, p, step, "p", 4, 0) for step, p in ((0, profile), (9, profile**2)))
     shifts = [compare(before, after, name, replicates=50, draws=99) for name in ("taylor", "fisher")]
+    names = "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-Omni-3B"
+    for shown in (shifts[:1], shifts):
+        title = f"Importance of the weights for plain-text/evaluation: {names[0]} and {names[1]}\n32 examples"
+        measurements.plot_comparison(before, after, shown, tmp_path / "named.png", title=title, names=names)
+        found = drawn.pop()[0, 0]
+        assert inside(found.figure)
+        assert found.figure._suptitle.get_text().replace("\n", " ") == title.replace("\n", " ")
+        assert [text.get_text() for text in found.get_legend().get_texts()] == list(names)
     measurements.plot_comparison(before, after, shifts, tmp_path / "c.png")
     (axes,) = drawn
     assert inside(axes[0, 0].figure)
+    assert [text.get_text() for text in axes[0, 0].get_legend().get_texts()] == ["before, step 0", "after, step 9"]
     for upper, lower, shift in zip(axes[0], axes[1], shifts, strict=True):
         ratios = list(shift.layers.values())
         np.testing.assert_allclose(lower.lines[0].get_ydata(), [ratio.value for ratio in ratios])
@@ -63,7 +74,7 @@ def test_a_comparison_without_examples_says_so(drawn: list[Any], tmp_path: Path)
     table = [Matrix(f"model.layers.{i}.q", (8, 8), i, "q") for i in range(3)]
     before, after = (made_snapshot(table, np.ones(3) + step, step, "p", 3, 0) for step in (0, 1))
     measurements.plot_comparison(before, after, [compare(before, after, "taylor", replicates=0)], tmp_path / "c.png")
-    assert drawn[0][1, 0].get_title("left") == "no interval"
+    assert drawn[0][1, 0].get_title("left") == "1: unchanged; no interval"
 
 
 def test_a_sweep_shows_both_intervals_and_every_name(drawn: list[Any], tmp_path: Path) -> None:
