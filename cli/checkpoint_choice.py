@@ -8,6 +8,7 @@ import yaml
 
 from ..foundation.errors import UserError
 from ..foundation.run_names import CHECKPOINTS, CONFIG, checkpoints, newest_checkpoint
+from ..foundation.sharded_checkpoint import is_checkpoint
 from ..lightning_modules.saving.checkpoints import check_of_a_run, newest_readable
 from ..lightning_modules.saving.export_folder import is_export
 from .config_files import config_files
@@ -36,7 +37,7 @@ def checkpoint_to_load(directory: Path, ckpt_path: str | None, verb: str) -> str
     if ckpt_path != NEWEST:
         if not Path(ckpt_path).exists():
             raise UserError(f"ckpt_path: no file {ckpt_path}; allowed: a checkpoint, 'last', or an export")
-        if Path(ckpt_path).is_file():
+        if is_checkpoint(ckpt_path):
             check_of_a_run(Path(ckpt_path))
         elif not is_export(ckpt_path):
             raise UserError(f"ckpt_path: {ckpt_path} is a directory; allowed: a checkpoint, 'last', or an export")

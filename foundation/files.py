@@ -168,6 +168,25 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """Gives a folder that is complete its name, which another folder or file may have, and waits for the disk.
+
+    Args:
+        temporary: Beside it; its files are on the disk.
+        folder: The name.
+    """
+    sync_folder(temporary)
+    _take_place(temporary, folder)
+    sync_folder(folder.parent)
+
+
+def remove_at_once(path: Path) -> None:
+    """Removes a file or folder; a process that is killed meanwhile leaves no half of it under its name."""
+    aside = _beside(path)
+    path.rename(aside)
+    _remove(aside)
+
+
 def write_json(value: Any, path: Path) -> None:
     """Writes a JSON file whole or not at all.
 
@@ -210,7 +229,14 @@ def _take_place(temporary: Path, folder: Path) -> None:
     except OSError:
         old.rename(folder)
         raise
-    shutil.rmtree(old)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _beside(path: Path) -> Path:

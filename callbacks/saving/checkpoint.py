@@ -17,8 +17,9 @@ from typing_extensions import override
 from ...foundation.errors import RunError
 from ...foundation.files import remove_unfinished, replace_link
 from ...foundation.run_names import CHECKPOINTS
+from ...foundation.sharded_checkpoint import is_checkpoint
 from ..stopping.agreed_stop import AgreedStop
-from .checkpoint_io import write_together, write_whole
+from .checkpoint_io import after_saving, finish_saving, write_together, write_whole
 from .kept_checkpoints import KeptCheckpoints, moved
 from .step_window import StepWindow, in_doubt
 
@@ -130,6 +131,7 @@ class RunCheckpoint(ModelCheckpoint):
         saved = super()._should_skip_saving_checkpoint(trainer) or trainer.global_step == self._resumed_step
         if not saved and self.save_top_k != 0:
             self._save_now(trainer, regular=self.monitor is None)
+        finish_saving(trainer)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -145,6 +147,7 @@ class RunCheckpoint(ModelCheckpoint):
             return
         try:
             self._save_now(trainer, regular=self._every > 0 and step % self._every == 0)
+            finish_saving(trainer)
         except Exception as error:  # it shall not hide the one that ends the run
             rank_zero_warn(f"step {step} is not saved: {error}")
         else:
@@ -199,11 +202,15 @@ class RunCheckpoint(ModelCheckpoint):
     @staticmethod
     @override
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
-        if trainer.is_global_zero:
+
+        def link() -> None:
             try:
                 replace_link(Path(linkpath), Path(filepath))
             except OSError as error:  # the checkpoint itself is there, and is found without
                 rank_zero_warn(f"{linkpath} still leads to an older checkpoint: {error}")
+
+        if trainer.is_global_zero:
+            after_saving(trainer, link)
         trainer.strategy.barrier("RunCheckpoint.link")
 
     # ------------------------------------------------------------------ removing
@@ -215,12 +222,17 @@ class RunCheckpoint(ModelCheckpoint):
     def _remove_surplus(self, trainer: Trainer) -> None:
         others = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c is not self]
         named = {os.path.abspath(path) for other in others for path in _files_of(other)}
-        for path in self._kept.surplus():
-            if trainer.is_global_zero and os.path.abspath(path) not in named and os.path.isfile(path):
+        passing = [path for path in self._kept.surplus() if os.path.abspath(path) not in named]
+
+        def remove() -> None:
+            for path in filter(is_checkpoint, passing):
                 try:
                     trainer.strategy.remove_checkpoint(path)
                 except OSError as error:
                     rank_zero_warn(f"{path} is no longer needed and cannot be removed: {error}")
+
+        if trainer.is_global_zero:
+            after_saving(trainer, remove)
         self._kept.passing = []
 
     def _resumed_here(self) -> bool:
@@ -229,7 +241,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _forget_missing(self, trainer: Trainer) -> None:
         """Forgets files that are no longer there: removed by hand, or never there where the run was moved."""
-        present = {path for path in (self._kept.newest, *self.best_k_models) if os.path.isfile(path)}
+        present = {path for path in (self._kept.newest, *self.best_k_models) if path and is_checkpoint(path)}
         present = trainer.strategy.broadcast(present)
         self._kept.forget_missing(present)
         if self.monitor is None or present.issuperset(self.best_k_models):

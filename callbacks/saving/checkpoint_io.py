@@ -13,7 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from ...foundation.errors import RunError
-from ...foundation.files import replacing
+from ...foundation.files import remove_at_once, replacing
+from ...foundation.sharded_checkpoint import is_sharded_checkpoint, read_sharded
 
 
 class CheckpointError(OSError):
@@ -26,6 +27,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     Lightning's own writes to the folder for temporary files and moves, which copies where that is another file system:
     a process that is killed meanwhile leaves half a file under the name of a whole one, and a full ``/tmp`` leaves
     none. It also keeps a second copy of the file in memory, which this one does not.
+
+    It reads and removes sharded checkpoints too, which are folders; ``FSDP2`` writes them.
     """
 
     @override
@@ -44,6 +47,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)
+        if path.is_dir():  # the same step, saved by a strategy that makes folders
+            remove_at_once(path)
         try:
             with replacing(path, lasting=True) as temporary, temporary.open("wb") as file:
                 _write(checkpoint, file)
@@ -51,6 +56,43 @@ class WholeCheckpoints(TorchCheckpointIO):
             free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
             room = f"{_size(checkpoint):,} bytes needed, {free:,} free"
             raise CheckpointError(error.errno, f"{error.strerror or error} ({room})", str(path)) from error
+
+    @override
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint; of a sharded one the whole tensors, on the CPU."""
+        if is_sharded_checkpoint(path):
+            return read_sharded(Path(path), weights_only)
+        return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
+
+    @override
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint, all of it in one step."""
+        if is_sharded_checkpoint(path):
+            remove_at_once(Path(path))
+        else:
+            super().remove_checkpoint(path)
+
+
+def after_saving(trainer: Trainer, action: Callable[[], None]) -> None:
+    """Does something on this rank when the checkpoint that was saved last is on the disk: at once, or in its turn."""
+    later = getattr(trainer.strategy, "after_saving", None)
+    if later is None:
+        action()
+    else:
+        later(action)
+
+
+def finish_saving(trainer: Trainer) -> None:
+    """Waits until the checkpoint that was saved last is on the disk, where training goes on while it is written.
+
+    Raises:
+        RunError: If it could not be written, on all ranks.
+    """
+    finish = getattr(trainer.strategy, "finish_saving", None)
+    if finish is not None:
+        finish()
 
 
 def write_whole(trainer: Trainer) -> None:

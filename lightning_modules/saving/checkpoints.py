@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from ...foundation.run_names import CHECKPOINTS, checkpoints
+from ...foundation.sharded_checkpoint import is_checkpoint, missing_part, read_sharded
 from ..precision import main_dtype
 
 NEEDED = ("state_dict", "pytorch-lightning_version")
@@ -22,14 +23,14 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
     """Finds a checkpoint file: the given one, or a run directory's last readable one.
 
     Args:
-        run_or_checkpoint: A ``.ckpt`` file, or a directory that ``textkeep fit`` made.
+        run_or_checkpoint: A ``.ckpt`` file (or folder, if it is sharded), or a directory that ``textkeep fit`` made.
 
     Raises:
         FileNotFoundError: If there is neither; the message says what was looked for.
         ValueError: If the file, or each of the run's, is damaged.
     """
     path = Path(run_or_checkpoint)
-    if path.is_file():
+    if is_checkpoint(path):
         check_readable(path)
         return path
     found = checkpoints(path)
@@ -67,7 +68,8 @@ def check_readable(path: Path) -> None:
     problem = damage(path)
     if problem is None:
         return
-    beside = [file for file in path.resolve().parent.glob("*.ckpt") if not file.is_symlink() and damage(file) is None]
+    others = [file for file in path.resolve().parent.glob("*.ckpt") if file != path.resolve()]
+    beside = [file for file in others if not file.is_symlink() and damage(file) is None]
     newest = max(beside, key=lambda file: file.stat().st_mtime, default=None)
     raise ValueError(f"{problem}; {'there is no other beside it' if newest is None else f'beside it: {newest}'}")
 
@@ -80,7 +82,7 @@ def check_of_a_run(path: Path) -> None:
     """
     check_readable(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = _read(path)
     except pickle.UnpicklingError:  # it holds objects of some class: Lightning decides what to do with it
         return
     except (RuntimeError, EOFError) as error:
@@ -91,10 +93,14 @@ def check_of_a_run(path: Path) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """Says what is wrong with a checkpoint file, or None if it is whole.
+    """Says what is wrong with a checkpoint, or None if it is whole.
 
-    A checkpoint is a zip archive whose directory stands at its end: a file that was cut short has none.
+    A checkpoint is a zip archive whose directory stands at its end: a file that was cut short has none. Or it is a
+    folder, which lists its files.
     """
+    if path.is_dir():
+        part = missing_part(path)
+        return None if part is None else f"{path.resolve()} is damaged ({part} in it is not there, or cut short)"
     if zipfile.is_zipfile(path):
         return None
     size = path.stat().st_size
@@ -103,12 +109,18 @@ def damage(path: Path) -> str | None:
 
 def weights_dtype(checkpoint: Path) -> torch.dtype:
     """Reads in which floating-point type a checkpoint's weights were trained, and not their values."""
-    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return main_dtype(found["state_dict"].values())
+    return main_dtype(_read(checkpoint)["state_dict"].values())
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:
     """Reads what a checkpoint says of its run, without weights: ``step`` and the model's arguments as ``model``."""
-    found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    found = _read(checkpoint)
     settings = {key: value for key, value in found["hyper_parameters"].items() if not key.startswith("_")}
     return {"step": int(found["global_step"]), "model": settings}
+
+
+def _read(checkpoint: Path) -> Any:
+    """Opens a checkpoint for what it says of itself, not for values of its tensors."""
+    if checkpoint.is_dir():
+        return read_sharded(checkpoint, values=False)
+    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)

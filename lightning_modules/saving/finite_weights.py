@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from ...foundation.sharding import own_part
+
 
 def not_finite(checkpoint: Mapping[str, Any]) -> str | None:
     """Names a weight of a checkpoint, or a moment of its optimizer, that is not finite; None if all are.
+
+    Of sharded tensors this rank's part is looked at.
 
     Args:
         checkpoint: Lightning's.
@@ -31,5 +35,7 @@ def _tensors(checkpoint: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         for number, state in optimizer["state"].items():
             named += [(f"{key} of the optimizer's parameter {number}", value) for key, value in state.items()]
     for name, value in named:
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
-            yield name, value
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
+            continue
+        if (here := own_part(value)).numel():
+            yield name, here

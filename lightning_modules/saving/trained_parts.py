@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.saving import _load_state
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ...foundation.errors import RunError
 from ...foundation.ranks import Ranks, holds_all
+from ...foundation.sharded_checkpoint import is_sharded_checkpoint, read_sharded
 from ..precision import default_dtype, own_types_kept
 from ..tuning import Tuning
 from .checkpoints import find_checkpoint, weights_dtype
@@ -113,5 +115,8 @@ class TrainedParts(LightningModule):
         with warnings.catch_warnings(), default_dtype(weights_dtype(path)):
             # What is missing is frozen, and check_frozen() has compared it.
             warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")
+            if is_sharded_checkpoint(path):
+                loaded: Any = _load_state(cls, read_sharded(path, optimizer=False))
+                return loaded.to(map_location).eval()
             model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
         return model.eval()

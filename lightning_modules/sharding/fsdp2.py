@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
@@ -19,10 +19,12 @@ from typing_extensions import override
 
 from ...foundation.errors import UserError
 from ...foundation.ranks import is_sharded
+from ...foundation.sharded_checkpoint import is_sharded_checkpoint, read_sharded
 from ...foundation.sharding import gathered, sharded
 from .blocks import shard
-from .full_state import load_optimizer_state, load_state, map_checkpoint, whole_optimizer_state, whole_state
+from .full_state import load_optimizer_state, load_state, map_checkpoint, own_state, whole_optimizer_state, whole_state
 from .reading import one_rank_reads
+from .sharded_saving import ShardedSaving
 
 COMPUTES_IN = {"bf16-mixed": torch.bfloat16}
 """Precision of the Trainer -> type in which weights are gathered; they are kept in float32."""
@@ -32,8 +34,8 @@ class FSDP2(ModelParallelStrategy):
     """Divides weights, gradients and optimizer state among the ranks (FSDP2, arXiv 2304.11277), block by block.
 
     Each rank trains on batches of its own, as under ``ddp``, and holds its part of the model; a block's weights are
-    gathered while it computes. Losses and weights are those of one process. Checkpoints are the same files as
-    ``ddp``'s: a run goes on with another number of ranks, under another strategy or in one process.
+    gathered while it computes. Losses and weights are those of one process. Checkpoints hold what those of ``ddp`` do:
+    a run goes on with another number of ranks, under another strategy or in one process, whichever way they are kept.
 
     Validation, evaluation and measurements of importance gather the whole model while they last: they take its size in
     the type that it computes in on every rank, and no rank waits for another's longer answers.
@@ -41,23 +43,37 @@ class FSDP2(ModelParallelStrategy):
     Args:
         replicas: Times that the whole is held. 1 divides the model among all ranks; the number of nodes has each node
             hold all of it, so that weights travel inside of nodes alone (HSDP).
+        checkpoints: ``whole`` gathers one file on rank zero, for which training waits. ``sharded`` makes a folder of
+            safetensors files in which each rank writes its own part, while training goes on; it takes the size of that
+            part in CPU memory, and a disk that all nodes see.
+        reshard_after_forward: Whether a block is freed between its forward and its backward pass, and gathered again.
+            False keeps the blocks until the backward pass: less traffic, and the memory of the whole model.
         process_group_backend: ``nccl`` or ``gloo``; by default what fits the device.
         timeout: How long ranks wait for each other.
 
     Raises:
-        UserError: If there are less than one replicas, or the ranks cannot be divided among them.
+        UserError: If there are less than one replicas, the ranks cannot be divided among them, or checkpoints are to
+            be kept in another way.
     """
 
     def __init__(
         self,
         replicas: int = 1,
+        checkpoints: Literal["whole", "sharded"] = "whole",
+        reshard_after_forward: bool = True,
         process_group_backend: str | None = None,
         timeout: timedelta | None = default_pg_timeout,
     ) -> None:
         super().__init__("auto", 1, False, process_group_backend, timeout)
         if replicas < 1:
             raise UserError(f"FSDP2.replicas: {replicas} (allowed: 1 or more)")
+        if checkpoints not in ("whole", "sharded"):
+            raise UserError(f"FSDP2.checkpoints: {checkpoints} (allowed: whole, sharded)")
         self.replicas = replicas
+        self.checkpoints = checkpoints
+        self.reshard_after_forward = reshard_after_forward
+        self._saving: ShardedSaving | None = None
+        self._read_from: Path | None = None
         self._whole = ExitStack()
 
     # ------------------------------------------------------------------ set up
@@ -69,6 +85,8 @@ class FSDP2(ModelParallelStrategy):
             raise UserError(f"FSDP2.replicas: {self.replicas} (allowed: what divides the number of ranks, {ranks})")
         self._data_parallel_size = ranks  # Lightning's "auto" is the number of nodes
         super().setup_environment()
+        if self.checkpoints == "sharded" and self._saving is None:
+            self._saving = ShardedSaving(self._timeout)
 
     @contextmanager
     @override
@@ -91,7 +109,9 @@ class FSDP2(ModelParallelStrategy):
         if not is_sharded(module):  # else it was trained by a Trainer before
             self.precision_plugin.convert_module(module)
             dtype = COMPUTES_IN.get(str(trainer.precision))
-            shard(module, [module.llm, module.encoder], self._ranks(), self.root_device, dtype, True)
+            shard(
+                module, [module.llm, module.encoder], self._ranks(), self.root_device, dtype, self.reshard_after_forward
+            )
         super().setup(trainer)
 
     def _ranks(self) -> DeviceMesh:
@@ -157,9 +177,24 @@ class FSDP2(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        self._read_from = None
+        if is_sharded_checkpoint(checkpoint_path):
+            self._read_from = Path(checkpoint_path)
+            return self._load_shards(self._read_from, weights_only)
         if "://" in str(checkpoint_path):
             return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
         return map_checkpoint(checkpoint_path, weights_only)
+
+    def _load_shards(self, folder: Path, weights_only: bool | None) -> dict[str, Any]:
+        """Reads whole weights where they are asked for: on rank zero, which shares them out; else shapes alone.
+
+        The optimizer's state is read when the optimizer is there, by each rank its part.
+        """
+        assert self.lightning_module is not None
+        found = read_sharded(folder, weights_only, values=False)
+        if self.is_global_zero or is_sharded(self.lightning_module):
+            found["state_dict"] = read_sharded(folder, weights_only, optimizer=False)["state_dict"]
+        return found
 
     @override
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
@@ -168,19 +203,26 @@ class FSDP2(ModelParallelStrategy):
 
     @override
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            load_optimizer_state(optimizer, state)
+        for index, (optimizer, state) in enumerate(zip(self.optimizers, checkpoint["optimizer_states"], strict=True)):
+            load_optimizer_state(optimizer, state, self._read_from, index)
 
     @override
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
-        """Gives rank zero what was trained, in whole tensors; the others help, and get nothing."""
+        """Gives rank zero what was trained, in whole tensors; the others help, and get nothing.
+
+        For a sharded checkpoint each rank gets its parts.
+        """
         self._shard()
         module: Any = self.lightning_module
+        if self._saving is not None:
+            return own_state(module, module.left_out())
         return whole_state(module, module.left_out(), self.is_global_zero)
 
     @override
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        if self._saving is not None:
+            return inner.state_dict()
         return whole_optimizer_state(inner, self.is_global_zero)
 
     @override
@@ -189,4 +231,34 @@ class FSDP2(ModelParallelStrategy):
         # Parts that were built in Python are settings too; those in use are sharded, and cannot be pickled.
         settings, initial = checkpoint.get("hyper_parameters", {}), module.hparams_initial
         checkpoint = {**checkpoint, "hyper_parameters": {name: initial.get(name) for name in settings}}
-        super().save_checkpoint(checkpoint, filepath, storage_options)
+        if self._saving is None:
+            super(ModelParallelStrategy, self).save_checkpoint(checkpoint, filepath, storage_options)
+        else:
+            self._saving.write(checkpoint, Path(self.broadcast(str(filepath))))
+
+    def after_saving(self, action: Callable[[], None]) -> None:
+        """Does something when the checkpoint that was saved last is on the disk; not at all if it does not come there.
+
+        Args:
+            action: Of one rank; no other rank may be asked anything in it.
+        """
+        if self._saving is None:
+            action()
+        else:
+            self._saving.after(action)
+
+    def finish_saving(self) -> None:
+        """Waits until the checkpoint that was saved last is on the disk; every rank must come here.
+
+        Raises:
+            RunError: If it could not be written, on all ranks.
+        """
+        if self._saving is not None:
+            self._saving.wait()
+
+    @override
+    def teardown(self) -> None:
+        """Lets a checkpoint come to its end, also where the run did not."""
+        if self._saving is not None:
+            self._saving.close()
+        super().teardown()

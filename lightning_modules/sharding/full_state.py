@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ...foundation.errors import UserError
+from ...foundation.sharded_checkpoint import OPTIMIZER, fill, tensor_name
 from ...foundation.sharding import whole_of
 
 
@@ -35,6 +36,16 @@ def whole_state(module: nn.Module, without: Collection[str], keep: bool) -> dict
     return found
 
 
+def own_state(module: nn.Module, without: Collection[str]) -> dict[str, Tensor]:
+    """Gives a module's state dict as it is divided.
+
+    Args:
+        module: Sharded.
+        without: Names that are left out.
+    """
+    return {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in without}
+
+
 def map_checkpoint(path: str | Path, weights_only: bool | None) -> dict[str, Any]:
     """Reads a checkpoint file, the tensors of weights and optimizer on use: ranks of a machine share those pages.
 
@@ -52,15 +63,19 @@ def map_checkpoint(path: str | Path, weights_only: bool | None) -> dict[str, Any
 def load_state(module: nn.Module, state: Mapping[str, Tensor], strict: bool) -> None:
     """Gives a module, sharded or not yet, its part of a whole state dict.
 
-    Tensors without values are left so: rank zero gives them theirs when it shares its weights out.
+    Where either side has no values yet, rank zero gives them when it shares its weights out.
     """
     own = module.state_dict()
-    here = {name: tensor for name, tensor in state.items() if name not in own or not own[name].is_meta}
+    here = {
+        name: value for name, value in state.items() if not value.is_meta and (name not in own or not own[name].is_meta)
+    }
     divided = {name: _divided(tensor, own[name]) if name in own else tensor for name, tensor in here.items()}
     module.load_state_dict(divided, strict=strict and len(here) == len(state))
 
 
 def _divided(whole: Tensor, like: Tensor) -> Tensor:
+    if whole.is_meta:
+        return torch.zeros_like(like, dtype=whole.dtype)
     if not isinstance(like, DTensor):
         return whole
     moved = whole.to(like.to_local().device)
@@ -85,8 +100,16 @@ def whole_optimizer_state(optimizer: torch.optim.Optimizer, keep: bool) -> dict[
     return {**state, "state": whole if keep else {}}
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, state: Mapping[str, Any], folder: Path | None = None, index: int = 0
+) -> None:
     """Gives an optimizer of sharded parameters its part of a whole state dict, which may be of any number of ranks.
+
+    Args:
+        optimizer: Just built.
+        state: Whole.
+        folder: The sharded checkpoint that holds the values, if ``state`` has only shapes.
+        index: Of the optimizer in the checkpoint.
 
     Raises:
         UserError: If it keeps something that is neither a number nor of its parameter's shape.
@@ -105,7 +128,15 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
             return value.clone()
 
         divided[number] = _mapped(entries, divide)
+    if folder is not None:
+        fill(folder, {name: value for name, value in _named(divided, index) if isinstance(value, DTensor)})
     optimizer.load_state_dict({**state, "state": divided})
+
+
+def _named(entries: Mapping[int, Mapping[str, Any]], index: int) -> Iterator[tuple[str, Any]]:
+    for number, values in entries.items():
+        for key, value in values.items():
+            yield tensor_name(OPTIMIZER, index, number, key), value
 
 
 def _mapped(entries: Mapping[str, Any], change: Callable[[Tensor], Any]) -> dict[str, Any]:

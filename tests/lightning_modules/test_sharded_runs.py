@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -20,8 +21,10 @@ from tests.support.overlays import rank_environment
 from tests.support.ports import free_port
 from tests.support.sharded_runs import CELLS, Files, batches_of_two_ranks, train
 from tests.support.speech_run import write_manifest
+from textkeep.callbacks.saving.checkpoint_io import WholeCheckpoints
 from textkeep.evaluation import read_predictions
 from textkeep.importance import Snapshot, probe
+from textkeep.lightning_modules.saving.checkpoints import damage, find_checkpoint
 
 MIDDLE = "checkpoints/step=000005.ckpt"
 ROUNDED = {"bf16-mixed": 0.02, "bf16-true": 0.02}
@@ -56,7 +59,7 @@ def run_pair(folder: Path, files: Files, words: list[str]) -> None:
     finally:
         for process in ranks:
             process.kill()
-    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+    assert codes[0] == -signal.SIGKILL, "\n".join(log.read_text()[-3000:] for log in logs)  # it has come to the last
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def saved(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted((folder / "checkpoints").glob("step=*.ckpt"))
-    return {path.name: torch.load(path, weights_only=False) for path in files}
+    return {path.name: WholeCheckpoints().load_checkpoint(path, weights_only=False) for path in files}
 
 
 def compare_logged(one: Path, two: Path, tolerance: float) -> None:
@@ -125,7 +128,8 @@ def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path,
         for cell in CELLS:
             (one / cell).mkdir(parents=True)
             train(cell, files, one / cell, 1)
-    run_pair(tmp_path, files, ["misfit", *CELLS, f"full<{one / 'full' / MIDDLE}", f"lora<{two / 'lora' / MIDDLE}"])
+    begun = [one / "full" / MIDDLE, two / "lora" / MIDDLE, two / "gated positions" / MIDDLE]
+    run_pair(tmp_path, files, ["misfit", *CELLS, *(f"{path.parts[-3]}<{path}" for path in begun), "killed"])
     for cell in CELLS:
         print(cell)
         rough = ROUNDED.get(cell)
@@ -140,15 +144,21 @@ def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path,
     assert "could not build the model: ValueError: adaptor_weights" in (two / "misfit" / "refusal1.txt").read_text()
 
     # one process to two ranks, and two to two, to the bit
-    for cell, whole, exact in (("full", one, False), ("lora", two, True)):
+    for cell, whole, exact in (("full", one, False), ("lora", two, True), ("gated positions", two, True)):
         resumed, rest = saved(two / f"{cell} on"), saved(whole / cell)
         (name,) = set(resumed) & {list(rest)[-1]}
         torch.testing.assert_close(
             resumed[name]["state_dict"], rest[name]["state_dict"], rtol=0, atol=0 if exact else 1e-5
         )
+    # a process that died while all parts of a checkpoint were there has left the one before, and `last` leads to it
+    last = find_checkpoint(two / "killed")
+    assert (last.name, damage(last)) == (Path(MIDDLE).name, None)
+    assert (two / "killed" / "checkpoints" / "last.ckpt").resolve() == last
+    assert len(list(last.parent.glob(".step=000010.ckpt.*.tmp/*.safetensors"))) == 2
+
     # two ranks to one process, which reads both ranks' batches of a step and so is twice as far in its data
-    for cell in ("full", "lora"):
-        state = torch.load(two / cell / MIDDLE, weights_only=False)
+    for cell in ("full", "gated positions"):
+        state = WholeCheckpoints().load_checkpoint(two / cell / MIDDLE, weights_only=False)
         for loader in state["loops"]["fit_loop"]["state_dict"]["combined_loader"]:
             loader.update(batches=2 * loader["batches"], of=2 * loader["of"])
         torch.save(state, tmp_path / f"{cell}.ckpt")

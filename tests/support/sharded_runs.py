@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -58,6 +60,7 @@ from textkeep.lightning_modules import (
     TextTwinDistillation,
     WhisperEncoder,
 )
+from textkeep.lightning_modules.sharding import sharded_saving
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class Cell:
     trainer: dict[str, Any] = field(default_factory=dict)
     data: Callable[[Files], dict[str, Any]] = lambda files: {}
     accumulate: int = 1
-    replicas: int = 1
     tested: bool = False
     llm: Callable[[Files], str] = lambda files: files.llm
+    strategy: dict[str, Any] = field(default_factory=dict)
 
 
 class Poison(L.Callback):
@@ -96,6 +99,36 @@ class Poison(L.Callback):
         if trainer.global_step == 2 and trainer.is_global_zero and not self.done:
             self.done = True
             own_part(next(pl_module.adaptor.parameters()).grad)[0] = float("inf")
+
+
+SHARDED: dict[str, Any] = {"checkpoints": "sharded"}
+
+
+class WritesMeanwhile(L.Callback):
+    """Lets no checkpoint of the first epoch be written before a batch of the second was trained on."""
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        self.further = threading.Event()
+        own = sharded_saving._Writer.write_data
+
+        def write_data(*args: Any) -> Any:
+            assert self.further.wait(60), "training waits for the checkpoint"
+            return own(*args)
+
+        sharded_saving._Writer.write_data = write_data  # type: ignore[method-assign]
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.further.set()
+
+
+class DiesWriting(L.Callback):
+    """Kills rank zero when the parts of the second checkpoint are written, and it has not its name."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            trainer.strategy.finish_saving()
+            sharded_saving.note_sizes = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def everything(files: Files) -> list[L.Callback]:
@@ -128,7 +161,7 @@ CELLS: dict[str, Cell] = {
         },
         everything,
     ),
-    "gated positions": Cell(lambda files: {"tuning": LoRA(r=4, gate=SpeechPositions())}),
+    "gated positions": Cell(lambda files: {"tuning": LoRA(r=4, gate=SpeechPositions())}, strategy=SHARDED),
     "drawn back": Cell(
         lambda files: {
             "tuning": FullFineTuning(
@@ -157,12 +190,14 @@ CELLS: dict[str, Cell] = {
     ),
     "adaptor": Cell(
         lambda files: {"tuning": AdaptorOnly(), "objectives": [AnswerCrossEntropy(), CTCAlignment(0.1)]},
+        lambda files: [WritesMeanwhile()],
+        strategy={**SHARDED, "reshard_after_forward": False},
     ),
     "replicas": Cell(
         lambda files: {"tuning": FullFineTuning(), "objectives": [AnswerCrossEntropy(), L2SP(0.5)]},
         trainer={"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
         accumulate=2,
-        replicas=2,
+        strategy={**SHARDED, "replicas": 2},
     ),
     "bf16-mixed": Cell(
         lambda files: {"tuning": FullFineTuning()}, everything, {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
@@ -175,6 +210,7 @@ CELLS: dict[str, Cell] = {
     ),
 }
 
+KILLED = Cell(lambda files: {"tuning": FullFineTuning()}, lambda files: [DiesWriting()], strategy=SHARDED)
 MISFIT = Cell(lambda files: {"adaptor_weights": files.misfit})
 """Refused by rank zero alone, which reads the file."""
 
@@ -231,7 +267,7 @@ def batches_of_two_ranks() -> Iterator[None]:
 
 def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | None = None) -> None:
     """Trains two epochs, and leaves checkpoints and what was logged in a folder."""
-    cell = CELLS.get(name, MISFIT)
+    cell = {**CELLS, "misfit": MISFIT, "killed": KILLED}[name]
     L.seed_everything(0, verbose=False)
     model = SpeechLLM(
         cell.llm(files),
@@ -248,7 +284,7 @@ def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | 
     trainer = L.Trainer(
         accelerator="cpu",
         devices=ranks,
-        strategy=FSDP2(replicas=cell.replicas) if ranks > 1 else "auto",
+        strategy=FSDP2(**cell.strategy) if ranks > 1 else "auto",
         max_epochs=2,
         accumulate_grad_batches=cell.accumulate * (1 if ranks > 1 else 2),
         callbacks=[StepCompletion(), *cell.callbacks(files), losses, RunCheckpoint(save_top_k=-1)],
