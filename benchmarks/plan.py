@@ -2,8 +2,10 @@
 
     python -m benchmarks.plan 135m full
     python -m benchmarks.plan 1b lora --layers 4 --precision bf16-true
+    python -m benchmarks.plan 135m full --layers 8 --ranks 2
 
-Each case is a Lightning fit of two steps on a CPU in a process of its own. Its peak since training began is that of
+Each case is a Lightning fit of two steps on a CPU in a process of its own, or in as many as there are ranks of FSDP2
+(gloo); the first rank is looked at. Its peak since training began is that of
 torch's own allocator, as torch.profiler reports every allocation, the memory inside of kernels included. The growth of
 the process (resident memory) stands beside it: it also holds the libraries' code and what malloc keeps. It takes two
 small assets (`textkeep assets smollm2-135m-instruct whisper-tiny.en`).
@@ -14,8 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import resource
+import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -32,11 +36,12 @@ from textkeep.datamodules.sources.bad_examples import BadExamples
 from textkeep.datamodules.sources.example import Example
 from textkeep.datamodules.sources.source import Source
 from textkeep.foundation.assets import resolve
-from textkeep.lightning_modules import FullFineTuning, LoRA, SpeechLLM
+from textkeep.lightning_modules import FSDP2, FullFineTuning, LoRA, SpeechLLM
 from textkeep.lightning_modules.ears.adaptors import ConcatMLP
 from textkeep.lightning_modules.ears.encoders import WhisperEncoder
 from textkeep.lightning_modules.llm.pretrained import shapes_only
 from textkeep.planning import Question, TrainerSettings
+from textkeep.planning.pretended_ranks import pretended_ranks
 from textkeep.planning.rehearsal import Rehearsal
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -63,6 +68,7 @@ class Case:
     precision: str
     tokens: int
     checkpointing: bool
+    ranks: int
 
     def model(self, folder: Path) -> SpeechLLM:
         """Describes the model; its folder has no weights."""
@@ -99,20 +105,23 @@ class Begin(Callback):
             pass
 
 
-def planned(case: Case, folder: Path) -> int:
+def planned(case: Case, folder: Path, environment: dict[str, str]) -> int:
     """Returns the bytes that the plan tells of a training step."""
-    settings = TrainerSettings(case.precision, 1, None, gpu=False)
-    found = Rehearsal(case.model(folder), case.data(), [], settings, Question(), 1).run()
+    settings = TrainerSettings(case.precision, 1, None, gpu=False, replicas=1 if case.ranks > 1 else None)
+    with pretended_ranks(case.ranks, settings.replicas):
+        found = Rehearsal(case.model(folder), case.data(), [], settings, Question(), case.ranks).steps()
     return max(moment.total for moment in found.moments[:2])
 
 
-def measured(case: Case, folder: Path) -> dict[str, float]:
-    """Runs the fit and gives its peaks in bytes and its seconds."""
+def measured(case: Case, folder: Path, environment: dict[str, str]) -> dict[str, float]:
+    """Runs the fit as one rank and gives its peaks in bytes and its seconds."""
+    os.environ |= environment
+    strategy = {"strategy": FSDP2()} if case.ranks > 1 else {}
     before, started = resident(), time.perf_counter()
     trainer = Trainer(
-        accelerator="cpu", devices=1, max_steps=STEPS, precision=case.precision, logger=False,  # type: ignore[arg-type]
+        accelerator="cpu", devices=case.ranks, max_steps=STEPS, precision=case.precision, logger=False,  # type: ignore[arg-type]
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        use_distributed_sampler=False, limit_val_batches=0, callbacks=[Begin()],
+        use_distributed_sampler=False, limit_val_batches=0, callbacks=[Begin()], **strategy,
     )  # fmt: skip
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, shapes_only():
         trainer.fit(case.model(folder), datamodule=case.data())
@@ -138,10 +147,20 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def in_child(work: Any, case: Case) -> Any:
-    """Runs a function in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, (case, Path(folder)))
+def in_children(work: Any, case: Case, *environments: dict[str, str]) -> list[Any]:
+    """Runs a function in processes of its own, one for each environment."""
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(len(environments)) as pool:
+        folders = [Path(folder) / str(number) for number in range(len(environments))]
+        return pool.starmap(work, [(case, *own) for own in zip(folders, environments, strict=True)], chunksize=1)
+
+
+def environments(ranks: int) -> list[dict[str, str]]:
+    """Gives what Lightning reads of each rank; nothing for one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "NODE_RANK": "0"}
+    return [{**shared, "LOCAL_RANK": str(rank)} for rank in range(ranks)] if ranks > 1 else [{}]
 
 
 def main() -> None:
@@ -152,12 +171,15 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed", "bf16-true"])
     parser.add_argument("--tokens", type=int, default=512, help="positions of a batch (default: 512)")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--ranks", type=int, default=1, help="of FSDP2, which share the weights out (default: 1)")
     case = Case(**vars(parser.parse_args()))
-    told, found = in_child(planned, case), in_child(measured, case)
+    told = in_children(planned, case, {})[0]
+    found = in_children(measured, case, *environments(case.ranks))[0]
+    layers, ranks = f", {case.layers} layers" if case.layers else "", f", {case.ranks} ranks" if case.ranks > 1 else ""
     print(
-        f"| {case.shape}{f', {case.layers} layers' if case.layers else ''} | {case.tuning}"
-        f"{', checkpointed' if case.checkpointing else ''} | {case.precision} | {told / GIB:.3f} | "
-        f"{found['allocated'] / GIB:.3f} | {told / found['allocated'] - 1:+.1%} | {found['resident'] / GIB:.2f} |"
+        f"| {case.shape}{layers} | {case.tuning}{', checkpointed' if case.checkpointing else ''}{ranks} | "
+        f"{case.precision} | {told / GIB:.3f} | {found['allocated'] / GIB:.3f} | "
+        f"{told / found['allocated'] - 1:+.1%} | {found['resident'] / GIB:.2f} |"
     )
     machine = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
     print(json.dumps({**vars(case), **machine, **found, "planned": told}))

@@ -1,15 +1,22 @@
 """The table of docs/scale.md: what the recipes take at 1B, 3B and 8B on 1, 8 and 16 GPUs, as `textkeep plan` counts it.
 
     python -m benchmarks.scale
+    python -m benchmarks.scale --shapes outputs/shapes
 
 The models are shapes: Llama 3.2 1B and 3B, Llama 3.1 8B, Whisper large-v3, without weights and without a download but
-the small asset whose tokenizer stands in for Llama's (`textkeep assets smollm2-135m-instruct whisper-tiny.en`).
+the small asset whose tokenizer stands in for Llama's (`textkeep assets smollm2-135m-instruct whisper-tiny.en`). What
+has been planned is kept in a file, and not planned again. `--shapes` writes them into a folder instead, one a size, for
+`textkeep plan --model.llm outputs/shapes/8B --model.encoder.init_args.source outputs/shapes/whisper`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +30,8 @@ from textkeep.lightning_modules.ears.adaptors import ConcatMLP
 from textkeep.lightning_modules.ears.encoders import WhisperEncoder
 from textkeep.planning import Machine, Question, TrainerSettings
 from textkeep.planning.largest import largest_budget
-from textkeep.planning.meter import ACTIVATIONS
-from textkeep.planning.moments import Moment
+from textkeep.planning.meter import ACTIVATIONS, OPTIMIZER, WEIGHTS
+from textkeep.planning.pretended_ranks import pretended_ranks
 from textkeep.planning.rehearsal import Rehearsal
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -35,10 +42,24 @@ SHAPES: dict[str, dict[str, Any]] = {
     "8B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
            "head_dim": 128, "tie_word_embeddings": False},
 }  # fmt: skip
-WAYS: dict[str, tuple[str, str]] = {
-    "full, bf16-mixed": ("full", "bf16-mixed"),
-    "full, bf16-true": ("full", "bf16-true"),
-    "LoRA, bf16-true": ("lora", "bf16-true"),
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model is trained, and on how many GPUs."""
+
+    tuning: str
+    precision: str
+    ranks: int = 1
+    replicas: int | None = None
+
+
+WAYS = {
+    "full, bf16-mixed": Way("full", "bf16-mixed"),
+    "full, bf16-true": Way("full", "bf16-true"),
+    "LoRA, bf16-true": Way("lora", "bf16-true"),
+    "full, bf16-mixed, FSDP2 on 8": Way("full", "bf16-mixed", 8, 1),
+    "full, bf16-mixed, FSDP2 on 16": Way("full", "bf16-mixed", 16, 1),
 }
 SYSTEM = (
     "You are a helpful language and speech assistant. You are able to understand the speech content that the user "
@@ -46,65 +67,95 @@ SYSTEM = (
 )
 INSTRUCTION = "\nPlease directly answer the questions in the user's speech."
 ROWS, EXAMPLES, GIB = 16, 148_688, 2**30
+MEMORY, LARGE = 80 * 10**9, 141 * 10**9
+LASTING = (WEIGHTS, OPTIMIZER)
 """Rows of the recipes' batch; rows of yuekai/InstructS2S-200K's first turns, as icefall counts them."""
 
 
-def rehearsal(size: str, tuning: str, precision: str, folder: Path) -> Rehearsal:
-    """Builds a recipe on shapes."""
-    AutoTokenizer.from_pretrained(resolve("asset:smollm2-135m-instruct")).save_pretrained(folder)
-    LlamaConfig(**SHAPES[size], vocab_size=128256, num_key_value_heads=8).save_pretrained(folder)
-    whisper = folder / "whisper"
+def write_shapes(folder: Path, sizes: Iterable[str]) -> None:
+    """Writes configurations and tokenizers as a hub has them, one folder a model."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve("asset:smollm2-135m-instruct"))
+    for size in sizes:
+        tokenizer.save_pretrained(folder / size)
+        LlamaConfig(**SHAPES[size], vocab_size=128256, num_key_value_heads=8).save_pretrained(folder / size)
     WhisperConfig(
         d_model=1280, encoder_layers=32, encoder_attention_heads=20, encoder_ffn_dim=5120, decoder_layers=1,
         decoder_attention_heads=20, decoder_ffn_dim=5120, num_mel_bins=128,
-    ).save_pretrained(whisper)  # fmt: skip
-    WhisperFeatureExtractor(feature_size=128).save_pretrained(whisper)
-    way: Tuning = FullFineTuning() if tuning == "full" else LoRA(r=16)
-    encoder, adaptor = WhisperEncoder(str(whisper)), ConcatMLP(stack=5, hidden=2048)
-    model = SpeechLLM(str(folder), encoder, adaptor, way, gradient_checkpointing=True)
+    ).save_pretrained(folder / "whisper")  # fmt: skip
+    WhisperFeatureExtractor(feature_size=128).save_pretrained(folder / "whisper")
+
+
+def rehearsal(size: str, way: Way, folder: Path) -> Rehearsal:
+    """Builds a recipe on shapes."""
+    write_shapes(folder, [size])
+    tuning: Tuning = FullFineTuning() if way.tuning == "full" else LoRA(r=16)
+    encoder, adaptor = WhisperEncoder(str(folder / "whisper")), ConcatMLP(stack=5, hidden=2048)
+    model = SpeechLLM(str(folder / size), encoder, adaptor, tuning, gradient_checkpointing=True)
     data = SpeechTextData(
         tokens_per_batch=4096, max_examples_per_batch=ROWS, system=SYSTEM, speech_instruction=INSTRUCTION
     )
-    return Rehearsal(model, data, [], TrainerSettings(precision, 2, 1.0, gpu=True), Question(), 1)
+    settings = TrainerSettings(way.precision, 2, 1.0, gpu=True, replicas=way.replicas)
+    return Rehearsal(model, data, [], settings, Question(), way.ranks)
 
 
-def line(size: str, name: str, machine: Machine) -> str:
-    """Returns the table's line of a size and a way to tune it."""
-    assert machine.usable is not None
-    with tempfile.TemporaryDirectory() as folder:
-        made = rehearsal(size, *WAYS[name], Path(folder))
-        found = made.steps()
-        kind = made.batches.kinds()[0]
-        trained = cache(lambda budget: made.training(kind, budget))
-        length, buckets = made.batches.length(kind), found.sizes.gradients
-        step = found.moments[-1].total
-        largest = [
-            _rows(largest_budget(trained, ROWS * length, length, machine.usable - more), step + more, machine.usable)
-            for more in (0, buckets)
-        ]
-    batch, alone = found.moments[0], found.highest.total
-    hours = machine.seconds(batch.flops) / batch.rows * EXAMPLES / 3600
-    figures = [
-        found.sizes.gradients, found.sizes.optimizer, batch.parts[ACTIVATIONS], alone, alone + buckets
-    ]  # fmt: skip
-    cells = [size, name, *[f"{figure / GIB:.1f}" for figure in figures], *largest]
-    return f"| {' | '.join(cells)} | {hours:.2g} | {hours / 8:.2g} | {hours / 16:.2g} |"
+def figures(size: str, way: Way) -> dict[str, float]:
+    """Plans training: bytes of a rank, operations, and the rows that fit a GPU of :data:`MEMORY`."""
+    started = time.process_time()
+    with tempfile.TemporaryDirectory() as folder, pretended_ranks(way.ranks, way.replicas):
+        made = rehearsal(size, way, Path(folder))
+        found, kind = made.steps(), made.batches.kinds()[0]
+        trained, length = cache(lambda budget: made.training(kind, budget)), made.batches.length(kind)
+        batch, step, usable = found.moments[0], found.moments[-1].total, Machine(memory=MEMORY).usable
+        assert usable is not None
+        buckets = 0 if way.replicas else found.sizes.gradients
+        rows = {}
+        for name, more in (("rows", 0), ("rows_ddp", buckets)):
+            fits = step + more <= usable
+            largest = largest_budget(trained, ROWS * length, length, usable - more) if fits else None
+            rows[name] = 0 if largest is None else largest.rows
+    lasting = sum(size for label, size in batch.parts.items() if label in LASTING)
+    return {
+        "lasting": lasting, "activations": batch.parts[ACTIVATIONS], "highest": found.highest.total,
+        "buckets": buckets, "flops": batch.flops / batch.rows, **rows, "seconds": time.process_time() - started,
+    }  # fmt: skip
 
 
-def _rows(largest: Moment | None, step: int, room: int) -> str:
-    """Says how many rows fit, if the optimizer's step does too."""
-    return "none" if largest is None or step > room else str(largest.rows)
+def lines(size: str, name: str, way: Way, found: dict[str, float]) -> Iterator[str]:
+    """Returns the table's lines of a size and a way to train it, one for each number of GPUs."""
+    alone, many = ((way.ranks,), ()) if way.replicas else ((1,), (8, 16))
+    for gpus, more, rows in [(alone, 0, "rows"), (many, found["buckets"], "rows_ddp")]:
+        if not gpus:
+            continue
+        highest = found["highest"] + more
+        largest = f"{found[rows]:.0f}" if found[rows] else "does not fit"
+        hours = [Machine().seconds(found["flops"]) * EXAMPLES / 3600 / count for count in gpus]
+        cells = [
+            size, name.split(", FSDP2")[0], ("FSDP2 on " if way.replicas else "ddp on " if many is gpus else "")
+            + ", ".join(map(str, gpus)), f"{found['lasting'] / GIB:.1f}", f"{highest / GIB:.1f}", largest,
+            "yes" if highest <= (Machine(memory=LARGE).usable or 0) else "no", ", ".join(f"{h:.2g}" for h in hours),
+        ]  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--cache", type=Path, default=Path("outputs/scale.json"), help="what has been planned before")
+    parser.add_argument("--shapes", type=Path, help="only write the models' configurations into this folder")
     arguments = parser.parse_args()
-    machine = Machine(memory=80 * 10**9)
+    if arguments.shapes is not None:
+        write_shapes(arguments.shapes, arguments.sizes)
+        return
+    arguments.cache.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(arguments.cache.read_text()) if arguments.cache.exists() else {}
     for size in arguments.sizes:
         for name in arguments.ways:
-            print(line(size, name, machine), flush=True)
+            key = f"{size}, {name}"
+            if key not in known:
+                known[key] = figures(size, WAYS[name])
+                arguments.cache.write_text(json.dumps(known, indent=2))
+            print("\n".join(lines(size, name, WAYS[name], known[key])), flush=True)
 
 
 if __name__ == "__main__":

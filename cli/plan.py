@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..foundation.errors import UserError
 from ..foundation.quiet import quieten
 from .command_parser import CommandParser
 from .config_files import check_config_files
@@ -42,6 +43,8 @@ def main(argv: list[str]) -> int:
 
     run = PlannedRun(options)
     machine, settings = _machine(arguments, run), run.settings(gpu=arguments.gpu_memory is not None)
+    if arguments.run and run.replicas is not None:
+        raise UserError("--run measures one process, and FSDP2 divides a model among several; allowed: one of the two")
     question, length = _question(arguments), run.length(arguments.examples)
     made = make_plan(run.model, run.datamodule, run.callbacks, settings, machine, question, length)
     measured = None

@@ -9,6 +9,9 @@ from typing_extensions import override
 
 from ..foundation.errors import UserError
 from ..inference.yaml_classes import register_classes
+from ..lightning_modules.sharding import FSDP2
+from ..lightning_modules.sharding.parts import check_parts
+from ..lightning_modules.supported_trainer import check_strategy_setting
 from ..planning import Length, TrainerSettings
 from .lightning_cli import TextKeepCLI
 from .run_defaults import default_callbacks
@@ -24,9 +27,14 @@ class PlannedRun(TextKeepCLI):
 
     Attributes:
         callbacks: Those of the config, and those that a fit adds.
+        replicas: Of ``FSDP2``; None where each rank holds all.
+
+    Raises:
+        ValueError: If part of the config cannot work where ranks share the weights out.
     """
 
     callbacks: list[Callback]
+    replicas: int | None = None
 
     def __init__(self, options: list[str]) -> None:
         register_classes()
@@ -35,11 +43,9 @@ class PlannedRun(TextKeepCLI):
     @override
     def before_instantiate_classes(self) -> None:
         check_trainer(self.config.trainer)
-        strategy = self.config.trainer.strategy
-        if str(getattr(strategy, "class_path", strategy)).endswith("FSDP2"):
-            raise UserError(
-                "trainer.strategy: FSDP2 is not planned; allowed: a plan without it, of a rank that holds all"
-            )
+        if self.config.trainer.strategy == "FSDP2":  # no name of Lightning's: a fit would end
+            raise UserError("trainer.strategy: FSDP2 is a class; allowed: {class_path: FSDP2}, or the other strategies")
+        check_strategy_setting(self.config.trainer.strategy)
         self.config.trainer.logger = False
         self.config.data.feature_cache = None  # made of weights
         self.config.data.on_bad_example = "raise"  # it is up to the plan to report a row that exceeds the budget
@@ -49,6 +55,10 @@ class PlannedRun(TextKeepCLI):
         given = self.config_init.trainer
         own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
         self.callbacks = [*own, *default_callbacks(own, given, "fit", self.model.tuning)]
+        if isinstance(given.strategy, FSDP2):
+            self.replicas = given.strategy.replicas
+            model = self.model
+            check_parts([model.tuning, model.ear, model, *model.objectives, *self.callbacks, self.datamodule])
         return None
 
     @property
@@ -73,6 +83,7 @@ class PlannedRun(TextKeepCLI):
             trainer.accumulate_grad_batches,
             trainer.gradient_clip_val,
             gpu or trainer.accelerator in ("gpu", "cuda"),
+            self.replicas,
         )
 
     def length(self, examples: int | None) -> Length:

@@ -11,7 +11,9 @@ from .moments import Moment
 LARGE = 0.1  # of the whole: what is smaller is not worth a change
 
 
-def advice(model: SpeechLLM, too_high: Sequence[Moment], largest: Moment | None, budget: int) -> list[str]:
+def advice(
+    model: SpeechLLM, too_high: Sequence[Moment], largest: Moment | None, budget: int, divided: bool
+) -> list[str]:
     """Gives changes that lower every moment that does not fit, those that change least of the training first.
 
     Args:
@@ -19,6 +21,7 @@ def advice(model: SpeechLLM, too_high: Sequence[Moment], largest: Moment | None,
         too_high: The moments that do not fit.
         largest: The largest batch that fits, or None.
         budget: Positions of a batch, of the config.
+        divided: Whether ranks share the weights out already.
     """
     told: list[str] = []
     training = [moment for moment in too_high if moment.name.startswith("a batch")]
@@ -40,6 +43,8 @@ def advice(model: SpeechLLM, too_high: Sequence[Moment], largest: Moment | None,
     if {TEACHER, STRENGTHS} <= parts:
         told.append("no EWC or L2SP: each keeps an untouched copy of the LLM, EWC a Fisher map too")
     if {WEIGHTS, GRADIENTS, OPTIMIZER} & parts and not isinstance(model.tuning, LoRA):
+        if not divided:
+            told.append("configs/trainer/fsdp2.yaml on several GPUs: each holds its part of all of it")
         told.append("trainer.precision: bf16-true (half of all; small updates are rounded away: compare before use)")
         told.append("configs/tuning/lora.yaml: no gradients and optimizer state of the LLM's own weights")
     return told or ["a GPU with more memory, or a smaller LLM"]

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..foundation.sharding import own_part
+
 WEIGHTS = "weights"
 GRADIENTS = "gradients"
 OPTIMIZER = "optimizer state"
 TEACHER = "untouched copy of the LLM"
 STRENGTHS = "Fisher map of a penalty"
+GATHERED = "weights gathered from other ranks"
 SCORES = "importance: sums and maps"
 ACTIVATIONS = "activations and scratch"
 
@@ -56,8 +59,16 @@ class Meter:
         self._known[key] = (self._label, size)
         self.live[self._label] += size
         weakref.finalize(storage, self._free, key)
-        if self.live.total() > self.peak.total():
-            self.peak = self.live.copy()
+        self._note_peak()
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Counts a storage at another size: FSDP2 frees and takes the memory of gathered weights in place."""
+        label, before = self._known.get(storage._cdata, (GATHERED, 0))
+        if storage._cdata in self._known:
+            self.live[label] -= before
+            self._known[storage._cdata] = (GATHERED, storage.nbytes())
+            self.live[GATHERED] += storage.nbytes()
+            self._note_peak()
 
     def label(self, tensors: Iterable[Tensor | None], label: str) -> None:
         """Gives tensors that are counted already another label."""
@@ -73,11 +84,15 @@ class Meter:
         """Labels each gradient as such as soon as the backward pass has made it."""
         for parameter in parameters:
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda p: self.label([p.grad], GRADIENTS))
+                parameter.register_post_accumulate_grad_hook(lambda p: self.label([own_part(p.grad)], GRADIENTS))
 
     def restart(self) -> None:
         """Forgets the peak, which is what is alive now, and the operations."""
         self.peak, self.flops = self.live.copy(), 0
+
+    def _note_peak(self) -> None:
+        if self.live.total() > self.peak.total():
+            self.peak = self.live.copy()
 
     def _free(self, key: int) -> None:
         label, size = self._known.pop(key)

@@ -17,6 +17,7 @@ from .disk import Disk, planned_disk
 from .largest import largest_budget
 from .machine import Machine
 from .moments import Moment, Rehearsed
+from .pretended_ranks import pretended_ranks
 from .question import Question
 from .rehearsal import Rehearsal
 from .stepping import TrainerSettings
@@ -145,17 +146,18 @@ def make_plan(
         length: Of the run.
 
     Raises:
-        UserError: If a step cannot be followed without data.
+        UserError: If a step cannot be followed without data, or FSDP2 cannot divide the model among the ranks.
         BadExampleError: If one row is over the token budget.
     """
-    rehearsal = Rehearsal(model, data, callbacks, settings, question, machine.ranks)
-    rehearsed = rehearsal.run()
-    batches = rehearsal.batches
-    kind = batches.kinds()[0]
-    largest = None
-    if machine.usable is not None:
-        room, budget = machine.usable, batches.options[0]
-        largest = largest_budget(lambda b: rehearsal.training(kind, b), budget, batches.length(kind), room)
+    with pretended_ranks(machine.ranks, settings.replicas):
+        rehearsal = Rehearsal(model, data, callbacks, settings, question, machine.ranks)
+        rehearsed = rehearsal.run()
+        batches = rehearsal.batches
+        kind = batches.kinds()[0]
+        largest = None
+        if machine.usable is not None:
+            room, budget = machine.usable, batches.options[0]
+            largest = largest_budget(lambda b: rehearsal.training(kind, b), budget, batches.length(kind), room)
     pace = _pace(rehearsed.moments[0], settings, machine, length)
     validations = length.validations(None if pace.epoch_steps is None else pace.epoch_steps * settings.accumulate)
     plan = Plan(
@@ -170,7 +172,7 @@ def make_plan(
     )
     if machine.usable is not None and not plan.fits:
         too_high = [moment for moment in rehearsed.moments if moment.total > machine.usable]
-        plan.advice = advice(model, too_high, largest, plan.budget)
+        plan.advice = advice(model, too_high, largest, plan.budget, settings.replicas is not None)
     return plan
 
 

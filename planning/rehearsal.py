@@ -14,6 +14,7 @@ from ..callbacks import Divergence, ImportanceTracker
 from ..datamodules import SpeechTextData
 from ..datamodules.batches.batch import Batch
 from ..foundation.errors import UserError
+from ..foundation.sharding import gathered, own_part
 from ..importance.estimators import ESTIMATORS
 from ..importance.measurement import Measurement
 from ..importance.options import ProbeOptions
@@ -22,6 +23,7 @@ from ..lightning_modules import SpeechLLM
 from ..lightning_modules.llm.pretrained import shapes_only
 from .meter import ACTIVATIONS, OPTIMIZER, SCORES, TEACHER, WEIGHTS, Meter
 from .moments import Moment, Rehearsed, Sizes
+from .pretended_ranks import divide, mesh_of
 from .question import Batches, Question
 from .shadow import Shadow
 from .stepping import Stepping, TrainerSettings
@@ -62,7 +64,11 @@ class Rehearsal:
         front_end: Any = model.front_end
         data.connect(front_end)
         self.batches = Batches(data, question)
+        mesh = None if settings.replicas is None else mesh_of(ranks, settings.replicas)
         with self._cast():
+            if mesh is not None:
+                with self.meter.counting(WEIGHTS):
+                    divide(model, mesh, settings.precision)
             self.stepping = Stepping(model, settings)
             stand_beside(model, self.meter)
         self.meter.watch_gradients(self.stepping.trained)
@@ -111,9 +117,10 @@ class Rehearsal:
         """Lets the optimizer make its state."""
         with self._cast():
             self.stepping.batch(batch)
-            self._gradients = _bytes(parameter.grad for parameter in self.stepping.trained)
+            gradients = [own_part(p.grad) for p in self.stepping.trained if p.grad is not None]
+            self._gradients = _bytes(gradients)
             self.stepping.step()
-            self.meter.label(self.stepping.state, OPTIMIZER)
+            self.meter.label(map(own_part, self.stepping.state), OPTIMIZER)
 
     def _trained(self, name: str, batch: Batch) -> Moment:
         with self._cast():
@@ -135,7 +142,7 @@ class Rehearsal:
     def _evaluation(self) -> list[Moment]:
         """Rehearses reading a batch with its answers; what writing takes is added up."""
         batch, copies = self.batches.evaluation(), any(isinstance(c, Divergence) for c in self.callbacks)
-        with self._cast():
+        with self._cast(), gathered(self.model):
             if copies and self.model.reference.needs_copy:
                 with self.meter.counting(TEACHER):
                     self.model.reference.copy()
@@ -164,9 +171,9 @@ class Rehearsal:
         acting = self.model.tuning.measuring(modality)
         if not names or acting is None:
             return None
-        options = ProbeOptions.of({**tracker.options, "self_test": False})
+        options = ProbeOptions.of({**tracker.options, "self_test": False, "distributed": False})
         batch = self.batches.probe(modality, rows)
-        with self._cast(), acting:
+        with self._cast(), gathered(self.model), acting:
             self.meter.restart()
             work = Measurement(self.model.llm, "plan", names, options, silent)
             with torch.no_grad(), self.settings.forward("cpu"):
@@ -178,7 +185,7 @@ class Rehearsal:
 
     def _moment(self, name: str, batch: Batch | None = None, flops: int = 0) -> Moment:
         parts = {label: size for label, size in self.meter.peak.items() if size}
-        if self.ranks > 1:  # DDP reduces gradients in copies of its own
+        if self.ranks > 1 and self.settings.replicas is None:  # DDP reduces gradients in copies of its own
             parts[BUCKETS] = self._gradients
         rows, positions = (len(batch), batch.input_ids.numel()) if batch is not None else (0, 0)
         return Moment(name, parts, flops, rows, positions)

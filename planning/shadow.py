@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -79,15 +81,20 @@ class Bookkeeping(TorchDispatchMode):
 
     Args:
         meter: Counts what operators return.
+        faking: The mode of the tensors that count; DTensor asks in another one for shapes alone.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, faking: FakeTensorMode) -> None:
         super().__init__()
-        self.meter = meter
+        self.meter, self.faking = meter, faking
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator, really or not."""
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # it comes back with this rank's part
         kwargs = kwargs or {}
+        if active_fake_mode() is not self.faking:
+            return func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         faked = any(isinstance(tensor, FakeTensor) for tensor in tensors)
         if func is ATEN._local_scalar_dense.default and faked:
@@ -155,15 +162,23 @@ class Shadow:
     def __init__(self, meter: Meter) -> None:
         self._faking = FakeTensorMode(allow_non_fake_inputs=True)
         self._meter = meter
+        really = torch.UntypedStorage.resize_
+
+        def resize(storage: torch.UntypedStorage, size: int) -> None:
+            really(storage, size)
+            meter.resized(storage)
+
+        self._resize = resize
 
     @contextmanager
     def cast(self) -> Iterator[None]:
         """Holds while the context lasts."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
-            converting, activating = (
+            converting, activating, resizing = (
                 _exchanged(nn.Module, "_apply", _replace),
                 _exchanged(functional, "silu", _silu),
+                _exchanged(torch.UntypedStorage, "resize_", self._resize),
             )
-            with converting, activating, self._faking, Bookkeeping(self._meter):
+            with converting, activating, resizing, self._faking, Bookkeeping(self._meter, self._faking):
                 yield

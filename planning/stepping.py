@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..datamodules.batches.batch import Batch
+from ..foundation.ranks import is_sharded
 from ..lightning_modules import SpeechLLM
 from ..lightning_modules.optimization import build_optimizer
 from ..lightning_modules.precision import default_dtype
@@ -29,12 +30,14 @@ class TrainerSettings:
         accumulate: Batches of a step.
         clip: Largest norm of the gradient, or None.
         gpu: Whether the run is for GPUs, where optimizers work on all weights at once unless they are told otherwise.
+        replicas: Times that ranks which share the weights out hold the whole (``FSDP2``); None: each rank holds it all.
     """
 
     precision: str
     accumulate: int
     clip: float | None
     gpu: bool
+    replicas: int | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -90,8 +93,18 @@ class Stepping:
         """Runs one batch forward and backward."""
         self.model.train()
         with self.settings.forward(self._device):
-            loss = self.model.step_total(batch).loss
+            loss = self._loss(batch)
         loss.backward()
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Gives a batch's loss; with shared-out weights in a forward pass of the whole module, as FSDP2 takes it."""
+        if not is_sharded(self.model):
+            return self.model.step_total(batch).loss
+        self.model.forward = lambda: self.model.step_total(batch).loss
+        try:
+            return self.model()
+        finally:
+            del self.model.forward  # that of its class is back
 
     def step(self) -> None:
         """Lets the optimizer step, as at the end of accumulation."""
