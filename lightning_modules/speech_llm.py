@@ -143,6 +143,8 @@ class SpeechLLM(Listening):
         self._reference = ReferenceLLM(partial(self.ear.untouched, path), self.llm, self.tuning.untouched, base)
         with default_dtype(torch.float32):
             self.tuning.prepare(self.llm, self.encoder, self.adaptor)
+        if brought := self.ear.brought_lora():
+            self.tuning.adopt(self.llm, brought)
         self.objectives.build(self)
         if self.gradient_checkpointing:
             arguments = {"use_reentrant": False, **self.tuning.recompute_options()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..contract import Batch, SpeechModel
+from ..llm.own_lora import OwnLoRA
 from .front_end import FrontEnd
 
 
@@ -68,6 +70,10 @@ class Ear(ABC):
             dtype: Of the weights.
             **options: Of ``from_pretrained``.
         """
+
+    def brought_lora(self) -> Mapping[str, OwnLoRA]:
+        """Gives LoRA that the model came with, for sound alone, by the names of the LLM's matrices; once it is open."""
+        return {}
 
     @abstractmethod
     def untouched(self, source: str, dtype: torch.dtype) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ..contract import Batch, SpeechModel
 from ..llm.carving import carve
 from ..llm.lora_layers import lora_layers
 from ..llm.opening import hears, open_audio_llm, open_causal_lm, read_config
+from ..llm.own_lora import OwnLoRA, merge_own_lora, named_in, take_own_lora
 from ..llm.pretrained import weights_are_read
 from ..llm.vocabulary import prepared
 from ..losses.answer_loss import zero_through
@@ -36,19 +37,34 @@ class OwnEar(Ear):
         processor: Hub id or folder of the processor; None takes what came with the audio LLM.
         adaptor_modules: Shell patterns over the audio LLM's modules that make the adaptor, such as
             ``["*.audio_tower.layers.31"]``; None takes its projector.
+        own_lora: What becomes of LoRA that the audio LLM came with and that acts on sound alone (Granite Speech):
+            ``gate`` trains it on, behind the gate of ``model.tuning: LoRA``, and text stays that of the text LLM bit
+            for bit; ``merge`` folds it into the text LLM, so that text meets it too. None refuses what has some.
+
+    Raises:
+        ValueError: If ``own_lora`` is something else.
     """
 
     of_audio_llm = True
 
-    def __init__(self, processor: str | None = None, adaptor_modules: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        processor: str | None = None,
+        adaptor_modules: Sequence[str] | None = None,
+        own_lora: Literal["gate", "merge"] | None = None,
+    ) -> None:
+        if own_lora not in (None, "gate", "merge"):
+            raise ValueError(f"OwnEar: own_lora '{own_lora}' is unknown; allowed: gate, merge, null")
         self.processor_source = processor
         self.adaptor_modules = adaptor_modules
+        self.own_lora = own_lora
+        self._lora: dict[str, OwnLoRA] = {}
         self._processor: AudioProcessor | None = None
         self._whole: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the model: settings of a module are pickled into the checkpoints of Python users."""
-        return {**vars(self), "_processor": None, "_whole": None}
+        return {**vars(self), "_processor": None, "_whole": None, "_lora": {}}
 
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
         """Gives two empty modules, which :meth:`begin` fills."""
@@ -82,7 +98,8 @@ class OwnEar(Ear):
         """Loads the audio LLM and gives the text LLM inside, which shares its weights.
 
         Raises:
-            ValueError: If it brings LoRA of its own, weights are to be packed, or none are read.
+            ValueError: If it brings LoRA and ``own_lora`` does not say what for, weights are to be packed, or none are
+                read.
         """
         if not weights_are_read():
             raise ValueError(
@@ -93,19 +110,32 @@ class OwnEar(Ear):
                 f"model.tuning: {', '.join(options)} is not supported with OwnEar; allowed: LoRA without it"
             )
         whole = open_audio_llm(source, read_config(source), dtype)
-        if lora_layers(whole):
+        if lora_layers(whole) and self.own_lora is None:
             raise ValueError(
-                f"model.llm: '{source}' brings LoRA that acts on sound alone, which training would lose; allowed: a "
-                "folder without adapter_config.json, where it has been merged"
+                f"model.llm: '{source}' brings LoRA that acts on sound alone; allowed: model.ear.init_args.own_lora: "
+                "gate, which trains it on and leaves text alone, or merge, which lets text meet it too"
             )
+        if self.own_lora == "merge":
+            merge_own_lora(whole)
+        taken = take_own_lora(whole)
         llm = carve(whole)
+        self._lora = named_in(llm, taken)
+        llm.requires_grad_(True)  # peft had frozen what its LoRA was on
         whole.requires_grad_(False)
         self._whole = whole.eval()
         return llm
 
+    def brought_lora(self) -> Mapping[str, OwnLoRA]:
+        """Gives LoRA that the audio LLM came with, for sound alone, by the names of the text LLM's matrices."""
+        return self._lora
+
     def untouched(self, source: str, dtype: torch.dtype) -> Any:
         """Loads the audio LLM again, and gives the text LLM inside alone."""
-        return open_causal_lm(source, dtype)
+        if self.own_lora != "merge":
+            return open_causal_lm(source, dtype)
+        whole = open_audio_llm(source, read_config(source), dtype)
+        merge_own_lora(whole)
+        return carve(whole)
 
     def begin(self, model: SpeechModel) -> None:
         """Hands encoder and projector over."""

@@ -27,7 +27,8 @@ def carve(whole: nn.Module) -> Any:
 
     It shares every parameter with the audio LLM: what is trained or edited in one is so in the other. On text both
     compute the same, but for a scale of the logits that the audio LLM leaves out (Granite's ``logits_scaling``).
-    LoRA of the audio LLM's own, which acts on sound alone (Granite Speech), is taken out of both.
+    LoRA of the audio LLM's own, which acts on sound alone (Granite Speech), is taken out of both; who wants to train it
+    takes it first (:func:`take_own_lora`).
 
     Args:
         whole: An audio LLM of transformers, or any module that holds a causal LM as a part.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
@@ -13,15 +15,14 @@ from ...foundation.decoder import decoder_layers
 from ..contract import SpeechModel
 from ..llm.changes import AdapterChange, Change
 from ..llm.lora_layers import lora_layers
-from .injection import inject, linears, linears_that_hear, reshape, switched_off
+from ..llm.own_lora import OwnLoRA
+from .injection import TRAINED, inject, linears, linears_that_hear, reshape, switched_off
 from .layer_ranks import LayerRanks
+from .lora_parts import chosen_parts
 from .lora_starts import AdapterStart, initial_parameters
 from .rates import LayerRates
-from .speech_gate import SpeechGate
+from .speech_gate import SpeechGate, SpeechTurns
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
-
-PARTS = ("llm", "adaptor", "encoder")
-"""What LoRA can be put on."""
 
 
 class LoRA(Tuning):
@@ -81,7 +82,7 @@ class LoRA(Tuning):
                 f"LoRA: {type(start).__name__} begins with B A as a part of the weight, use_dora with the weight's own "
                 "row lengths; leave out one"
             )
-        self.parts = _parts(parts, targets)
+        self.parts = chosen_parts(parts, targets)
         self.trains_llm = "llm" in self.parts
         of_llm = {"start": start, "gate": gate, "ranks": ranks, "rates": rates}
         if not self.trains_llm and (given := [name for name, value in of_llm.items() if value is not None]):
@@ -123,6 +124,24 @@ class LoRA(Tuning):
         for role, part in hearing.items():
             if role in self.parts:
                 inject(part, self.peft_config(linears_that_hear(part, role, self.parts[role])))
+
+    @torch.no_grad()
+    def adopt(self, llm: nn.Module, brought: Mapping[str, OwnLoRA]) -> None:
+        """Gives A and B the values that the audio LLM's own had, if they act as these did.
+
+        Raises:
+            ValueError: If they do not: behind another gate, on other matrices, or of another rank or scale.
+        """
+        layers = lora_layers(llm)
+        plain = type(self) is LoRA and isinstance(self.gate, SpeechTurns) and not self.use_dora
+        if not plain or self.lora_start is not None or self.ranks is not None or layers.keys() != brought.keys():
+            super().adopt(llm, brought)
+        for name, (_, down, up, scale) in brought.items():
+            layer = layers[name]
+            if layer.r[TRAINED] != len(down) or not math.isclose(layer.scaling[TRAINED], scale):
+                super().adopt(llm, brought)
+            layer.lora_A[TRAINED].weight.copy_(down)
+            layer.lora_B[TRAINED].weight.copy_(up)
 
     @property
     def keeps_adaptor(self) -> bool:
@@ -242,16 +261,3 @@ class LoRA(Tuning):
         """Takes back what :meth:`extra_state` gave."""
         super().load_extra_state(state)
         self._begun = bool(state.get("begun", True))
-
-
-def _parts(parts: Mapping[str, list[str] | None] | None, targets: Sequence[str] | None) -> dict[str, list[str] | None]:
-    """Gives what gets LoRA, and the names of its matrices."""
-    if parts is None:
-        return {"llm": None if targets is None else list(targets)}
-    if unknown := [name for name in parts if name not in PARTS]:
-        raise ValueError(f"LoRA: parts {unknown} is none of the model's; allowed: {', '.join(PARTS)}")
-    if not parts:
-        raise ValueError(f"LoRA: parts is empty; allowed: {', '.join(PARTS)}, or AdaptorOnly in the place of LoRA")
-    if targets is not None:
-        raise ValueError("LoRA: targets names matrices of the LLM, and so does parts; allowed: parts.llm alone")
-    return dict(parts)

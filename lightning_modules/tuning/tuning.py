@@ -15,6 +15,7 @@ from ...foundation.decoder import decoder_layers
 from ...foundation.run_names import OTHER_GROUP, layer_group
 from ..contract import Need, SpeechModel
 from ..llm.changes import Change, DenseChange
+from ..llm.own_lora import OwnLoRA, told
 from .importance_user import ImportanceUser
 from .rates import LayerRates
 
@@ -43,7 +44,7 @@ class Tuning(ABC):
 
     1. ``FSDP2`` asks :meth:`needs_whole`. The weights are read: :meth:`loading_options`, then :meth:`prepare` sets
        ``requires_grad`` (once: changed during a run, ranks would drift apart silently) and puts in what trains;
-       :meth:`recompute_options`.
+       :meth:`adopt`, where the LLM came with LoRA; :meth:`recompute_options`.
     2. A checkpoint is loaded, if there is one: :meth:`match_checkpoint`, the tensors, :meth:`load_extra_state`.
     3. The optimizer is built: :meth:`parameter_groups` (with :meth:`multipliers`), :meth:`attach_to_optimizer`.
     4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
@@ -98,6 +99,21 @@ class Tuning(ABC):
     @abstractmethod
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
         """Sets ``requires_grad`` everywhere; may put LoRA or layers into the LLM, which keeps its class."""
+
+    def adopt(self, llm: nn.Module, brought: Mapping[str, OwnLoRA]) -> None:
+        """Goes on from LoRA that the LLM came with, for sound alone; called after :meth:`prepare`.
+
+        Args:
+            llm: As :meth:`prepare` left it.
+            brought: By the names of the matrices.
+
+        Raises:
+            ValueError: If the strategy is no LoRA that acts as this one did.
+        """
+        raise ValueError(
+            f"model.ear: own_lora: gate needs model.tuning: LoRA with gate: SpeechTurns, {told(brought)}, not "
+            f"{type(self).__name__}; allowed: that, or own_lora: merge"
+        )
 
     def recompute_options(self) -> dict[str, Any]:
         """Returns further arguments for ``torch.utils.checkpoint`` (besides ``use_reentrant``)."""
