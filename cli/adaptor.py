@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"adaptor: {args.run} listens through an audio LLM's own projector; allowed: textkeep export")
     merge_sound_lora(model.encoder, model.adaptor)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source)
+    words = model.llm.get_input_embeddings().weight
+    save_adaptor(args.out, model.adaptor, model.encoder, model.llm_source, words=words)
     size = args.out.stat().st_size / 2**20
     count = sum(p.numel() for p in model.adaptor.parameters()) / 1e6
     print(f"{args.out}: {type(model.adaptor).__name__}, {count:.1f} M parameters, {size:.1f} MiB")

@@ -13,6 +13,7 @@ from ..datamodules import Example
 from ..datamodules.sources.bad_examples import BadExamples
 from ..datamodules.sources.named import read_sources
 from ..evaluation import ItemDivergence, Losses, Prediction
+from ..lightning_modules.llm.packed_embeddings import text_embeddings
 from ..lightning_modules.losses.answer_loss import predict_answers
 from ..lightning_modules.losses.divergence import divergence
 from ..lightning_modules.losses.item_divergences import row_divergences
@@ -72,7 +73,7 @@ def forgetting_of(models: TwoModels, examples: Sequence[Example], batch_size: in
     for batch in models.base.inputs(examples, "text", batch_size):
         read = []
         for llm in (models.base.llm, models.reader.llm):
-            embeds = llm.get_input_embeddings()(batch["input_ids"])
+            embeds = text_embeddings(llm, batch["input_ids"])
             read.append(predict_answers(llm, embeds, batch["attention_mask"], batch["labels"]))
         common = min(part.logits.shape[-1] for part in read)
         supervised = read[0].targets != -100

@@ -63,14 +63,16 @@ class TextLLM:
     def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
         """Writes greedy answers to a left-padded prompt batch, and tells which of them ended."""
         from ..lightning_modules.llm.generation import greedy_tokens
+        from ..lightning_modules.llm.packed_embeddings import text_embeddings
 
-        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        embeds = text_embeddings(self.llm, batch.input_ids)
         longest = max_new_tokens or LONGEST_ANSWER
         return greedy_tokens(self.llm, self.front_end.tokenizer, embeds, batch.attention_mask, longest, batch.end_id)
 
     def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the summed answer loss (B,) in nats and the number of answer tokens (B,) of each row."""
+        from ..lightning_modules.llm.packed_embeddings import text_embeddings
         from ..lightning_modules.losses.answer_loss import cross_entropies, predict_answers
 
-        embeds = self.llm.get_input_embeddings()(batch.input_ids)
+        embeds = text_embeddings(self.llm, batch.input_ids)
         return cross_entropies(predict_answers(self.llm, embeds, batch.attention_mask, batch.labels))

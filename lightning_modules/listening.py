@@ -19,6 +19,7 @@ from .ears.encoders import SpeechEncoder
 from .llm.changes import Change
 from .llm.continuation import Prefix, alike_positions, continued, prefix_of, read_beginning
 from .llm.generation import Written, answer_texts, greedily, greedy_tokens, stop_ids
+from .llm.packed_embeddings import text_embeddings
 from .llm.reference import ReferenceLLM
 from .losses.answer_loss import AnswerLogits, cross_entropies, predict_answers, read_answers
 from .losses.item_divergences import ItemDivergences, item_divergences
@@ -173,7 +174,7 @@ class Listening(TrainedParts):
     def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
         """Returns greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""
         with self.reference.active() as llm:
-            embeds = llm.get_input_embeddings()(batch.input_ids)
+            embeds = text_embeddings(llm, batch.input_ids)
             length = max_new_tokens or self.max_new_tokens
             return greedy_tokens(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id).texts
 

@@ -41,7 +41,7 @@ def begin_adaptor(
     if weights is None:
         start_at_embedding_norm(adaptor, encoder, llm, vocabulary)
     else:
-        load_adaptor(weights, adaptor, encoder)
+        load_adaptor(weights, adaptor, encoder, llm.get_input_embeddings().weight)
 
 
 @torch.no_grad()

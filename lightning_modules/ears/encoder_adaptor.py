@@ -116,7 +116,8 @@ class EncoderAdaptor(Ear):
     def save(self, folder: Path, model: SpeechModel) -> None:
         """Writes the adaptor, and the encoder if it trained."""
         (folder / ADAPTOR.parent).mkdir()
-        save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32)
+        words = model.llm.get_input_embeddings().weight
+        save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32, words)
         if any(p.requires_grad for p in model.encoder.parameters()):
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
             (folder / ENCODER).write_bytes(save(weights, {"format": "pt"}))  # save_file() would make it private

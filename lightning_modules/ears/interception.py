@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..llm.packed_embeddings import NAME, pack
+
 FIRST_LAYER = ("phi4_multimodal",)
 """Kinds whose decoder merges sound and text itself: there the first layer is what is waited for."""
 
@@ -15,8 +17,10 @@ class _ReachedError(Exception):
     """The decoder is about to run."""
 
 
-def decoder_inputs(whole: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+def decoder_inputs(whole: Any, inputs: Mapping[str, Tensor], llm: Any = None) -> Tensor:
     """Gives the embeddings (B, T, H) of text and sound that an audio LLM's own code makes; gradients pass through.
+
+    Those beside them, one a layer (Gemma 4), are packed with them.
 
     Encoder, projector and the merge with the text are those of any family, as transformers has them: a hook in front
     of the decoder takes what arrives there, and ends the forward pass.
@@ -24,11 +28,12 @@ def decoder_inputs(whole: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     Args:
         whole: An audio LLM of transformers.
         inputs: ``input_ids`` (B, T), ``attention_mask`` and what the family's processor gives.
+        llm: The text LLM that was taken out of it.
 
     Raises:
-        ValueError: If the decoder takes more embeddings than those of its first layer, or none arrive.
+        ValueError: If the decoder takes other embeddings beside these, or none arrive.
     """
-    decoder = whole.get_decoder()
+    decoder = llm.base_model if any(part is llm for part in whole.modules()) else whole.get_decoder()
     flat = whole.config.model_type in FIRST_LAYER
     found: dict[str, Any] = {}
 
@@ -48,6 +53,7 @@ def decoder_inputs(whole: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     kind, embeds = type(whole).__name__, found.pop("inputs_embeds", None)
     if not isinstance(embeds, Tensor):
         raise ValueError(f"model.ear: the decoder of {kind} was given no embeddings: it cannot be trained here")
+    embeds = pack(embeds, found.pop(NAME, None))
     known = ("attention_mask", "position_ids")
     beside = [name for name, value in found.items() if name not in known and _is_of_positions(value) and not flat]
     if beside:

@@ -15,9 +15,11 @@ from ...foundation.files import follow_umask
 from ..contract import Batch, SpeechModel
 from ..llm.carving import carve
 from ..llm.lora_layers import lora_layers
-from ..llm.opening import hears, open_audio_llm, open_causal_lm, read_config
+from ..llm.opening import hears, open_audio_llm, read_config
 from ..llm.own_lora import OwnLoRA, merge_own_lora, named_in, take_own_lora
+from ..llm.packed_embeddings import text_embeddings
 from ..llm.pretrained import weights_are_read
+from ..llm.remote_code import has_own_code, open_remote_audio_llm, read_remote_config
 from ..llm.vocabulary import prepared
 from ..losses.answer_loss import zero_through
 from .ear import Ear
@@ -40,6 +42,8 @@ class OwnEar(Ear):
         own_lora: What becomes of LoRA that the audio LLM came with and that acts on sound alone (Granite Speech):
             ``gate`` trains it on, behind the gate of ``model.tuning: LoRA``, and text stays that of the text LLM bit
             for bit; ``merge`` folds it into the text LLM, so that text meets it too. None refuses what has some.
+        trust_remote_code: Run the code that came with an audio LLM of a kind that transformers does not know: whoever
+            wrote it can do all that you can. Without, it is refused.
 
     Raises:
         ValueError: If ``own_lora`` is something else.
@@ -52,12 +56,14 @@ class OwnEar(Ear):
         processor: str | None = None,
         adaptor_modules: Sequence[str] | None = None,
         own_lora: Literal["gate", "merge"] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         if own_lora not in (None, "gate", "merge"):
             raise ValueError(f"OwnEar: own_lora '{own_lora}' is unknown; allowed: gate, merge, null")
         self.processor_source = processor
         self.adaptor_modules = adaptor_modules
         self.own_lora = own_lora
+        self.trust_remote_code = trust_remote_code
         self._lora: dict[str, OwnLoRA] = {}
         self._processor: AudioProcessor | None = None
         self._whole: Any = None
@@ -77,18 +83,12 @@ class OwnEar(Ear):
         """Loads the processor, and gives its tokenizer."""
         source = resolve(self.processor_source or llm)
         try:
-            config = read_config(resolve(llm))
-            text = config.get_text_config(decoder=True)
-            if not hears(config):
+            remote = self.trust_remote_code and has_own_code(resolve(llm))
+            if not hears(read_remote_config(resolve(llm)) if remote else read_config(resolve(llm))):
                 raise ValueError(
                     "it is no audio LLM; allowed: one, or model.encoder and model.adaptor without model.ear"
                 )
-            if getattr(text, "hidden_size_per_layer_input", 0):
-                raise ValueError(
-                    f"{text.model_type} takes embeddings at each of its layers, which OwnEar does not give; allowed: "
-                    "to measure it (textkeep importance)"
-                )
-            self._processor = AudioProcessor(source)
+            self._processor = AudioProcessor(source, remote)
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"model.llm: '{llm}' cannot be heard with: {reason}") from error
@@ -109,7 +109,7 @@ class OwnEar(Ear):
             raise ValueError(
                 f"model.tuning: {', '.join(options)} is not supported with OwnEar; allowed: LoRA without it"
             )
-        whole = open_audio_llm(source, read_config(source), dtype)
+        whole = self._load(source, dtype)
         if lora_layers(whole) and self.own_lora is None:
             raise ValueError(
                 f"model.llm: '{source}' brings LoRA that acts on sound alone; allowed: model.ear.init_args.own_lora: "
@@ -131,11 +131,15 @@ class OwnEar(Ear):
 
     def untouched(self, source: str, dtype: torch.dtype) -> Any:
         """Loads the audio LLM again, and gives the text LLM inside alone."""
-        if self.own_lora != "merge":
-            return open_causal_lm(source, dtype)
-        whole = open_audio_llm(source, read_config(source), dtype)
-        merge_own_lora(whole)
-        return carve(whole)
+        whole = self._load(source, dtype)
+        if self.own_lora == "merge":
+            merge_own_lora(whole)
+        return carve(whole).eval()
+
+    def _load(self, source: str, dtype: torch.dtype) -> Any:
+        if self.trust_remote_code and has_own_code(source):
+            return open_remote_audio_llm(source, dtype)
+        return open_audio_llm(source, read_config(source), dtype)
 
     def begin(self, model: SpeechModel) -> None:
         """Hands encoder and projector over."""
@@ -158,7 +162,8 @@ class OwnEar(Ear):
 
     def positions(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
-        embeds = self.embed(model, batch)["inputs_embeds"]
+        width = model.llm.get_input_embeddings().weight.shape[1]
+        embeds = self.embed(model, batch)["inputs_embeds"][..., :width]
         spoken = batch.audio_mask.any(dim=1)
         clips = [row[mask] for row, mask in zip(embeds[spoken], batch.audio_mask[spoken], strict=True)]
         if not clips:
@@ -168,9 +173,9 @@ class OwnEar(Ear):
     def embed(self, model: SpeechModel, batch: Batch) -> dict[str, Tensor]:
         """Lets the audio LLM merge sound and text, up to its decoder."""
         if batch.inputs:
-            embeds = decoder_inputs(self._whole, self._inputs(model, batch))
+            embeds = decoder_inputs(self._whole, self._inputs(model, batch), model.llm)
         else:
-            embeds = model.llm.get_input_embeddings()(batch.input_ids)
+            embeds = text_embeddings(model.llm, batch.input_ids)
         if torch.is_grad_enabled():  # a family may leave a part of its encoder out, and text leaves out all of it
             embeds = embeds + zero_through([model.encoder, model.adaptor], embeds)
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerBase
 
+from ..llm.remote_code import read_remote_processor
 from ..precision import default_dtype
 from .front_end import FrontEnd
 
@@ -28,6 +29,7 @@ class AudioProcessor:
 
     Args:
         source: Hub id or folder.
+        remote: Whether it may come with code of its own, which is then run.
 
     Raises:
         ImportError: If it needs a package that is not installed.
@@ -40,8 +42,10 @@ class AudioProcessor:
         sampling_rate: Of the waveforms it expects, in Hz.
     """
 
-    def __init__(self, source: str) -> None:
-        self.processor: Any = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+    def __init__(self, source: str, remote: bool = False) -> None:
+        self.processor: Any = (
+            read_remote_processor(source) if remote else AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        )
         tokenizer, self._token = (getattr(self.processor, name, None) for name in ("tokenizer", "audio_token"))
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or self._token is None:
             raise ValueError(f"its processor, a {type(self.processor).__name__}, is none of text and sound")

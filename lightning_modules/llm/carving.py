@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from .lora_layers import drop_lora
+from .packed_embeddings import accept_packed
 
 TWINS = {"qwen2_5_omni_text": "qwen2", "qwen3_omni_moe_text": "qwen3_moe", "phi4_multimodal": "phi3"}
 """Kinds of decoder without a causal LM of their own -> the text LLM of the same computation on text.
@@ -41,6 +42,7 @@ def carve(whole: nn.Module) -> Any:
         llm.requires_grad_(True)  # peft had frozen what its LoRA was on
     if (settings := getattr(whole, "generation_config", None)) is not None:
         llm.generation_config = deepcopy(settings)
+    accept_packed(llm)
     return llm.train(whole.training)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import transformers
 from transformers import (
-    CONFIG_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -18,6 +17,7 @@ from transformers import (
 
 from ...foundation.assets import resolve
 from .carving import REFUSED, TWINS, carve
+from .remote_code import has_own_code
 
 SOUND = ("audio", "acoustic", "speech", "encoder_config", "codec_config", "asr_config", "thinker_config")
 """What the name of a configuration's part holds that is about sound."""
@@ -99,9 +99,11 @@ def read_config(source: str) -> PreTrainedConfig:
         OSError: If it cannot be read.
         ValueError: If it is of no known kind, or comes with code of its own: on a terminal transformers would ask.
     """
-    settings, _ = PreTrainedConfig.get_config_dict(source)
-    if "auto_map" in settings and settings.get("model_type") not in CONFIG_MAPPING:
-        raise ValueError("it comes with code of its own, which is never run; allowed: a kind that transformers knows")
+    if has_own_code(source):
+        raise ValueError(
+            "it comes with code of its own, which is not run; allowed: a kind that transformers knows, or in training "
+            "model.ear: OwnEar with trust_remote_code: true, if you have read that code"
+        )
     return AutoConfig.from_pretrained(source)
 
 

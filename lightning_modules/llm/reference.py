@@ -15,6 +15,7 @@ from torch import nn
 from ...foundation.decoder import eval_mode
 from ..contract import Batch
 from ..losses.answer_loss import AnswerLogits, predict_answers
+from .packed_embeddings import text_embeddings
 from .pretrained import weights_are_read
 from .text_base import as_many_rows
 
@@ -86,7 +87,7 @@ class ReferenceLLM:
     def untouched_logits(self, batch: Batch) -> AnswerLogits:
         """Predicts the answers of a text batch."""
         with self.active() as llm:
-            embeds = llm.get_input_embeddings()(batch.input_ids)
+            embeds = text_embeddings(llm, batch.input_ids)
             found = predict_answers(llm, embeds, batch.attention_mask, batch.labels)
             return found if self._load_base is None else found._replace(logits=as_many_rows(found.logits, self._llm))
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from ...foundation.files import replacing
 from ..ears.adaptors import Adaptor
 from ..ears.encoders import SpeechEncoder
+from ..ears.encoders.weights_digest import raw_bytes
 
+SAMPLES = 2**16
+"""Values of an LLM's table of embeddings that name it."""
 ADAPTOR = Path("speech", "adaptor.safetensors")
 """Where it lies in an export."""
 ENCODER = Path("speech", "encoder.safetensors")
@@ -25,7 +31,12 @@ REMEDIES = {
 
 
 def save_adaptor(
-    path: Path, adaptor: Adaptor, encoder: SpeechEncoder, llm: str, dtype: torch.dtype = torch.float16
+    path: Path,
+    adaptor: Adaptor,
+    encoder: SpeechEncoder,
+    llm: str,
+    dtype: torch.dtype = torch.float16,
+    words: Tensor | None = None,
 ) -> None:
     """Writes the adaptor, whole or not at all.
 
@@ -36,6 +47,7 @@ def save_adaptor(
             weights are no longer those of the checkpoint, which is what a reader of the file loads first.
         llm: The LLM it was trained for.
         dtype: On disk; half precision loses nothing that training would notice.
+        words: (V, H) the LLM's table of embeddings, among which the adaptor's positions stand: it names the LLM.
     """
     weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in adaptor.state_dict().items()}
     header = {
@@ -47,12 +59,24 @@ def save_adaptor(
     }
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         header["encoder_identity"] = encoder.identity
+    if words is not None:
+        header["llm_identity"] = identity_of(words)
     with replacing(path) as temporary:
         temporary.write_bytes(save(weights, header))  # save_file() would make it private
 
 
-def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder) -> None:
-    """Reads weights into a built adaptor.
+def identity_of(words: Tensor) -> str:
+    """Names an LLM by the table of its embeddings (V, H): shape, and a part of the values in bfloat16.
+
+    It is the same whether the weights were loaded in 16, 32 or 64 bits.
+    """
+    flat = words.detach().flatten()
+    some = flat[:: max(1, flat.numel() // SAMPLES)].to("cpu", torch.bfloat16)
+    return hashlib.sha256(f"{tuple(words.shape)}".encode() + raw_bytes(some)).hexdigest()
+
+
+def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder, words: Tensor | None = None) -> None:
+    """Reads weights into a built adaptor; warns if it was trained for another LLM, as far as the file knows.
 
     The encoder is known by its weights, so that its folder may be moved or renamed; a file from before they were noted
     is held against its name.
@@ -61,6 +85,7 @@ def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder) -> None:
         path: A file that :func:`save_adaptor` made.
         adaptor: Built, of the same class and sizes.
         encoder: What it will stand behind, with its weights.
+        words: (V, H) the table of embeddings of the LLM that it will stand before.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -89,6 +114,12 @@ def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder) -> None:
         name = next(n for n in {**shapes, **found} if shapes.get(n) != found.get(n))
         raise ValueError(
             f"adaptor_weights: {path.name} does not fit: '{name}' is {found.get(name)} there, {shapes.get(name)} here"
+        )
+    known = header.get("llm_identity")
+    if known and words is not None and known != identity_of(words):
+        rank_zero_warn(
+            f"adaptor_weights: {path.name} was trained for other weights of an LLM ({header.get('llm')}) than those of "
+            "model.llm, whose embeddings differ: its positions mean nothing there until it has learned anew"
         )
     adaptor.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in weights.items()})
 

@@ -10,6 +10,7 @@ import torch
 
 from textkeep.lightning_modules import Adaptor, ConcatMLP, SpeechLLM, StackSwiGLU, StackTransformer, WhisperEncoder
 from textkeep.lightning_modules.ears.adaptor_start import start_at_embedding_norm
+from textkeep.lightning_modules.saving.adaptor_file import save_adaptor
 
 
 @pytest.mark.parametrize("vocabulary", [100, 1000])
@@ -43,3 +44,21 @@ def test_a_new_adaptor_speaks_as_loud_as_the_llms_words(
         heard, lengths = model.adaptor.eval()(*model.encoder(features, torch.tensor([features.shape[2]])))
     found = heard[0, : int(lengths)].square().sum(dim=1).sqrt().mean().item()
     assert found / wanted == pytest.approx(1, abs=0.1)
+
+
+def test_an_adaptor_that_another_llm_was_trained_with_is_told(
+    model: SpeechLLM, tiny_llm_dir: Path, tiny_whisper_dir: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path, words = tmp_path / "adaptor.safetensors", model.llm.get_input_embeddings().weight.detach()
+    parts = WhisperEncoder(str(tiny_whisper_dir)), ConcatMLP(stack=5, hidden=16)
+
+    def told(trained_with: torch.Tensor | None) -> list[str]:
+        save_adaptor(path, model.adaptor, model.encoder, "smol", torch.float32, trained_with)
+        recwarn.clear()
+        other = SpeechLLM(str(tiny_llm_dir), *parts, adaptor_weights=str(path))
+        other.configure_model()
+        return [str(warning.message) for warning in recwarn if "adaptor_weights" in str(warning.message)]
+
+    assert told(words) == told(words.double()) == told(words.bfloat16()) == told(None) == []
+    (line,) = told(words + 0.1)
+    assert line.startswith("adaptor_weights: adaptor.safetensors was trained for other weights of an LLM (smol) than")

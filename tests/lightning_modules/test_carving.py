@@ -18,6 +18,7 @@ from tests.support.tiny_audio_llms import FAMILIES, ROWS, build_tiny, tiny_token
 from textkeep.importance import probe
 from textkeep.lightning_modules.llm.carving import carve
 from textkeep.lightning_modules.llm.opening import hears, open_audio_llm, open_causal_lm, read_config
+from textkeep.lightning_modules.llm.packed_embeddings import text_embeddings
 
 SCALED = {"granite_speech": 8.0, "granite_speech_plus": 8.0}
 """By how much the logits of an audio LLM are larger: it leaves its text LLM's ``logits_scaling`` out."""
@@ -56,11 +57,10 @@ def test_it_computes_on_text_what_the_whole_does(family: str, whole: Any, dtype:
     wanted, found = whole(**inputs).logits, llm(**inputs).logits
     assert wanted[known].std() > 1e-3
     assert (wanted / SCALED.get(family, 1) - found)[known].abs().max() <= error
-    embeds = llm.get_input_embeddings()(inputs["input_ids"])
+    embeds = text_embeddings(llm, inputs["input_ids"])
     torch.testing.assert_close(llm(**inputs, logits_to_keep=3).logits, found[:, -3:])
-    if family != "gemma4":  # Gemma 4 has embeddings beside those of the first layer
-        given = llm(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
-        assert torch.equal(given, found)
+    given = llm(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
+    assert torch.equal(given, found)
 
 
 def test_it_shares_every_weight_with_the_whole(whole: Any) -> None:
@@ -231,6 +231,6 @@ def test_code_of_a_models_own_is_not_run_and_not_asked_for(tmp_path: Path, monke
     (tmp_path / "remote.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     config = {"model_type": "of_mine", "auto_map": {"AutoConfig": "remote.Config", "AutoModel": "remote.Model"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="it comes with code of its own, which is never run; allowed: a kind that"):
+    with pytest.raises(ValueError, match="it comes with code of its own, which is not run; allowed: a kind that"):
         open_causal_lm(str(tmp_path), torch.float32)
     assert not (tmp_path / "ran").exists()

@@ -41,6 +41,8 @@ SCALED = {"granite_speech": 8.0, "granite_speech_plus": 8.0}
 """By how much the logits of an audio LLM are larger: it leaves its text LLM's ``logits_scaling`` out."""
 ALL: dict[str, list[str] | None] = dict.fromkeys(("llm", "adaptor", "encoder"))
 """LoRA on every part."""
+FLOAT32 = ("gemma4",)
+"""Whose encoder computes in float32 whatever the type of its weights, and so not in float64."""
 CLIPS = [100, 173]
 """In hundredths of a second."""
 
@@ -96,7 +98,8 @@ def test_on_sound_it_computes_what_the_audio_llm_does(family: str, folder: Path)
     assert torch.equal(batch.audio_mask, wanted["input_ids"] == sound)
     for one in (whole, model.llm):
         one.set_experts_implementation("eager")  # torch has no grouped product in float64
-    for dtype, error in ((torch.float64, 0.0), (torch.float32, 1e-6)):
+    bounds = ((torch.float64, 0.0), (torch.float32, 1e-6))
+    for dtype, error in bounds[1:] if family in FLOAT32 else bounds:
         with own_types_kept(whole):
             whole.to(dtype)
         model.to(dtype)
@@ -307,7 +310,8 @@ def test_a_tensor_that_is_exchanged_is_heard_with_too(folder: Path) -> None:
     table.weight = torch.nn.Parameter(2 * table.weight)
     text = batch.attention_mask.bool() & ~batch.audio_mask
     after = model.embed(batch)["inputs_embeds"]
-    assert torch.equal(after[text], 2 * before[text])
+    width = table.weight.shape[1]  # beside these, Gemma 4 has some of another table
+    assert torch.equal(after[text][:, :width], 2 * before[text][:, :width])
     assert torch.equal(after[batch.audio_mask], before[batch.audio_mask])
     whole = dict(model.ear.whole(model.llm).named_modules(remove_duplicate=False))
     matrices = [m for m in model.llm.modules() if isinstance(m, torch.nn.Linear)]
@@ -403,8 +407,6 @@ def test_what_cannot_be_is_refused_in_a_line(glm: Path, tiny_llm_dir: Path, mode
         SpeechLLM(str(glm), model.encoder, model.adaptor)
     with pytest.raises(ValueError, match=r"cannot be heard with: it is no audio LLM"):
         SpeechLLM(str(tiny_llm_dir), ear=OwnEar())
-    with pytest.raises(ValueError, match=r"gemma4_text takes embeddings at each of its layers"):
-        SpeechLLM(str(write_tiny_audio_llm("gemma4", tmp_path / "gemma4")), ear=OwnEar())
     with pytest.raises(ValueError, match=r"adaptor_modules '\*\.nothing' matches no module"):
         SpeechLLM(str(glm), ear=OwnEar(adaptor_modules=["*.nothing"])).configure_model()
     with pytest.raises(ValueError, match=r"data.feature_cache keeps the frames of model.encoder"):

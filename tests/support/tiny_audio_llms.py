@@ -100,6 +100,19 @@ def _gemma4() -> Any:
     return CONFIG_MAPPING["gemma4"](text_config=text, audio_config=audio, vision_config=None)
 
 
+def _gemma4_processor(tokenizer: Any) -> Any:
+    images, videos = transformers.Gemma4ImageProcessor(), transformers.Gemma4VideoProcessor()
+    return transformers.Gemma4Processor(transformers.Gemma4AudioFeatureExtractor(), images, tokenizer, videos)
+
+
+GEMMA4 = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "audio_token": "<|audio|>",
+    "boa_token": "<|audio>",
+    "eoa_token": "<audio|>",
+}
 OMNI = {
     "image_token": "<|IMAGE|>",
     "audio_token": "<|AUDIO|>",
@@ -203,7 +216,15 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
     "phi4_multimodal": Family("<|audio|>", "<|audio|>", "Phi3ForCausalLM", remark=TWIN),
-    "gemma4": Family("<|audio|>", "<|audio|>", "Gemma4ForCausalLM", config=_gemma4),
+    "gemma4": Family(
+        "<|audio|>",
+        "<|audio|>",
+        "Gemma4ForCausalLM",
+        _gemma4_processor,
+        GEMMA4,
+        config=_gemma4,
+        remark="its embeddings at each layer are passed on",
+    ),
     "moss_transcribe_diarize": Family("<|audio_pad|>", "<|audio_pad|>", "Qwen3ForCausalLM"),
 }
 """The families that tests build, by model type."""
