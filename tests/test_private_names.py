@@ -141,6 +141,12 @@ USES = [
         "torch.nn.Module",
         "a module runs on another tensor without its hooks, which torch.func.functional_call would run",
     ),
+    Use(
+        "importance/packing.py",
+        "_attn_implementation",
+        "transformers.PretrainedConfig",
+        "which attention computes: only two of them take a mask of our own",
+    ),
     Use("importance/rehearsal.py", "_version", "torch.Tensor", "whether a tensor was overwritten after a hook saw it"),
     Use(
         "importance/state.py",
@@ -180,6 +186,18 @@ USES = [
         "tensors with a type of their own keep it, whoever converts the module",
     ),
     Use(
+        "lightning_modules/saving/trained_parts.py",
+        "_load_state",
+        "lightning.pytorch.core.saving",
+        "load_from_checkpoint takes files only, and a sharded checkpoint is a folder",
+    ),
+    Use(
+        "lightning_modules/sharding/fsdp2.py",
+        "_timeout",
+        "lightning.pytorch.strategies.ModelParallelStrategy",
+        "how long the ranks of a group of their own wait for each other: as long as all others",
+    ),
+    Use(
         "lightning_modules/sharding/fsdp2.py",
         "_data_parallel_size",
         "lightning.pytorch.strategies.ModelParallelStrategy",
@@ -191,6 +209,13 @@ USES = [
         "lightning.pytorch.strategies.Strategy",
         "a training step as a forward pass of the whole module, which gathers what lies outside of the blocks",
     ),
+    Use(
+        "lightning_modules/sharding/reading.py",
+        "_parameters",
+        "torch.nn.Module",
+        "a tensor is put in the place of one without values, wherever the model holds it",
+    ),
+    Use("lightning_modules/sharding/reading.py", "_buffers", "torch.nn.Module", "the same of buffers"),
     Use(
         "lightning_modules/supported_trainer.py",
         "_start_method",
@@ -204,6 +229,8 @@ USES = [
         "enable_adapters also flips requires_grad, which must not change during a run",
     ),
     Use("planning/meter.py", "_cdata", "torch.UntypedStorage", "tells one storage from another, whoever refers to it"),
+    Use("planning/pretended_ranks.py", "_internal", "torch.testing", "ranks that are not there: a store of no process"),
+    Use("planning/shadow.py", "_guards", "torch", NO_DATA),
     Use("planning/shadow.py", "_subclasses", "torch", NO_DATA),
     Use("planning/shadow.py", "_python_dispatch", "torch.utils", NO_DATA),
     Use("planning/shadow.py", "_pytree", "torch.utils", NO_DATA),
