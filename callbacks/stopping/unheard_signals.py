@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,12 +29,13 @@ def heard(at_once: Callable[[int], bool], waits: Callable[[int], bool], end: Cal
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
+    over = threading.Event()
 
     def watch() -> None:
         while numbers := os.read(reading, 64):
             late = [number for number in numbers if at_once(number)]
-            if late:
-                time.sleep(PATIENCE)
+            if late and over.wait(PATIENCE):
+                continue  # it was heard: what counts signals may have begun anew since
             for number in late:
                 if waits(number):
                     end(number)
@@ -46,5 +46,6 @@ def heard(at_once: Callable[[int], bool], waits: Callable[[int], bool], end: Cal
     try:
         yield
     finally:
+        over.set()
         signal.set_wakeup_fd(before)
         os.close(writing)

@@ -110,6 +110,28 @@ def test_a_process_that_waits_outside_of_python_ends_too() -> None:
     assert (child.returncode, output) == (143, "last\n")
 
 
+HEARD_BEFORE = """
+import os, signal, time
+from textkeep.callbacks.stopping import unheard_signals
+from textkeep.callbacks.stopping.stop_signals import StopSignals
+unheard_signals.PATIENCE, signals = 0.3, StopSignals()
+try:
+    with signals.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(9)
+except SystemExit:
+    pass
+with signals.listening():  # counts anew
+    time.sleep(1)
+print("alive")
+"""
+
+
+def test_a_signal_that_was_heard_ends_no_later_run_of_the_process() -> None:
+    child = subprocess.run([sys.executable, "-c", HEARD_BEFORE], capture_output=True, text=True)
+    assert (child.returncode, child.stdout) == (0, "alive\n"), child.stderr
+
+
 class Learner(L.LightningModule):
     """One weight; it is sent a signal in a batch."""
 
