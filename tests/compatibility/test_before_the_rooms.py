@@ -58,7 +58,7 @@ def test_its_files_are_read(folder: Path) -> None:
     assert full.config["model"]["tuning"] is None
     assert lora.config["model"]["tuning"]["class_path"] == "textkeep.lightning_modules.LoRA"
     assert main(["report", "runs/full", "runs/lora"]) == 0
-    assert "runs/full" in (folder / "runs/full/report.html").read_text()
+    assert "runs/full" in (folder / "runs/full/comparison.html").read_text()
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
