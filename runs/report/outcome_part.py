@@ -77,6 +77,6 @@ def _speech_cards(found: Sequence[Outcome]) -> list[Card]:
     for index, outcome in enumerate(found[1:], start=1):
         finding, first = speech_finding(outcome, found[0]), found[0].speech
         if finding is not None and outcome.speech is not None and first is not None:
-            shares = " beside ".join(f"{100 * speech.right[0]:.3g} %" for speech in (outcome.speech, first))
+            shares = " against ".join(f"{100 * speech.right[0]:.3g} %" for speech in (outcome.speech, first))
             cards.append(Card((index, 0), f"{outcome.name} against {found[0].name}", shares, "right", finding))
     return cards
