@@ -101,7 +101,8 @@ def misalignment_of(model: LoadedModel, examples: Sequence[Example], batch_size:
     Raises:
         UserError: If the model cannot listen.
     """
-    listener, found = model.require_speech_llm(), []
+    found: list[tuple[float, int]] = []
+    listener = model.require_speech_llm()
     ways = model.batches(examples, "text", batch_size), model.batches(examples, "speech", batch_size)
     for written, spoken in zip(*ways, strict=True):
         read = listener.answer_logits(written)

@@ -56,7 +56,7 @@ def _listener(name: str, device: torch.device, dtype: torch.dtype | None) -> Spe
     model = SpeechLLM(name, ear=OwnEar())
     _ = model.front_end  # a processor that cannot be used says so before any weights are read
     own = read_config(resolve(name)).get_text_config(decoder=True).dtype
-    with default_dtype(dtype or own or torch.float32):
+    with default_dtype(dtype or (own if isinstance(own, torch.dtype) else torch.float32)):
         model.configure_model()
     return model.to(device).eval()
 
