@@ -1,6 +1,6 @@
-"""What the loss is without a group: each one taken out in turn, forward passes only.
+"""The loss without a group of weights: each one is removed in turn, with forward passes only.
 
-Zero-ablation replaces what a group gives by zero, mean-ablation by its mean over the content tokens of the probe's
+Zero ablation replaces a group's output by zero, mean ablation by its mean over the content tokens of the probe's
 examples (Wang et al. 2022, arXiv 2211.00593; Li & Janson 2024, arXiv 2409.09951, compare these and others).
 """
 
@@ -30,33 +30,32 @@ from .snapshot_data import Group
 from .targets import Change, Target, find_targets
 
 Batch = Mapping[str, Any]
-EQUAL = (
-    1e-5  # of the largest effect: changes of two groups that differ by less on every example are one piece of evidence
-)
+EQUAL = 1e-5  # of the largest effect: groups whose changes differ by less on every example count once
 
 
 class Ablation:
-    """Takes the groups of a model out one after the other, on batches that it has kept.
+    """Removes the groups of a model one after another, on the batches that it has kept.
 
     Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that a
-    block gives a different bit when the others are left out: then every pass is a whole one, and a warning says so. It
-    is, too, without ``options.reuse_blocks``. With ``options.pack`` the examples of a batch share their beginning.
+    block's output changes by a single bit when the others are skipped: then every pass is a full one, with a warning.
+    So it is without
+    ``options.reuse_blocks``. With ``options.pack`` the examples of a batch share their beginning.
 
     Args:
         estimator: What the scores are called.
         model: The bare model.
         loss: Its loss.
         table: Its weights.
-        options: What is taken out, and what stands in for it.
+        options: What is removed, and what replaces it.
         ranks: That share the examples.
-        progress: Is told before each group and at the end, as often on every rank.
+        progress: Called before each group and at the end, equally often on every rank.
         targets: The groups, if not all of the kind.
 
     Attributes:
         estimator: What the scores are called.
         targets: The groups.
         changes: (n, G) of this rank's examples: loss without the group minus loss, nats.
-        resumes: Whether blocks are left out, on every rank.
+        resumes: Whether blocks are skipped, on every rank.
         tokens: Number of tokens behind the means; 0 without means.
     """
 
@@ -87,7 +86,7 @@ class Ablation:
 
     @torch.no_grad()
     def run(self) -> None:
-        """Measures all that was kept; every rank must call it."""
+        """Measures everything kept; every rank must call it."""
         rounds = self._ranks.largest(len(self._batches))
         with eval_mode(self._model):
             tried = self.resumes
@@ -112,14 +111,14 @@ class Ablation:
         labels = few["labels"]
         first = (labels[:, 1:] != IGNORED).int().argmax(
             1, keepdim=True
-        ) + 1  # the blocks are tested: one token is enough
+        ) + 1  # this only tests the blocks: one token is enough
         few["labels"] = torch.full_like(labels, IGNORED).scatter(1, first, labels.gather(1, first))
         return Replay(self._blocks).is_exact(lambda: self._loss.forward(few)[0])
 
     def _in_step(self, rounds: int) -> Iterator[tuple[int, Batch | None, bool]]:
-        """Yields number, batch and whether it counts, as often on every rank.
+        """Yields the number, the batch and whether it counts, equally often on every rank.
 
-        Under FSDP a rank that is through repeats its last batch: the collectives of a forward pass need all ranks.
+        Under FSDP, a rank that has finished repeats its last batch: the collectives of a forward pass need all ranks.
         """
         own = len(self._batches)
         for number in range(rounds):
@@ -129,7 +128,7 @@ class Ablation:
     def _without_each(
         self, number: int, batch: Batch | None, counted: bool, means: Sequence[Tensor | None], rounds: int
     ) -> np.ndarray | None:
-        """Returns the changes (B, G) of a batch; ``None`` of one that does not count."""
+        """Returns the changes (B, G) of a batch; ``None`` for one that does not count."""
         replay, changes = Replay(self._blocks), []
         if batch is not None:
             losses = self._reader(batch)
@@ -154,7 +153,7 @@ class Ablation:
         return lambda: self._loss.per_example(*self._loss.forward(batch)).double()
 
     def _means(self, rounds: int) -> list[Tensor | None]:
-        """Averages what each group gives over the content tokens of all examples of all ranks."""
+        """Averages each group's output over the content tokens of all examples on all ranks."""
         sums: dict[int, Tensor] = {}
         device = next(self._model.parameters()).device
         for _, batch, counted in self._in_step(rounds):
@@ -176,7 +175,7 @@ class Ablation:
 
 
 def _adding(sums: dict[int, Tensor], index: int, chosen: Tensor) -> Change:
-    """Adds what a group gives at the chosen positions (B, T) to its sum."""
+    """Adds a group's output at the chosen positions (B, T) to its sum."""
 
     def add(given: Tensor) -> None:
         rows = given.reshape(*chosen.shape, given.shape[-1])[chosen]
@@ -189,8 +188,8 @@ def _adding(sums: dict[int, Tensor], index: int, chosen: Tensor) -> Change:
 def marked_groups(groups: Sequence[Group], changes: np.ndarray) -> list[Group]:
     """Marks the groups of a layer that do the same to every example.
 
-    Without the gate, up or down matrix of an MLP its output is zero all the same, and so is that of attention without
-    v or o; q and k agree where nothing lies between them.
+    The output of an MLP is zero without its gate, up or down matrix alike, as is that of attention without v or o; q
+    and k agree if nothing lies between them.
 
     Args:
         groups: The G groups.

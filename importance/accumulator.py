@@ -1,4 +1,4 @@
-"""Collects what the taps report into per-example scores, row and column sums, and maps."""
+"""Turns what the taps report into per-example scores, row and column sums, and maps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Accumulator:
         vectors: Keep row and column sums.
         maps: Estimators for which every single weight's score is kept.
         maps_on_cpu: Keep those on the CPU.
-        self_test: Keep the signed scores of the first batch, also if they are not asked for.
+        self_test: Keep the signed scores of the first batch even if they were not requested.
         calls: How often a forward pass uses each site; once by default. The gradients of several uses are added up
             before anything is scored, so :meth:`flush` must follow each backward pass.
     """
@@ -82,7 +82,7 @@ class Accumulator:
             self.check = self._zeros(batch)
 
     def expect(self, estimators: Sequence[str], scale: float = 1.0) -> None:
-        """Says which estimators the next backward pass feeds, and with what factor."""
+        """Sets which estimators the next backward pass feeds, and with what factor."""
         self._active, self._scale = tuple(n for n in estimators if n in self.estimators), scale
 
     def drop_batch(self) -> None:
@@ -91,7 +91,7 @@ class Accumulator:
             parts.pop()
 
     def complete(self, count: int) -> None:
-        """Makes means over ``count`` examples of all sums but the per-example scores; every rank must call it."""
+        """Turns all sums except the per-example scores into means over ``count`` examples; every rank must call it."""
         for site, tallies in zip(self.sites, self.tallies, strict=True):
             mapped = any(tally.map is not None for tally in tallies.values())
             weight = site.weight() if mapped else None
@@ -100,7 +100,7 @@ class Accumulator:
         self.signed_lines.complete(count)
 
     def output_gradient(self, index: int, a: Tensor, y: Tensor | None, b: Tensor) -> None:
-        """Scores a site by the gradient ``b`` at its output, or keeps its factors until all uses are there."""
+        """Scores a site by the gradient ``b`` at its output, or keeps its factors until all uses have been seen."""
         site = self.sites[index]
         if site.parameter is not None:
             vectors = VectorFactors(vector_gradients(site.module, site.parameter, a, b, self._rows))
@@ -133,7 +133,7 @@ class Accumulator:
         self.signed_lines.add(index, "columns", columns)
 
     def lookup_gradient(self, index: int, ids: Tensor, e: Tensor) -> None:
-        """Scores an embedding by what it looked up, together with the head that shares its weight."""
+        """Scores an embedding by its lookups, together with the head that shares its weight."""
         site = self.sites[index]
         table: Any = site.tied if site.tied is not None else site.module
         if ids.shape[0] != self._rows:
@@ -151,7 +151,7 @@ class Accumulator:
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Scores the sites with several uses, now that the gradients of all are there."""
+        """Scores the sites with several uses, once the gradients of all uses are available."""
         for index, parts in self._uses.items():
             self._score(index, together(parts), cheap_signed=self.sites[index].parameter is None)
         self._uses = {}
@@ -182,7 +182,7 @@ class Accumulator:
             self.examples[name][-1][:, index] += values.to(self.examples[name][-1].device)
 
     def _by_norms(self, index: int, factors: Factors, names: Sequence[str]) -> bool:
-        """Returns whether the one score that is wanted is cheaper without the entries of the gradients."""
+        """Returns whether the only requested score is cheaper without the entries of the gradients."""
         alone = len(names) == 1 and ESTIMATORS[names[0]].squared_norm and self.tallies[index][names[0]].map is None
         return alone and gram_is_cheaper(factors, self.sites[index].shape, self._vectors)
 
@@ -190,7 +190,7 @@ class Accumulator:
         return torch.zeros(batch, len(self.sites), dtype=torch.float64, device=self.sites[0].stored.device)
 
     def _inside_spans(self, b: Tensor) -> bool:
-        """Returns whether there is no gradient outside the spans: not so where positions see later ones."""
+        """Returns whether gradients are confined to the spans, which fails if positions attend to later ones."""
         if self._spans is None or b.shape[1] != self._length:
             return False
         return not any(b[i, :start].any() or b[i, stop:].any() for i, (start, stop) in enumerate(self._spans))

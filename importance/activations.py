@@ -33,7 +33,7 @@ class InputNorms:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Hooks in place while the context lasts."""
+        """Registers the hooks within the context."""
         handles = [
             module.register_forward_pre_hook(self._hook(i))
             for i, site in enumerate(self._sites)

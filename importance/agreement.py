@@ -1,4 +1,4 @@
-"""Is the gradient's story true? Its scores of the layers beside what taking each layer's groups out really did."""
+"""Is the gradient right? Its scores of the layers compared with the real effect of removing each layer's groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .metrics import shares, spearman
 from .snapshot import Snapshot
 
 Curve = Callable[[np.ndarray], np.ndarray]
-"""Makes of the examples' weights (..., N) a value of each layer (..., L)."""
+"""Maps the examples' weights (..., N) to a value of each layer (..., L)."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an estimator and an ablation of the same examples order the layers alike.
+    """How well an estimator and an ablation of the same examples agree on the order of the layers.
 
     Attributes:
         estimator: Name.
         ablation: Name of the ablation.
-        now: Rank correlation of the layers' totals with what taking out really does, signs included.
+        now: Rank correlation of the layers' totals with the real effects of removal, signs included.
         moved: That of the changes of the layers' shares since the reference; ``None`` without one.
     """
 
@@ -61,7 +61,7 @@ def ablation_of(snapshot: Snapshot) -> str | None:
 def agreement(
     snapshot: Snapshot, estimator: str, reference: Snapshot | None = None, replicates: int = 1000, seed: int = 0
 ) -> Agreement | None:
-    """Holds an estimator against the ablation of the same snapshot; ``None`` where there is none, or it is the same.
+    """Compares an estimator with the ablation of the same snapshot; ``None`` if there is none or it is the ablation.
 
     Args:
         snapshot: With both.
@@ -83,7 +83,7 @@ def agreement(
 
 
 def _layers(order: Snapshot, snapshot: Snapshot, estimator: str, positive: bool = False) -> Curve:
-    """Makes totals of layers, with signs unless only the positive part counts; examples in the order of ``order``."""
+    """Computes layer totals, signed unless only the positive part counts; examples in the order of ``order``."""
     _, member = order.membership(estimator)
     examples = paired(order, snapshot, estimator)
 

@@ -25,9 +25,9 @@ from .reverts import Revert, measure_reverts, revert_sets
 from .sites import find_sites
 from .state import undisturbed, unwrap
 
-ENOUGH = 0.05  # completeness error that is accepted
+ENOUGH = 0.05  # accepted completeness error
 MOST_NODES = 32
-PIECE = 1 << 22  # entries of a gradient that are multiplied in float64 at once
+PIECE = 1 << 22  # entries of a gradient multiplied in float64 at a time
 OTHER = "other"  # parameters outside the decoder blocks
 
 
@@ -46,8 +46,8 @@ class Attribution:
         completeness_error: (sum of all - change) over change.
         complete: Whether that error is at most 5 %. If it is not, the shares are not to be trusted.
         nodes: Gauss-Legendre nodes used.
-        reverts: The check: the matrices most to blame put back, one by one and together, the worst layer, and a random
-            control; none where no matrix made the loss worse.
+        reverts: The check: the matrices most to blame reverted one by one and together, the worst layer, and a random
+            control; empty if no matrix made the loss worse.
         examples: Number of examples.
     """
 
@@ -80,19 +80,19 @@ def attribute(
 ) -> Attribution:
     """Attributes the change of the loss on old-task text to the parameters that moved.
 
-    Memory: three copies of these parameters (``tuned``, ``base``, the point on the way), and one gradient at a time.
+    Memory: three copies of these parameters (``tuned``, ``base`` and the current point), and one gradient at a time.
 
     Args:
         tuned: The tuned model, without adapters (merge them first); left as it is.
         base: Parameter name -> base value, for every parameter of ``tuned``.
         batches: Old-task text, as for ``probe``.
         nodes: Nodes to begin with; doubled until the completeness error is under 5 %.
-        reverts: How many of the matrices to blame to put back as a check; 0 checks nothing.
+        reverts: How many of the matrices to blame to revert as a check; 0 skips the check.
         seed: Of the random control.
         progress: Told what is being done.
 
     Raises:
-        ValueError: If the two models do not fit, or nothing moved.
+        ValueError: If the two models do not match, or nothing moved.
     """
     tuned = unwrap(tuned)
     moved = _moved(tuned, base)
@@ -131,7 +131,7 @@ def attribute(
 
 
 def _moved(tuned: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keeps the base value of each parameter that is another one now, in its type and on its device."""
+    """Keeps the base value of each parameter that has changed, in its type and on its device."""
     moved = {}
     for name, parameter in tuned.named_parameters():
         if name not in base or base[name].shape != parameter.shape:
@@ -167,7 +167,7 @@ def _slopes(
 ) -> dict[str, float]:
     """Gives ``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
 
-    A gradient is used and dropped as soon as the backward pass has made it, so they never stand beside each other.
+    Each gradient is used and dropped as soon as the backward pass produces it, so that only one is held at a time.
     """
     parameters = dict(model.named_parameters())
     loss = AnswerLoss(model)
@@ -198,7 +198,7 @@ def _slopes(
 
 
 def _taking(sums: dict[str, float], name: str, start: Tensor, end: Tensor) -> Callable[[Tensor], None]:
-    """Makes a hook that adds ``<gradient, end - start>`` to a parameter's sum by pieces and drops the gradient."""
+    """Builds a hook that adds ``<gradient, end - start>`` to a parameter's sum in pieces and drops the gradient."""
 
     def take(parameter: Tensor) -> None:
         if parameter.grad is not None:
@@ -215,7 +215,7 @@ def _layer_labels(model: nn.Module) -> list[str]:
 
 
 def _layer_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Returns the label of the decoder block that each parameter lies in, by identity: biases and norms too."""
+    """Returns the label of the decoder block that contains each parameter, by identity; biases and norms included."""
     blocks = find_sites(model).blocks
     inside = {
         id(p): label for label, block in zip(_layer_labels(model), blocks, strict=True) for p in block.parameters()

@@ -39,18 +39,18 @@ class MatrixChange:
 class Changes(Mapping[str, Tensor]):
     """Parameter name -> change (O, I) in float32 on the CPU, formed when asked for.
 
-    An adapter's part is taken from the adapter itself: as a difference of two float32 weights most of its digits would
-    be lost. (Not of DoRA's, which rescales the rows of the whole weight.)
+    An adapter's part is taken from the adapter itself: the difference of two float32 weights would lose most of its
+    digits. (DoRA is an exception: it rescales the rows of the whole weight.)
 
     Args:
         base: The model before.
         tuned: The model after; LoRA adapters may still be on it.
-        include: As of the snapshot that the changes are set against.
-        switched_off_too: Count adapters that are switched off as well: a gate opens them for speech alone.
+        include: As for the snapshot that the changes are compared with.
+        switched_off_too: Also count adapters that are switched off: a gate enables them for speech only.
         before_each: Called before a change is formed; what it raises ends the measurement.
 
     Raises:
-        ValueError: If a matrix of the tuned model is missing in the base, or has another shape.
+        ValueError: If a matrix of the tuned model is missing in the base, or differs in shape.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Changes(Mapping[str, Tensor]):
         return stored if adapter is None else stored + adapter.float().cpu()
 
     def __iter__(self) -> Iterator[str]:
-        """Goes through the names of the matrices."""
+        """Iterates over the names of the matrices."""
         return iter(self._pairs)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class Changes(Mapping[str, Tensor]):
         return {name: rank for name, rank in found.items() if rank}
 
     def norms(self) -> list[MatrixChange]:
-        """Measures how far each matrix moved, one formed after the other."""
+        """Measures how far each matrix moved, forming one at a time."""
         ranks = self.ranks()
         found = []
         for name, (before, after) in self._pairs.items():
@@ -113,7 +113,7 @@ def _difference(after: Tensor, before: Tensor) -> Tensor:
 
 
 def _active(module: nn.Module, switched_off_too: bool) -> list[str]:
-    """Returns the names of the adapters that act."""
+    """Returns the names of the active adapters."""
     adapter: Any = module
     if not is_lora(module) or (adapter.disable_adapters and not switched_off_too) or adapter.merged:
         return []

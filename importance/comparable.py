@@ -39,7 +39,7 @@ def check_comparable(before: Snapshot, after: Snapshot, estimator: str) -> None:
 
 
 def untestable(before: Snapshot, after: Snapshot, estimator: str) -> str:
-    """Says why two comparable snapshots allow no paired test, in one line; empty where they do."""
+    """Says in one line why two comparable snapshots allow no paired test; empty if they do."""
     without = [str(s.step) for s in (before, after) if estimator not in s.examples]
     steps = " and ".join(dict.fromkeys(without))
     return f"no paired test of {estimator}: no per-example scores at step {steps}" if without else ""

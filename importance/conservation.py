@@ -1,7 +1,8 @@
 """Identities that the signed scores of a transformer block obey: a self-test of every measurement.
 
-Where a path through two matrices has no bias and is linear in each, scaling one is scaling the other, so ``<W, G>``
-agrees: up and down of a gated MLP, v and o, q and k of attention (SynFlow, arXiv 2006.05467, proves the general law).
+Where a path through two matrices has no bias and is linear in each, scaling one is the same as scaling the other, so
+``<W, G>`` agrees: up and down of a gated MLP, v and o, q and k of attention (SynFlow, arXiv 2006.05467, proves the
+general law).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import nn
 from .site_table import Site
 from .weights import bias_of
 
-PAIRS = {("up", "down"): ("gate",), ("v", "o"): ("q", "k"), ("q", "k"): ("v", "o")}  # and what must stand beside them
+PAIRS = {("up", "down"): ("gate",), ("v", "o"): ("q", "k"), ("q", "k"): ("v", "o")}  # and the siblings they need
 UNBIASED = {"up": ("up",), "v": ("v",), "q": ("q", "k")}
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}  # float64 models still have parts in float32 (rotary angles)
 HALF_TOLERANCE = 0.05  # bfloat16 and float16; 0.3 to 0.8 % measured on 1B and 8B shapes
@@ -24,7 +25,7 @@ HALF_TOLERANCE = 0.05  # bfloat16 and float16; 0.3 to 0.8 % measured on 1B and 8
 def equal_pairs(sites: Sequence[Site], blocks: nn.ModuleList) -> list[tuple[int, int]]:
     """Pairs of sites (kept, twin) whose signed scores must agree, as far as the module tree tells.
 
-    An identity needs its matrices side by side in one module and nothing with an effect of its own between them: no
+    An identity needs its matrices side by side in one module and nothing with an effect between them: no
     bias on the way, no norm (of the queries or keys for q and k, of anything else for v and o, or up and down), no
     convolution, gate or further matrix.
     """
@@ -57,7 +58,7 @@ def _conserved(first: str, found: Mapping[str, Site], parent: nn.Module) -> bool
 
 
 def _interferes(first: str, name: str, child: nn.Module) -> bool:
-    """Returns whether another child of the module may act between the matrices: a norm, or more weights."""
+    """Returns whether another child of the module, a norm or further weights, may act between the matrices."""
     if "norm" in f"{name} {type(child).__name__}".lower():
         of_queries = name.lower().startswith(("q", "k"))  # q_norm, k_norm, query_layernorm, key_layernorm
         return of_queries == (first == "q")
@@ -86,7 +87,7 @@ def conservation_errors(
 
 
 def broken_identities(errors: Mapping[str, float], dtype: torch.dtype) -> dict[str, float]:
-    """Picks the errors beyond rounding: a tap, an adapter or the architecture is not what it seems."""
+    """Picks the errors that exceed rounding: a tap, an adapter or the architecture is not what it seems."""
     return {label: error for label, error in errors.items() if not error <= allowed_error(dtype)}
 
 

@@ -1,11 +1,11 @@
-"""In words: which part of a decoder is scored. Shares are of that part alone."""
+"""States which part of a decoder is scored. Shares refer to that part alone."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
 MOSTLY = 0.9
-"""From this coverage on shares are taken for those of the whole decoder, without a word."""
+"""From this coverage on, shares are presented as those of the whole decoder, without a remark."""
 
 
 def by_reason(untapped: Mapping[str, str]) -> dict[str, list[str]]:

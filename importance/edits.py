@@ -1,4 +1,4 @@
-"""Temporary changes of weights that end bit for bit where they began."""
+"""Temporary changes of weights, undone bit for bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .weights import base_module, is_transposed
 
 @contextmanager
 def zeroed(sites: Mapping[int, Site], masks: Mapping[int, Tensor]) -> Iterator[None]:
-    """Sets chosen entries of effective weights to zero while the context lasts.
+    """Sets chosen entries of effective weights to zero within the context.
 
     Under LoRA the base weight takes the negative of the adapter's part there, so that the sum vanishes.
 
@@ -36,7 +36,7 @@ def zeroed(sites: Mapping[int, Site], masks: Mapping[int, Tensor]) -> Iterator[N
 
 @contextmanager
 def shrunk(site: Site, mask: Tensor, amount: float) -> Iterator[None]:
-    """Shrinks chosen entries of an effective weight by ``amount`` (1 removes them) while the context lasts."""
+    """Shrinks chosen entries of an effective weight by ``amount`` (1 removes them) within the context."""
     stored, chosen, values = _selection(site, mask, factor=1.0 - amount)
     kept = stored[chosen].clone()
     try:
@@ -62,7 +62,7 @@ def _selection(site: Site, mask: Tensor, factor: float) -> tuple[Tensor, Tensor,
 
 @contextmanager
 def weights_at(model: nn.Module, names: list[str], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Puts other values in place of some parameters while the context lasts."""
+    """Replaces the values of some parameters within the context."""
     parameters = dict(model.named_parameters())
     kept = {name: parameters[name].detach().clone() for name in names}
     try:
@@ -78,16 +78,16 @@ def weights_at(model: nn.Module, names: list[str], values: Mapping[str, Tensor])
 
 @contextmanager
 def on_the_line(model: nn.Module, start: Mapping[str, Tensor]) -> Iterator[Callable[[float], Mapping[str, Tensor]]]:
-    """Puts some parameters anywhere between other values and their own while the context lasts.
+    """Moves some parameters to points between other values and their own within the context.
 
-    Three copies of them exist meanwhile: these values, their own, and the model's.
+    Three copies of them exist in the meantime: these values, their own, and the model's.
 
     Args:
         model: Whose parameters move.
         start: Parameter name -> value at 0, in the parameter's type and on its device.
 
     Yields:
-        A function that puts them at a position from 0 (``start``) to 1 (their own values), and gives the latter.
+        A function that moves them to a position from 0 (``start``) to 1 (their own values) and returns the latter.
     """
     parameters = dict(model.named_parameters())
     end = {name: parameters[name].detach().clone() for name in start}

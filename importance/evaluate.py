@@ -1,4 +1,4 @@
-"""Losses without gradients: what the checks of importance compare."""
+"""Losses without gradients, for the checks of importance."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def answer_losses(
 
 
 def perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
-    """Returns the exponential of the mean loss of an answer token."""
+    """Returns the exponential of the mean loss per answer token."""
     return float(np.exp((losses * tokens).sum() / tokens.sum()))
 
 

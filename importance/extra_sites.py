@@ -1,4 +1,4 @@
-"""What can be scored beside the matrices of the decoder blocks: embeddings, the output head, and norms."""
+"""What can be scored in addition to the matrices of the decoder blocks: embeddings, the output head and norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .weights import base_module, effective_shape, outermost_weights, refusal
 
 
 def norm_sites(root: nn.Module, prefix: str, layer: int | None) -> Iterator[Site]:
-    """Vectors owned by modules without children that are no dense layers: RMSNorm, LayerNorm."""
+    """Vectors of childless modules that are not dense layers: RMSNorm, LayerNorm."""
     for path, module in root.named_modules():
         if is_dense(module) or isinstance(module, nn.Embedding) or next(module.children(), None) is not None:
             continue
@@ -41,9 +41,9 @@ def _output_head(model: nn.Module, dense: Sequence[nn.Module]) -> nn.Module | No
 
 
 def embedding_sites(model: nn.Module, blocks: nn.ModuleList) -> Iterator[Site]:
-    """Finds the matrices outside the blocks: input embeddings, output head, and what else is dense there.
+    """Finds the matrices outside the blocks: input embeddings, output head and any other dense layer.
 
-    A weight that embedding and head share is one site, tapped at both ends.
+    A weight shared by embedding and head is one site, tapped at both ends.
     """
     inside = {id(m) for m in blocks.modules()}
     outer = [(n, m) for n, m in model.named_modules() if id(m) not in inside]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Factors(Protocol):
-    """What the kernels need of the gradients of B examples with respect to one (O, I) weight."""
+    """What the kernels need from the gradients of B examples with respect to one (O, I) weight."""
 
     @property
     def examples(self) -> int:
@@ -48,7 +48,7 @@ class DenseFactors:
     Attributes:
         a: Inputs (B, T, I).
         b: Gradients at the output (B, T, O), in the same dtype; zero where a position does not matter.
-        spans: First and last + 1 position of each example that can matter, to spare work on padding.
+        spans: First and last + 1 position of each example that can matter, to save work on padding.
     """
 
     a: Tensor
@@ -156,7 +156,7 @@ class EmbeddingFactors:
         return totals, self._row_norms(gram_a, dtype), ((gram_b @ a) * a).sum((0, 1))
 
     def _row_norms(self, gram_a: Tensor, dtype: torch.dtype) -> Tensor:
-        """Sums rows of the squared gradient: ``sum_ts K_a[t,s] b~_t b~_s`` with one-hot rows where they are."""
+        """Sums rows of the squared gradient: ``sum_ts K_a[t,s] b~_t b~_s``, with the one-hot rows in place."""
         split = self.head.length if self.head else 0
         rows = torch.zeros(self.rows, dtype=dtype, device=self.e.device)
         same = self.ids[:, :, None] == self.ids[:, None, :]

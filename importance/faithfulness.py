@@ -1,9 +1,9 @@
-"""Do the scores say what happens? Groups of weights are really shrunk, and the loss really measured.
+"""Do the scores predict what happens? Groups of weights are actually shrunk and the loss is measured.
 
 Groups are whole layers, matrices or attention heads, drawn from all deciles of the score so that the bottom is tested
-too; a few more are drawn at random. The change of the loss is measured on other examples than those that were scored.
+too; a few more are drawn at random. The change of the loss is measured on examples other than those that were scored.
 Of two matrices whose shrinking does the same to the model (up and down, v and o, q and k where nothing lies between),
-one is tested: the other would make the intervals narrower without telling anything new.
+only one is tested: the other would narrow the intervals without adding information.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .resume import ResumedLosses
 from .sites import sites_named
 from .state import unwrap
 
-BASELINE = "magnitude"  # every score is read beside it and beside random ones
+BASELINE = "magnitude"  # every score is compared with it and with random ones
 SCORES = (*DEFAULT_ESTIMATORS, BASELINE)
 RANDOM = "random"
 DRAWS = 1000  # of the random score, and of the bootstrap
@@ -36,10 +36,10 @@ SPLITS = 100  # random halves
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How well one score foretells the change of the loss.
+    """How well one score predicts the change of the loss.
 
     For the score ``random`` the figures are means over many random orders, and ``low`` and ``high`` are their 5th and
-    95th percentile: what a score that knows nothing reaches by luck.
+    95th percentile: what an uninformative score reaches by luck.
 
     Attributes:
         score: Estimator, or ``random``.
@@ -97,7 +97,7 @@ class Verification:
         return asdict(self)
 
     def __str__(self) -> str:
-        """Returns a short table: how well each score foretells what shrinking does."""
+        """Returns a short table: how well each score predicts the effect of shrinking."""
         rows = (
             [r.score, f"{r.shrink:g}", f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", f"{r.precision:.0%}"]
             for r in self.results
@@ -124,13 +124,13 @@ def verify(
     """Tests the scores of a probe against actual changes of the loss.
 
     Args:
-        model: As for ``probe``; its weights end bit for bit as they were.
+        model: As for ``probe``; its weights are restored bit for bit.
         batches: What importance is measured on.
         evaluation: Other examples, on which the loss is measured.
-        estimators: Whose scores are tested, beside magnitude; groups are drawn from all deciles of the first. Of an
-            ablation it is the change of the loss of ``batches`` when the very groups drawn are removed.
+        estimators: The scores to test, in addition to magnitude; groups are drawn from all deciles of the first. For an
+            ablation, the score is the change of the loss on ``batches`` when the drawn groups are removed.
         granularity: ``layer``, ``matrix`` or ``head``.
-        groups: The largest number of groups, 8 of them drawn without regard to the score.
+        groups: The maximum number of groups, 8 of them drawn regardless of the score.
         shrinks: Amounts in (0, 1], 1 removes a group.
         seed: Of the choice of groups and of the resampling.
         progress: Told what is being done.
@@ -218,7 +218,7 @@ def _judge(
 
 
 def _chance(shrink: float, effects: np.ndarray, generator: np.random.Generator) -> Faithfulness:
-    """Averages the same figures over scores that know nothing."""
+    """Averages the same figures over uninformative scores."""
     drawn = generator.random((DRAWS, len(effects)))
     found = spearman(drawn, np.broadcast_to(effects, drawn.shape))
     low, high = np.percentile(found, [5.0, 95.0])
@@ -245,7 +245,7 @@ def _hits(scores: np.ndarray, effects: np.ndarray) -> tuple[float, float]:
 
 
 def _half_reliability(values: np.ndarray, generator: np.random.Generator, absolute: bool = False) -> float | None:
-    """Correlates the means of ``values`` (N, M) over random halves of the N examples by rank; the median."""
+    """Returns the median rank correlation of the means of ``values`` (N, M) over random halves of the N examples."""
     if len(values) < 4:
         return None
     found = []

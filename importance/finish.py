@@ -30,7 +30,7 @@ from .snapshot_data import Matrix
 from .storage import versions
 
 MASKING = "loss on labels != -100 only; padded positions excluded"
-CHECK = "signed_taylor (self-test)"  # of the first batch, kept beside the estimators' until the self-test is done
+CHECK = "signed_taylor (self-test)"  # of the first batch, kept with the estimators' until the self-test is done
 NORMALISATION = "mean over an example's answer tokens, then mean over examples"
 
 
@@ -93,7 +93,7 @@ def build_snapshot(
 
 
 def _add_effects(snapshot: Snapshot, ablation: Ablation, record: Record, ranks: Ranks, name: str) -> None:
-    """Adds what taking out each group did to the loss of each example."""
+    """Adds the effect of removing each group on the loss of each example."""
     estimator = ablation.estimator
     changes = np.concatenate(ranks.gather(ablation.changes))
     groups = marked_groups([target.group for target in ablation.targets], changes)
@@ -103,7 +103,7 @@ def _add_effects(snapshot: Snapshot, ablation: Ablation, record: Record, ranks: 
 
 
 def tell_what_is_missing(model: str, table: SiteTable) -> None:
-    """Warns of matrices that are not scored: layer shares leave them out."""
+    """Warns about matrices that are not scored: layer shares leave them out."""
     if reasons := by_reason(table.untapped):
         parts = [f"{reason}: {names[0]}{_and_more(len(names) - 1)}" for reason, names in reasons.items()]
         warnings.warn(

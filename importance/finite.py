@@ -1,4 +1,4 @@
-"""A measurement that overflowed is none: a score that is not a number would pass for "no shift" further on."""
+"""An overflowed measurement is refused: a score that is not a number would later pass for "no shift"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NotFiniteError(RuntimeError):
 
 
 def require_finite(name: str, record: Record, scores: Mapping[str, np.ndarray], matrices: Sequence[str]) -> None:
-    """Refuses losses and scores that are infinite or not a number; every rank sees the same ones.
+    """Refuses losses and scores that are infinite or not a number; all ranks see the same ones.
 
     Args:
         name: Of the probe.
@@ -42,7 +42,7 @@ def require_finite(name: str, record: Record, scores: Mapping[str, np.ndarray], 
 
 
 def require_not_negative(scores: Mapping[str, np.ndarray], matrices: Sequence[str]) -> None:
-    """Refuses negative scores: shares of a total and the largest of them would mean nothing.
+    """Refuses negative scores, for which shares and top weights would be meaningless.
 
     Args:
         scores: Estimator -> (N, M) of N examples, or (M,) of all together.

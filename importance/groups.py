@@ -13,7 +13,7 @@ from .site_table import Site
 from .snapshot import Snapshot
 
 GRANULARITIES = ("layer", "matrix", "head")
-UNBIASED = 8  # groups drawn without regard to the score
+UNBIASED = 8  # groups drawn regardless of the score
 
 
 @dataclass(frozen=True)

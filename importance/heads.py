@@ -1,7 +1,7 @@
 """Do the same attention heads matter for two things? The overlap of their top heads, against chance and noise.
 
-Heads matter most in some layers, whatever is asked: two sets that only have their layers in common overlap by that
-alone. So the overlap is held against random sets that have as many heads in each layer: their whole distribution
+Heads in some layers matter most whatever the task: two sets that only have their layers in common overlap for that
+reason alone. So the overlap is compared with the whole distribution of random sets that have as many heads in each layer
 (Inherited Heads, arXiv 2609.14174, finds 66 to 74 of the top 100 heads shared between an audio LLM and its text LLM,
 against about 20 by chance).
 """
@@ -24,7 +24,7 @@ _ROUNDING = 1e-9  # of a probability: sums of products
 
 @dataclass(frozen=True)
 class HeadEffects:
-    """What taking each attention head out does to the loss of each example.
+    """The effect of removing each attention head on the loss of each example.
 
     Attributes:
         names: Of the H heads, by depth.
@@ -41,7 +41,7 @@ class HeadEffects:
         """Takes them from a snapshot.
 
         Raises:
-            ValueError: If no heads were taken out in it.
+            ValueError: If it ablated no heads.
         """
         units = snapshot.groups.get(ABLATION, [])
         if not units or any(unit.kind != "head" for unit in units):
@@ -55,7 +55,7 @@ class HeadEffects:
         return self.effects.mean(axis=0)
 
     def limits(self, replicates: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ends (H,) of the bootstrap 90 % interval over examples of each mean."""
+        """Returns the limits (H,) of each mean's 90 % bootstrap interval over examples."""
         weights = bootstrap_weights(len(self.effects), replicates, np.random.default_rng(seed))
         low, high = np.percentile(weights @ self.effects, percentiles(len(self.effects)), axis=0)
         return low, high
@@ -63,7 +63,7 @@ class HeadEffects:
 
 @dataclass(frozen=True)
 class Chance:
-    """How many heads random sets share that have as many heads in each layer.
+    """How many heads are shared by random sets that have as many heads in each layer.
 
     Attributes:
         distribution: (k + 1,) the probability of each overlap.
@@ -71,7 +71,7 @@ class Chance:
         low: 5th percentile.
         high: 95th percentile.
         p: Probability of sharing at least as many as were found.
-        p_floor: The smallest p that sets with these layers can give: all shared that can be.
+        p_floor: The smallest p possible with these layers: every head that could be shared is.
         anywhere: Mean overlap of sets that need not have their layers in common: k^2 / H.
     """
 
@@ -86,12 +86,13 @@ class Chance:
 
 @dataclass(frozen=True)
 class Halves:
-    """Shared heads where each set is the top of a random half of the examples: what noise leaves of an overlap.
+    """Shared heads when each set comes from a random half of the examples: how much overlap noise leaves.
 
     Attributes:
         first: Mean overlap of two halves of the first measurement.
         second: That of the second one.
-        across: Mean overlap of a half of the first with a half of the second, other examples where these are the same.
+        across: Mean overlap of a half of the first with a half of the second, on different examples if both used the
+            same ones.
         across_low: 5th percentile over the splits.
         across_high: 95th percentile.
     """
@@ -108,7 +109,7 @@ class HeadOverlap:
     """Whether the same heads matter in two measurements.
 
     Attributes:
-        top: Size k of the sets: the heads without which the loss rises most.
+        top: Size k of the sets: the heads whose removal raises the loss most.
         shared: Names of the heads in both.
         only_first: Names of the others of the first set, the most important first.
         only_second: Those of the second set.
@@ -131,7 +132,7 @@ class HeadOverlap:
 
 
 def default_top(heads: int) -> int:
-    """Returns a tenth of the heads, one at least."""
+    """Returns a tenth of the heads, but at least one."""
     return max(1, round(heads / 10))
 
 
@@ -142,7 +143,7 @@ def overlap_of_heads(
 
     Args:
         first: One measurement.
-        second: The other one, of the same heads; of other examples, another modality or another model.
+        second: The other one, of the same heads, on other examples, another modality or another model.
         top: Heads in each set.
         splits: Random halves.
         seed: Of these.

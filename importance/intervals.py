@@ -1,7 +1,7 @@
-"""How far other examples of the same kind would take a shift: bootstrap intervals, and the scale of halves.
+"""How much a shift would vary with other examples of the same kind: bootstrap intervals, and the scale of halves.
 
-Intervals are 90 %, of the shift that more and more such examples would approach. Before and after are resampled with
-the same examples. Percentiles of few examples are too narrow, so they are taken farther out, at
+Intervals are 90 %, for the shift that more and more such examples would approach. Before and after are resampled with
+the same examples. Percentiles from few examples are too narrow, so they are taken farther out, at
 ``Phi(+- sqrt(N / (N - 1)) t)`` with Student's t of N - 1 degrees (the expanded percentile interval of Hesterberg 2014,
 What Teachers Should Know about the Bootstrap).
 
@@ -12,13 +12,13 @@ therefore moved back by twice the difference of the resampled mean and the obser
 bootstrap's estimate of a bias: Davison and Hinkley 1997, chapter 2). What lies below 0 becomes 0. How often the
 intervals cover: ``python -m benchmarks.null``.
 
-Of an ablation only the positive part of a group's mean effect counts. That has a corner at 0, where the bootstrap is
-not consistent (Andrews 2000, Econometrica 68:399), and noise adds to each group that costs nothing: layers with many
-such groups gain, shares are drawn together, and a shift looks smaller than it is. So groups whose mean over both sides
-is within ``sqrt(log N)`` standard errors of 0 are resampled around 0 (the threshold of Andrews and Soares 2010,
-Econometrica 78:119, section 4.2, for constraints that may bind), all others around their means, and the bias that the
-resampled figures show is taken off the move of the centre, too. It is an approximation: ``python -m benchmarks.null
---ablation`` says how often these cover.
+Of an ablation only the positive part of a group's mean effect counts. That function has a kink at 0, where the
+bootstrap is not consistent (Andrews 2000, Econometrica 68:399), and noise adds to each group that costs nothing: layers
+with many such groups gain, shares move closer together, and a shift looks smaller than it is. So groups whose mean over
+both sides is within ``sqrt(log N)`` standard errors of 0 are resampled around 0 (the threshold of Andrews and Soares
+2010, Econometrica 78:119, section 4.2, for constraints that may bind), all others around their means, and the bias that
+the resampled figures show is also subtracted from the move of the centre. It is an approximation: ``python -m
+benchmarks.null --ablation`` shows how often these intervals cover.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def paired_intervals(
         after: (N, L) of the same examples in the same order.
         replicates: Bootstrap samples.
         generator: Of the resampling.
-        fold: What makes layer totals of means, where the scores by example (N, M) are no totals.
+        fold: Turns means into layer totals, if the per-example scores (N, M) are not totals.
     """
     weights = bootstrap_weights(len(before), replicates, generator)
     first, second = fold(weights @ before), fold(weights @ after)
@@ -71,7 +71,7 @@ def paired_intervals(
 
 
 def _without_small(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the means (M,) of both sides, 0 in both where the mean of the two is not told from 0."""
+    """Returns the means (M,) of both sides, 0 in both where their average cannot be told from 0."""
     both = (before + after) / 2
     error = both.std(axis=0, ddof=1) / math.sqrt(len(both)) if len(both) > 1 else np.zeros(both.shape[1])
     told = np.abs(both.mean(axis=0)) > math.sqrt(math.log(len(both))) * error
@@ -91,7 +91,7 @@ def percentiles(count: int) -> tuple[float, float]:
 def half_scale(
     before: np.ndarray, replicates: int, generator: np.random.Generator, fold: Fold = as_it_is
 ) -> dict[str, Limits]:
-    """Returns the median and 95 % bound of each metric between random halves of the examples; none of fewer than 4."""
+    """Returns the median and 95 % bound of each metric between random halves of the examples; empty below 4."""
     if len(before) < FEWEST:
         return {}
     left, right = half_split_weights(len(before), replicates, generator)
@@ -140,6 +140,6 @@ def _limits(name: str, value: float, resampled: np.ndarray, levels: Limits, midd
 
 
 def _scale(values: np.ndarray, unchanged: float, direction: float) -> Limits:
-    """Returns the median and 95 % bound of how far other examples take a metric from its value without a change."""
+    """Returns the median and 95 % bound of a metric's distance from its no-change value on other examples."""
     median, bound = np.percentile(np.abs(values - unchanged), [50.0, 95.0])
     return unchanged + direction * float(median), unchanged + direction * float(bound)

@@ -47,13 +47,13 @@ class Tally:
     map: Tensor | None = None
 
     def scratch(self, dtype: torch.dtype, device: torch.device, scale: float) -> bool:
-        """Returns whether a block's sums are made in scratch memory, not straight in the map or not at all."""
+        """Returns whether a block's sums are computed in scratch memory (else directly in the map, or not at all)."""
         if self.map is None:
             return self.rows is not None
         return scale != 1 or self.map.device != device or self.map.dtype != dtype
 
     def add_entries(self, rows: slice, sums: Tensor, magnitude: Tensor, finish: Finish, scale: float) -> None:
-        """Adds the sums (R, I) of some rows, made in scratch memory, to the map or to the row and column sums."""
+        """Adds the sums (R, I) of some rows, computed in scratch memory, to the map or to the row and column sums."""
         if self.map is not None:
             self.map[rows].add_(sums.to(self.map.device), alpha=scale)
         elif self.rows is not None and self.columns is not None:
@@ -62,7 +62,7 @@ class Tally:
             self.columns += entries.sum(0).double() * scale
 
     def complete(self, weight: Tensor | None, finish: Finish | None, count: int) -> None:
-        """Makes means of the sums over ``count`` examples, in place; rows and columns come from the map if it is there.
+        """Turns the sums into means over ``count`` examples, in place; a map, if kept, gives rows and columns.
 
         Args:
             weight: (O, I); needed, as ``finish`` is, if there is a map.
@@ -147,7 +147,7 @@ def score_entries(
 
 
 def score_signed_entries(factors: Factors, weight: Tensor, tally: Tally, workspace: Workspace) -> Tensor:
-    """Scores ``<W, G_i>`` (B,) where the cheap way of dense layers is closed: embeddings, vectors, ties."""
+    """Scores ``<W, G_i>`` (B,) where the cheap method for dense layers does not apply: embeddings, vectors, ties."""
     dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
     count, (height, width) = factors.examples, weight.shape
     _, rows_at_once = block_plan(1, height, width, device)
@@ -185,7 +185,7 @@ def gram_is_cheaper(factors: Factors, shape: tuple[int, int], vectors: bool) -> 
 def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, examples: int) -> Tensor:
     """Computes the gradients (B, n) of a small parameter by running its module again for each example.
 
-    Works for any formula of a norm. The module's ``forward`` is called directly, so no tap fires again.
+    Works for any norm. The module's ``forward`` is called directly, so that no tap fires again.
 
     Args:
         module: The norm.
@@ -210,10 +210,10 @@ def vector_gradients(module: nn.Module, parameter: str, a: Tensor, b: Tensor, ex
 
 
 def row_gradients(table: nn.Embedding, ids: Tensor, e: Tensor) -> Tensor:
-    """Returns the gradients (B, T, I) of looked-up rows from those at the output: no mere copy in a subclass.
+    """Returns the gradients (B, T, I) of looked-up rows from those at the output; in a subclass they may differ.
 
     Some families scale what they look up. The module's own ``forward`` is run again on the rows alone, so any formula
-    that treats the positions apart is exact.
+    that treats positions independently is exact.
 
     Args:
         table: The embedding.

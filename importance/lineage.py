@@ -14,11 +14,11 @@ from .sites import find_sites
 from .state import unwrap
 
 PARENT = 0.9
-"""From this cosine on, a matrix counts as the other one trained on."""
+"""From this cosine on, a matrix counts as the other one after further training."""
 SIGMAS = 4.0
-"""Within so many deviations of chance a matrix counts as unrelated: 6 in 100,000 independent ones are not."""
+"""Within this many deviations of chance, a matrix counts as unrelated: 6 in 100,000 independent ones would not."""
 PIECE = 1 << 22
-"""Weights that are taken in float64 at once."""
+"""Weights converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Kinship:
 
     @property
     def verdict(self) -> str:
-        """Says ``parent``, ``relative`` or ``unrelated``."""
+        """Returns ``parent``, ``relative`` or ``unrelated``."""
         if self.cosine >= PARENT:
             return "parent"
         return "relative" if abs(self.cosine) > SIGMAS * self.chance else "unrelated"
@@ -61,7 +61,7 @@ class Lineage:
 
     @property
     def verdict(self) -> str:
-        """Says of the whole: ``parent``, ``relative`` or ``unrelated``."""
+        """Returns the verdict on the whole: ``parent``, ``relative`` or ``unrelated``."""
         return self.whole.verdict
 
     @property
@@ -85,7 +85,7 @@ class Lineage:
 
 
 def lineage(base: nn.Module, model: nn.Module) -> Lineage:
-    """Compares the matrices of two decoders, name by name; of LoRA it takes the weight that acts.
+    """Compares the matrices of two decoders, name by name; for LoRA, their effective weights.
 
     Args:
         base: The model that may be the parent.
@@ -129,6 +129,6 @@ def _kinship(parts: Iterable[Tensor]) -> Kinship:
     product, first, second, squares, moved = torch.stack(list(parts)).sum(0).tolist()
     norms = math.sqrt(first * second)
     change = math.sqrt(moved / first) if first else 0.0 if not moved else math.inf
-    if norms == 0:  # a matrix of zeros points nowhere
+    if norms == 0:  # a zero matrix has no direction
         return Kinship(0.0, 0.0, change)
     return Kinship(product / norms, math.sqrt(squares) / norms, change)

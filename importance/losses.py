@@ -62,7 +62,7 @@ class AnswerLoss:
         if "logits_to_keep" in self._known:
             inputs["logits_to_keep"] = keep
         device = labels.device.type
-        with torch.autocast(device, self._autocast, enabled=self._autocast is not None):  # also off if it is on outside
+        with torch.autocast(device, self._autocast, enabled=self._autocast is not None):  # off even inside an outer one
             output = self._model(**inputs)
         logits = output if isinstance(output, Tensor) else output.logits
         if "logits_to_keep" not in self._known:

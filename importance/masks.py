@@ -17,7 +17,7 @@ Entries = Callable[[int], Tensor]
 
 
 class Selection:
-    """Picks the largest entries of groups of matrices, each rank going through its own part of the matrices.
+    """Picks the largest entries of groups of matrices; each rank processes its own part of the matrices.
 
     Non-negative float32 numbers are ordered like their bits: a histogram of the upper 16 bits (which are the number in
     bfloat16) finds the bin of the k-th largest, one of the lower 16 inside it the value: radix selection in two
@@ -28,7 +28,7 @@ class Selection:
         sizes: Number of entries of each matrix.
         groups: Matrices that compete with each other.
         ranks: Who shares the work.
-        gathered: Getting the entries is a collective (FSDP): every rank asks for all, in the same order.
+        gathered: Fetching the entries is a collective (FSDP): every rank requests all of them, in the same order.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Selection:
         return {index: bits for part in self._ranks.gather(above) for index, bits in part.items()}
 
     def _own(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Goes through the matrices of this rank: group, index and entries."""
+        """Iterates over this rank's matrices: group, index and entries."""
         for group, members in enumerate(self._groups):
             for index in members:
                 own = index % self._ranks.size == self._ranks.rank

@@ -44,17 +44,17 @@ def probe(
     """Measures the importance of a causal LM's weights, and leaves the model as it was.
 
     An example's loss is the mean cross-entropy over its answer tokens; every estimator scores each example's own
-    gradient before any reduction. Gradients, RNG, modes and ``requires_grad`` are put back, also after an error.
+    gradient before any reduction. Gradients, RNG, modes and ``requires_grad`` are restored, even after an error.
 
     Args:
-        model: Takes ``input_ids`` or ``inputs_embeds``, and ``attention_mask``. DDP and compile wrappers are taken off.
+        model: Takes ``input_ids`` or ``inputs_embeds``, and ``attention_mask``. DDP and compile wrappers are removed.
         batches: Mappings that also hold ``labels`` (B, T), -100 = not supervised, unshifted; optionally ``ids``.
             With a process group, each rank gives its own part, of any size.
         estimators: Names; see :data:`~textkeep.importance.estimators.ESTIMATORS`. All from one pass.
         step: Optimiser step, for the record; None of a model that has none.
         name: Of the probe, for the record.
-        progress: Is told before each group that ``ablation`` takes out, as often on every rank; what it raises ends the
-            measurement.
+        progress: Called before each group that ``ablation`` removes, equally often on every rank; what it raises ends
+            the measurement.
         **options: Fields of :class:`ProbeOptions`.
 
     Returns:
@@ -89,7 +89,7 @@ def probe(
 class Measurement:
     """One pass over the batches of a rank."""
 
-    accumulator: Accumulator  # made, as the four after it, when the first batch has shown what is scored
+    accumulator: Accumulator  # created, like the next four, once the first batch has shown what is scored
     norms: InputNorms
     self_test: SelfTest
     ablation: Ablation | None
@@ -111,7 +111,7 @@ class Measurement:
         self._device = next(model.parameters()).device
 
     def _prepare(self, uses: Sequence[Use]) -> None:
-        """Makes everything that needs to know what is scored, and how a forward pass uses it."""
+        """Creates everything that depends on what is scored and how a forward pass uses it."""
         options, specs = self.options, self.specs
         signed = any(spec.signed for spec in specs.values())
         ablated = next((name for name, spec in specs.items() if spec.ablated), None)
@@ -157,12 +157,12 @@ class Measurement:
                     if batch is not None:
                         last = self._to_device(batch)
                     assert last is not None
-                    self._run(last, gradients, counted=batch is not None)  # else it only keeps the ranks in step
+                    self._run(last, gradients, counted=batch is not None)  # otherwise it only keeps the ranks in step
             if self.ablation is not None:
                 self.ablation.run()
 
     def _rehearsed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """Returns the batches, after a look at how the model uses its weights on the first; all ranks must call it."""
+        """Returns the batches, after checking on the first how the model uses its weights; all ranks must call it."""
         source = iter(batches)
         first = next(source, None)
         present = self.ranks.gather(first is not None)
@@ -183,9 +183,9 @@ class Measurement:
         return itertools.chain([] if first is None else [first], source)
 
     def _in_step(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
-        """Yields the batches; under FSDP followed by ``None`` until the rank with the most is through.
+        """Yields the batches; under FSDP, then ``None`` until the rank with the most has finished.
 
-        The collectives of a forward pass need all ranks, so each says before each pass whether it has more.
+        The collectives of a forward pass need all ranks, so each announces before each pass whether it has more.
         """
         if not is_sharded(self.model):
             yield from batches
@@ -201,7 +201,7 @@ class Measurement:
         labels: Tensor = batch["labels"]
         mask = batch.get("attention_mask")
         mask = torch.ones_like(labels) if mask is None else mask
-        # on an accelerator examples go through together, and asking for positions would wait for it
+        # on an accelerator, examples are processed together, and reading positions would force a synchronisation
         spans = answer_spans(mask, labels) if labels.device.type == "cpu" else None
         self.accumulator.begin(labels.shape[0], labels.shape[1], spans)
         ids, keys = identities(batch, labels, mask)

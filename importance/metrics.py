@@ -34,9 +34,9 @@ def js_distance(before: Profile, after: Profile) -> np.ndarray:
 
 
 def wasserstein(before: Profile, after: Profile) -> np.ndarray:
-    """Returns the 1-Wasserstein distance of layer shares over relative depth: how far they travelled, in [0, 1].
+    """Returns the 1-Wasserstein distance of layer shares over relative depth: how far the shares travelled, in [0, 1].
 
-    In one dimension the area between the cumulative distributions (Vallender 1974).
+    In one dimension, this is the area between the cumulative distributions (Vallender 1974).
     """
     layers = before.shape[-1]
     gap = np.abs(np.cumsum(shares(before) - shares(after), axis=-1))[..., :-1]

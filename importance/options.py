@@ -18,23 +18,23 @@ class ProbeOptions:
     """Settings of a measurement; all but the last five change the numbers and must agree in a comparison.
 
     Attributes:
-        include: ``"embeddings"`` and / or ``"norms"`` beside the matrices of the decoder blocks.
+        include: ``"embeddings"`` and / or ``"norms"``, in addition to the matrices of the decoder blocks.
         vectors: Keep row and column sums.
         draws: Label draws of estimators with sampled labels (``fisher_sampled``).
         seed: Of those draws; each example has its own stream.
-        ablate: What ``ablation`` takes out: each ``layer``, ``matrix`` of the decoder blocks, or attention ``head``.
-        ablate_with: What stands in for it: ``zero``, or the ``mean`` of what it gives at the probe's content tokens.
+        ablate: What ``ablation`` removes: each ``layer``, ``matrix`` of the decoder blocks, or attention ``head``.
+        ablate_with: What replaces it: ``zero``, or the ``mean`` of its output at the probe's content tokens.
         autocast: Compute type of the forward pass, ``None`` for the weights' own.
         top_fraction: Keep a mask of the top fraction of single weights.
         top_scope: What competes: ``matrix``, ``layer`` or ``global``.
         keep_maps: Estimators whose score of every single weight is kept (as much memory as the weights in float32).
         maps_on_cpu: Keep those on the CPU.
         reuse_blocks: Where a trial shows that it changes no bit, ``ablation`` runs only the blocks from a group's own
-            on; false runs the whole model for each group, for whoever wants to see what that gives and costs.
+            on; false always runs the whole model for each group.
         pack: ``ablation`` runs what a batch's examples begin with once (:mod:`~textkeep.importance.packing`), if a
             trial shows the same losses but for rounding: for short questions half the cost.
         self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
-            where that costs about one per cent of the pass. Where one does not hold, autograd on one example decides
+            where that costs about one per cent of the pass. If one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.
         distributed: Share the examples with the other ranks of the process group, if there is one.
     """
@@ -84,7 +84,7 @@ class ProbeOptions:
         return cls(**values)
 
     def check(self, specs: Mapping[str, Spec]) -> None:
-        """Refuses estimators that these options, or one another, make impossible to measure.
+        """Refuses estimators that cannot be measured with these options or with each other.
 
         Args:
             specs: By name.

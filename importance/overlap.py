@@ -1,8 +1,8 @@
 """Did the weights change where they were important? Against shuffled lines, and under LoRA against random adapters.
 
-Both importance and change gather on rows and columns by themselves (outlier channels; any low-rank product is
+Both importance and change concentrate on rows and columns by themselves (outlier channels; any low-rank product is
 striped), so two striped pictures prove nothing (figures 1 and 4 of arXiv 2509.23755): what counts is whether the
-stripes meet more than they would by luck.
+stripes coincide more than they would by chance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .structure import line_share, permuted
 
 @dataclass(frozen=True)
 class LineMatch:
-    """Rank correlation of the line sums of importance and of ``|delta W|``, and what chance gives.
+    """Rank correlation of the line sums of importance and of ``|delta W|``, compared with chance.
 
     Attributes:
         spearman: Over the lines.
@@ -53,10 +53,10 @@ class ChangeOverlap:
         rows: Of the row sums.
         columns: Of the column sums.
         line_share: Share of the most changed weights in the 5 % of rows and columns that hold most of them.
-        line_share_chance: The same for as many weights anywhere.
+        line_share_chance: The same for as many randomly placed weights.
         shared: Share of the top important weights that are among as many most changed ones; ``None`` without a mask.
-        shared_shuffled: The same with rows and columns of the change shuffled (mean of the draws): its stripes stay,
-            but lie elsewhere.
+        shared_shuffled: The same with rows and columns of the change shuffled (mean of the draws): its stripes remain,
+            but elsewhere.
         shared_random: The same for random adapters (mean of the draws).
     """
 
@@ -175,7 +175,7 @@ def _match(
 def _shuffled_correlations(
     first: np.ndarray, second: np.ndarray, shuffles: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Correlates with the second vector shuffled; ranks are taken once, as shuffling keeps them."""
+    """Correlates with the second vector shuffled; ranks are computed once, since shuffling preserves them."""
     a, b = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
     mixed = generator.permuted(np.broadcast_to(b, (shuffles, len(b))), axis=1)
     found: np.ndarray = mixed @ a / max(float(np.sqrt((a @ a) * (b @ b))), 1e-300)

@@ -1,4 +1,4 @@
-"""What became of the loss on a probe, example by example."""
+"""The change of the loss on a probe, example by example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .snapshot import Snapshot
 
 
 def loss_changes(before: Snapshot, after: Snapshot) -> np.ndarray:
-    """Gives (N,) the change of each example's loss, nats per token, in the order of ``before``'s examples.
+    """Returns the change (N,) of each example's loss, nats per token, in the order of ``before``'s examples.
 
     Raises:
         ValueError: If the two were not measured on the same examples.

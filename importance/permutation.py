@@ -1,4 +1,4 @@
-"""Did importance move on these very examples? Before and after exchanged within examples, at random or in all ways."""
+"""Did importance move on these examples? Before and after are exchanged within examples, at random or exhaustively."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from .metrics import METRICS, NO_CHANGE, POWER, Profile
 
 DRAWS = 4999
-_BATCH_ELEMENTS = 2_000_000  # exchanges held at once
+_BATCH_ELEMENTS = 2_000_000  # exchanges held in memory at once
 Fold = Callable[[np.ndarray], Profile]
-"""Makes layer totals (..., L) of means over examples (..., M)."""
-_ROUNDING = 1e-9  # of the observed figure: a profile exchanged in all examples gives it again, up to its rounding
+"""Turns means over examples (..., M) into layer totals (..., L)."""
+_ROUNDING = 1e-9  # relative to the observed figure: exchanging all examples reproduces it up to rounding
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Permutation:
     """Result of :func:`paired_permutation`.
 
     Attributes:
-        p: Metric -> p-value, of the hypothesis that on each example before and after could as well be exchanged.
+        p: Metric -> p-value of the hypothesis that before and after are exchangeable within each example.
         floor: The smallest p-value that so many examples or draws can give: a p at the floor means "at most".
         exact: Whether all exchanges were tried.
-        expected: Metric -> its mean over the exchanges: what noise alone gives with so many examples. Of a signed
-            metric its mean size.
-        corrected: Metric (of :data:`~textkeep.importance.metrics.POWER`) -> its value without what noise adds.
+        expected: Metric -> its mean over the exchanges: what noise alone gives with this many examples; for a signed
+            metric, its mean size.
+        corrected: Metric (of :data:`~textkeep.importance.metrics.POWER`) -> its value less the part that noise adds.
     """
 
     p: dict[str, float]
@@ -37,7 +37,7 @@ class Permutation:
 
 
 def as_it_is(means: np.ndarray) -> Profile:
-    """Returns means over examples that are layer totals already."""
+    """Returns means over examples that are already layer totals."""
     return means
 
 
@@ -46,13 +46,13 @@ def paired_permutation(
 ) -> Permutation:
     """Tests a shift between two measurements of the same examples (Fisher 1935; Good 2005, chapter 3).
 
-    Where training moved nothing that the examples have in common, either of an example's two profiles could be the one
-    before. Every metric is compared with its values after such exchanges, as a distance from its value without a shift.
-    Exchanging all examples changes the sign of a move at most, so half of all ``2^N`` ways say all; they are tried
-    where they are no more than the draws. The test is exact, but sizes are exchanged with the profiles: where most of
-    the total was lost, it rarely finds a change of the shares (bringing both sides to one total first would find it,
-    and reject 7 to 8 % of true nulls at 5 %). Else
-    ``p = (1 + as far or farther) / (1 + draws)`` (Phipson and Smyth 2010).
+    If training moved nothing that the examples have in common, either of an example's two profiles could be the earlier
+    one. Every metric is compared with its values after such exchanges, as a distance from its value without a shift.
+    Exchanging all examples at most changes the sign of a move, so half of all ``2^N`` exchanges suffice; they are
+    enumerated if there are no more of them than draws. The test is exact, but sizes are exchanged with the profiles:
+    where most of the total was lost, it rarely finds a change of the shares (bringing both sides to one total first
+    would find it, and reject 7 to 8 % of true nulls at 5 %). Else ``p = (1 + as far or farther) / (1 + draws)``
+    (Phipson and Smyth 2010).
 
     A distance is above 0 by noise alone, and the more so the fewer the examples. Let D be the divergence (JS distance
     squared), near 0 a quadratic form q of the mean change ``sum_i d_i / N``. Its expectation is q of the true change
@@ -86,7 +86,7 @@ def paired_permutation(
             sums[name] += float(far.sum())
             if name in POWER:
                 powers[name] += float((far ** POWER[name]).sum())
-    spare = 0 if exact else 1  # the exchanges tried hold the observed order only where they are all
+    spare = 0 if exact else 1  # the exchanges include the observed order only if they are exhaustive
     return Permutation(
         p={name: (n + spare) / (total + spare) for name, n in reached.items()},
         floor=1 / (total + spare),
@@ -99,13 +99,13 @@ def paired_permutation(
 
 
 def at_distance(name: str, far: float) -> float:
-    """Returns the value of a metric that lies so far from its value without a change."""
+    """Returns the value of a metric that lies this far from its no-change value."""
     unchanged, direction = NO_CHANGE[name]
     return unchanged + direction * far
 
 
 def _corrected(name: str, observed: float, noise: float, count: int) -> float:
-    """Takes the mean over the exchanges from the observed power of a distance."""
+    """Subtracts the mean over the exchanges from the observed power of a distance."""
     power = POWER[name]
     signal = max(0.0, observed**power - noise) * count / max(count - 1, 1)
     return at_distance(name, signal ** (1 / power))

@@ -1,4 +1,4 @@
-"""The heat map layer x measurement as pixels: cheap enough to be drawn at every measurement of a run."""
+"""The heat map of layer by measurement as pixels, cheap enough to draw at every measurement of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def heat_map(shares: Mapping[str, Sequence[Sequence[float]]], steps: Sequence[in
         steps: The S steps.
 
     Returns:
-        (height, width, 3) RGB, 8 bits. The colours of a panel go from 0 to its own maximum, which its title tells.
+        (height, width, 3) RGB, 8 bits. Each panel's colours go from 0 to its own maximum, which its title states.
 
     Raises:
         ValueError: If nothing was measured.

@@ -1,4 +1,4 @@
-"""How a long measurement tells how far it is."""
+"""How a long measurement reports its progress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, how many parts of it are done, and of how many."""
+"""Receives what is being done, how many parts are done, and of how many."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Ignores the report."""
 
 
 def counted(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
-    """Goes through the items, and tells ``progress`` after each one how many are done."""
+    """Yields the items, and reports to ``progress`` after each one how many are done."""
     progress(what, 0, len(items))
     for number, item in enumerate(items, start=1):
         yield item

@@ -1,4 +1,4 @@
-"""What is kept of the examples of a measurement beside their scores."""
+"""What is kept about a measurement's examples besides their scores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .losses import IGNORED
 
 @dataclass
 class Record:
-    """One entry an example, in the order of the pass.
+    """One entry per example, in the order of the pass.
 
     Attributes:
         losses: Mean cross-entropy over the answer tokens, nats.
         tokens: Number of answer tokens.
         ids: Names.
-        keys: Hashes of what the example is; :func:`identities`.
+        keys: Hashes of each example's content; see :func:`identities`.
     """
 
     losses: list[float] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """One forward pass of two examples without gradients: how does the model use each weight?
 
 Modules are found by structure, but only a forward pass tells whether a module is called at all (its weight may be used
-directly), how often (blocks may share it), on what, and whether its output is written over afterwards.
+directly), how often (blocks may share it), on what, and whether its output is overwritten afterwards.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Use:
     Attributes:
         calls: Calls of its modules.
         lookups: Calls of the embedding that shares its weight.
-        overwritten: Whether an output is changed in place by who receives it.
+        overwritten: Whether the receiver changes an output in place.
         reason: Why it cannot be scored per example; ``None`` if it can.
     """
 
@@ -41,7 +41,7 @@ class Use:
 
 
 def usable(table: SiteTable, uses: Sequence[Use]) -> tuple[SiteTable, list[Use]]:
-    """Drops the sites that cannot be scored, and gives the uses of those that are left.
+    """Drops the sites that cannot be scored, and returns the uses of those that remain.
 
     Raises:
         RuntimeError: If a decoder block has matrices and none is left: its layer's share would be wrong.
@@ -61,7 +61,7 @@ def usable(table: SiteTable, uses: Sequence[Use]) -> tuple[SiteTable, list[Use]]
 
 @torch.no_grad()
 def rehearse(sites: Sequence[Site], loss: AnswerLoss, batch: Mapping[str, Any]) -> list[Use]:
-    """Runs the first two examples of a batch and looks at every site.
+    """Runs the first two examples of a batch and inspects every site.
 
     Args:
         sites: Of the model.
@@ -85,7 +85,7 @@ def rehearse(sites: Sequence[Site], loss: AnswerLoss, batch: Mapping[str, Any]) 
 
 
 class _Watch:
-    """Notes of all calls of one forward pass."""
+    """Notes on all calls of one forward pass."""
 
     def __init__(self, sites: Sequence[Site], rows: int, length: int) -> None:
         self._sites, self._rows, self._length = sites, rows, length
@@ -116,7 +116,7 @@ class _Watch:
             self._uses[index].overwritten |= output._version != version
         whole = {self._rows * self._length, self._rows * kept}
         for index, count in self._flat:
-            vector = self._sites[index].parameter is not None  # a norm of heads sees several rows a position
+            vector = self._sites[index].parameter is not None  # a per-head norm sees several rows per position
             if count not in whole and not (vector and count % (self._rows * self._length) == 0):
                 self._uses[index].reason = "called on a part of the positions"
         for site, use in zip(self._sites, self._uses, strict=True):
@@ -129,7 +129,7 @@ class _Watch:
     def _reason(
         self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> str | None:
-        """Says why a call cannot be scored, as far as it can be told at once."""
+        """Says why a call cannot be scored, as far as that is known immediately."""
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return "takes or returns more than one tensor"
         a, rows = args[0], self._rows

@@ -1,6 +1,7 @@
 """Removal test: what happens to the loss when the most, the least or some random weights are switched off.
 
-Table 1 of arXiv 2509.23755: top 3 % off ruins the model, bottom 3 % off changes next to nothing, random lies between.
+Table 1 of arXiv 2509.23755: removing the top 3 % ruins the model, the bottom 3 % changes next to nothing, random lies
+between.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def removal_test(
     Args:
         model: As for ``probe``; its weights end bit for bit as they were.
         batches: What importance is measured on.
-        evaluations: Name -> batches on which the loss is measured; best other examples than ``batches``.
+        evaluations: Name -> batches on which the loss is measured; preferably other examples than ``batches``.
         estimator: One that scores single weights.
         fraction: In (0, 1).
         scope: ``matrix``, ``layer`` or ``global``.

@@ -1,4 +1,4 @@
-"""Forward passes that begin at any decoder block: what the blocks before it gave is kept, and given again."""
+"""Forward passes that begin at any decoder block: the outputs of the earlier blocks are kept and replayed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class Replay:
-    """What the decoder blocks gave in one forward pass, so that a later pass on the same inputs can begin at any block.
+    """The decoder blocks' outputs in one forward pass, so that a later pass on the same inputs can begin at any block.
 
-    The model's own code runs every time. A block that is left out gives all that it gave before, with whatever the
-    model passes from block to block beside the hidden states. What blocks hand to each other in another way is not
-    seen: :meth:`is_exact` tells.
+    The model's own code runs every time. A skipped block returns everything it returned before, including whatever the
+    model passes from block to block besides the hidden states. Anything that blocks pass on in another way goes unseen,
+    which :meth:`is_exact` detects.
 
     Args:
         blocks: Of the decoder.
@@ -33,7 +33,7 @@ class Replay:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Keeps copies of what the blocks give in a forward pass; those of an earlier pass are forgotten."""
+        """Keeps copies of the blocks' outputs in a forward pass; those of an earlier pass are dropped."""
         self._kept, self._order = {}, []
 
         def keeper(index: int) -> Callable[[nn.Module, Any, Any], None]:
@@ -51,7 +51,7 @@ class Replay:
                 handle.remove()
 
     def beginning_at(self, first: int) -> AbstractContextManager[None]:
-        """Leaves out the blocks before ``first`` (all of them, if it is their number) while the context lasts."""
+        """Skips the blocks before ``first`` (all of them if it equals their number) within the context."""
         return self._without(range(first))
 
     @contextmanager
@@ -59,7 +59,7 @@ class Replay:
         own = {index: vars(self._blocks[index]).get("forward") for index in left_out}
 
         def giver(index: int) -> Callable[..., Any]:
-            return lambda *args, **kwargs: _copied(self._kept[index])  # a copy: the next one may write over it
+            return lambda *args, **kwargs: _copied(self._kept[index])  # a copy: the next one may overwrite it
 
         try:
             for index in own:
@@ -73,10 +73,10 @@ class Replay:
                     self._blocks[index].forward = forward
 
     def is_exact(self, run: Callable[[], Tensor]) -> bool:
-        """Returns whether each block gives the same bits when all others are left out, and the model without any.
+        """Returns whether each block returns the same bits with all others skipped, and the model with all skipped.
 
-        Then no block needs anything but what it is given, and a pass may begin at any of them. A pass with other hidden
-        states comes between, so that nothing that blocks leave behind is right by luck. Costs three passes.
+        If so, no block needs anything but its inputs, and a pass may begin at any of them. A pass with other hidden
+        states comes in between, so that leftover state cannot be right by luck. Costs three passes.
 
         Args:
             run: A forward pass without gradients, always on the same inputs.
@@ -112,7 +112,7 @@ class Replay:
 
 
 def _turned_round(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Returns a block other hidden states than it would receive."""
+    """Passes a block other hidden states than it would receive."""
     return ((-args[0], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": -kwargs["hidden_states"]})
 
 
@@ -121,7 +121,7 @@ def _copied(output: Any) -> Any:
 
 
 def _mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Changes the tensors of what a block gives, in tuples, lists and dictionaries too."""
+    """Changes the tensors of a block's output, including those in tuples, lists and dictionaries."""
     if isinstance(output, Tensor):
         return change(output)
     if isinstance(output, dict):

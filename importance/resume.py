@@ -15,9 +15,9 @@ from .replay import Replay
 
 
 class ResumedLosses:
-    """Losses of fixed batches, run from any block on: what the blocks before it gave is kept.
+    """Losses of fixed batches, run from any block on, with the outputs of the earlier blocks kept.
 
-    Testing a group of weights in block l costs the blocks from l on only, half a pass on average. Models in which that
+    Testing a group of weights in block l costs the blocks from l on only, half a pass on average. Models for which that
     does not give the same losses bit for bit are run from the start.
 
     Args:
@@ -27,7 +27,7 @@ class ResumedLosses:
 
     Attributes:
         losses: (N,) of the model as it is.
-        resumes: Whether blocks are left out.
+        resumes: Whether blocks are skipped.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ResumedLosses:
             self.resumes = bool((self.after_change(len(blocks) // 2) == self.losses).all())
 
     def after_change(self, layer: int | None) -> np.ndarray:
-        """Measures the losses (N,) now that something in block ``layer`` (``None``: anywhere) is different."""
+        """Measures the losses (N,) after a change in block ``layer`` (``None``: anywhere)."""
         if layer is None or not self.resumes:
             return answer_losses(self._model, self._batches, self._autocast)[0]
         losses = []

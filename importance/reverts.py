@@ -1,4 +1,4 @@
-"""The check of an attribution: parameters are really put back to their base values, and the loss measured."""
+"""The check of an attribution: parameters are actually reverted to their base values, and the loss is measured."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from .progress import Progress, counted
 
 @dataclass(frozen=True)
 class Revert:
-    """Loss with some parameters put back to their base values.
+    """Loss with some parameters reverted to their base values.
 
     Attributes:
         what: ``matrix``, ``together`` (the matrices before it at once), ``layer`` (the layer most to blame) or
             ``random`` (as many parameters, drawn from all others: the control).
-        names: Parameters put back.
-        predicted: Nats by which they made the loss worse, by the attribution: what putting them back should regain.
+        names: Parameters reverted.
+        predicted: Nats by which they made the loss worse according to the attribution: what reverting them should
+            regain.
         recovered: Nats actually regained; positive is a lower loss.
     """
 
@@ -48,9 +49,9 @@ def blamed(parts: Mapping[str, float], count: int | None = None) -> list[str]:
 def revert_sets(
     parts: Mapping[str, float], layers: Mapping[str, str], sums: Mapping[str, float], count: int, seed: int
 ) -> list[tuple[str, list[str]]]:
-    """Chooses what is put back: each parameter most to blame, all of them, as many others, the worst layer.
+    """Chooses what to revert: each parameter most to blame, all of them, as many others, the worst layer.
 
-    Nothing where none is to blame.
+    Empty if none is to blame.
     """
     top = blamed(parts, count)
     if not top:
@@ -74,7 +75,7 @@ def measure_reverts(
     sets: list[tuple[str, list[str]]],
     progress: Progress,
 ) -> list[Revert]:
-    """Measures the loss regained when each set of parameters is put back."""
+    """Measures the loss regained when each set of parameters is reverted."""
     full = {clean_name(name): name for name in start}
     checks = []
     for what, names in counted(sets, "putting back", progress):

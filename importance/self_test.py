@@ -1,7 +1,7 @@
-"""The self-test of a measurement: identities that cost nothing, and where they do not hold, autograd on an example.
+"""The self-test of a measurement: identities that cost nothing and, if they do not hold, autograd on one example.
 
 An identity may fail because a tap is wrong, or because the architecture has something between the matrices that the
-module tree does not show. The gradient of one example by autograd tells the two apart.
+module tree does not show. The gradient of one example by autograd distinguishes the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .state import differentiable_embeddings, undisturbed
 
 @dataclass
 class SelfTest:
-    """What it takes to hold a measurement against the model itself.
+    """What is needed to check a measurement against the model itself.
 
     Attributes:
         model: The measured model, in the state it was measured in.

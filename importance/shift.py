@@ -23,17 +23,17 @@ class Estimate:
     Attributes:
         value: On all examples.
         low: Lower end of the paired-bootstrap 90 % interval over examples (:mod:`~textkeep.importance.intervals`);
-            ``None`` without per-example scores. Of a distance it is freed of the bias: it surrounds ``corrected``.
+            ``None`` without per-example scores. For a distance it is bias-corrected and surrounds ``corrected``.
         high: Upper end.
-        null: Median of the same figure between random halves of the reference's examples. It is a scale: what another
-            probe of half the size would differ by without any training. Of a signed figure its size; of a rank
-            correlation the correlation.
-        null_p95: What 95 % of the halves stay within: the 95th percentile, of a rank correlation the 5th.
+        null: Median of the same figure between random halves of the reference's examples. It gives a scale: how far
+            another probe of half the size would differ without any training. For a signed figure, its size; for a rank
+            correlation, the correlation.
+        null_p95: What 95 % of the halves stay within: the 95th percentile, or the 5th for a rank correlation.
         p: Whether these examples moved: the p-value of the paired permutation test (:func:`paired_permutation`).
-            Halves are different examples and no null of that; ``None`` without per-example scores.
-        expected: What noise alone gives with so many examples: the mean over the exchanges of that test. Of a signed
-            figure its size.
-        corrected: The value without what noise adds to it; ``None`` of signed figures, to which it adds nothing.
+            Halves are different examples and not a null for this; ``None`` without per-example scores.
+        expected: What noise alone gives with this many examples: the mean over the exchanges of that test; for a signed
+            figure, its size.
+        corrected: The value less the part that noise adds; ``None`` for signed figures, to which it adds nothing.
     """
 
     value: float
@@ -172,9 +172,9 @@ def paired_test(before: Snapshot, after: Snapshot, estimator: str) -> Permutatio
 def _examples(
     before: Snapshot, after: Snapshot, estimator: str, member: np.ndarray
 ) -> tuple[Fold, np.ndarray, np.ndarray]:
-    """Returns both snapshots' scores by example, and what makes layer totals of their means over examples.
+    """Returns both snapshots' per-example scores, and a function from means over examples to layer totals.
 
-    Sums over a layer come first where they are all that is needed; what of an ablation counts is known of means alone.
+    Sums over a layer are taken first if nothing else is needed; for an ablation, only the means show what counts.
     """
     first, second = before.per_example(estimator), paired(before, after, estimator)
     if estimator in before.groups:

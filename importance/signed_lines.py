@@ -36,7 +36,7 @@ class SignedLines:
         self.add(index, "rows", (wide(b) * (wide(y) - bias if bias is not None else wide(y))).sum(1))
 
     def add(self, index: int, side: Side, sums: Tensor) -> None:
-        """Takes signed row or column sums (B, n) of the examples."""
+        """Receives signed row or column sums (B, n) of the examples."""
         if index in self._several:
             known = self._sums.get((index, side))
             self._sums[(index, side)] = sums if known is None else known + sums
@@ -44,13 +44,13 @@ class SignedLines:
             self._tally(index, side, sums)
 
     def flush(self) -> None:
-        """Tallies the sites with several uses, now that the sums of all are there."""
+        """Tallies the sites with several uses, once the sums of all uses are available."""
         for (index, side), sums in self._sums.items():
             self._tally(index, side, sums)
         self._sums = {}
 
     def complete(self, count: int) -> None:
-        """Makes means over ``count`` examples of the head sums."""
+        """Turns the head sums into means over ``count`` examples."""
         self.heads = {index: sums / count for index, sums in self.heads.items()}
 
     def head_sums(self, index: int) -> Tensor | None:

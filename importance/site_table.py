@@ -84,7 +84,7 @@ class SiteTable:
         return sum(site.size for site in self.sites) / max(self.parameters, 1)
 
     def without(self, reasons: Mapping[int, str]) -> SiteTable:
-        """Returns the table with some sites (by index) not scored, and why."""
+        """Returns the table without some sites (by index), with the reasons."""
         kept = [site for index, site in enumerate(self.sites) if index not in reasons]
         left_out = {self.sites[index].name: reason for index, reason in reasons.items()}
         return replace(self, sites=kept, untapped={**self.untapped, **left_out})

@@ -18,7 +18,7 @@ NOT_DENSE = "not the weight of a Linear layer"
 
 
 def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
-    """Lists the weights to score: all dense matrices of the decoder blocks, and the extras asked for.
+    """Lists the weights to score: all dense matrices of the decoder blocks, and the requested extras.
 
     Args:
         model: The bare model (see :func:`textkeep.importance.state.unwrap`).
@@ -50,7 +50,7 @@ def find_sites(model: nn.Module, include: Collection[str] = ()) -> SiteTable:
 
 
 def sites_named(model: nn.Module, names: Collection[str], include: Collection[str] = ()) -> list[Site]:
-    """Returns the sites of a snapshot's matrices, in its order; it has none that a forward pass never reaches.
+    """Returns the sites of a snapshot's matrices, in its order; weights that no forward pass reaches are not in it.
 
     Args:
         model: The measured model.
@@ -62,7 +62,7 @@ def sites_named(model: nn.Module, names: Collection[str], include: Collection[st
 
 
 def one_a_weight(sites: list[Site], untapped: dict[str, str]) -> list[Site]:
-    """Makes one site of those whose modules are or share the same weight: all its uses are scored together.
+    """Merges the sites that share a weight into one, so that all its uses are scored together.
 
     Args:
         sites: By depth; the first of a weight gives its name and layer.
@@ -108,14 +108,14 @@ def _add_block(table: SiteTable, block: nn.Module, prefix: str, layer: int, norm
 
 
 def _what(owner: nn.Module, parameter: nn.Parameter) -> str:
-    """Says what a parameter is that is no matrix of a dense layer."""
+    """Describes a parameter that is not a matrix of a dense layer."""
     if isinstance(owner, CONVOLUTIONS):
         return "convolution"
     return "fused experts" if parameter.dim() == 3 and "expert" in f"{type(owner).__name__}".lower() else NOT_DENSE
 
 
 def _routed(block: nn.Module, path: str) -> str | None:
-    """Experts see a varying subset of the tokens, detached from the examples: they cannot be scored per example."""
+    """Describes routed experts: they see a varying subset of tokens, so they cannot be scored per example."""
     parts = path.split(".")
     for end in range(1, len(parts)):
         if isinstance(block.get_submodule(".".join(parts[:end])), nn.ModuleList):

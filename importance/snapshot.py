@@ -23,7 +23,7 @@ class Snapshot(SnapshotData):
     """Importance of a model's weights on a probe: views of what was measured, on disk and in memory."""
 
     def __str__(self) -> str:
-        """Returns a short table: of each estimator the decoder's total, the largest share and the layers as a curve."""
+        """Returns a short table: each estimator's total, largest share and layers as a curve."""
         rows = []
         for name in self.estimators:
             shares = self.shares(name)
@@ -75,7 +75,7 @@ class Snapshot(SnapshotData):
         return (*self.examples, *self.totals)
 
     def units(self, estimator: str) -> Sequence[Matrix | Group]:
-        """Lists what an estimator scores: the matrices of the table, or groups of its own."""
+        """Lists what an estimator scores: the matrices of the table, or its own groups."""
         return self.groups.get(estimator, self.table)
 
     def facts(self, estimator: str) -> Mapping[str, Any]:
@@ -91,8 +91,8 @@ class Snapshot(SnapshotData):
     def scores(self, estimator: str) -> np.ndarray:
         """Returns the non-negative score (M,) of each unit: mean over the examples, of absolute values if signed.
 
-        Of an ablation it is the positive part of the mean: what taking the group out costs. A group without which the
-        loss falls is worth nothing; :meth:`effects` has the sign.
+        For an ablation, this is the positive part of the mean: the cost of removing the group. A group whose removal
+        lowers the loss counts as 0; :meth:`effects` keeps the sign.
 
         Raises:
             ValueError: If the estimator was not measured.
@@ -114,7 +114,7 @@ class Snapshot(SnapshotData):
         return self.per_example(estimator).mean(axis=0)
 
     def per_example(self, estimator: str) -> np.ndarray:
-        """Returns the scores (N, M): absolute values if signed, but with their sign of an ablation.
+        """Returns the scores (N, M): absolute values if signed, except for an ablation, which keeps its sign.
 
         Raises:
             ValueError: If the estimator was not measured or has no per-example scores.
@@ -132,7 +132,7 @@ class Snapshot(SnapshotData):
     def membership(self, estimator: str, group: str = "layer") -> tuple[list[str], np.ndarray]:
         """Returns labels (G,) and a 0/1 matrix (M, G) saying which unit counts in which group.
 
-        Only those in decoder blocks count. For a signed score or an ablation, one of several equal ones counts.
+        Only those in decoder blocks count. For a signed score or an ablation, only one of several equal ones counts.
 
         Raises:
             ValueError: For an unknown group.

@@ -34,10 +34,10 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Group:
-    """What an estimator scores as a whole, where that is not the matrices of the table.
+    """What an estimator scores as a whole, if not the matrices of the table.
 
     Attributes:
-        name: Of a layer its label, of a matrix its name, of a head the name of its output projection and its number.
+        name: A layer's label, a matrix's name, or a head's output projection and number.
         layer: Decoder block.
         kind: ``layer``, ``head``, or the kind of the matrix.
         equal_to: Name of the group of this layer whose score is equal on every example: not separate evidence.
@@ -51,13 +51,13 @@ class Group:
 
 @dataclass
 class SnapshotData:
-    """What was measured of a model's weights on a probe.
+    """The measurement of a model's weights on a probe.
 
     Attributes:
         table: The scored matrices, by depth.
         examples: Estimator -> scores (N, M) of N examples and M matrices; signed where the estimator is.
         totals: Estimator -> (M,), for estimators without per-example scores.
-        rows: Estimator -> one array (O,) a matrix: mean over examples of row sums (of absolute row sums if signed).
+        rows: Estimator -> one array (O,) per matrix: mean over examples of row sums (of absolute row sums if signed).
         columns: Estimator -> one array (I,) a matrix.
         heads: One array a matrix with the signed score's E|s| of each attention head, empty where there are none.
         losses: (N,) mean answer-token loss of each example, nats.

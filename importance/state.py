@@ -1,4 +1,4 @@
-"""A measurement leaves no trace: modes, gradients, RNG and ``requires_grad`` are put back, also after an error."""
+"""A measurement leaves no trace: modes, gradients, RNG and ``requires_grad`` are restored, even after an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..foundation.ranks import is_sharded
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Takes off ``torch.compile`` and DDP. FSDP wrappers stay: they gather the weights."""
+    """Removes ``torch.compile`` and DDP wrappers. FSDP wrappers stay: they gather the weights."""
     while True:
         inner = getattr(model, "_orig_mod", None)
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
@@ -28,7 +28,7 @@ def evaluation_flags(model: nn.Module) -> Iterator[None]:
     """Switches to eval mode, except layers that checkpoint: they would stop, and memory would explode.
 
     The exact map of training flags is restored (``model.train()`` would switch frozen parts on). A checkpointing layer
-    that calls dropout itself (OPT, BART) keeps ``training`` set, so its own dropout rates are zeroed meanwhile.
+    that calls dropout itself (OPT, BART) keeps ``training`` set, so its dropout rates are zeroed in the meantime.
     """
     flags = {module: module.training for module in model.modules()}
     rates: list[tuple[nn.Module, str, float]] = []
@@ -60,14 +60,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
         yield
     finally:
-        if divided:  # else whoever gathered the weights may need them longer
+        if divided:  # otherwise the code that gathered the weights may still need them
             _reshard(model)
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
 def _reshard(model: nn.Module) -> None:
-    """Puts FSDP2's shards back: after a pass without a backward its root still holds whole, frozen weights."""
+    """Restores FSDP2's shards: after a pass without a backward, its root still holds whole, frozen weights."""
     for module in model.modules():
         reshard = getattr(module, "reshard", None)
         if callable(reshard):
@@ -76,7 +76,7 @@ def _reshard(model: nn.Module) -> None:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Sets up all that a measurement needs: gradients on, inference mode off, eval flags, forked RNG."""
+    """Sets up everything a measurement needs: gradients on, inference mode off, eval flags, forked RNG."""
     cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -88,12 +88,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def differentiable_embeddings(model: nn.Module) -> Iterator[None]:
-    """Makes embedding outputs ask for a gradient, so that the frozen first layers are reached by the backward."""
+    """Makes embedding outputs require a gradient, so that the backward pass reaches the frozen first layers."""
 
     def require(module: nn.Module, args: Any, output: Any) -> Any:
         if not isinstance(output, torch.Tensor) or output.requires_grad or not torch.is_grad_enabled():
             return output
-        return output.requires_grad_().clone()  # a leaf could not be scaled in place, as some families do
+        return output.requires_grad_().clone()  # some families scale it in place, which a leaf does not allow
 
     handles = [m.register_forward_hook(require) for m in model.modules() if isinstance(m, nn.Embedding)]
     try:

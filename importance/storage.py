@@ -19,7 +19,7 @@ from .masks import from_gaps, to_gaps
 from .snapshot_data import Group, Matrix, SnapshotData
 
 FORMAT = 3  # 1 had no delta-coded masks
-WITHOUT_GROUPS = 2  # written where no estimator has groups of its own: earlier versions read it
+WITHOUT_GROUPS = 2  # written if no estimator has its own groups: earlier versions can read it
 GAPS = "gaps:"  # before the key of a mask that is stored as gaps
 Kind = TypeVar("Kind", bound=SnapshotData)
 
@@ -112,7 +112,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _stats(snapshot: SnapshotData) -> dict[str, np.ndarray]:
-    """Flattens arrays: rows and columns of all matrices one after the other, in the order of the table."""
+    """Flattens arrays: rows and columns of all matrices one after another, in the order of the table."""
     stats = {
         "losses": snapshot.losses,
         "tokens": snapshot.tokens,
@@ -131,7 +131,7 @@ def _as_json(groups: dict[str, list[Group]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _coded_masks(snapshot: SnapshotData) -> dict[str, np.ndarray]:
-    """Codes each mask in the shorter form: a bit a weight, or gaps between those chosen (10 % and less)."""
+    """Encodes each mask in the shorter form: one bit per weight, or the gaps between chosen ones (10 % or less)."""
     coded = {}
     for estimator, masks in snapshot.masks.items():
         for matrix, bits in zip(snapshot.table, masks, strict=True):

@@ -1,4 +1,4 @@
-"""Shape of importance inside a matrix: does it gather on few rows and columns?"""
+"""The shape of importance inside a matrix: does it concentrate on few rows and columns?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def entropy(values: np.ndarray) -> float:
 
 
 def stable_rank(matrix: Tensor) -> float:
-    """Gives ``|M|_F^2 / |M|_2^2``: a lower bound of the rank that noise does not move; 0 of zeros."""
+    """Gives ``|M|_F^2 / |M|_2^2``: a lower bound of the rank that is robust to noise; 0 for a zero matrix."""
     matrix = matrix.float()
     largest = matrix.abs().max()
     if not largest:
@@ -60,7 +60,7 @@ def _top_lines(counts: Tensor, fraction: float) -> Tensor:
 
 
 def permuted(mask: Tensor, seed: int = 0) -> Tensor:
-    """Puts the same number of chosen entries anywhere."""
+    """Places the same number of chosen entries at random."""
     generator = torch.Generator().manual_seed(seed)
     return mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view(mask.shape)
 

@@ -1,4 +1,4 @@
-"""One line a (step, probe, estimator): what dashboards and reports read, without opening snapshots."""
+"""One line per (step, probe, estimator), which dashboards and reports read without opening snapshots."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .shift import Shift
 from .snapshot import Snapshot
 
 JS_FIGURES = {"null": "null_p95", "p": "p", "expected": "expected", "corrected": "corrected"}
-"""What is logged of the JS distance beside its value, as ``js_null`` and so on: fields of an ``Estimate``."""
+"""What is logged of the JS distance besides its value, as ``js_null`` and so on: fields of an ``Estimate``."""
 
 
 def summary_line(
     snapshot: Snapshot, estimator: str, shift: Shift | None, causal: Agreement | None = None
 ) -> dict[str, Any]:
-    """Puts a measurement in short.
+    """Summarises a measurement.
 
     Args:
         snapshot: The measurement.
         estimator: Name.
         shift: Against the reference, if there is one.
-        causal: Beside the ablation of the same examples, if there is one.
+        causal: The agreement with the ablation of the same examples, if there is one.
     """
     own: dict[str, Any] = {"causal": causal.as_dict()} if causal else {}
     if estimator in snapshot.groups:
@@ -88,7 +88,7 @@ class SummaryFile:
         return lines
 
     def write(self, lines: list[dict[str, Any]]) -> None:
-        """Replaces the file in one move."""
+        """Replaces the file atomically."""
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
@@ -98,7 +98,7 @@ class SummaryFile:
         self.write([line for line in self.read() if _key(line) not in new] + lines)
 
     def keep_until(self, step: int) -> None:
-        """Drops lines and snapshots after ``step``: a run that goes on from there makes them again."""
+        """Drops lines and snapshots after ``step``: a run that continues from there produces them again."""
         lines = self.read()
         kept = [line for line in lines if line["step"] <= step]
         if len(kept) < len(lines):

@@ -1,6 +1,7 @@
 """Taps: identities in the graph that hand (input, output gradient) of a module to a sink during the backward pass.
 
-From the two every score of an example follows, as its weight gradient is their product (Goodfellow 2015, 1510.01799).
+Every score of an example follows from these two, since its weight gradient is their product (Goodfellow 2015,
+1510.01799).
 
 The weights stay frozen, so no ``p.grad`` is made, no reducer or scaler sees the pass, and activation checkpointing
 works: what a tap keeps goes through ``save_for_backward``, whose hooks recompute it.
@@ -41,7 +42,7 @@ class OutputTap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, a: Tensor, keep_output: bool, copy: bool, call: Any) -> Tensor:
-        """Keeps the input, and the output if asked; a copy goes on where it will be written over."""
+        """Keeps the input, and the output on request; passes on a copy where it will be overwritten."""
         ctx.save_for_backward(a, *([y] if keep_output else []))
         ctx.call = call
         return y.clone() if copy else y.view_as(y)
@@ -78,7 +79,7 @@ class Taps:
 
     Args:
         sites: Where to listen.
-        sink: Whom to tell.
+        sink: Receives the reports.
         outputs: Tap outputs (needed by Fisher, Taylor and signed row sums).
         inputs: Tap inputs of dense sites (needed by signed Taylor).
         keep_outputs: Hand the outputs to the sink too.
@@ -103,7 +104,7 @@ class Taps:
 
     @contextmanager
     def attached(self) -> Iterator[Taps]:
-        """Hooks in place while the context lasts."""
+        """Registers the hooks within the context."""
         handles = []
         try:
             for index, site in enumerate(self.sites):
@@ -114,7 +115,7 @@ class Taps:
                 handle.remove()
 
     def check(self) -> None:
-        """Compares what fired in one backward pass with what must have, and starts a new count.
+        """Compares what fired in one backward pass with what should have, and starts a new count.
 
         A silent tap means a weight that no gradient reaches: its score is zero. But a whole decoder block
         without one has lost its taps.
@@ -163,7 +164,7 @@ class Taps:
         copy = self._uses[index].overwritten
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            # not through the input: where the output is detached, no gradient reaches the weight
+            # not through the input: if the output is detached, no gradient reaches the weight
             return OutputTap.apply(output, args[0].detach(), self._keep, copy, call)
 
         return module.register_forward_hook(hook)

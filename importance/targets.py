@@ -1,4 +1,4 @@
-"""What can be taken out of a decoder to see what it does: whole blocks, matrices, or attention heads."""
+"""What can be removed from a decoder to measure its effect: whole blocks, matrices or attention heads."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .snapshot_data import Group
 from .weights import bias_of
 
 ABLATED = ("layer", "matrix", "head")
-"""What can be taken out."""
+"""What can be removed."""
 ABLATED_WITH = ("zero", "mean")
-"""What stands in for it."""
+"""What can replace it."""
 HEAD_SIZES = ("head_dim", "head_size", "attention_head_size")
-"""What attention modules call the size of a head."""
+"""Attribute names that attention modules use for the size of a head."""
 INWARD = ("q", "k", "v", "qkv")
 """Matrices of attention that are not behind the heads."""
 
 Change = Callable[[Tensor], Tensor | None]
-"""Sees what a group gives (B, T, F), and says what it gives instead; ``None``: the same."""
+"""Receives a group's output (B, T, F) and returns its replacement; ``None`` leaves it unchanged."""
 
 
 class Target(ABC):
-    """A group that can be taken out of the forward pass.
+    """A group that can be removed from the forward pass.
 
     Args:
         group: What it is called.
-        begins: The first block that has to run when the group is taken out.
+        begins: The first block that has to run when the group is removed.
     """
 
     def __init__(self, group: Group, begins: int) -> None:
@@ -41,15 +41,15 @@ class Target(ABC):
 
     @abstractmethod
     def hooks(self, change: Change) -> list[Any]:
-        """Puts ``change`` in place, and gives the handles that take it away."""
+        """Installs ``change``, and returns the handles that remove it."""
 
     def nothing(self, given: Tensor) -> Tensor:
-        """Makes what a group gives whose weights are zero, in the shape of what it gives."""
+        """Builds the output of a group whose weights are zero, in the shape of its output."""
         return torch.zeros_like(given)
 
     @contextmanager
     def seen_by(self, change: Change) -> Iterator[None]:
-        """Has ``change`` see, or replace, what the group gives while the context lasts."""
+        """Lets ``change`` see or replace the group's output within the context."""
         handles = self.hooks(change)
         try:
             yield
@@ -58,7 +58,7 @@ class Target(ABC):
                 handle.remove()
 
     def taken_out(self, mean: Tensor | None) -> Any:
-        """Takes the group out while the context lasts: it gives zero, or ``mean`` (F,) at every position."""
+        """Removes the group within the context: its output is zero, or ``mean`` (F,) at every position."""
 
         def instead(given: Tensor) -> Tensor:
             # a copy, as some models add to it in place
@@ -68,10 +68,10 @@ class Target(ABC):
 
 
 class Layer(Target):
-    """A decoder block. What it gives is what it adds to the hidden states: zero skips it, and the residual stays.
+    """A decoder block. Its output is what it adds to the hidden states: zero skips it and keeps the residual.
 
     Attention and MLP go together: in a pre-norm block these are its two contributions to the residual stream. A block
-    that norms the sum itself (post-norm) is skipped with that norm.
+    that normalises the sum itself (post-norm) is skipped along with that norm.
 
     Args:
         block: The block.
@@ -80,7 +80,7 @@ class Layer(Target):
     """
 
     def __init__(self, block: nn.Module, index: int, layers: int) -> None:
-        super().__init__(Group(layer_label(index, layers), index, "layer"), index + 1)  # it gives what it gave
+        super().__init__(Group(layer_label(index, layers), index, "layer"), index + 1)  # its output is replayed
         self._block = block
 
     def hooks(self, change: Change) -> list[Any]:
@@ -88,7 +88,7 @@ class Layer(Target):
         inputs: list[Tensor] = []
 
         def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs[:] = [_hidden(args, kwargs).clone()]  # a block may write over its input
+            inputs[:] = [_hidden(args, kwargs).clone()]  # a block may overwrite its input
 
         def end(module: nn.Module, args: Any, output: Any) -> Any:
             first = output if isinstance(output, Tensor) else output[0]
@@ -108,7 +108,7 @@ class Layer(Target):
 
 
 class WeightMatrix(Target):
-    """A weight matrix, as it acts (with its adapters). What it gives is its output: zero leaves the bias alone.
+    """An effective weight matrix (with its adapters). Zero replaces its output by the bias alone.
 
     Args:
         site: The matrix.
@@ -120,7 +120,7 @@ class WeightMatrix(Target):
         self._site = site
 
     def nothing(self, given: Tensor) -> Tensor:
-        """Returns the bias, which is no part of the matrix, at every position."""
+        """Returns the bias, which is not part of the matrix, at every position."""
         bias = bias_of(self._site.module)
         return torch.zeros_like(given) if bias is None else bias.to(given).expand_as(given).clone()
 
@@ -134,7 +134,7 @@ class WeightMatrix(Target):
 
 
 class Head(Target):
-    """An attention head. What it gives is its part of the input of the output projection.
+    """An attention head. Its output is its part of the output projection's input.
 
     Args:
         site: The output projection.
@@ -163,7 +163,7 @@ class Head(Target):
 
 
 def find_targets(table: SiteTable, ablate: str) -> list[Target]:
-    """Lists what can be taken out, by depth.
+    """Lists what can be removed, by depth.
 
     Args:
         table: The weights of a model.
@@ -189,7 +189,7 @@ def find_targets(table: SiteTable, ablate: str) -> list[Target]:
 def output_projections(sites: list[Site], blocks: nn.ModuleList) -> list[tuple[Site, int]]:
     """Finds the matrix behind the heads of each attention module, and the size of a head.
 
-    In a module that knows the size of its heads it is the one of that kind, else the last dense matrix.
+    In a module that states the size of its heads, it is the matrix of kind o; otherwise the last dense one.
 
     Args:
         sites: The dense matrices of the blocks.
@@ -210,5 +210,5 @@ def output_projections(sites: list[Site], blocks: nn.ModuleList) -> list[tuple[S
 
 
 def _hidden(args: Any, kwargs: Any) -> Tensor:
-    """Picks the hidden states among what a block receives."""
+    """Picks the hidden states from a block's arguments."""
     return args[0] if args else kwargs["hidden_states"]

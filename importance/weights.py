@@ -1,4 +1,4 @@
-"""The weight whose importance is asked for: plain, transposed (Conv1D), sharded, or base + adapter under LoRA."""
+"""The weight whose importance is measured: plain, transposed (Conv1D), sharded, or base + adapter under LoRA."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_lora(module: nn.Module) -> bool:
 
 
 def base_module(module: nn.Module) -> nn.Module:
-    """Takes a LoRA wrapper off, and gives the dense layer itself."""
+    """Unwraps a LoRA wrapper and returns the dense layer itself."""
     base = module.base_layer if is_lora(module) else module
     assert isinstance(base, nn.Module)
     return base
@@ -42,7 +42,7 @@ def refusal(module: nn.Module) -> str | None:
 
 
 def outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Finds dense layers and LoRA wrappers, but not the parts inside a wrapper."""
+    """Finds dense layers and LoRA wrappers, but not the modules inside a wrapper."""
     wrapped: list[str] = []
     for path, module in block.named_modules():
         if any(path.startswith(f"{outer}.") for outer in wrapped):
@@ -56,18 +56,18 @@ def outermost_weights(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def effective_weight(module: nn.Module, switched_off_too: bool = False) -> Tensor:
-    """Forms the weight (out, in) that acts in the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` in LoRA.
+    """Forms the effective weight (out, in) of the forward pass: ``W``, or ``W + sum_k s_k B_k A_k`` in LoRA.
 
     Under DoRA (arXiv 2402.09353, equation 5) the rows of that sum have the learned lengths.
 
-    The gradient with respect to this effective weight is what taps on the wrapper's input and output give, so a
+    The gradient with respect to this effective weight is exactly what taps on the wrapper's input and output see, so a
     score of a LoRA-tuned model can be compared with the base model's, entry by entry.
 
     Where adapters act the sum is formed at least in float32: bfloat16 would round most of ``sBA`` away.
 
     Args:
         module: A dense layer or a LoRA wrapper around one.
-        switched_off_too: Count adapters that are switched off as well.
+        switched_off_too: Also count adapters that are switched off.
     """
     base = base_module(module)
     weight = base.weight

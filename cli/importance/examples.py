@@ -194,8 +194,7 @@ def evaluation_batches(
 
 
 def modalities(model: LoadedModel, source: str, measured: Modality) -> list[Modality]:
-    """Lists the modalities in which a model can be asked the questions of ``source`` with one modality's weights
-    active.
+    """Lists the modalities in which a model can be asked questions while one modality's weights are active.
 
     Args:
         model: Behind a gate, speech and text use different weights, so only the measured modality is possible.

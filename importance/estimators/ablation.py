@@ -1,4 +1,4 @@
-"""Ablation: what taking a group of weights out really does to the loss, which gradients only foretell."""
+"""Ablation: the real effect on the loss of removing a group of weights, which gradients can only predict."""
 
 from __future__ import annotations
 

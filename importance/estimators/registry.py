@@ -1,4 +1,4 @@
-"""Which estimators there are: our own, and those that others add."""
+"""The available estimators: the built-in ones and those that others add."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def register(name: str, spec: Spec) -> None:
-    """Adds an estimator, under a name that every place which takes estimators then knows.
+    """Adds an estimator under a name that is then accepted wherever estimators are.
 
-    Registering it again does nothing new: a module may be reloaded, and what it registers last counts.
+    A module may be reloaded and register it again; the last registration counts.
 
     Args:
         name: Part of file names and metric keys.
         spec: How it scores and what it needs.
 
     Raises:
-        ValueError: For a name that cannot be part of a file name or key, or that another estimator has.
+        ValueError: If the name cannot be part of a file name or key, or belongs to another estimator.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -40,7 +40,7 @@ def register(name: str, spec: Spec) -> None:
 
 
 def _origin(spec: Spec) -> tuple[object, ...]:
-    """Returns what two registrations of one estimator share, also after its module was loaded again."""
+    """Returns what two registrations of one estimator share, even after its module was reloaded."""
     scores = [type(score) for score in (spec.block, spec.batch, spec.forward)]
     return (spec.formula, spec.labels, spec.signed, *((kind.__module__, kind.__qualname__) for kind in scores))
 
@@ -73,7 +73,7 @@ def _imported(name: str, where: str) -> str:
         return name
     try:
         import_module(module)
-    except Exception as error:  # a module of a user's own may raise anything
+    except Exception as error:  # a user's module may raise anything
         kind = "" if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{where}: estimator {name}: {module!r} cannot be imported: {kind}{error}") from error
     return plain

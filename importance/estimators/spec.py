@@ -1,4 +1,4 @@
-"""What an estimator is: how it scores, and what it therefore needs of a measurement."""
+"""The definition of an estimator: how it scores, and what it therefore needs from a measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Finish(Protocol):
     """The part of a score that is done once for all examples."""
 
     def finish(self, sums: Tensor, magnitude: Tensor) -> Tensor:
-        """Returns the scores (R, I) from what was summed over the examples; may work in place.
+        """Returns the scores (R, I) from the sums over the examples; may work in place.
 
         Args:
             sums: (R, I).
@@ -24,16 +24,16 @@ class Finish(Protocol):
 class BlockScore(Finish, Protocol):
     """A score that needs the entries of each example's gradient, in blocks of whole rows.
 
-    It is split so that little is done per example: the entry's score is (what :meth:`add` sums) x (what :meth:`finish`
-    multiplies), and the multiplication is done once for all examples. It may depend on the absolute value of the
-    gradient alone: estimators that are measured together see the same block one after the other.
+    It is split so that little work is done per example: the entry's score is (what :meth:`add` sums) x (what
+    :meth:`finish` multiplies), and the multiplication is done once for all examples. It may depend on the absolute
+    value of the gradient alone: estimators measured together see the same block one after another.
     """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
         """Returns the score (n,) of each example, summed over a block.
 
         Args:
-            gradient: (n, R, I); may be replaced by its absolute value, and changed in no other way.
+            gradient: (n, R, I); may be replaced by its absolute value, but not changed otherwise.
             magnitude: Absolute weights (R, I).
         """
         ...
@@ -44,7 +44,7 @@ class BlockScore(Finish, Protocol):
 
 
 class ForwardScore(Protocol):
-    """A score that needs no gradient: only the weights, and how large their inputs are."""
+    """A score that needs no gradient, only the weights and the size of their inputs."""
 
     def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
         """Returns the score of every weight (O, I), none of them negative.
@@ -59,28 +59,28 @@ class ForwardScore(Protocol):
 
 @dataclass(frozen=True)
 class Spec:
-    """An estimator: how it scores, and what it therefore needs of a measurement.
+    """An estimator: how it scores, and what it therefore needs from a measurement.
 
-    Exactly one of ``block``, ``batch``, ``forward``, ``signed`` and ``ablated`` says how it scores.
+    Exactly one of ``block``, ``batch``, ``forward``, ``signed`` and ``ablated`` must be given.
 
     Attributes:
         formula: For tables and error messages.
         block: Scores the entries of each example's gradient.
-        batch: Scores the entries of the sum of all gradients; what it gives is divided by the number of examples.
+        batch: Scores the entries of the sum of all gradients; the result is divided by the number of examples.
         forward: Scores the weights without any gradient.
         signed: Scores whole matrices by ``<theta, g_i>``. The sign is kept per example, and a matrix is reported by the
             mean absolute value.
-        ablated: Scores groups (layers, matrices or heads) by the change of the loss when they are taken out. The sign
+        ablated: Scores groups (layers, matrices or heads) by the change of the loss when they are removed. The sign
             is kept per example, and a group is reported by the positive part of the mean.
         labels: Whose loss is differentiated: that of the labels in the ``data``, or of labels ``sampled`` from the
             model's prediction (``draws`` times, block scores alone).
         squared_norm: A block score whose total is the gradient's squared norm (and ``finish`` does nothing): Gram
-            matrices may give it without the entries, where that is cheaper.
+            matrices may compute it without the entries where that is cheaper.
         input_norms: A forward score that needs the norms of the inputs.
         source: Where it comes from.
 
     Raises:
-        ValueError: For facts that contradict each other.
+        ValueError: If the fields contradict each other.
     """
 
     formula: str
@@ -134,13 +134,13 @@ class Spec:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Settings of a probe that change its scores and not those of every estimator."""
+        """Settings of a probe that change the scores of this estimator but not of all."""
         if self.ablated:
             return ("ablate", "ablate_with")
         return ("draws", "seed") if self.sampled else ()
 
     def facts(self) -> dict[str, Any]:
-        """Returns what a reader of its scores needs to know, as JSON."""
+        """Returns what a reader of its scores must know, as JSON."""
         return {
             "formula": self.formula,
             "signed": self.signed,

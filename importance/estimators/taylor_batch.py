@@ -1,4 +1,4 @@
-"""Taylor of the summed gradient, as the paper's ancestor has it."""
+"""Taylor of the summed gradient, as in the paper's predecessor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .spec import Spec
 
 
 class TaylorBatch:
-    """``|theta sum_i g_i|``: the sum of the gradients is all that is kept, so opposite examples cancel.
+    """``|theta sum_i g_i|``: only the sum of the gradients is kept, so opposing examples cancel.
 
     Zhang et al. 2024 (Linguistic Regions, arXiv 2402.14700).
     """

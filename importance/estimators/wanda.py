@@ -1,4 +1,4 @@
-"""Wanda: the weights and how large their inputs are."""
+"""Wanda: the weights times the size of their inputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .spec import Spec
 
 
 class Wanda:
-    """``|theta| (E_i |a_i|^2)^1/2``: size of what a weight adds to its output (Sun et al. 2023, arXiv 2306.11695)."""
+    """``|theta| (E_i |a_i|^2)^1/2``: the size of a weight's contribution (Sun et al. 2023, arXiv 2306.11695)."""
 
     def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
         """Gives ``|theta|`` times the norm of the weight's input."""

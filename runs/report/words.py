@@ -10,8 +10,7 @@ from .verdict import headline, verdict
 
 
 def words(runs: Sequence[Run]) -> list[str]:
-    """Puts each run's verdict into a sentence; with several runs, first how much text each lost and how well it
-    listens.
+    """Puts each run's verdict into a sentence; for several runs, lost text and speech understanding come first.
 
     Args:
         runs: As for :func:`~textkeep.runs.report.run_page.run_page`.
