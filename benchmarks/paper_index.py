@@ -67,7 +67,7 @@ def citations() -> list[Citation]:
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Gives (name, docstring) of a module, its classes with their methods, and its functions."""
+    """Returns (name, docstring) of a module, its classes with their methods, and its functions."""
     yield "", ast.get_docstring(tree) or ""
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):

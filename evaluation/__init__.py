@@ -1,4 +1,4 @@
-"""TextKeep: how answers are scored. Scores of answers, intervals and paired tests, per-item records."""
+"""How answers are scored: rules, intervals and paired tests, and per-item records."""
 
 from ..foundation.run_names import FORGETTING, MISALIGNMENT
 from .clustered_correlation import correlation

@@ -1,11 +1,11 @@
-"""Whether two figures of several runs go together."""
+"""Whether two figures of several runs are correlated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import scipy  # its parts are loaded when they are used: commands that only look wait for none
+import scipy  # scipy loads its parts on use, so commands that only display wait for none
 from numpy.typing import ArrayLike, NDArray
 
 from .statistics import Interval
@@ -30,12 +30,11 @@ def correlation(
     """Returns Spearman's or Pearson's correlation with a percentile bootstrap interval over the pairs.
 
     Args:
-        first: One value a run.
+        first: One value per run.
         second: Values of the same runs.
         ranks: Spearman's correlation of the ranks (1904); false gives Pearson's.
-        groups: The group of each run. Then it is the partial correlation given the group: of the deviations (of values
-            or ranks) from the group's mean, what is left when differences between the groups do not count; the
-            bootstrap draws within the groups.
+        groups: The group of each run. The result is then the partial correlation given the group, that is, of the
+            deviations (of values or ranks) from the group's mean; the bootstrap draws within the groups.
         clusters: The cluster of each run: runs of an arm differ by their seed or one setting and are not independent
             points. Then the bootstrap draws whole clusters (Davison and Hinkley 1997, section 3.8); with fewer than
             five the limits are -1 and 1. Not together with groups.
@@ -44,7 +43,7 @@ def correlation(
         seed: Seed of the resampling.
 
     Returns:
-        The correlation; NaN in [-1, 1] where it is not defined (a constant side) or the runs are fewer than four.
+        The correlation; NaN in [-1, 1] if it is undefined (a constant side) or there are fewer than four runs.
 
     Raises:
         ValueError: If the lengths differ, or groups and clusters are given.
@@ -59,7 +58,7 @@ def correlation(
     if len(places) < _FEWEST:
         return _NOTHING
     x, y = x[places], y[places]
-    if any(np.ptp(side) <= 1e-12 * np.abs(side).max() for side in (x, y)):  # ranks of rounding errors mean nothing
+    if any(np.ptp(side) <= 1e-12 * np.abs(side).max() for side in (x, y)):  # ranks of rounding errors are meaningless
         return _NOTHING
     member = np.array([[names[i] == names[j] for j in places] for i in places], dtype=np.float64)
     centre = np.eye(len(places)) - member / member.sum(axis=1, keepdims=True)
@@ -81,7 +80,7 @@ def correlation(
 def _of_clusters(
     x: Array, y: Array, ranks: bool, clusters: Sequence[str], resamples: int, rng: np.random.Generator
 ) -> Array:
-    """Gives (R,) correlations of samples of whole clusters, as weights of the runs; NaN with too few clusters."""
+    """Returns (R,) correlations of samples of whole clusters, as weights of the runs; NaN with too few clusters."""
     names = list(dict.fromkeys(clusters))
     if len(names) < _FEWEST_CLUSTERS:
         return np.full(1, np.nan)
@@ -109,11 +108,11 @@ def _draws(member: Array, resamples: int, rng: np.random.Generator) -> NDArray[n
 
 
 def _correlations(x: Array, y: Array, ranks: bool, centre: Array) -> Array:
-    """Gives (R,) correlations of (R, N) deviations from the means of the groups; NaN where one side has none."""
+    """Returns (R,) correlations of (R, N) deviations from the means of the groups; NaN where one side has none."""
     sides = [scipy.stats.rankdata(side, axis=-1) if ranks else side for side in (x, y)]
     a, b = (side @ centre.T for side in sides)
     size = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     scale = np.prod([np.abs(side).max(axis=-1) for side in sides], axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a side without any spread but rounding has no correlation
+    with np.errstate(divide="ignore", invalid="ignore"):  # a side whose only spread is rounding has no correlation
         found: Array = np.where(size > 1e-12 * scale, (a * b).sum(axis=-1) / size, np.nan)
     return found

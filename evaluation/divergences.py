@@ -22,7 +22,7 @@ class ItemDivergence:
         id: The item.
         tokens: Tokens of the target.
         forgetting: KL(base LLM on text || model on text).
-        misalignment: KL(model on text || model on speech); None where the item was not spoken.
+        misalignment: KL(model on text || model on speech); None if the item was not spoken.
     """
 
     id: str
@@ -51,7 +51,7 @@ def store_divergences(
     """Writes the items to ``step=000120.jsonl`` and a line to ``summary.jsonl``, atomically.
 
     Args:
-        folder: Nothing is written when it is None.
+        folder: Where to write; None writes nothing.
         step: Optimizer steps taken.
         records: All items.
         seconds: Time that the measurement took.

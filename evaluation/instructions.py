@@ -12,11 +12,11 @@ SENTENCES = frozenset({"length_constraints:number_sentences", "change_case:capit
 
 
 class Followed(NamedTuple):
-    """What of an item's instructions was followed.
+    """Which of an item's instructions were followed.
 
     Attributes:
-        strict: By the response as it is, one entry an instruction.
-        loose: By the response, or by it without its first or last line or without asterisks.
+        strict: Judged by the response as it is, one entry per instruction.
+        loose: Judged by the response, or by it without its first or last line or without asterisks.
     """
 
     strict: list[bool]
@@ -50,7 +50,7 @@ def check_instructions(
 
 
 def require_sentence_data(instructions: Sequence[str]) -> None:
-    """Refuses instructions whose check needs NLTK's data when it is not there; nothing is downloaded.
+    """Refuses instructions whose check needs missing NLTK data; nothing is downloaded.
 
     Raises:
         ValueError: With the command that fetches it.

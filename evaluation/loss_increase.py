@@ -15,7 +15,7 @@ class LossIncrease(NamedTuple):
     """A loss now, before, and the difference.
 
     Attributes:
-        loss: Now, nats a token over all tokens.
+        loss: Now, nats per token over all tokens.
         before: Before, of the same tokens.
         increase: The difference with its 95 % interval over texts.
     """
@@ -26,10 +26,10 @@ class LossIncrease(NamedTuple):
 
 
 def loss_increase(before: Losses, after: Losses) -> LossIncrease:
-    """Compares the losses of the same texts before and after, in nats a token.
+    """Compares the losses of the same texts before and after, in nats per token.
 
-    The increase is sum_i (after_i - before_i) / sum_i tokens_i over the texts i: paired, so that how hard a text is
-    drops out. The interval resamples whole texts (:func:`bootstrap_ratio`).
+    The increase is sum_i (after_i - before_i) / sum_i tokens_i over the texts i: paired, so that the difficulty of a
+    text cancels out. The interval resamples whole texts (:func:`bootstrap_ratio`).
 
     Args:
         before: Of each text.

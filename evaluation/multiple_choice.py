@@ -1,4 +1,4 @@
-"""Multiple choice: which option a model finds likeliest, and which letter it names."""
+"""Multiple choice: which option a model finds most likely, and which letter it names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lettered(question: str, options: Sequence[str], instruction: str = LETTER_IN
 def named_letter(response: str, number: int) -> str | None:
     """Finds the letter that a response names, in upper case; None if it names none of the first ``number``.
 
-    VoiceBench searches for a long list of phrases and draws a letter where it finds none; here a response without a
+    VoiceBench searches for a long list of phrases and draws a random letter if it finds none; here a response without a
     letter is wrong, so that a score does not depend on a draw.
 
     Args:

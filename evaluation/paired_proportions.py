@@ -1,22 +1,22 @@
-"""Intervals of what changed between two classifications of the same items; none of them can collapse to a point."""
+"""Intervals for the change between two classifications of the same items; none of them can collapse to a point."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import scipy  # its parts are loaded when they are used: commands that only look wait for none
+import scipy  # scipy loads its parts on use, so commands that only display wait for none
 
 from .statistics import Interval
 
-_ASIDE = 1e-9  # of the difference found, where the test's variance may be zero and so no end of an interval is meant
+_ASIDE = 1e-9  # around the observed difference, where the test's variance may be zero: no interval ends there
 
 
 def paired_difference(before: Sequence[bool], after: Sequence[bool], confidence: float = 0.95) -> Interval:
     """Returns Tango's score interval of a difference of proportions of the same items, share after minus before.
 
-    All differences that the score test does not reject (Tango 1998, Statistics in Medicine 17:891). Without any
-    discordant item it is ``[-z^2 / (n + z^2), z^2 / (n + z^2)]``: few items cannot show that nothing changed.
+    It contains all differences that the score test does not reject (Tango 1998, Statistics in Medicine 17:891). Without
+    any discordant item it is ``[-z^2 / (n + z^2), z^2 / (n + z^2)]``: few items cannot show that nothing changed.
 
     Args:
         before: Correctness of each item under the first condition.
@@ -39,7 +39,7 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool], confidence:
 
 
 def _score_variance(lost: int, gained: int, items: int, delta: float) -> float:
-    """Returns the variance of gained minus lost where the difference is delta, at the likeliest share of lost items."""
+    """Returns the variance of gained minus lost if the difference is delta, at the most likely share of lost items."""
     linear = -lost - gained + (2 * items - gained + lost) * delta
     constant = -lost * delta * (1 - delta)
     share = (math.sqrt(max(linear**2 - 8 * items * constant, 0.0)) - linear) / (4 * items)

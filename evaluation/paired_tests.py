@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 FEW_DISCORDANT = 25
-"""Below this many discordant items the chi-square approximation of McNemar's test is not to be trusted."""
+"""Below this many discordant items, the chi-square approximation of McNemar's test is unreliable."""
 
 
 class McNemar(NamedTuple):
@@ -37,7 +37,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
     Args:
         before: Correctness of each item under the first condition.
         after: Correctness of the same items, in the same order, under the second.
-        exact: Which form; None takes the exact one below ``FEW_DISCORDANT`` discordant items.
+        exact: Which form to use; None takes the exact one below ``FEW_DISCORDANT`` discordant items.
 
     Raises:
         ValueError: If the two sequences differ in length.
@@ -57,11 +57,11 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], exact: bool | None = 
 
 
 def shown_p(p: float, floor: float = 0.0) -> str:
-    """Writes a p-value: ``0.031``, ``<= 0.0002`` at the smallest one that resampling can give, ``< 0.0001``.
+    """Formats a p-value: ``0.031``, ``<= 0.0002`` at the smallest one that resampling can give, ``< 0.0001``.
 
     Args:
         p: The p-value.
-        floor: The smallest that the test can give; 0 of a test that is not resampled, 1 of one that has no other.
+        floor: The smallest p that the test can give; 0 for a test without resampling, 1 if no other is possible.
     """
     if 0 < floor < 1 and p <= floor:
         return f"<= {floor:.2g}"

@@ -24,16 +24,16 @@ class Prediction:
         prediction: The greedy response; None when nothing was generated.
         correct: Whether a gold answer occurs in the response; None when nothing was generated.
         loss: Mean cross-entropy of the target's tokens in nats; None when it was not measured.
-        tokens: How many tokens that mean is over.
-        shuffled_loss: The same loss with another item's clip in the place of this one's (speech only).
+        tokens: Number of tokens in that mean.
+        shuffled_loss: The same loss with another item's clip instead of this one's (speech only).
         source: Data set the item comes from.
         category: The item's category in its data set, "" if it has none.
         exact: Whether the response equals a gold answer after SQuAD's normalisation.
         f1: SQuAD's token F1 of the response.
         choices: The options of multiple choice.
         scores: Log-likelihood of each option in nats.
-        transcript: What a recogniser heard, where one stood in between.
-        figures: What else an evaluation counts of an item (word errors, instructions followed).
+        transcript: The transcript of a speech recogniser, if one was used in between.
+        figures: What else an evaluation counts for an item (word errors, instructions followed).
     """
 
     id: str
@@ -89,7 +89,7 @@ def read_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         ValueError: If a line is not a JSON object, with file and line.
     """
     rows = []
-    # A model may write any character, U+2028 and NUL too: what ends a line is "\n" alone, and no string is refused.
+    # A model may write any character, including U+2028 and NUL: only "\n" ends a line, and no string is refused.
     for number, line in text_lines(path):
         if not line.strip():
             continue

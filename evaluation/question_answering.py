@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import regex
 
 # The "simple tokenizer" of open-domain QA (DrQA, DPR, EMDR2), which UltraEval-Audio's `qa-exist-match` uses too: a run
-# of letters, digits and combining marks is a token, any other visible character is a token of its own.
+# of letters, digits and combining marks is a token, any other visible character is its own token.
 _TOKEN = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -31,8 +31,8 @@ def qa_match(prediction: str, answers: Sequence[str]) -> bool:
     """Returns whether the token sequence of a gold answer occurs in the response.
 
     The metric of LLaMA-Omni2 and UltraEval-Audio (``qa-exist-match``) for spoken question answering. Whole tokens are
-    compared: "art" does not occur in "Bart". An answer without any token (an empty string) never matches; there it
-    differs from the original, in which it always matches.
+    compared: "art" does not occur in "Bart". An answer without any token (an empty string) never matches; in the
+    original, it always matches.
 
     Args:
         prediction: The model's response.

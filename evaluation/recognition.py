@@ -1,4 +1,4 @@
-"""Word errors of what was heard against what was said."""
+"""Word errors of a transcript against the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one evaluation over paired items says: accuracies, answer losses, the hearing gap, and change since step 0."""
+"""The result of one evaluation over paired items: accuracies, answer losses, hearing gap, and change since step 0."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RetentionSummary:
     Attributes:
         values: ``<modality>_accuracy`` (share of items with a gold answer in the response), ``<modality>_exact`` and
             ``<modality>_f1`` (SQuAD's), ``<modality>_answer_loss`` (nats per answer token), ``hearing_gap`` (nats per
-            answer token), and, where step 0 is known, ``<modality>_accuracy_change``, ``<modality>_loss_change`` and
+            answer token), and, if step 0 is known, ``<modality>_accuracy_change``, ``<modality>_loss_change`` and
             ``<modality>_accuracy_kept`` (ratio).
         intervals: 95 % intervals of the same keys: Wilson for shares of items, Tango for a change of them, Bonett and
             Price for a ratio, bootstrap over items for losses.
@@ -36,7 +36,7 @@ class RetentionSummary:
     items: int = 0
 
     def add(self, key: str, interval: Interval) -> None:
-        """Takes an estimate with its limits."""
+        """Stores an estimate with its limits."""
         self.values[key] = interval.estimate
         self.intervals[key] = (interval.low, interval.high)
 
@@ -48,7 +48,7 @@ class RetentionSummary:
 def paired(records: Sequence[Prediction]) -> dict[str, list[Prediction]]:
     """Sorts records by modality, in one order of items, and keeps the items that every modality has.
 
-    Where only one modality was evaluated at all, its items are all there is.
+    If only one modality was evaluated, its items are all kept.
     """
     by_modality = {m: {r.id: r for r in records if r.modality == m} for m in MODALITIES}
     present = [m for m in MODALITIES if by_modality[m]]
@@ -92,7 +92,7 @@ def _add_scores(summary: RetentionSummary, modality: str, rows: Sequence[Predict
 
 
 def accuracy_changes(modality: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Interval]:
-    """Returns change and ratio of the accuracy, by name of the metric; those that the items allow.
+    """Returns change and ratio of the accuracy by metric name, as far as the items allow.
 
     Args:
         modality: Modality of the records.
@@ -119,7 +119,7 @@ def _add_changes(summary: RetentionSummary, modality: str, pairs: Sequence[tuple
 
 
 def _add_hearing_gap(summary: RetentionSummary, rows: Sequence[Prediction]) -> None:
-    """Adds the loss with another item's clip minus that with the right one: zero for a model that does not listen."""
+    """Adds the loss with another item's clip minus that with the right one: zero if a model does not listen."""
     gaps = [
         ((r.shuffled_loss - r.loss) * r.tokens, r.tokens)
         for r in rows
@@ -147,13 +147,13 @@ def store_evaluation(
     """Summarises an evaluation against step 0's and writes both records and summary, atomically.
 
     Args:
-        folder: Receives ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl`` in the place of any earlier
-            line of that step; nothing is written or read when it is None.
+        folder: Receives ``step=000120.jsonl`` (all records) and a line in ``summary.jsonl``, replacing any earlier line
+            of that step; nothing is written or read if it is None.
         stage: Prefix of the metric keys in the summary, ``val``, ``test``, or one of these and the name of a set.
         step: Optimizer steps taken.
         records: Predictions of all items.
         seconds: Time the evaluation took.
-        summarize: Makes the metrics of the records and of step 0's.
+        summarize: Computes the metrics from the records and step 0's.
     """
     if folder is None:
         return summarize(records, ())
@@ -165,7 +165,7 @@ def store_evaluation(
 
 
 def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: float, prefix: str) -> None:
-    """Writes a line of ``summary.jsonl`` in the place of any earlier line of that step.
+    """Writes a line of ``summary.jsonl``, replacing any earlier line of that step.
 
     Args:
         folder: Holds the file.
@@ -186,12 +186,12 @@ def put_summary(folder: Path, step: int, summary: RetentionSummary, seconds: flo
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Drops evaluations of later steps: a run that continues from ``step`` will make them again."""
+    """Drops evaluations of later steps, which a run that continues from ``step`` repeats."""
     rows = _summary(folder)
     kept = [row for row in rows if row["step"] <= step]
     if len(kept) < len(rows):
         write_json_lines(kept, folder / SUMMARY)
-    for records in folder.glob("step=*.jsonl"):  # one that was lost before its line was written has none
+    for records in folder.glob("step=*.jsonl"):  # one that was interrupted before its line was written has none
         if (step_of(records.name) or 0) > step:
             records.unlink(missing_ok=True)
 

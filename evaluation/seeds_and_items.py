@@ -1,4 +1,4 @@
-"""How certain a score or a difference of training recipes is when each was run with few seeds on the same items."""
+"""How certain a score or a difference between training recipes is, given few seeds of each on the same items."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # its parts are loaded when they are used: commands that only look wait for none
+import scipy  # scipy loads its parts on use, so commands that only display wait for none
 from numpy.typing import ArrayLike, NDArray
 
 Matrix = NDArray[np.float64]
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
         low: Lower confidence limit.
         high: Upper confidence limit.
         p_value: Two-sided, of the hypothesis that it is zero; of a t statistic, so without a floor.
-        seeds: How many seeds the limits rest on. With one they are over items only: they say how other items would
+        seeds: How many seeds the limits rest on. With one, they are over items only: they show how other items would
             have scored the same runs, and nothing about other seeds.
     """
 
@@ -52,7 +52,7 @@ class Spread(NamedTuple):
 
     Attributes:
         parts: Independent ones: of the seeds of each side, noise included, and of the items.
-        items: The spread between items alone, noise included: the whole of it would be no less.
+        items: The spread between items alone, noise included: the total is never less.
     """
 
     parts: list[Part]
@@ -73,14 +73,14 @@ def crossed_t(
     Variance Components, section 4.3). Each part has its own quantile: ``half width^2 = sum of t(df)^2 variance``
     (Banerjee 1960, Sankhya 22:357), and never less than that of the items alone. With normal seeds and items that
     covers at least as often as it says, for any number of seeds and whichever part dominates; Satterthwaite's
-    approximation rejects up to twice too often with two seeds. Where items do not matter it is Student's interval over
-    the seeds' means, where seeds do not matter that over items.
+    approximation rejects up to twice too often with two seeds. If items do not matter, it is Student's interval over
+    the seeds' means; if seeds do not matter, that over items.
 
-    Runs of one seed that are to be compared with each other go in as one matrix, of differences.
+    To compare runs of the same seed with each other, pass one matrix of differences.
 
     Args:
         after: (seeds, items) or (items,), a score for each run and item.
-        before: (seeds, items) or (items,) of independent runs on the same items in the same order. A side of one run,
+        before: (seeds, items) or (items,) of independent runs on the same items in the same order. A side with one run,
             such as the base model, has no spread over seeds.
         bounds: Lowest and highest value of shares of right answers (0, 1) or of their differences (-1, 1). Then the
             spread is that with two pseudo-items more at each end of (0, 1), or one at each end of (-1, 1), so that an
@@ -110,14 +110,14 @@ def crossed_t(
 
 
 def common_items(runs: Sequence[dict[str, float]], *others: Sequence[dict[str, float]]) -> list[Matrix]:
-    """Scores by item, of several runs each, as matrices over the items that all runs of all sides have.
+    """Arranges the runs' scores by item as matrices over the items that all runs of all sides share.
 
     Args:
-        runs: One mapping item -> score a run.
+        runs: One mapping item -> score per run.
         others: Further sides.
 
     Returns:
-        A (seeds, items) matrix a side, the items in one order.
+        A (seeds, items) matrix per side, the items in the same order.
     """
     sides = (runs, *others)
     shared = set.intersection(*(set(run) for side in sides for run in side))

@@ -1,4 +1,4 @@
-"""How certain a figure is: confidence intervals over items, of proportions, ratios and paired differences."""
+"""How certain a figure is: confidence intervals over items for proportions, ratios and paired differences."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy  # its parts are loaded when they are used: commands that only look wait for none
+import scipy  # scipy loads its parts on use, so commands that only display wait for none
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 FEW_ITEMS = 30
-"""Below this many items a percentile bootstrap covers less than 94 % where it says 95, of four about 80 %."""
+"""Below this many items, a nominal 95 % percentile bootstrap covers less than 94 %; with four, about 80 %."""
 
 NOT_NEGATIVE = (0.0, math.inf)
 """Bounds of a loss, a divergence or an error rate."""
@@ -57,16 +57,16 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 def share_interval(hits: Sequence[float], parts: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Returns Wilson's interval of a share where items have several parts, or are right in part.
+    """Returns Wilson's interval of a share if items have several parts or are partly right.
 
     The share is that of the hits in all parts (instructions followed, tokens in common, words recognised). Parts of an
-    item go together, so Wilson's formula takes the number of independent parts that the spread between items is worth
-    (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015, Journal of Survey Statistics and
-    Methodology 3:484): never more than there are parts, and that of the items where there is no spread. So it does not
-    collapse where all items agree.
+    item are correlated, so Wilson's formula is given the number of independent parts that corresponds to the spread
+    between items (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015, Journal of Survey Statistics
+    and Methodology 3:484): never more than there are parts, and the number of items if there is no spread. So it does
+    not collapse if all items agree.
 
     Args:
-        hits: One value an item, at most its parts.
+        hits: One value per item, at most its parts.
         parts: Number of parts of each item, 1 where it has only one.
         confidence: Coverage, between 0 and 1.
 
@@ -95,16 +95,17 @@ def bootstrap_ratio(
 ) -> Interval:
     """Bootstraps a ratio of sums over items; the limits are percentiles.
 
-    A loss per token is the ratio of summed losses to summed tokens; an ordinary mean has ones below. Items are
-    resampled whole, so whatever belongs to an item stays together. Not for shares of right answers: where all items
-    agree, so do all resamples, and nothing is left of the interval (:func:`wilson_interval`, :func:`share_interval`).
+    A loss per token is the ratio of summed losses to summed tokens; an ordinary mean has ones as denominators. Items
+    are resampled whole, so everything that belongs to an item stays together. Do not use it for shares of right
+    answers: if all items agree, so do all resamples, and the interval vanishes (:func:`wilson_interval`,
+    :func:`share_interval`).
 
-    Resamples of few items are too much like each other (of two that are both positive all are positive): below
+    Resamples of few items are too much alike (of two positive items, all are positive): below
     ``FEW_ITEMS`` the limits reach at least as far as Student's.
 
     Args:
-        numerators: One value an item.
-        denominators: One value an item.
+        numerators: One value per item.
+        denominators: One value per item.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
         seed: Seed of the resampling; the same seed gives the same limits.
@@ -126,7 +127,7 @@ def bootstrap_ratio(
     if len(top) < 2:  # one item says nothing about the spread between items
         return Interval(estimate, float("-inf"), float("inf"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # degenerate samples: told by the limits themselves
+        warnings.simplefilter("ignore", RuntimeWarning)  # degenerate samples show in the limits themselves
         result = scipy.stats.bootstrap(
             (top, bottom),
             ratio,
@@ -138,7 +139,7 @@ def bootstrap_ratio(
             method="percentile",
             rng=np.random.default_rng(seed),
         )
-    # A resample without any success below has no ratio: the limits come from those that have one.
+    # A resample with a zero denominator has no ratio: the limits come from those that have one.
     drawn = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
     if not len(drawn):
         return Interval(estimate, float("-inf"), float("inf"))
@@ -167,7 +168,7 @@ def paired_bootstrap(
     """Bootstraps the mean difference ``after - before`` over paired items; the limits are percentiles.
 
     Args:
-        before: One value an item under the first condition.
+        before: One value per item under the first condition.
         after: The values of the same items, in the same order, under the second.
         confidence: Coverage, between 0 and 1.
         resamples: Bootstrap samples.
@@ -188,9 +189,9 @@ def mean_interval(
     """Returns Student's interval of a mean over few independent runs (Student 1908), such as the seeds of an arm.
 
     Args:
-        values: One value a run; from a single one nothing is known of the spread.
+        values: One value per run; a single one says nothing about the spread.
         confidence: Coverage, between 0 and 1.
-        bounds: Lowest and highest value that the mean can have, such as (0, 1) of a Jensen-Shannon distance: the limits
+        bounds: Lowest and highest possible value of the mean, such as (0, 1) for a Jensen-Shannon distance; the limits
             stay within.
 
     Raises:

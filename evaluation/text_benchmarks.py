@@ -37,10 +37,10 @@ class BenchmarkScores:
 
     Attributes:
         values: ``<task>/<metric>`` (a filter other than ``none`` is added to the metric: ``exact_match,strict``).
-        errors: Standard errors of the same keys, as lm-eval estimates them; where it gives none, the key is missing.
-        records: One an item of tasks that score items as right or wrong.
+        errors: Standard errors of the same keys, as estimated by lm-eval; if it gives none, the key is missing.
+        records: One per item of tasks that score items as right or wrong.
         versions: Versions of the tasks.
-        items: How many each task has.
+        items: Number of items per task.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class BenchmarkScores:
     items: dict[str, int] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns 95 % intervals: Wilson's of shares of items, else normal ones, infinite without a standard error."""
+        """Returns 95 % intervals: Wilson's for shares of items, else normal ones, infinite without a standard error."""
         return {key: self._share(key) or self._normal(key) for key in self.values}
 
     def _share(self, key: str) -> tuple[float, float] | None:
@@ -82,9 +82,9 @@ def run_benchmarks(
         tasks: Names of lm-eval's tasks or groups, of tasks in ``TASKS``, or paths of task YAML files. Data that
             lm-eval's own tasks take from the Hugging Face hub are downloaded unless they are in the cache or
             ``HF_HUB_OFFLINE=1``; a line says so.
-        limit: Most items a task.
+        limit: Maximum number of items per task.
         num_fewshot: Examples in the prompt; None takes the task's own number.
-        batch_size: Sequences at once.
+        batch_size: Sequences per batch.
         apply_chat_template: Put the prompts into the model's chat format.
 
     Raises:
@@ -108,7 +108,7 @@ def run_benchmarks(
             backend="causal",
             batch_size=batch_size,
             max_length=getattr(llm.config, "max_position_embeddings", None),
-            softmax_dtype=torch.promote_types(llm.dtype, torch.float32),  # else sums of bfloat16 log-probabilities
+            softmax_dtype=torch.promote_types(llm.dtype, torch.float32),  # otherwise sums of bfloat16 log-probabilities
         )
         with _data_named(tasks):
             found = lm_eval.simple_evaluate(
@@ -125,7 +125,7 @@ def run_benchmarks(
 
 @contextmanager
 def _data_named(tasks: Sequence[str]) -> Iterator[None]:
-    """Turns what goes wrong with data into an error that names the tasks."""
+    """Turns problems with data into an error that names the tasks."""
     from datasets.exceptions import DatasetGenerationError
 
     try:
@@ -213,6 +213,6 @@ def _record(task: str, sample: Mapping[str, Any]) -> Prediction | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences lm-eval's notices, which say nothing about the run, and its bars where they would fill a log file."""
+    """Silences lm-eval's irrelevant notices, and its progress bars if they would fill a log file."""
     with log_level("lm_eval", logging.ERROR), nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
         yield

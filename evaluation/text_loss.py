@@ -19,14 +19,14 @@ def text_losses(
 ) -> list[tuple[float, int]]:
     """Returns the summed cross-entropy in nats and the number of tokens of each text.
 
-    Every token is predicted, the first one from the beginning-of-sequence token (the end-of-sequence token where a
-    model has none, as lm-eval does it). A text that is longer than the model's context is scored in pieces.
+    Every token is predicted, the first one from the beginning-of-sequence token (the end-of-sequence token if a model
+    has none, as in lm-eval). A text longer than the model's context is scored in pieces.
 
     Args:
         llm: A causal LM, in eval mode.
         tokenizer: Its tokenizer.
         texts: The texts.
-        batch_size: Pieces at once.
+        batch_size: Pieces per batch.
     """
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     window = int(getattr(llm.config, "max_position_embeddings", 2048)) - 1

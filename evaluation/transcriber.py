@@ -1,4 +1,4 @@
-"""What Whisper hears."""
+"""Transcripts by Whisper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..foundation.quiet import log_level
 
 POSITIONS_PER_SECOND, SAMPLES_PER_POSITION = 50, 320
 SILENCE_AFTER = 7.0
-"""Seconds of silence after the longest clip. With 2 s Whisper base repeated every tenth question again and again; 7 s
+"""Seconds of silence after the longest clip. With 2 s, Whisper base fell into repetition on every tenth question; 7 s
 is within 2 points of WER of the full window at a fifth of its time."""
 
 WHOLE_WINDOW = 30.0
@@ -39,7 +39,7 @@ class Transcriber:
         self._positions = self._model.model.encoder.embed_positions.weight.detach().clone()
 
     def _cut_window(self, seconds: float) -> int:
-        """Shortens the encoder's positions and gives the window in samples."""
+        """Shortens the encoder's positions and returns the window in samples."""
         wanted = min(WHOLE_WINDOW, seconds + SILENCE_AFTER)
         positions = min(len(self._positions), int(np.ceil(wanted * POSITIONS_PER_SECOND)))
         encoder = self._model.model.encoder

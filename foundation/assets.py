@@ -1,4 +1,4 @@
-"""Where assets lie: models, voices and data that were fetched, and the data that ships with the package.
+"""Where assets are: fetched models, voices and data, and the data that ships with the package.
 
 No other file knows these paths.
 """
@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 ASSET = "asset:"
-"""Prefix of the name of an asset where a hub id or a path could stand."""
+"""Prefix of an asset's name where a hub id or a path is also possible."""
 
 KINDS = ("models", "tools")
-"""Folders of the assets' home."""
+"""Folders in the assets' home."""
 
 _DATA = Path(__file__).resolve().parents[1] / "datamodules"
 
@@ -46,10 +46,10 @@ def locate(name: str) -> Path:
         name: Its name in the catalogue, for example ``flite``.
 
     Returns:
-        Its folder, which is complete (assets appear by renaming), or the file of one that ships with the package.
+        Its folder, which is complete (assets appear by renaming), or the file if it ships with the package.
 
     Raises:
-        FileNotFoundError: If it was not fetched; the message names the command that fetches it.
+        FileNotFoundError: If it was not fetched; the message names the command that does so.
     """
     if (shipped := SHIPPED.get(name)) is not None:
         if shipped.exists():
@@ -75,7 +75,7 @@ def resolve(source: str) -> str:
 
 
 def is_embedded(source: str) -> bool:
-    """Returns whether a name means a split of an embedded data set."""
+    """Returns whether a name refers to a split of an embedded data set."""
     return source.startswith(tuple(EMBEDDED))
 
 
@@ -86,7 +86,7 @@ def embedded_split(source: str) -> Path:
         source: ``spoken-facts/SPLIT`` or ``plain-text/SPLIT``.
 
     Raises:
-        FileNotFoundError: If there is no such split; the message lists those there are.
+        FileNotFoundError: If there is no such split; the message lists the existing ones.
     """
     prefix = next(prefix for prefix in EMBEDDED if source.startswith(prefix))
     path = EMBEDDED[prefix] / f"{source.removeprefix(prefix)}.jsonl"

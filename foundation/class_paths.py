@@ -1,4 +1,4 @@
-"""Why the class that a config or a checkpoint names by its whole path cannot be had."""
+"""Why a class that a config or a checkpoint names by its full path cannot be imported."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import ModuleType
 
 MOST_SHOWN = 40
 _WHOLE_PATH = re.compile(r"class_path['\"]?(?:: |=| )'(\w+(?:\.\w+)+)'")
-"""How jsonargparse speaks of a class by its path."""
+"""How jsonargparse refers to a class by its path."""
 
 
 def allowed(given: str, names: Iterable[str], word: str = "allowed") -> str:
-    """Gives ``(did you mean 'x'?); allowed: x, y, z``: what may stand in place of ``given``."""
+    """Returns ``(did you mean 'x'?); allowed: x, y, z``: what may stand in place of ``given``."""
     choices = sorted(set(names))
     near = get_close_matches(given, choices, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
@@ -26,7 +26,7 @@ def allowed(given: str, names: Iterable[str], word: str = "allowed") -> str:
 
 
 def problem_in(message: str) -> str | None:
-    """Says why the first class that a message of jsonargparse names by its path cannot be imported.
+    """Explains why the first class named by its path in a jsonargparse message cannot be imported.
 
     Returns:
         None if all of them can.
@@ -36,10 +36,10 @@ def problem_in(message: str) -> str | None:
 
 
 def import_problem(path: str) -> str | None:
-    """Says in one line why ``module.Class`` cannot be imported: in the words of its own error, or what the module has.
+    """Explains in one line why ``module.Class`` cannot be imported: by its own error, or by what the module has.
 
     Args:
-        path: With a dot; the module part may be followed by the names of classes inside each other.
+        path: A dotted path; the module part may be followed by nested class names.
 
     Returns:
         None if it can be imported.
@@ -53,13 +53,13 @@ def import_problem(path: str) -> str | None:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 return f"{path} cannot be imported: {place(error)}: {_reason(error)}"
-        except Exception as error:  # what stands in a user's module may raise anything
+        except Exception as error:  # a user's module may raise anything
             return f"{path} cannot be imported: {place(error)}: {_reason(error)}"
     return f"{path} cannot be imported: No module named '{parts[0]}' (is the folder that holds it on PYTHONPATH?)"
 
 
 def place(error: BaseException) -> str:
-    """Gives ``file:line`` of where an error came up; of a syntax error, where it stands."""
+    """Returns ``file:line`` of where an error came up; of a syntax error, where it stands."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
@@ -83,7 +83,7 @@ def _missing(module: ModuleType, names: Iterable[str]) -> str | None:
 
 
 def _shown(holder: object) -> list[str]:
-    """Returns the names that a module means to show: its public list, or the classes that it defines, or all."""
+    """Returns a module's public names: its ``__all__``, or the classes that it defines, or everything."""
     if listed := getattr(holder, "__all__", None):
         return list(listed)
     public = {name: value for name, value in vars(holder).items() if not name.startswith("_")}

@@ -1,4 +1,4 @@
-"""The anatomy of a decoder, found by structure: its blocks, the kinds of its matrices, its names without wrappers."""
+"""The anatomy of a decoder, found by structure: its blocks, the kinds of its matrices, names without wrappers."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def kind_of(path: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Takes the prefixes of compilers, DDP, FSDP and peft off a parameter's name."""
+    """Removes the prefixes of compilers, DDP, FSDP and peft from a parameter's name."""
     return _WRAPPERS.sub("", name)
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Finds the decoder blocks: the outermost module list with dense layers that holds most of the weights.
 
-    The blocks may be of several classes, as in hybrids of attention and state space layers. Experts count, though they
-    are fused: else a tower beside a mixture of experts could be taken for the decoder.
+    The blocks may be of several classes, as in hybrids of attention and state space layers. Fused experts count as
+    well: otherwise a tower beside a mixture of experts could be taken for the decoder.
 
     Raises:
         ValueError: If there is no module list with dense layers inside.
@@ -81,7 +81,7 @@ def other_stacks(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str,
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Returns the decoder blocks alone: rates, masks and LoRA mean the layers whose importance is measured.
+    """Returns only the decoder blocks, the layers whose importance is measured, for rates, masks and LoRA.
 
     Raises:
         ValueError: If the model holds no list of blocks with dense layers.
@@ -91,7 +91,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Sets eval mode while the context lasts; then each module has the mode that it had.
+    """Sets eval mode within the context, and restores each module's mode afterwards.
 
     ``model.train()`` would switch on what a tuning keeps in eval mode.
     """

@@ -1,10 +1,10 @@
-"""Times as a reader of a terminal wants them."""
+"""Durations for display in a terminal."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Writes a number of seconds as ``h:mm:ss``, or ``m:ss`` below an hour."""
+    """Formats a number of seconds as ``h:mm:ss``, or ``m:ss`` below an hour."""
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"

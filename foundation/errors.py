@@ -1,9 +1,9 @@
-"""The errors that speak to the user, and the exit codes of a process."""
+"""Errors that are addressed to the user, and the exit codes of a process."""
 
 from __future__ import annotations
 
 FAILED = 1
-"""Exit code of a run that could not go on."""
+"""Exit code of a run that could not continue."""
 
 USAGE_ERROR = 2
 """Exit code of wrong arguments and unusable input, as argparse uses it."""
@@ -16,18 +16,18 @@ TERMINATED = 143
 
 
 class UserError(ValueError):
-    """What the user gave cannot be used: a setting, a file, a folder. The text says what, where and what is allowed."""
+    """The user's input (a setting, a file, a folder) is unusable. The message says what, where and what is allowed."""
 
 
 class RunError(RuntimeError):
-    """A run cannot go on: the disk is full, a loss is not finite. The text says what, where and how to continue.
+    """A run cannot continue: the disk is full, a loss is not finite. The message says what, where and how to continue.
 
     It is raised on all ranks alike.
     """
 
 
 class MachineError(RuntimeError):
-    """What the machine did to a run: a process was killed or hangs, or memory, shared memory or open files ran out.
+    """A fault of the machine: a process was killed or hangs, or memory, shared memory or open files ran out.
 
-    The text says what it was and what can be done.
+    The message says what happened and what can be done.
     """

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and that colleagues can read."""
+"""Files and folders that are written completely or not at all, and that colleagues can read."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 _IO_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How safetensors, whose errors are of a class of its own, ends what the system says."""
+"""How safetensors, which has its own error class, ends the system's message."""
 
 
 def follow_umask(path: Path) -> None:
-    """Gives a file, or all files in a folder, the mode that the umask gives a new file.
+    """Sets the mode of a file, or of all files in a folder, to what the umask gives new files.
 
     safetensors and ``tempfile`` make private ones, whatever the umask says.
 
     Args:
         path: A file or a folder that this process has just written.
     """
-    mask = os.umask(0o077)  # it can only be read by setting it; meanwhile new files are private, never the other way
+    mask = os.umask(0o077)  # it can only be read by setting it; until reset, new files are private, never the opposite
     os.umask(mask)
     for file in [path] if path.is_file() else path.rglob("*"):
         if file.is_file():
@@ -35,7 +35,7 @@ def follow_umask(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Lets an error say what could not be written: a full disk is noticed while writing, which knows no name.
+    """Makes an error name what could not be written: a full disk shows only while writing, without a name.
 
     Args:
         path: What is written in the block.
@@ -57,14 +57,14 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
-    """Returns a name beside ``path`` to write to; it takes its place if the block ends well and is removed if not.
+    """Provides a name beside ``path`` to write to; on success it replaces ``path``, otherwise it is removed.
 
-    The name is new each time: of several processes that write one file, on whatever machines, the last wins. Missing
+    The name is unique: if several processes write one file, on whatever machines, the last wins. Missing
     folders are made.
 
     Args:
         path: The file to make.
-        lasting: Wait until the disk has it: what is there after a power cut is the old file or the new one, whole.
+        lasting: Wait until the disk has it: after a power cut, either the old file or the new one is there, complete.
 
     Raises:
         OSError: If it cannot be written; it names the file.
@@ -80,18 +80,18 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         if lasting:
             sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # a disk that can no longer be written to: the first error says so
+        with suppress(OSError):  # a disk that can no longer be written to: the first error reports it
             temporary.unlink(missing_ok=True)
 
 
 def replace_link(path: Path, target: Path) -> None:
-    """Makes a link to a file, in one step where there is a link or a file of that name already.
+    """Makes a link to a file, atomically replacing a link or file of that name.
 
-    Where a file system has no links, the file is copied.
+    If the file system has no links, the file is copied.
 
     Args:
         path: The link.
-        target: Where it leads to; the link says how to come there from its own folder.
+        target: Its target; the link is relative to its own folder.
 
     Raises:
         OSError: If it cannot be made.
@@ -115,7 +115,7 @@ def sync(path: Path) -> None:
     """Waits until the disk has a file, or the names in a folder.
 
     Raises:
-        OSError: If it cannot have it.
+        OSError: If that fails.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -125,19 +125,19 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the disk has the names in a folder; does nothing on file systems that have no such thing."""
+    """Waits until the disk has the names in a folder; does nothing on file systems that do not support it."""
     with suppress(OSError):
         sync(folder)
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Removes what a process that was killed has left of files and folders that it did not finish.
+    """Removes unfinished files and folders that a killed process left behind.
 
     Only for a folder that no other process writes to at this moment.
 
     Args:
         folder: Where to look, and below it.
-        name: Pattern of the names that were to be made.
+        name: Pattern of the intended names.
     """
     for left in list(folder.rglob(f".{name}.{'[0-9a-f]' * 12}.tmp")):
         if left.is_dir() and not left.is_symlink():
@@ -148,10 +148,10 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Returns an empty folder beside ``folder`` to fill; it takes the place of ``folder`` if the block ends well.
+    """Returns an empty folder beside ``folder`` to fill; on success it replaces ``folder``.
 
-    What was there goes only when the new one is complete. Missing folders above it are made; of a link, the folder that
-    it leads to is replaced.
+    The old one is removed only when the new one is complete. Missing parent folders are made; if it is a link, its
+    target is replaced.
 
     Raises:
         OSError: If it cannot be written; it names the folder, or a file in it.
@@ -188,7 +188,7 @@ def remove_at_once(path: Path) -> None:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Writes a JSON file whole or not at all.
+    """Writes a JSON file completely or not at all.
 
     Raises:
         OSError: If it cannot be written.
@@ -198,7 +198,7 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Writes JSON objects, one a line, whole or not at all; numbers that are not finite become null.
+    """Writes JSON objects, one per line, completely or not at all; non-finite numbers become null.
 
     Raises:
         OSError: If it cannot be written.
@@ -208,7 +208,7 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Returns the value without NaN and infinities, for which JSON has no word."""
+    """Returns the value without NaN and infinities, which JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -240,5 +240,5 @@ def _remove(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    # Not the process's number: containers on several nodes give the same ones.
+    # Not the process id: containers on several nodes share them.
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")

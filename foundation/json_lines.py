@@ -1,4 +1,4 @@
-"""JSON in text files: objects, one a line, and text that can be written down again."""
+"""JSON in text files: objects, one per line, and text that can be written back."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from .text_lines import BadLineError, OnBadLine, read_text, refuse, text_lines
 
 _SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
-"""Escapes that may be no text; most lines have none and need no second look."""
+"""Escapes that may not be text; most lines have none and need no further check."""
 
 
 def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields line number and object of each line that is not empty.
+    """Yields the line number and object of each non-empty line.
 
     Args:
-        path: JSON objects, one a line, read by ``text_lines``.
-        on_bad: Receives each line that is no text, no JSON object, or holds what is no text.
+        path: JSON objects, one per line, read by ``text_lines``.
+        on_bad: Receives each line that is not text, not a JSON object, or contains strings that are not text.
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If the whole file is no text.
+        ValueError: If the whole file is not text.
         BadLineError: If a line is bad and ``on_bad`` raises it.
     """
     for number, line in text_lines(path, on_bad):
@@ -44,15 +44,15 @@ def json_objects(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple
 
 
 def json_document(path: str | Path, allowed: str) -> Any:
-    """Reads the value of a file that is one JSON text.
+    """Reads the value of a file that contains one JSON text.
 
     Args:
-        path: Read by ``text_lines``. What its strings hold is not looked at (``require_text``).
-        allowed: What should stand there, for messages.
+        path: Read by ``text_lines``. The contents of strings are not checked (``require_text``).
+        allowed: What is expected there, for messages.
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If it is no JSON; the message has file and line.
+        ValueError: If it is not JSON; the message has file and line.
     """
     text = read_text(path)
     try:
@@ -66,11 +66,11 @@ def parse_json(text: str, location: str, allowed: str = "one object per line") -
 
     Args:
         text: The JSON.
-        location: Where it stands, for messages.
-        allowed: What should stand there, for messages.
+        location: Its location, for messages.
+        allowed: What is expected there, for messages.
 
     Raises:
-        BadLineError: If it is no JSON, is nested too deeply or holds a number without end.
+        BadLineError: If it is not JSON, is nested too deeply or contains an overlong number.
     """
     try:
         return _parsed(text)
@@ -80,7 +80,7 @@ def parse_json(text: str, location: str, allowed: str = "one object per line") -
 
 
 class _JSONError(ValueError):
-    """What is wrong with a text, and on which of its lines."""
+    """What is wrong with a text, and on which line."""
 
     def __init__(self, cause: str, line: int = 1) -> None:
         super().__init__(cause)
@@ -99,7 +99,7 @@ def _parsed(text: str) -> Any:
 
 
 def require_text(value: Any, location: str) -> None:
-    """Refuses strings, keys included, that no file can hold: half a surrogate pair, or NUL.
+    """Refuses strings, keys included, that no file can contain: half a surrogate pair, or NUL.
 
     Raises:
         BadLineError: With the string, or if the value is nested too deeply to be searched.

@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at their first use: one part must not wait for the imports of others."""
+"""Public names of a package that are imported on first use, so that one part does not wait for imports of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def from_modules(package: str, public: Mapping[str, str]) -> Callable[[str], Any]:
-    """Makes the ``__getattr__`` of a package whose names lie in its modules.
+    """Builds the ``__getattr__`` of a package whose names are defined in its modules.
 
     Args:
         package: Its ``__name__``.
@@ -25,7 +25,7 @@ def from_modules(package: str, public: Mapping[str, str]) -> Callable[[str], Any
 
 
 def from_folders(package: str, *folders: ModuleType) -> Callable[[str], Any]:
-    """Makes the ``__getattr__`` of a package that shows the public names of its folders.
+    """Builds the ``__getattr__`` of a package that exposes the public names of its folders.
 
     Args:
         package: Its ``__name__``.

@@ -1,4 +1,4 @@
-"""The rule for what is there already: it stays, unless the user says otherwise."""
+"""The rule for existing results: they stay, unless the user says otherwise."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ OVERWRITE = "--overwrite"
 
 
 def check_output(option: str, path: Path | None, overwrite: bool, *, folder: bool = False) -> None:
-    """Refuses a place that is taken or cannot be written to, before the work whose result goes there.
+    """Refuses an output that exists or cannot be written, before the work that produces it.
 
-    It is the one rule of all commands: what is there stays, unless ``--overwrite`` says otherwise.
+    It is the one rule of all commands: existing results stay, unless ``--overwrite`` is given.
 
     Args:
-        option: Names the place in messages: ``-o``, ``--plot``.
-        path: The place; None checks nothing.
-        overwrite: Whether what is there may be replaced.
-        folder: Whether a folder is to be made, and not a file. An empty one is free.
+        option: Names the output in messages: ``-o``, ``--plot``.
+        path: The output; None checks nothing.
+        overwrite: Whether an existing result may be replaced.
+        folder: Whether the output is a folder instead of a file. An empty one may be used.
 
     Raises:
-        UserError: With what is in the way.
+        UserError: Naming the obstacle.
     """
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""Tables and curves of plain text: what ``print`` shows of a result, and a terminal of a run."""
+"""Tables and curves in plain text, for ``print`` on a result and for a run in the terminal."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 def bars(heights: Sequence[float], rows: int, cells: int) -> list[str]:
     """Draws heights from 0 to 1 as ``rows`` lines of blocks, from the top; each bar ``cells`` wide.
 
-    One that is infinite or not a number is a ``✗`` at the foot.
+    One that is infinite or not a number is a ``✗`` at the bottom.
     """
     return ["".join(_block(height, row, rows) * cells for height in heights) for row in reversed(range(rows))]
 
 
 def _block(height: float, row: int, rows: int) -> str:
-    """Returns what a bar shows in a row, counted from the foot."""
+    """Returns the part of a bar in a row, counted from the bottom."""
     if not math.isfinite(height):
         return " " if row else WRONG
     return BLOCKS[max(0, min(8, round(8 * rows * max(0.0, min(1.0, height))) - 8 * row))]
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draws a curve of at most ``width`` characters, from its lowest to its highest value: means over stretches.
+    """Draws a curve of at most ``width`` characters, each the mean of a stretch, from its lowest to its highest value.
 
     A stretch with a value that is infinite or not a number is a ``✗``.
     """

@@ -1,4 +1,4 @@
-"""Which process a number means: numbers come back, and a number with its beginning does not."""
+"""Identifies a process: a process id may be reused, but not together with its start time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def began(pid: int) -> str | None:
-    """Returns when a process of this machine began, as the system writes it; None if there is none of this number.
+    """Returns when a process of this machine started, as the system records it; None if there is no such process.
 
-    One that has ended and is not yet waited for by its parent is none.
+    A zombie, not yet waited for by its parent, does not count.
 
     Args:
         pid: Its number.
     """
     if Path("/proc/self/stat").is_file():
         try:
-            # The name, in brackets, may hold anything: the fields are counted from its end (proc(5)).
+            # The name, in parentheses, may contain anything: the fields are counted from its end (proc(5)).
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             return None

@@ -1,4 +1,4 @@
-"""Notices of libraries that say nothing about the user's run."""
+"""Library notices that are irrelevant to the user's run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = (
     r"Couldn't infer the batch indices",  # the answers carry their ids
     r"The anonymous setting has no effect",
 )
-SRUN = r"The `srun` command is available on your system but is not used"  # a hint for whoever is in a job
+SRUN = r"The `srun` command is available on your system but is not used"  # a hint for users inside a job
 TIPS = (
     "litlogger",
     "litmodels",
@@ -27,22 +27,22 @@ TIPS = (
     "Loading `train_dataloader` to estimate",
     "Trainer already configured with model summary callbacks",
     "` was configured so",  # what the config says
-    "Restoring states from",  # the command says which checkpoint goes on, or "Loaded model weights" does
+    "Restoring states from",  # the command, or "Loaded model weights", already names the checkpoint
     "Restored all states",
     "`Trainer.fit` stopped: `max_",  # the run ends as its config says
 )
 
 
 class CurrentStderr(logging.StreamHandler[Any]):
-    """Writes to what ``sys.stderr`` is at the time.
+    """Writes to the current ``sys.stderr``.
 
-    While a progress bar is shown, rich stands in its place and puts lines above the bar; what is written past it would
-    go on where the bar ends.
+    While a progress bar is shown, rich replaces it and puts lines above the bar; anything written past it would
+    continue at the end of the bar.
     """
 
     @property
     def stream(self) -> Any:
-        """The stream of now."""
+        """The current stream."""
         return sys.stderr
 
     @stream.setter
@@ -52,7 +52,7 @@ class CurrentStderr(logging.StreamHandler[Any]):
 
 @contextmanager
 def log_level(name: str, level: int) -> Iterator[None]:
-    """Lets the logger ``name`` tell nothing below ``level`` as long as it lasts: the caller may want its notices."""
+    """Silences the logger ``name`` below ``level`` within the context; the caller may want its notices afterwards."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)
@@ -75,7 +75,7 @@ def quieten() -> None:
             logger.removeHandler(handler)
             logger.addHandler(CurrentStderr())
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
-    # The tokenizer warns, once a worker, that it was used before the process forked.
+    # The tokenizer warns, once per worker, that it was used before the process forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     from transformers.utils import logging as transformers_logging

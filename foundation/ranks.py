@@ -38,7 +38,7 @@ class Ranks:
                 tensor.copy_(moved)
 
     def largest(self, value: int) -> int:
-        """Returns the largest value of all ranks."""
+        """Returns the largest value over all ranks."""
         return max(self.gather(value))
 
 
@@ -54,10 +54,10 @@ def holds_all(model: torch.nn.Module) -> bool:
 
 @torch.no_grad()
 def share_rank_zero(tensors: Iterable[Tensor]) -> None:
-    """Gives every rank the values that rank 0 has, in place; nothing to do in one process.
+    """Sends rank 0's values to every rank, in place; does nothing in a single process.
 
     Args:
-        tensors: The same on all ranks but for their values.
+        tensors: The same on all ranks except for their values.
     """
     if distributed.is_available() and distributed.is_initialized():
         for tensor in tensors:

@@ -1,4 +1,4 @@
-"""The names of a run, each one once: files and folders, the keys of its metrics, which checkpoint is the newest."""
+"""The names in a run, each defined once: files and folders, metric keys, and which checkpoint is the newest."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 CONFIG = "config.yaml"
-"""The whole configuration of the run; with it the run can be begun again."""
+"""The complete configuration of the run, from which it can be started again."""
 CHECKPOINTS = "checkpoints"
 """Folder of ``step=000120.ckpt`` files and ``last.ckpt``."""
 LAST = "last.ckpt"
-"""Inside it: a link to the newest one, or a file of its own."""
+"""Inside it: a link to the newest one, or its own file."""
 METRICS = "metrics.csv"
-"""One line a logged step."""
+"""One line per logged step."""
 IMPORTANCE = "importance"
-"""Folder of snapshots, one folder a step, by probe."""
+"""Folder of snapshots by probe, one folder per step."""
 EVALUATION = "evaluation"
-"""Folder of answers, one file a step."""
+"""Folder of answers, one file per step."""
 SUMMARY = "summary.jsonl"
-"""In both: one line a measured step."""
+"""In both: one line per measured step."""
 PICTURES = "pictures"
-"""Folder of the pictures that a logger of files keeps."""
+"""Folder of the pictures that a file logger keeps."""
 ERROR = "error.txt"
 """The traceback of a run that failed."""
 FINISHED = "finished.json"
-"""Says at which step a fit came to its end; a run that goes on has none."""
+"""Records the step at which a fit ended; a run in progress has none."""
 REPORT = "report.html"
 COMPARISON = "comparison.html"
 """The page about several runs, in the first one's directory beside its own page."""
@@ -37,29 +37,29 @@ CARD_FIGURES = "card.json"
 WANDB = "wandb"
 """Folder of Weights & Biases' own files."""
 WANDB_RUN = "wandb_run.json"
-"""The id of the W&B run, with which a continued run stays one."""
+"""The id of the W&B run, which a continued run keeps."""
 WEIGHT_CHANGE = "weight_change.json"
 """How far the weights moved, by matrix."""
 TEST = "test"
-"""Inside the folder of answers: those to the test questions, in the same order."""
+"""Inside the folder of answers: those to the test questions, in the same layout."""
 DIVERGENCE = "divergence"
 """Inside the folder of answers: forgetting and misalignment, by item."""
 VERIFICATION = "verification"
-"""Inside the folder of importance: what tests of the scores found, one file a test."""
+"""Inside the folder of importance: results of tests of the scores, one file per test."""
 REMOVALS = "removal*.json"
 """Inside the folder of importance: removal tests."""
 
 PARTS = (CONFIG, METRICS, IMPORTANCE, EVALUATION)
-"""What tells a run directory: it holds at least one of them."""
+"""What identifies a run directory: it contains at least one of them."""
 
 SLURM_CHECKPOINTS = "hpc_ckpt_*.ckpt"
-"""What Lightning itself writes at a SLURM signal, beside the folder of checkpoints."""
+"""What Lightning itself writes on a SLURM signal, beside the folder of checkpoints."""
 
 _STEP = re.compile(r"step=(\d+)")
 
 
 def lock_name(verb: str) -> str:
-    """Returns the name of the file that keeps a run directory to one writer: a test writes other files than a fit.
+    """Returns the name of the lock file of a run directory; a test has its own, since it writes other files than a fit.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -73,7 +73,7 @@ def step_name(step: int) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """Reads the optimizer step out of such a name; None if there is none in it."""
+    """Reads the optimizer step from such a name; None if it has none."""
     found = _STEP.search(name)
     return int(found[1]) if found else None
 
@@ -100,7 +100,7 @@ def records_name(step: int) -> str:
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """Lists the checkpoints of a run directory, the newest first; links are left out.
+    """Lists the checkpoints of a run directory, newest first, without links.
 
     Args:
         directory: The run directory.
@@ -109,7 +109,7 @@ def checkpoints(directory: Path) -> list[Path]:
     last = (directory / CHECKPOINTS / LAST).resolve()
 
     def age(path: Path) -> tuple[int, bool, int]:
-        # Copies may all have one time: then the target of the link, then the highest step.
+        # Copies may all have the same time: then the link's target comes first, then the highest step.
         return path.stat().st_mtime_ns, path.resolve() == last, step_of(path.name) or 0
 
     return sorted((path for path in files if not path.is_symlink()), key=age, reverse=True)
@@ -127,7 +127,7 @@ TRAIN_LOSS = "train/loss"
 SKIPPED = "data/skipped"
 """Examples that were left out so far."""
 SKIPPED_STEPS = "train/skipped_steps"
-"""Optimizer steps so far that were not taken because a loss or a gradient was not finite."""
+"""Optimizer steps skipped so far because a loss or a gradient was not finite."""
 FORGETTING = "forgetting/kl"
 """SALAD's F (arXiv 2510.13632), nats per answer token."""
 MISALIGNMENT = "misalignment/kl"
@@ -136,16 +136,16 @@ MISALIGNMENT = "misalignment/kl"
 ADAPTOR_GROUP = "adaptor"
 """Parameter group of the adaptor."""
 OTHER_GROUP = "llm.other"
-"""Parameter group of what of the LLM lies in no decoder layer."""
+"""Parameter group of the LLM's weights outside the decoder layers."""
 RATE_PREFIX = "lr-"
-"""Of the learning rates that ``LearningRateMonitor`` logs: ``lr-AdamW/llm.07``."""
+"""Prefix of the learning rates that ``LearningRateMonitor`` logs: ``lr-AdamW/llm.07``."""
 
 HEAT_MAP_CHART = "textkeep_heat_map"
-"""Name of the Vega preset of a W&B entity; ``textkeep dashboard`` stores it."""
+"""Name of the Vega preset of a W&B entity, stored by ``textkeep dashboard``."""
 HEAT_MAP_FIELDS = ("step", "layer", "estimator", "share")
 """Columns of the table behind it."""
 HEAT_MAP_TABLE = "shares_table"
-"""Under which W&B keeps that table, where it was logged as ``shares``."""
+"""Key under which W&B keeps that table if it was logged as ``shares``."""
 
 
 def stage_key(stage: str, name: str) -> str:
@@ -164,7 +164,7 @@ def cross_entropy(modality: str) -> str:
 
 
 def probe_key(probe: str, name: str) -> str:
-    """Returns the key of what was measured of a probe whatever the estimator: ``importance/<probe>/loss``."""
+    """Returns the key of a probe's measurement that is independent of the estimator: ``importance/<probe>/loss``."""
     return f"importance/{probe}/{name}"
 
 
@@ -179,11 +179,11 @@ def importance_picture(probe: str, name: str) -> str:
 
 
 BUDGET_PREFIX = "budget/"
-"""How the key of a figure of a budget of text begins."""
+"""Prefix of the keys of a text budget's figures."""
 
 
 BUDGET_WEIGHT = "weight_"
-"""How the name of a weight begins that follows a budget: ``budget/<text>/weight_l2sp``."""
+"""Prefix of the name of a weight that follows a budget: ``budget/<text>/weight_l2sp``."""
 
 
 def budget_name(text: str) -> str:
@@ -205,7 +205,7 @@ def budget_texts(keys: Iterable[str]) -> list[str]:
 
 
 LAYER_PREFIX = "layer_"
-"""How the label of a decoder layer begins."""
+"""Prefix of a decoder layer's label."""
 
 
 def layer_label(layer: int, layers: int) -> str:

@@ -1,4 +1,4 @@
-"""Weights whose parts lie on several ranks (FSDP2): put together for work of one rank, and met part by part."""
+"""Weights sharded over several ranks (FSDP2): gathered for work on one rank, or used part by part."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from .ranks import is_sharded
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Puts all weights on every rank while the context lasts, in the type in which they compute.
+    """Gathers all weights on every rank within the context, in their compute type.
 
-    What is inside runs as if nothing were sharded: forward and backward passes without any collective, as many as a
-    rank likes. It takes the memory of the whole model; gradients and the optimizer's state stay where they are. A
-    weight that is written to inside is not kept. Every rank must enter; inside of another such context, and for a
-    module that is not sharded, nothing is done.
+    Code inside runs as if nothing were sharded: any number of forward and backward passes without collectives. It takes
+    the memory of the whole model; gradients and optimizer state stay where they are. Changes to weights inside are
+    lost. Every rank must enter; nested contexts and unsharded modules are left alone.
 
     Args:
         module: The outermost one that is sharded, between two steps.
@@ -29,7 +28,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
         yield
         return
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
-    inner = [part for part in parts if part is not module]  # the outermost one keeps its weights by itself
+    inner = [part for part in parts if part is not module]  # the outermost one keeps its own weights
     try:
         with torch.inference_mode(False), torch.no_grad():
             for part in parts:
@@ -43,13 +42,14 @@ def gathered(module: nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(True, recurse=False)
         for part in parts:
             part.set_reshard_after_backward(True, recurse=False)
-        # FSDP2 has noted which blocks ran: ranks that ran others would prefetch others in the next backward pass.
+        # FSDP2 records which blocks ran: ranks that ran different ones would prefetch different ones in the next
+        # backward.
         parts[0].reset_iter_state()
         sharded(module)
 
 
 def sharded(module: nn.Module) -> None:
-    """Leaves each rank its part of the weights alone, which is what optimizers and checkpoints know."""
+    """Leaves each rank only its part of the weights, which is what optimizers and checkpoints know."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
@@ -61,11 +61,11 @@ def own_part(tensor: Tensor) -> Tensor:
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """Returns the part of a tensor that belongs to what this rank holds of another, of the same shape.
+    """Returns the part of a tensor that corresponds to this rank's part of another one of the same shape.
 
     Args:
         whole: The same on every rank.
-        like: Decides how it is divided, and where it lies.
+        like: Determines how it is divided, and on which device.
     """
     if not isinstance(like, DTensor):
         return whole.to(like.device)
@@ -74,7 +74,7 @@ def part_of(whole: Tensor, like: Tensor) -> Tensor:
 
 
 def sum_over_parts(total: Tensor, like: Tensor) -> None:
-    """Sums what ranks found for their parts of tensors, in place; parts that several ranks hold count once.
+    """Sums the ranks' results for their parts of tensors, in place; parts held by several ranks count once.
 
     Args:
         total: This rank's sum.
@@ -87,5 +87,5 @@ def sum_over_parts(total: Tensor, like: Tensor) -> None:
 
 
 def whole_of(tensor: Tensor) -> Tensor:
-    """Returns all of a tensor; every rank must come here if it is sharded."""
+    """Returns the whole tensor; every rank must call it if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

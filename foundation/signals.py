@@ -1,4 +1,4 @@
-"""Processes that the signals which stop a run do not reach."""
+"""Processes shielded from the signals that stop a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGU
 
 @contextmanager
 def unreached_children() -> Iterator[None]:
-    """Blocks these signals in the processes that are started inside; those that come meanwhile are not lost.
+    """Blocks these signals in processes started within the context; signals that arrive in the meantime are not lost.
 
-    A blocked signal stays blocked in a child, also in a program in Go, which would take over an ignored SIGTERM.
+    A blocked signal stays blocked in a child, even in a Go program, which would override an ignored SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,10 +32,10 @@ def unreached_children() -> Iterator[None]:
 
 @contextmanager
 def ending_at_interrupt() -> Iterator[None]:
-    """Lets Ctrl-C end the process at once, for the time of imports: nothing is to be saved yet.
+    """Lets Ctrl-C end the process at once during imports, when there is nothing to save yet.
 
-    A ``KeyboardInterrupt`` that comes up while an extension module is imported is lost in C, and the library that waits
-    for the module fails with an error of its own.
+    A ``KeyboardInterrupt`` raised while an extension module is imported is lost in C, and the library that waits for
+    the module fails with its own error.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -49,7 +49,7 @@ def ending_at_interrupt() -> Iterator[None]:
 
 
 def obey_parent_alone() -> None:
-    """Lets nothing but the SIGTERM of its parent end this process; to be called in a child's main thread, once."""
+    """Lets only its parent's SIGTERM end this process; call it once, in a child's main thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
 

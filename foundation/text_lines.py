@@ -1,8 +1,8 @@
-r"""Text files that others wrote, read in one way everywhere.
+r"""Text files from elsewhere, read in one way throughout.
 
-Lines are UTF-8 and end with ``\n``, ``\r\n`` or ``\r``, and with nothing else: U+2028 and U+0085 may stand in a JSON
-string as they are. A byte order mark is no text, at the start of a file and where several files were joined. Files
-compressed with gzip are opened, whatever they are called; other compressions and UTF-16 are named. A line that is no
+Lines are UTF-8 and end with ``\n``, ``\r\n`` or ``\r``, and with nothing else: U+2028 and U+0085 may occur unescaped in
+a JSON string. A byte order mark is dropped, at the start of a file and where several files were joined. Files
+compressed with gzip are opened, whatever their name; other compressions and UTF-16 are reported. A line that is not
 text is one bad line with its number, and the others are read.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 LONGEST_LINE = 256 * 2**20
-"""In bytes: what is longer is a file without lines, and must not fill the memory."""
+"""In bytes: anything longer is a file without lines, which must not fill the memory."""
 
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive",
@@ -37,7 +37,7 @@ class BadLineError(ValueError):
 
     Args:
         reason: Short name of the fault ("not UTF-8").
-        location: Where the line stands ("train.jsonl:12").
+        location: Location of the line ("train.jsonl:12").
         detail: What is wrong and what is allowed.
     """
 
@@ -57,16 +57,16 @@ def refuse(error: BadLineError) -> NoReturn:
 
 
 def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Yields number (from 1) and text, without its end, of each line of a file; one line is in memory at a time.
+    """Yields the number (from 1) and text of each line of a file, without its ending; one line is in memory at a time.
 
     Args:
         path: Text, or text compressed with gzip.
-        on_bad: Receives each line that is no text; it raises, or the line is left out.
+        on_bad: Receives each line that is not text; it raises, or the line is left out.
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If the whole file is no text, or its compression is damaged.
-        BadLineError: If a line is no text and ``on_bad`` raises it.
+        ValueError: If the whole file is not text, or its compression is damaged.
+        BadLineError: If a line is not text and ``on_bad`` raises it.
     """
     number = 0
     with _opened(path) as file:
@@ -89,9 +89,9 @@ def text_lines(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[i
 
 
 def paragraphs(path: str | Path, on_bad: OnBadLine = refuse) -> Iterator[tuple[int, str]]:
-    """Yields the number of the first line, and the text, of the passages between empty lines.
+    """Yields the first line's number and the text of each passage between empty lines.
 
-    A passage with a bad line is left out whole: without the line it would be another text.
+    A passage with a bad line is left out entirely: without the line it would be a different text.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -120,7 +120,7 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If it is no text; the message has file and line.
+        ValueError: If it is not text; the message has file and line.
     """
     try:
         with _opened(path) as file:
@@ -132,7 +132,7 @@ def read_text(path: str | Path) -> str:
 
 
 def plain_name(path: str | Path) -> Path:
-    """Takes the ``.gz`` of a compressed file off its path: the suffix says what is inside."""
+    """Removes ``.gz`` from the path of a compressed file: the remaining suffix says what is inside."""
     path = Path(path)
     return path.with_suffix("") if path.suffix == ".gz" else path
 
@@ -159,7 +159,7 @@ def _next(file: BinaryIO, path: str | Path, number: int) -> bytes:
 
 
 def _read(read: Callable[[], bytes], path: str | Path, number: int) -> bytes:
-    """Returns what ``read`` does; damage of the compression is reported with the number of lines before it."""
+    """Returns the result of ``read``; damaged compression is reported with the number of lines before it."""
     try:
         return read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -28,7 +28,7 @@ class InputNorms:
         self._mask: Tensor | None = None
 
     def mean(self, index: int, count: int) -> Tensor:
-        """Gives ``(E_i |a_i|^2)^1/2`` of each input feature (I,) of a site, over ``count`` examples of all ranks."""
+        """Returns ``(E_i |a_i|^2)^1/2`` of each input feature (I,) of a site, over ``count`` examples of all ranks."""
         return (self.squares[index] / count).sqrt()
 
     @contextmanager

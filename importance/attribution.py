@@ -165,7 +165,7 @@ def _integrate(
 def _slopes(
     model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor], batches: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """Gives ``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
+    """Returns ``<g, end - start>`` of each parameter, g the gradient of the mean loss of an example.
 
     Each gradient is used and dropped as soon as the backward pass produces it, so that only one is held at a time.
     """

@@ -110,7 +110,7 @@ class SelfTest:
 
 
 def _relative(site: Site, gradient: Tensor | None, found: float) -> float:
-    """Gives ``|found - <W, G>|`` over ``sum |W G|``."""
+    """Returns ``|found - <W, G>|`` over ``sum |W G|``."""
     if gradient is None:
         return 0.0 if found == 0 else float("inf")
     weight = site.weight()

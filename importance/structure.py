@@ -31,7 +31,7 @@ def entropy(values: np.ndarray) -> float:
 
 
 def stable_rank(matrix: Tensor) -> float:
-    """Gives ``|M|_F^2 / |M|_2^2``: a lower bound of the rank that is robust to noise; 0 for a zero matrix."""
+    """Returns ``|M|_F^2 / |M|_2^2``: a lower bound of the rank that is robust to noise; 0 for a zero matrix."""
     matrix = matrix.float()
     largest = matrix.abs().max()
     if not largest:

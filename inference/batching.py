@@ -1,4 +1,4 @@
-"""Examples made into batches, as the run of a model made them."""
+"""Turns examples into batches, as a model's run did."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_batches(
     answers: bool = True,
     tokens: int | None = None,
 ) -> Iterator[Batch]:
-    """Makes CPU batches of examples in their order; clips are read when a batch is.
+    """Builds CPU batches of examples in order; clips are read with their batch.
 
     Args:
         front_end: Of the model.
@@ -32,8 +32,8 @@ def make_batches(
         examples: With questions in this modality.
         modality: ``text`` or ``speech``.
         batch_size: Rows of a batch.
-        answers: With answers, right padded; else prompts alone, left padded.
-        tokens: Plain text is cut after so many; None leaves it whole.
+        answers: With answers, right padded; otherwise only prompts, left padded.
+        tokens: Plain text is cut after this many; None leaves it whole.
 
     Raises:
         BadExampleError: If a clip cannot be read.
@@ -47,11 +47,11 @@ def make_batches(
 
 
 def causal_inputs(batch: Batch, listener: SpeechLLM | None) -> dict[str, Any]:
-    """Returns what a causal LM takes of a batch, and the ids of its rows: text as token ids, speech as embeddings.
+    """Returns a causal LM's inputs for a batch, and the ids of its rows: text as token ids, speech as embeddings.
 
     Args:
         batch: On the model's device.
-        listener: Embeds the clips; without one there are none.
+        listener: Embeds the clips; None if there are none.
     """
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
     if listener is not None and batch.features.shape[0]:

@@ -39,14 +39,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """On what an edited model is scored.
+    """The data on which an edited model is scored.
 
     Attributes:
         split: ``val`` or ``test``: the run's questions.
-        items: At most so many of them; None as the run's ``Retention``.
+        items: At most this many of them; None takes as many as the run's ``Retention``.
         heldout: Text to read: a manifest or ``spoken-facts/SPLIT``.
-        heldout_examples: How many of it.
-        heldout_skip: How many of it are left out first.
+        heldout_examples: Number of texts.
+        heldout_skip: Number of texts to skip first.
     """
 
     split: str
@@ -57,7 +57,7 @@ class ScoringOptions:
 
 
 class HeldOutText(Callback):
-    """Takes the loss on texts while a validation or test has the model where it computes.
+    """Measures the loss on texts during a validation or test, while the model is on its device.
 
     Args:
         examples: The texts.
@@ -77,12 +77,12 @@ class HeldOutText(Callback):
 
 
 class EditScorer:
-    """Scores a model again and again while its weights are changed from outside.
+    """Scores a model repeatedly while its weights are changed from outside.
 
     Args:
         model: With its weights.
         config: The ``config.yaml`` of its run.
-        folder: Gets ``NAME/evaluation`` with the records of each model.
+        folder: Receives ``NAME/evaluation`` with the records of each model.
         options: On what it is scored.
     """
 
@@ -92,7 +92,7 @@ class EditScorer:
         self.data = instantiate_module(SpeechTextData, dict(config["data"]))
         trainer = config.get("trainer") or {}
         precision: Any = trainer.get("precision") or "32-true"
-        # Edited weights are float32 at least (change_of): half precision would round them, and small edits away.
+        # Edited weights are at least float32 (change_of): half precision would round away small edits.
         self.precision: Any = "32-true" if precision in ("bf16-true", "16-true") else precision
         model.to(torch.promote_types(next(model.parameters()).dtype, torch.float32))
         given = [c for c in trainer.get("callbacks") or [] if c["class_path"].endswith("Retention")]
@@ -103,7 +103,7 @@ class EditScorer:
         self.heldout = read_examples(options.heldout, "text", options.heldout_examples, skip=options.heldout_skip)
 
     def score(self, name: str) -> Scored:
-        """Scores the model as it is now; it stays where it computes.
+        """Scores the model as it is now; it stays on its device.
 
         Args:
             name: Of the folder of its records.

@@ -1,4 +1,4 @@
-"""Examples to score: those that a caller has, or those of a source."""
+"""Examples to score, from the caller or from a source."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ def read_examples(
     """Returns the examples that have a modality.
 
     Args:
-        examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT``, a .txt file, or a source.
+        examples: Examples, or where they are: a manifest, ``spoken-facts/SPLIT``, a .txt file, or a source.
         modality: ``text`` or ``speech``.
-        count: Only so many, chosen by hash as the probes of a run are (``data.probes``); all of them in their order
-            if None.
+        count: Only this many, chosen by hash like the probes of a run (``data.probes``); None keeps all in order.
         seed: Of the choice.
-        skip: Leaves out the first so many of the choice: others than those of a choice of that size.
+        skip: Skips this many of the choice, to get others than in a choice of that size.
 
     Raises:
         UserError: If no example is left, or a given one lacks the modality.
-        BadExampleError: If a source holds one that cannot be used.
+        BadExampleError: If a source contains one that cannot be used.
     """
     found: list[Example]
     if given := not isinstance(examples, str | Path | Source):

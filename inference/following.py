@@ -1,4 +1,4 @@
-"""Text probes for a model that TextKeep does not train, and a way to follow it in a plain loop."""
+"""Text probes for a model that TextKeep does not train, and a way to track it in a plain loop."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def text_probes(
     tokens: int | None = None,
     batch_size: int = 8,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Makes batches of texts on which importance is measured.
+    """Builds batches of texts on which importance is measured.
 
     Args:
-        tokenizer: Of the model; with a chat template where a source holds questions.
+        tokenizer: Of the model; with a chat template if a source contains questions.
         sources: Name of the probe -> where its texts are: ``plain-text/probe``, ``spoken-facts/general``, a .txt file
             (passages between empty lines), a manifest, or a source.
-        examples: Of each, chosen by hash as the probes of a run are.
+        examples: Number per probe, chosen by hash like the probes of a run.
         tokens: Plain text is cut after so many; None leaves it whole.
-        batch_size: Examples at once.
+        batch_size: Examples per batch.
 
     Returns:
         Name -> batches of ``input_ids``, ``attention_mask``, ``labels`` (B, T) and ``ids``, on the CPU.
 
     Raises:
-        UserError: If a source holds no text.
+        UserError: If a source contains no text.
     """
     front_end: Any = TextFrontEnd(tokenizer)
     found: dict[str, list[dict[str, Any]]] = {}
@@ -65,7 +65,7 @@ def track(
     step: int = 0,
     **options: Any,
 ) -> ImportanceTrack:
-    """Follows a model in your own training loop.
+    """Tracks a model in your own training loop.
 
     Example:
         ::
@@ -85,7 +85,7 @@ def track(
         estimators: What to measure, from one pass.
         examples: Of each probe.
         tokens: Plain text is cut after so many.
-        step: Optimizer steps so far; another than 0 goes on with what the directory holds.
+        step: Optimizer steps so far; above 0, the records in the directory are continued.
         **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``replicates``.
 
     Raises:

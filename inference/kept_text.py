@@ -22,13 +22,13 @@ from .two_models import TwoModels
 
 
 def losses_of(model: LoadedModel, examples: Sequence[Example], batch_size: int = 8) -> Losses:
-    """Returns summed nats and tokens of each text, by its id."""
+    """Returns summed nats and tokens of each text, by id."""
     return {name: (loss, tokens) for name, loss, tokens in model.summed_losses(examples, batch_size=batch_size)}
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """A loaded model in the place of an evaluation's scorer; its data are the written questions alone."""
+    """A loaded model in place of an evaluation's scorer; its data are only the written questions."""
 
     model: LoadedModel
     batch_size: int
@@ -51,8 +51,8 @@ def choices_of(model: LoadedModel, source: str, limit: int | None = None, batch_
     Args:
         model: Asked.
         source: A manifest with ``choices`` and ``gold``, or ``spoken-facts/choices``.
-        limit: Most items.
-        batch_size: Rows at once; each option is one.
+        limit: Maximum number of items.
+        batch_size: Rows per batch; each option is one.
     """
     scorer: Any = _Reading(model, batch_size)
     return ChoicesByLikelihood(source, limit=limit).measure(scorer, source).records
@@ -60,14 +60,14 @@ def choices_of(model: LoadedModel, source: str, limit: int | None = None, batch_
 
 @torch.inference_mode()
 def forgetting_of(models: TwoModels, examples: Sequence[Example], batch_size: int = 8) -> list[ItemDivergence]:
-    """Takes KL(base || model) at the supervised tokens of each text: SALAD's F (arXiv 2510.13632).
+    """Computes KL(base || model) at the supervised tokens of each text: SALAD's F (arXiv 2510.13632).
 
-    Where one has more tokens in its vocabulary than the other, both distributions are over those in common.
+    If one has the larger vocabulary, both distributions are over the common tokens.
 
     Args:
         models: Both read the same ids.
         examples: The texts.
-        batch_size: Of them at once.
+        batch_size: Texts per batch.
     """
     found: list[ItemDivergence] = []
     for batch in models.base.inputs(examples, "text", batch_size):

@@ -1,4 +1,4 @@
-"""A model in use: it answers, and its losses and importance are measured."""
+"""A model in use: it answers, and its losses and importance can be measured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoadedModel:
     origin: Origin
 
     def __repr__(self) -> str:
-        """Says in a line what is loaded, where it comes from and where it lies."""
+        """Says in one line what is loaded, from where, and on which device."""
         step = "" if self.origin.step is None else f", step {self.origin.step}"
         return f"<{self.origin.name}: {type(self.model).__name__} on {self.llm.device}{step}>"
 
@@ -100,12 +100,12 @@ class LoadedModel:
                 run's own instruction (one text).
             audio: A spoken question, or a list of them: the path of a sound file, or samples (n,) or (n, channels) as
                 an array or tensor: floats in [-1, 1], or 16- or 32-bit integers.
-            sampling_rate: Of arrays and tensors, in Hz; a file says its own.
-            max_new_tokens: Longest answer; default the model's own setting.
-            batch_size: Questions at once.
+            sampling_rate: Of arrays and tensors, in Hz; files state their own.
+            max_new_tokens: Maximum length of an answer; by default the model's own setting.
+            batch_size: Questions per batch.
 
         Returns:
-            One answer (str) to one question, a list of answers to a list.
+            One answer (str) for one question, a list of answers for a list.
 
         Raises:
             UserError: If nothing is asked, or the model cannot listen.
@@ -124,13 +124,13 @@ class LoadedModel:
         batch_size: int = 8,
         prompts: Mapping[str, Any] | None = None,
     ) -> Iterator[Written]:
-        """Writes greedy answers batch by batch, in the order of the examples, and tells which of them ended.
+        """Generates greedy answers batch by batch, in the order of the examples, and reports which of them ended.
 
         Args:
             examples: With questions in this modality.
             modality: ``text`` or ``speech``.
-            max_new_tokens: Longest answer; default the model's own setting.
-            batch_size: Questions at once.
+            max_new_tokens: Maximum length of an answer; by default the model's own setting.
+            batch_size: Questions per batch.
             prompts: Prompt settings that replace the run's.
 
         Raises:
@@ -150,10 +150,10 @@ class LoadedModel:
         """Measures the loss on the target of each example.
 
         Args:
-            examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
+            examples: Examples, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
             modality: How they are asked: ``text`` or ``speech``.
-            count: Only so many of them, as :func:`textkeep.inference.read_examples` chooses and orders them.
-            batch_size: Examples at once.
+            count: Only this many of them, as :func:`textkeep.inference.read_examples` chooses and orders them.
+            batch_size: Examples per batch.
 
         Returns:
             (N,) nats, the mean over an example's answer tokens.
@@ -167,12 +167,12 @@ class LoadedModel:
     def summed_losses(
         self, examples: Sequence[Example], modality: Modality = "text", *, batch_size: int = 8
     ) -> list[tuple[str, float, int]]:
-        """Takes the loss on the target of each example and counts its tokens.
+        """Measures the loss on the target of each example and counts its tokens.
 
         Args:
             examples: With questions in this modality.
             modality: How they are asked.
-            batch_size: Examples at once.
+            batch_size: Examples per batch.
 
         Returns:
             Id, summed nats and answer tokens of each example, in their order.
@@ -201,20 +201,22 @@ class LoadedModel:
     ) -> Snapshot:
         """Measures the importance of the LLM's weights for the answers of examples.
 
-        Of a run it is what :class:`textkeep.callbacks.ImportanceTracker` measured at that step, on the same examples.
+        For a run, this equals what :class:`textkeep.callbacks.ImportanceTracker` measured at that step on the same
+        examples.
 
         Args:
-            examples: Some, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
+            examples: Examples, or where they are: a manifest, ``spoken-facts/SPLIT`` or a source.
             modality: How they are asked: ``text`` or ``speech``.
             estimators: What to measure.
-            count: Only so many of them, as a probe of the run chooses (``data.probes``).
-            batch_size: Examples at once.
-            tokens: Plain text is cut after so many.
-            progress: Is told how many batches are done, and how many groups were taken out.
+            count: Only this many of them, chosen like a probe of the run (``data.probes``).
+            batch_size: Examples per batch.
+            tokens: Plain text is cut after this many.
+            progress: Receives how many batches are done, and how many groups were removed.
             **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``step`` and ``name`` for the record.
 
         Raises:
-            UserError: If the model cannot listen, or the examples lack the modality or meet no one matrix a layer.
+            UserError: If the model cannot listen, the examples lack the modality, or no single matrix per layer acts on
+                them.
         """
         with self.measuring(modality):
             chosen = read_examples(examples, modality, count)
@@ -224,11 +226,11 @@ class LoadedModel:
             return probe(self.llm, chain.from_iterable(parts), estimators, **told)
 
     def measuring(self, modality: Modality) -> AbstractContextManager[None]:
-        """Puts in place the weights that questions of this modality meet, for a measurement of the bare LLM.
+        """Activates the weights that questions of this modality use, for a measurement of the bare LLM.
 
         Raises:
-            UserError: If the model cannot listen, or there is no one matrix a layer that they meet: a gate opens on
-                some positions only.
+            UserError: If the model cannot listen, or no single matrix per layer acts on them, because a gate opens only
+                at some positions.
         """
         if self.speech_llm is None and modality == "text":
             return nullcontext()
@@ -242,7 +244,7 @@ class LoadedModel:
     def inputs(
         self, examples: Sequence[Example], modality: Modality, batch_size: int = 8, tokens: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Makes batches of what a causal LM takes: text (plain text cut after ``tokens``) as ids, speech as embeddings.
+        """Builds a causal LM's input batches: text (plain text cut after ``tokens``) as ids, speech as embeddings.
 
         Raises:
             UserError: If the model cannot listen.
@@ -251,7 +253,7 @@ class LoadedModel:
             yield causal_inputs(batch, self.speech_llm)
 
     def require_speech_llm(self) -> SpeechLLM:
-        """Returns what listens.
+        """Returns the listener.
 
         Raises:
             UserError: If the model is a text LLM.

@@ -32,11 +32,11 @@ def load(source: str | Path, device: str | torch.device | None = None, dtype: Dt
 
     Args:
         source: Run directory, ``.ckpt`` file, export, hub id, model folder or ``asset:NAME``.
-        device: Where to; None takes a GPU if there is one.
+        device: Target device; None takes a GPU if there is one.
         dtype: Of the weights: ``float32``, ``bfloat16``, ``float16`` or a torch type; None keeps their own.
 
     Raises:
-        UserError: If it cannot be loaded, with what would be.
+        UserError: If it cannot be loaded, with what can be.
     """
     path = Path(source)
     if comes_from_a_run(path):
@@ -50,11 +50,11 @@ def load_run(source: Path, device: str | torch.device | None = None, dtype: Dtyp
 
     Args:
         source: Run directory, ``.ckpt`` file or export.
-        device: Where to; None takes a GPU if there is one.
+        device: Target device; None takes a GPU if there is one.
         dtype: Of the weights; None keeps their own.
 
     Raises:
-        UserError: If it is none of these, a checkpoint is damaged, or there is no such device.
+        UserError: If it is none of these, a checkpoint is damaged, or the device does not exist.
     """
     from ..lightning_modules.saving.checkpoints import find_checkpoint
     from ..lightning_modules.saving.export_folder import is_export, read_manifest
@@ -84,7 +84,7 @@ def comes_from_a_run(path: Path) -> bool:
 
 
 def _speech_llm(file: Path, source: Path, device: torch.device) -> SpeechLLM:
-    """Loads a checkpoint or an export; errors speak of what the user named."""
+    """Loads a checkpoint or an export; errors refer to what the user named."""
     from safetensors import SafetensorError
 
     from ..lightning_modules import SpeechLLM

@@ -13,13 +13,13 @@ from .loaded_model import LoadedModel
 
 
 def merge(model: LoadedModel) -> Any:
-    """Folds LoRA into the LLM's weights, in place; its parameter names are then the base model's.
+    """Merges LoRA into the LLM's weights, in place; its parameter names are then the base model's.
 
     Returns:
         The LLM.
 
     Raises:
-        UserError: If its adapters act on some positions only: no matrix is the tuned one.
+        UserError: If its adapters act only at some positions, so that no matrix is the tuned one.
     """
     from ..lightning_modules.llm.lora_layers import merge_lora
 
@@ -33,17 +33,18 @@ def merge(model: LoadedModel) -> Any:
 
 
 def with_rows_of(llm: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Adds to a base's weights the tokens that only the audio LLM has, as the audio LLM has them.
+    """Extends a base's weights by the audio LLM's rows for tokens that only it has.
 
-    Its embeddings may have more rows than its text base's, for the tokens around sound. Nothing is known of these in
-    the base: they count as unchanged. Such a base differs from the real one by what these tokens add to the softmax.
+    An audio LLM's embeddings may have more rows than its text base's, for the tokens around sound. They have no
+    counterpart in the base and count as unchanged. Such a base differs from the real one by what these tokens add to
+    the softmax.
 
     Args:
         llm: The text LLM inside an audio LLM.
         values: Parameter name -> value in the base.
 
     Returns:
-        The values; embeddings and head with as many rows as ``llm`` has.
+        The values, embeddings and head having as many rows as in ``llm``.
     """
     tables = [table for table in (llm.get_input_embeddings(), llm.get_output_embeddings()) if table is not None]
     grown, found = {id(table.weight) for table in tables}, dict(values)
@@ -60,12 +61,11 @@ def base_values(base: LoadedModel, llm: Any) -> dict[str, Tensor]:
     """Returns a base's weights for every parameter of a text LLM that came from it.
 
     Args:
-        base: A text LLM; LoRA is folded in, in place.
-        llm: Of the tuned model. It may have more tokens (:func:`with_rows_of`), and a head of its own where the base's
-            is its embedding.
+        base: A text LLM; LoRA is merged, in place.
+        llm: Of the tuned model. It may have more tokens (:func:`with_rows_of`), and its own head if the base's is tied.
 
     Raises:
-        UserError: If the base has a head of its own and the other one has not: it cannot be the base.
+        UserError: If the base has its own head and the other one is tied: then it cannot be the base.
     """
     values = {name: p.detach() for name, p in merge(base).named_parameters(remove_duplicate=False)}
     names, head = {name for name, _ in llm.named_parameters()}, base.llm.get_output_embeddings()

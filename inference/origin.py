@@ -1,4 +1,4 @@
-"""Where a model that is in use comes from."""
+"""Where a model in use comes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Origin:
     """What is known of a model besides its weights.
 
     Attributes:
-        name: As the user gave it.
+        name: As given by the user.
         settings: Settings of the data module in its run; empty for a text LLM.
         checkpoint: File of the run that the weights came from, if they did.
         audio_llm: Whether it is somebody's audio LLM, or the text LLM inside one.
@@ -44,11 +44,11 @@ class Origin:
 
     @property
     def prompts(self) -> dict[str, Any]:
-        """Prompt settings of the run: a model has to be asked the way it was taught."""
+        """Prompt settings of the run: a model must be prompted as it was trained."""
         return {key: self.settings[key] for key in PROMPT_OPTIONS if self.settings.get(key) is not None}
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Prompt settings and the longest clip: what questions to the model have to obey."""
+        """Prompt settings and the longest clip, which questions to the model must obey."""
         longest = self.settings.get("max_seconds")
         return self.prompts if longest is None else {**self.prompts, "max_seconds": longest}

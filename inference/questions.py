@@ -1,4 +1,4 @@
-"""Questions in any form that a caller has, made into examples."""
+"""Turns questions in any form into examples."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Texts = list[str] | tuple[str, ...]
 
 
 class Asked(NamedTuple):
-    """What is asked, in a form that can be made into batches."""
+    """Questions, in a form that can be batched."""
 
     examples: list[Example]
     modality: Modality
     alone: bool
-    """Whether it was one question, and no list."""
+    """Whether it was one question rather than a list."""
     instruction: dict[str, str]
-    """The setting that an instruction about the clips replaces, if there is one."""
+    """The setting that an instruction about the clips replaces, if any."""
 
 
 def questions(text: str | Texts | None, audio: Sound | Sounds | None, sampling_rate: int) -> Asked:
-    """Makes examples of what is asked.
+    """Turns questions into examples.
 
     Args:
         text: One or several written questions; with ``audio`` the instruction about the clips.
@@ -39,7 +39,7 @@ def questions(text: str | Texts | None, audio: Sound | Sounds | None, sampling_r
         sampling_rate: Of samples, in Hz.
 
     Raises:
-        UserError: If nothing is asked, a text is empty, or a clip is not there.
+        UserError: If nothing is asked, a text is empty, or a clip does not exist.
     """
     if audio is None:
         if text is None:
@@ -57,7 +57,7 @@ def questions(text: str | Texts | None, audio: Sound | Sounds | None, sampling_r
 def _written(question: str, number: int) -> Example:
     if not question.strip():
         raise UserError("ask: an empty text; allowed: a question")
-    require_text(question, "ask")  # a terminal of another encoding gives halves of pairs
+    require_text(question, "ask")  # a terminal with another encoding yields lone surrogates
     return Example(f"text-{number}", question, ("-",), "-", location="text")
 
 

@@ -1,4 +1,4 @@
-"""What the configuration of a model's run says: a model has to be asked the way it was taught."""
+"""Settings from the configuration of a model's run: a model must be prompted as it was trained."""
 
 from __future__ import annotations
 

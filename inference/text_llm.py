@@ -1,4 +1,4 @@
-"""A causal LM that cannot hear, in the shape in which a speech LLM is used."""
+"""A causal LM that cannot listen, with the interface of a speech LLM."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..lightning_modules.llm.generation import Written
 
 LONGEST_ANSWER = 32
-"""New tokens of a text LLM, which comes with no setting of its own."""
+"""Maximum new tokens of a text LLM, which has no setting of its own."""
 
 
 @dataclass(frozen=True)
 class TextFrontEnd:
-    """Tokenizer of a text LLM in the shape of a speech front end (``datamodules.SpeechFrontEnd``).
+    """Tokenizer of a text LLM with the interface of a speech front end (``datamodules.SpeechFrontEnd``).
 
     Attributes:
         tokenizer: Of the LLM.
@@ -36,7 +36,7 @@ class TextFrontEnd:
     text_twins: bool = False
 
     def extract(self, waveform: Tensor) -> Tensor:
-        """Returns one frame of nothing; no speech comes here."""
+        """Returns one empty frame; it never gets speech."""
         return torch.zeros(1, 1)
 
     def num_positions(self, feature_length: int) -> int:
@@ -45,7 +45,7 @@ class TextFrontEnd:
 
 
 class TextLLM:
-    """Answers and losses of a causal LM, by the names that they have in ``SpeechLLM``.
+    """Answers and losses of a causal LM, under the names used in ``SpeechLLM``.
 
     Args:
         llm: A causal LM of transformers, in eval mode.
@@ -53,7 +53,7 @@ class TextLLM:
 
     Attributes:
         llm: As given.
-        front_end: What the data needs of it.
+        front_end: What the data needs from it.
     """
 
     def __init__(self, llm: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -61,7 +61,7 @@ class TextLLM:
         self.front_end: Any = TextFrontEnd(tokenizer, self.llm.get_input_embeddings().weight.shape[0])
 
     def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
-        """Writes greedy answers to a left-padded prompt batch, and tells which of them ended."""
+        """Generates greedy answers to a left-padded prompt batch, and reports which of them ended."""
         from ..lightning_modules.llm.generation import greedy_tokens
         from ..lightning_modules.llm.packed_embeddings import text_embeddings
 

@@ -1,4 +1,4 @@
-"""A model and the base that it came from: asked in the same words, and mixed in any share."""
+"""A model and the base it came from, prompted identically and mixed in any proportion."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .text_llm import TextLLM
 
 
 class TwoModels:
-    """Asks a model and the base that it came from.
+    """Prompts a model and the base it came from.
 
-    Text is asked of both in the words of the base's chat template, so that a difference is one of weights. Speech is
-    asked of the second one as it is, where it can listen.
+    Both read text in the base's chat template, so that any difference is due to the weights. Speech goes to the second
+    one in its own format, if it can listen.
 
     Args:
         base: A text LLM.
         tuned: A model that came from it: an audio LLM or a text LLM.
 
     Attributes:
-        reader: The second one, asked in the base's words.
+        reader: The second one, prompted in the base's chat template.
     """
 
     def __init__(self, base: LoadedModel, tuned: LoadedModel) -> None:
@@ -50,7 +50,7 @@ class TwoModels:
         return f"cannot be asked by voice ({self.tuned.origin.deaf or 'it is a text LLM'})"
 
     def check_texts(self, examples: Sequence[Example]) -> None:
-        """Refuses texts that the two would write with other ids, those of the chat template around them included.
+        """Refuses texts that the two tokenize differently, including the chat template around them.
 
         Raises:
             ValueError: With the first one that differs.
@@ -61,12 +61,12 @@ class TwoModels:
         check_same_ids(ours, theirs, texts, ids, (self.base.origin.name, self.tuned.origin.name))
 
     def asked(self, modality: Modality) -> LoadedModel:
-        """Returns the second one as it is asked: for text in the base's words."""
+        """Returns the second one as it is prompted: for text, in the base's chat template."""
         return self.reader if modality == "text" else self.tuned
 
 
 class Mixtures(TwoModels):
-    """Sets the weights of the second model to a share of the way between the two.
+    """Sets the weights of the second model to a point between the two.
 
     Args:
         base: A text LLM.
@@ -76,7 +76,7 @@ class Mixtures(TwoModels):
         change: Sets them.
 
     Raises:
-        UserError: If the base's weights do not fit, or none differ.
+        UserError: If the base's weights do not match, or none differ.
     """
 
     def __init__(self, base: LoadedModel, tuned: LoadedModel) -> None:
@@ -93,7 +93,7 @@ class ModelQuestions:
 
     Attributes:
         heldout: Texts to read.
-        asked: Questions to answer, written and, of a model that can listen, spoken where they have clips.
+        asked: Questions to answer, written and, if the model can listen and they have clips, spoken.
         batch_size: Examples at once.
     """
 
@@ -102,7 +102,7 @@ class ModelQuestions:
     batch_size: int = 8
 
     def score(self, models: TwoModels) -> Scored:
-        """Scores the second model as its weights are now."""
+        """Scores the second model with its current weights."""
         started = time.perf_counter()
         heldout = {name: (loss / tokens, tokens) for name, loss, tokens in self._losses(models, self.heldout, "text")}
         ways: list[Modality] = ["text", "speech"] if models.hears else ["text"]
@@ -130,7 +130,7 @@ class ModelQuestions:
 
 
 def folder_of(name: str) -> Path:
-    """Returns the local folder of a hub id, an asset or a folder, all of its files fetched.
+    """Returns the local folder of a hub id, an asset or a folder, with all files fetched.
 
     Raises:
         UserError: If it cannot be fetched.

@@ -1,6 +1,6 @@
-"""Which strategies and objectives go together, and what they need to begin; the rest is refused with the reason.
+"""Which strategies and objectives work together, and what they need to start; anything else is refused with a reason.
 
-The parts state it: class attributes such as ``runs_llm`` and ``trains_llm``, and a list of their own ``needs``.
+The parts declare this in class attributes such as ``runs_llm`` and ``trains_llm``, and in a list of ``needs``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def check_combination(
     """Refuses what makes no sense together; called when the model is built.
 
     Args:
-        tuning: What moves.
-        terms: Objectives and penalties, in their order.
+        tuning: The tuning strategy.
+        terms: Objectives and penalties, in order.
         of_audio_llm: Whether the ear is an audio LLM's own.
         adaptor_is_new: Whether the adaptor begins with random weights.
 
@@ -66,7 +66,7 @@ def check_measured(tuning: Tuning) -> None:
     """Refuses to train while the strategy waits for a measurement of importance.
 
     Raises:
-        RuntimeError: With what makes the measurement.
+        RuntimeError: Naming what makes the measurement.
     """
     waiting = [name for name, user in tuning.importance_users().items() if user.waiting]
     if waiting:

@@ -1,7 +1,7 @@
-"""What the parts of the model side know of each other: a batch, the speech LLM, and what one part needs of another.
+"""What the model's parts know about each other: a batch, the speech LLM, and what one part needs from another.
 
-Objectives and tuning strategies work on the model, and the model is made of them: they know it by the protocols here,
-so that no file needs one that needs it. A batch is made by the data side, which this side does not import either.
+Objectives and tuning strategies work on the model, and the model is made of them: they know it through these protocols,
+which avoids circular imports. Batches are made by the data side, which is not imported here either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .losses.answer_loss import AnswerLogits
 class Batch(Protocol):
     """Rows of spoken and written questions; B rows of T positions, N clips of F frames.
 
-    ``datamodules.Batch`` is one; whatever else makes batches for this model gives them these attributes.
+    ``datamodules.Batch`` is one; any other batches for this model need these attributes.
     """
 
     @property
@@ -47,7 +47,7 @@ class Batch(Protocol):
     def features(self) -> Tensor:
         """(N, C, F) float32, the clips in the order in which their positions occur; N is 0 without speech.
 
-        F is 0 where ``inputs`` has what is heard.
+        F is 0 where ``inputs`` holds the sound.
         """
 
     @property
@@ -56,7 +56,7 @@ class Batch(Protocol):
 
     @property
     def transcripts(self) -> Tensor:
-        """(N, S) int64; token ids of what is said in the clips, -100 padded."""
+        """(N, S) int64; token ids of the clips' transcripts, padded with -100."""
 
     @property
     def ids(self) -> list[str]:
@@ -72,25 +72,25 @@ class Batch(Protocol):
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What the clips are to an ear that brings its own processor, by its names; empty for any other ear."""
+        """Tensors of the clips, by name, for an ear that brings its own processor; empty for any other ear."""
 
     @property
     def twin(self) -> Batch | None:
-        """The same B questions as text, with the same answers; a row that is not known as text supervises nothing."""
+        """The same B questions as text, with the same answers; a row without known text supervises nothing."""
 
     @property
     def continues(self) -> bool:
-        """Whether each row's answer begins where its prompt, asked alone, ends."""
+        """Whether each row's answer begins where its prompt, tokenized alone, ends."""
 
     @property
     def end_id(self) -> int | None:
         """Token that ends an answer in the chat template; None leaves it to the LLM."""
 
     def __len__(self) -> int:
-        """Returns B."""
+        """Returns the number of rows B."""
 
     def to(self, device: torch.device | str) -> Self:
-        """Returns the same batch with its tensors on a device."""
+        """Moves the batch's tensors to a device."""
 
 
 class UntouchedLLM(Protocol):
@@ -104,7 +104,7 @@ class UntouchedLLM(Protocol):
         """Names the untouched weights."""
 
     def active(self) -> AbstractContextManager[Any]:
-        """Returns the LLM in eval mode, without gradients, while the context lasts."""
+        """Provides the LLM in eval mode, without gradients, within the context."""
 
     def copy(self) -> Any:
         """Returns a frozen copy."""
@@ -117,17 +117,17 @@ class UntouchedLLM(Protocol):
 
 
 class SpeechModel(Protocol):
-    """What objectives, penalties and tuning strategies need of the model they work on (:class:`SpeechLLM`)."""
+    """What objectives, penalties and tuning strategies need from the model they work on (:class:`SpeechLLM`)."""
 
     llm: Any
-    """The causal LM as transformers has it, once the weights are loaded."""
+    """The transformers causal LM, once the weights are loaded."""
     llm_source: str
-    """Hub id, folder or ``asset:`` name that it came from."""
+    """Hub id, folder or ``asset:`` name it was loaded from."""
     tokenizer: PreTrainedTokenizerBase
 
     @property
     def ear(self) -> ListeningParts:
-        """What hears with encoder and adaptor."""
+        """Turns sound into LLM positions with encoder and adaptor."""
 
     @property
     def encoder(self) -> SpeechEncoder:
@@ -135,7 +135,7 @@ class SpeechModel(Protocol):
 
     @property
     def adaptor(self) -> Adaptor:
-        """What maps the encoder's frames to LLM positions."""
+        """Maps the encoder's frames to LLM positions."""
 
     @property
     def reference(self) -> UntouchedLLM:
@@ -147,13 +147,13 @@ class SpeechModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Returns all parameters of encoder, adaptor, LLM and objectives."""
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
-        """Gives ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T) of a batch."""
+        """Returns ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T) of a batch."""
 
     def speech_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the clips as LLM input embeddings (N, P, H), and their real lengths (N,)."""
@@ -166,24 +166,24 @@ class SpeechModel(Protocol):
 
 
 class ListeningParts(Protocol):
-    """The ear of a model, as what saves it needs it (:class:`Ear`)."""
+    """The ear of a model, as saving needs it (:class:`Ear`)."""
 
     of_audio_llm: bool
-    """Whether the LLM is a part of an audio LLM, which an export must hold as a whole."""
+    """Whether the LLM is part of an audio LLM, which an export must contain as a whole."""
 
     def whole(self, llm: Any) -> Any:
-        """Returns the model of transformers that an export holds."""
+        """Returns the transformers model that an export contains."""
 
     def save(self, folder: Path, model: SpeechModel) -> None:
-        """Writes what hears into an export's folder."""
+        """Writes the speech parts into an export's folder."""
 
 
 class Need(NamedTuple):
-    """What an objective or penalty needs of the tuning strategy, or a strategy of one of the objectives at least.
+    """What an objective or penalty needs from the tuning strategy, or a strategy from at least one objective.
 
     Attributes:
-        trait: Name of an attribute of the other that must be true; one that it has not is false.
-        refusal: Why it makes no sense without, and what is allowed; ``{owner}`` and ``{other}`` are the class names.
+        trait: Name of an attribute of the other that must be true; a missing one counts as false.
+        refusal: Why it makes no sense without it, and what is allowed; ``{owner}`` and ``{other}`` are the class names.
     """
 
     trait: str

@@ -20,26 +20,26 @@ from ..foundation.sharding import own_part, whole_of
 OnNonfinite = Literal["stop", "skip_step"]
 
 GIVE_UP = 10
-"""So many steps in a row that are not finite end a run that skips them: the weights are no longer worth training."""
+"""A run that skips non-finite steps ends after this many in a row: its weights are no longer worth training."""
 SHOWN = 24
 
 
 class SkippedStep(Exception):  # noqa: N818 - no error
-    """Ends an optimizer step before the optimizer has seen it."""
+    """Raised to end an optimizer step before the optimizer has seen it."""
 
 
 class FiniteSteps:
-    """Accepts an optimizer step, or refuses it before a weight, a moment or a count of the optimizer has changed.
+    """Accepts an optimizer step, or refuses it before any weight, moment or counter of the optimizer has changed.
 
-    All ranks decide alike, once a step, when the gradients are whole: after accumulation, normalisation and penalties,
-    with the norm that clipping needs anyway.
+    All ranks decide alike, once per step, when the gradients are complete: after accumulation, normalisation and
+    penalties, using the norm that clipping needs anyway.
 
     Args:
-        on_nonfinite: ``stop`` ends the run with the step, its examples and what was not finite; ``skip_step`` goes on
-            without the step, :data:`GIVE_UP` times in a row at most.
+        on_nonfinite: ``stop`` ends the run, naming the step, its examples and what was not finite; ``skip_step``
+            continues without the step, at most :data:`GIVE_UP` times in a row.
 
     Attributes:
-        skipped: Steps that were skipped so far; travels in checkpoints.
+        skipped: Number of steps skipped so far; saved in checkpoints.
     """
 
     def __init__(self, on_nonfinite: OnNonfinite) -> None:
@@ -54,16 +54,16 @@ class FiniteSteps:
         return self.skips and self._in_a_row > 1
 
     def note(self, ids: Sequence[str], loss: Tensor) -> None:
-        """Notes a batch of the step to come: its examples and its loss (scalar)."""
+        """Records a batch of the coming step: its examples and its loss (scalar)."""
         self._window.append((ids, loss.detach()))
 
     def clip(
         self, module: LightningModule, optimizer: torch.optim.Optimizer, largest: float | None, algorithm: str | None
     ) -> None:
-        """Clips the gradients as a Trainer is asked to, once they are found to be finite.
+        """Clips the gradients as the Trainer is configured to, once they are known to be finite.
 
         Args:
-            module: In training, with gradients as the optimizer is to take them.
+            module: In training, with the gradients that the optimizer is to use.
             optimizer: Its optimizer.
             largest: ``Trainer.gradient_clip_val``.
             algorithm: ``Trainer.gradient_clip_algorithm``.
@@ -86,16 +86,16 @@ class FiniteSteps:
             raise SkippedStep
         if not largest or algorithm not in (None, "norm"):
             module.clip_gradients(optimizer, largest, algorithm)
-        elif float(largest / (norm + 1e-6)) < 1:  # else clip_grads_with_norm_() multiplies all gradients by 1
-            clip_grads_with_norm_(parameters, largest, norm)  # as clip_grad_norm_(), which would take it once more
+        elif float(largest / (norm + 1e-6)) < 1:  # otherwise clip_grads_with_norm_() would multiply all gradients by 1
+            clip_grads_with_norm_(parameters, largest, norm)  # like clip_grad_norm_(), which would compute it again
 
     def _accept(self, module: LightningModule, norm: Tensor | None) -> bool:
         """Returns whether the step may be taken.
 
         Args:
             module: In training, with gradients.
-            norm: Norm of all gradients (scalar); None under a loss scale (``16-mixed``), which skips by itself what
-                overflows. Then only losses count, and only when they are not finite for :data:`GIVE_UP` steps.
+            norm: Norm of all gradients (scalar); None under a loss scale (``16-mixed``), which itself skips overflowing
+                steps. Then only losses count, and only if they are not finite for :data:`GIVE_UP` steps.
 
         Returns:
             False to skip it.
@@ -105,7 +105,7 @@ class FiniteSteps:
         """
         window, self._window = self._window, []
         total = sum((loss for _, loss in window), torch.zeros(()) if norm is None else norm)
-        finite = bool(torch.isfinite(total))  # one wait for the device
+        finite = bool(torch.isfinite(total))  # synchronises with the device once
         if module.trainer.strategy.reduce_boolean_decision(finite):
             self._in_a_row = 0
             return True
@@ -123,16 +123,16 @@ class FiniteSteps:
         return False
 
     def state(self) -> dict[str, int]:
-        """Returns what a checkpoint holds of it."""
+        """Returns its state for a checkpoint."""
         return {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Takes what a checkpoint holds of it; nothing from one that is older than this."""
+        """Restores its state from a checkpoint; older ones have none."""
         self.skipped, self._in_a_row = state.get("skipped", 0), state.get("in_a_row", 0)
 
 
 def _told(module: LightningModule, window: Sequence[tuple[Sequence[str], Tensor]]) -> str:
-    """Says what is not finite, in words of all ranks; each must come here."""
+    """Describes what is not finite on any rank; every rank must call it."""
     own = [(list(ids), float(loss)) for ids, loss in window]
     gathered: list[Any] = Ranks().gather((own, _gradient(module)))
     batches = [batch for of_rank, _ in gathered for batch in of_rank]

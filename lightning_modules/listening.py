@@ -1,4 +1,4 @@
-"""What a speech LLM does with a batch, in training and in use: it hears, reads, predicts and answers."""
+"""What a speech LLM does with a batch, in training and in use: it listens, reads, predicts and answers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class ReadBatch(NamedTuple):
     Attributes:
         losses: (B,) summed losses on the answers, nats.
         tokens: (B,) numbers of answer tokens.
-        answer: Writes greedy answers of some rows, at most so many tokens long (None: the model's own setting), once;
-            None if the LLM cannot go on from what it has read, and must be asked anew (:meth:`Listening.generate`).
+        answer: Generates greedy answers for some rows, up to a number of tokens (None: the model's own setting), once;
+            None if the LLM cannot continue from what it has read and must be prompted again
+            (:meth:`Listening.generate`).
     """
 
     losses: Tensor
@@ -43,15 +44,15 @@ class ReadBatch(NamedTuple):
 
 
 class Listening(TrainedParts):
-    """Encoder, adaptor and LLM at work; what trains them is :class:`SpeechLLM`'s.
+    """Encoder, adaptor and LLM in use; :class:`SpeechLLM` adds training.
 
     Attributes:
         llm_source: Hub id, folder or ``asset:`` name that the LLM came from.
         tokenizer: The LLM's.
         encoder: The speech encoder.
-        adaptor: What maps its frames to LLM positions.
-        ear: What hears with the two.
-        max_new_tokens: Longest answer that is written without another setting.
+        adaptor: Maps its frames to LLM positions.
+        ear: Turns sound into LLM positions with the two.
+        max_new_tokens: Maximum length of an answer by default.
     """
 
     llm_source: str
@@ -101,7 +102,7 @@ class Listening(TrainedParts):
     # ------------------------------------------------------------------ predicting
 
     def answer_logits(self, batch: Batch) -> AnswerLogits:
-        """Predicts the answers of a batch, under whatever the tuning puts in place for it."""
+        """Predicts the answers of a batch, in the context that the tuning sets up for it."""
         return self._shared.of(batch, self._predict)
 
     def _predict(self, batch: Batch) -> AnswerLogits:
@@ -113,22 +114,22 @@ class Listening(TrainedParts):
         return cross_entropies(self.answer_logits(batch))
 
     def untouched_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns what :meth:`answer_losses` gives, of a text batch and the LLM as it was before tuning."""
+        """Returns :meth:`answer_losses` of a text batch under the LLM as it was before tuning."""
         return cross_entropies(self.reference.untouched_logits(batch))
 
     def way_back(self) -> Change:
-        """Returns what training changed in the LLM so far, of which a share can be taken back in place."""
+        """Returns what training has changed in the LLM so far; part of it can be undone in place."""
         return self.tuning.way_back(self.llm, self.reference.copy)
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ReadBatch:
-        """Reads a batch once: the losses on its answers, and the means to write answers after the same prompts.
+        """Reads a batch once, for the losses on its answers and for generating answers to the same prompts.
 
-        What all rows begin with is read for one of them; the losses are :meth:`answer_losses`' but for rounding.
+        The prefix common to all rows is read only once; the losses equal :meth:`answer_losses` up to rounding.
         """
         inputs, audio = self.embed(batch), batch.audio_mask
         alike = alike_positions(batch.input_ids, batch.attention_mask, audio, batch.labels)
-        one_kind = len(set(batch.modality)) == 1  # a gate may stand open for speech and shut for text
+        one_kind = len(set(batch.modality)) == 1  # a gate may be open for speech and closed for text
         with self.tuning.reading(audio[:1]):
             beginning = read_beginning(self.llm, inputs["inputs_embeds"], alike if one_kind else 0)
         with self.tuning.reading(audio if beginning is None else audio[:, alike:]):
@@ -154,11 +155,11 @@ class Listening(TrainedParts):
 
     @torch.no_grad()
     def write(self, batch: Batch, max_new_tokens: int | None = None) -> Written:
-        """Writes greedy answers, one a row, spoken and written questions mixed, and tells which of them ended.
+        """Generates greedy answers, one per row, to spoken and written questions; reports which of them ended.
 
         Args:
             batch: A left-padded prompt batch.
-            max_new_tokens: Longest answer; default the module's own setting.
+            max_new_tokens: Maximum length of an answer; by default the module's own setting.
         """
         inputs = self.embed(batch)
         embeds, mask = inputs["inputs_embeds"], inputs["attention_mask"]
@@ -179,7 +180,7 @@ class Listening(TrainedParts):
             return greedy_tokens(llm, self.tokenizer, embeds, batch.attention_mask, length, batch.end_id).texts
 
     def writing_greedily(self, end_id: int | None = None) -> AbstractContextManager[None]:
-        """Lets whoever calls the LLM's own ``generate`` meanwhile get greedy answers, which may end with ``end_id``."""
+        """Makes the LLM's own ``generate`` greedy within the context, with answers that may end with ``end_id``."""
         return greedily(self.llm, self.tokenizer, stop_ids(self.llm, self.tokenizer, end_id))
 
     @staticmethod

@@ -24,10 +24,10 @@ def build_optimizer(
     """Builds what ``configure_optimizers`` returns.
 
     Args:
-        factory: Makes the optimizer of a list of groups.
+        factory: Builds the optimizer from a list of groups.
         groups: Of the tuning strategy.
         objectives: Parameters that belong to objectives (CTC's blank), at the optimizer's own rate.
-        schedule: Stepped once an optimizer step.
+        schedule: Stepped once per optimizer step.
         steps: Optimizer steps of the whole run, or infinity.
 
     Raises:
@@ -70,12 +70,12 @@ def _made(factory: Callable[[Any], torch.optim.Optimizer], groups: list[dict[str
 
 
 def scale_layers(optimizer: torch.optim.Optimizer, schedule: LambdaLR, multipliers: Sequence[float]) -> None:
-    """Gives the decoder layers new factors on their learning rate, for the present step and the rest of the schedule.
+    """Sets new learning-rate factors for the decoder layers, for the current step and the rest of the schedule.
 
     Args:
         optimizer: Made by :func:`build_optimizer`.
         schedule: Its schedule.
-        multipliers: One a decoder layer; layers without a group are frozen.
+        multipliers: One per decoder layer; layers without a group are frozen.
     """
     by_name = {layer_group(layer): factor for layer, factor in enumerate(multipliers)}
     for index, group in enumerate(optimizer.param_groups):

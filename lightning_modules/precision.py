@@ -1,4 +1,4 @@
-"""Floating-point types: what is computed at least in float32, and what keeps a type of its own."""
+"""Floating-point types: what is computed in at least float32, and what keeps its own type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Returns the tensor in float32 if its type is narrower, else as it is: for sums, losses and all that is logged."""
+    """Returns the tensor in at least float32, for sums, losses and everything that is logged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -26,7 +26,7 @@ def main_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Sets torch's default type while the context lasts."""
+    """Sets torch's default type within the context."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -37,14 +37,15 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def own_types_kept(module: nn.Module) -> Iterator[None]:
-    """Leaves tensors that have a type of their own in it while a module is converted to another type.
+    """Preserves tensors with their own type while a module is converted to another type.
 
-    ``trainer.precision: bf16-true`` converts a whole module. Some tensors must not be: rotary frequencies, which are
-    constants (buffers that no checkpoint holds; rounded to bfloat16 they turn position 1000 by up to two radians), and
-    whatever was loaded or made in a wider type than most parameters, such as the routers of some mixtures of experts.
+    ``trainer.precision: bf16-true`` converts a whole module. Some tensors must not be converted: rotary frequencies,
+    which are constants (buffers outside checkpoints; rounded to bfloat16 they rotate position 1000 by up to two
+    radians), and anything loaded or created in a wider type than most parameters, such as the routers of some mixtures
+    of experts.
 
     Args:
-        module: What is converted, in place, in the context.
+        module: The module to be converted, in place, within the context.
     """
     kept = list(_own_types(module))
     yield
@@ -59,7 +60,7 @@ def own_types_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _own_types(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
-    """Yields owner, name and present value of each tensor with a type of its own."""
+    """Yields the owner, name and current value of each tensor that has its own type."""
     most = torch.finfo(main_dtype(module.parameters())).bits
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):

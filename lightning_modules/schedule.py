@@ -1,4 +1,4 @@
-"""The course of the learning rate: one of transformers' schedules, refused at once if it cannot work."""
+"""The learning-rate schedule: one of transformers' own, refused at once if it cannot work."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from transformers import SchedulerType, get_scheduler
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
-"""These follow a metric instead of the step: there is no rate to know in advance, and none to resume."""
+"""These follow a metric instead of the step: their rate is not known in advance and cannot be resumed."""
 NAMES = sorted(kind.value for kind in SchedulerType if kind not in BY_METRIC)
 GIVEN = {"optimizer", "num_training_steps", "last_epoch"}
-"""Arguments that are not for the config: the run has them."""
+"""Arguments that come from the run, not from the config."""
 TRIAL_STEPS = 1_000_000
-"""Of the run for which a schedule is tried when the model is built; more than any that is given in steps."""
+"""Length of the trial run for which a schedule is built with the model; longer than any setting in steps."""
 SAMPLES = 200
 
 
 class Schedule:
-    """A schedule by name, stepped once an optimizer step.
+    """A schedule by name, stepped once per optimizer step.
 
     Args:
         name: One of ``NAMES``.
-        warmup_ratio: Part of all steps over which the rate rises, 0 to 1.
+        warmup_ratio: Fraction of all steps over which the rate rises, 0 to 1.
         options: Further settings of the schedule (``{min_lr_rate: 0.1}``); ``num_warmup_steps`` takes the place of
             the ratio.
 
@@ -56,7 +56,7 @@ class Schedule:
 
         Args:
             optimizer: Whose rates it multiplies.
-            steps: Optimizer steps of the whole run; infinite if nothing but time ends it.
+            steps: Optimizer steps of the whole run; infinite if only time ends it.
 
         Raises:
             ValueError: If the run has no end and the schedule needs one.
@@ -90,18 +90,18 @@ class Schedule:
 
     @property
     def endless(self) -> bool:
-        """Whether the rate of a step does not hang on the number of all steps."""
+        """Whether the rate of a step is independent of the total number of steps."""
         if self.name in ("constant_with_warmup", "inverse_sqrt"):
             return self.warmup_ratio == 0 or "num_warmup_steps" in self.options
         return self.name == "constant"
 
     def _allowed(self) -> list[str]:
-        """Returns the options of the schedule, as its function in transformers has them."""
+        """Returns the options that the schedule's function in transformers accepts."""
         function: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.name)]
         return sorted(set(inspect.signature(function).parameters) - GIVEN)
 
     def _try(self) -> None:
-        """Builds the schedule for a long run and a parameter that nobody uses."""
+        """Builds the schedule for a long run and a dummy parameter."""
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         try:
             self.build(optimizer, TRIAL_STEPS)
@@ -112,7 +112,7 @@ class Schedule:
             ) from error
 
     def _check(self, made: LambdaLR, steps: int) -> None:
-        """Looks at the factors of a run: a schedule whose parts do not fit into it can turn negative."""
+        """Checks the factors of a run: a schedule whose parts do not fit into it can turn negative."""
         for step in range(0, steps + 1, max(1, steps // SAMPLES)):
             factor = float(made.lr_lambdas[0](step))
             if not (math.isfinite(factor) and factor >= 0):

@@ -45,28 +45,29 @@ class SpeechLLM(Listening):
     """Speech encoder, adaptor and LLM (LLaMA-Omni's stage 1, arXiv 2409.06666), trained on answers.
 
     The LLM is kept whole, as transformers loads it, and fed ``inputs_embeds``: text through its own embedding table,
-    speech through encoder and adaptor. Weights are loaded in :meth:`configure_model`; building the module reads
-    configurations only.
+    speech through encoder and adaptor. Weights are loaded in :meth:`configure_model`; the constructor reads only
+    configurations.
 
     Args:
         llm: Hub id, folder or ``asset:`` name of a causal LM with a chat template; or, with ``ear``, of an audio LLM.
-        encoder: The speech encoder; None where ``ear`` brings one.
-        adaptor: What maps its frames to LLM positions; None where ``ear`` brings it.
+        encoder: The speech encoder; None if ``ear`` brings its own.
+        adaptor: Maps its frames to LLM positions; None if ``ear`` brings its own.
         tuning: What moves and how fast.
-        objectives: What a step asks, and penalties; the first one's token count divides the sums. Default: answer
+        objectives: What a step minimises; the first one's token count divides the sums. Default: answer
             cross-entropy.
         optimizer: Its class and settings; the learning rate is that of the LLM.
         lr_schedule: Name of a schedule of ``transformers.get_scheduler``, by step.
-        warmup_ratio: Part of all steps over which the rate rises.
-        lr_schedule_options: Further settings of the schedule, such as ``{min_lr_rate: 0.1}`` of ``cosine_with_min_lr``.
+        warmup_ratio: Fraction of all steps over which the rate rises.
+        lr_schedule_options: Further settings of the schedule, such as ``{min_lr_rate: 0.1}`` for
+            ``cosine_with_min_lr``.
         adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
         gradient_checkpointing: Recompute the LLM's activations in the backward pass: less memory, a third more time.
-        max_new_tokens: Longest answer that :meth:`generate` writes.
-        on_nonfinite: What to do where a loss or a gradient is infinite or not a number: ``stop`` ends the run in front
-            of the step, which names the examples; ``skip_step`` goes on without it, counts it (``train/skipped_steps``)
-            and stops after ten in a row. The loss scale of ``16-mixed`` skips by itself.
-        ear: What hears, where it is not an encoder and an adaptor: ``OwnEar`` of an audio LLM.
-        base: The text LLM that ``llm`` came from: yardstick and teacher on text in the place of ``llm`` as it begins.
+        max_new_tokens: Maximum length of an answer from :meth:`generate`.
+        on_nonfinite: What to do if a loss or a gradient is infinite or not a number: ``stop`` ends the run before the
+            step, naming its examples; ``skip_step`` continues without it, counts it (``train/skipped_steps``) and stops
+            after ten in a row. The loss scale of ``16-mixed`` skips on its own.
+        ear: What turns sound into LLM positions, if not an encoder and an adaptor: ``OwnEar`` for an audio LLM.
+        base: The text LLM that ``llm`` came from: yardstick and teacher on text in place of the initial ``llm``.
     """
 
     def __init__(
@@ -122,16 +123,16 @@ class SpeechLLM(Listening):
         return self.ear.front_end(self, twins)
 
     def needs_whole(self) -> str | None:
-        """Names what ranks that share the weights out (``FSDP2``) have not been seen to do: a base beside the LLM."""
+        """Names what is untested with sharded weights (``FSDP2``): a base beside the LLM."""
         return None if self.base_source is None else "model.base"
 
     def configure_callbacks(self) -> list[Callback]:
-        """Refuses a Trainer that is not supported: no hook knows it earlier, before ranks meet or weights are read."""
+        """Refuses an unsupported Trainer, in the earliest hook: before ranks meet or weights are read."""
         check_supported(self.trainer, [self.tuning, self.ear, self, *self.objectives])
         return []
 
     def configure_model(self) -> None:
-        """Loads weights, sizes the adaptor, and freezes what the tuning says; before DDP wraps the module."""
+        """Loads weights, sizes the adaptor and applies the tuning's freezing, before DDP wraps the module."""
         if self.llm is not None:
             return
         path, dtype = resolve(self.llm_source), torch.get_default_dtype()
@@ -149,7 +150,7 @@ class SpeechLLM(Listening):
         if self.gradient_checkpointing:
             arguments = {"use_reentrant": False, **self.tuning.recompute_options()}
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
-        if self.tuning.loading_options():  # bitsandbytes may pack the weights anew at the first forward pass
+        if self.tuning.loading_options():  # bitsandbytes may repack the weights at the first forward pass
             self.note_frozen()
         self.train(self.training)
 
@@ -165,7 +166,7 @@ class SpeechLLM(Listening):
     # ------------------------------------------------------------------ steps
 
     def on_fit_start(self) -> None:
-        """Gives a new fit its first values, and lets the objectives get ready."""
+        """Sets the initial values of a new fit, and lets the objectives prepare."""
         if self.trainer.ckpt_path is None:
             share_rank_zero(self.tuning.initialize(self))
         self.objectives.start(self)
@@ -183,12 +184,12 @@ class SpeechLLM(Listening):
         return self._normalizer.scaled(total.loss, total.tokens, accumulate, strategy)
 
     def step_total(self, batch: Batch) -> Total:
-        """Returns what the objectives ask of a batch; those that ask for the same predictions share a forward pass."""
+        """Returns the objectives' losses on a batch; those that need the same predictions share a forward pass."""
         with self._shared.step():
             return self.objectives.total(self, batch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Makes accumulated gradients those of the token mean, and adds penalties, before all are clipped."""
+        """Turns accumulated gradients into those of the token mean and adds penalties, before clipping."""
         self._normalizer.normalize(self.parameters(), self.trainer.strategy)
         self.objectives.add_penalty_gradients(self)
         self.tuning.edit_gradients(self.llm)
@@ -199,13 +200,13 @@ class SpeechLLM(Listening):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as the Trainer asks, if losses and gradients are finite; else ends the run or the step."""
+        """Clips as the Trainer asks if losses and gradients are finite, otherwise ends the run or the step."""
         self._finite.clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Runs the batch and lets the optimizer take its step, if it is accepted; the gradients are freed at once.
+        """Runs the batch and lets the optimizer take its step, if accepted; the gradients are freed at once.
 
-        Lightning frees them between the next batch's forward and backward pass, where memory is highest.
+        Lightning would free them between the next batch's forward and backward pass, when memory use peaks.
         """
         with suppress(SkippedStep):
             super().optimizer_step(*args, **kwargs)
@@ -213,23 +214,23 @@ class SpeechLLM(Listening):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether several steps in a row were skipped: the checkpoint before them is then kept."""
+        """Whether several steps in a row were skipped; the checkpoint before them is then kept."""
         return self._finite.in_doubt
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds how many steps were skipped."""
+        """Adds the number of skipped steps."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["finite_steps"] = self._finite.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up that count again."""
+        """Restores that count."""
         super().on_load_checkpoint(checkpoint)
         self._finite.restore(checkpoint.get("finite_steps", {}))
 
     def validation_step(  # type: ignore[override]  # Lightning hands on whatever a step gives
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> ReadBatch:
-        """Collects the answer loss by modality; callbacks get what was read, and need not read it again."""
+        """Collects the answer loss by modality; callbacks get the reading and need not repeat it."""
         read = self.read(batch)
         self._eval_losses.update(read.losses, read.tokens, batch.modality)
         return read
@@ -241,7 +242,7 @@ class SpeechLLM(Listening):
     def test_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> ReadBatch:
-        """Does as in validation."""
+        """Does the same as in validation."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -253,7 +254,7 @@ class SpeechLLM(Listening):
             self.log(stage_key(stage, cross_entropy(modality)), value, prog_bar=stage == "val", sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
-        """Returns one record a row: id, modality and the greedy answer."""
+        """Returns one record per row: id, modality and the greedy answer."""
         answers = self.generate(batch)
         rows = zip(batch.ids, batch.modality, answers, strict=True)
         return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
@@ -271,11 +272,11 @@ class SpeechLLM(Listening):
         return made
 
     def on_train_start(self) -> None:
-        """Refuses to begin while the tuning waits for a measurement; callbacks have had their turn."""
+        """Refuses to start while the tuning waits for a measurement; callbacks have had their turn."""
         check_measured(self.tuning)
 
     def apply_layer_rates(self) -> None:
-        """Brings the running optimizer in line with the tuning's layer-wise rates, after they have been measured."""
+        """Updates the running optimizer to the tuning's layer-wise rates after they have been measured."""
         multipliers = self.tuning.multipliers(self.llm)
         if multipliers is not None:
             scale_layers(self.optimizers(use_pl_optimizer=False), self.lr_schedulers(), multipliers)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which strategies and precisions of Lightning's Trainer train this model right; the others are refused by name."""
+"""Which strategies and precisions of Lightning's Trainer train this model correctly; the others are refused by name."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .sharding import FSDP2
 from .sharding.parts import check_parts
 
 STRATEGIES = (SingleDeviceStrategy, DDPStrategy, FSDP2)
-"""Classes as they are, not what is derived from them: DeepSpeed's strategy is a DDPStrategy that shards."""
+"""Exactly these classes, not subclasses: DeepSpeed's strategy is a DDPStrategy that shards."""
 PRECISION_PLUGINS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed")
 
 
 def check_supported(trainer: Trainer, parts: Iterable[object] = ()) -> None:
-    """Refuses a Trainer that would train something else than it seems to.
+    """Refuses a Trainer that would not train what it appears to.
 
     Args:
         trainer: With its callbacks and data module.
-        parts: Tuning and objectives, not all of which can be trained in shares (``FSDP2``).
+        parts: Tuning and objectives, not all of which can be trained with sharded weights (``FSDP2``).
 
     Raises:
         ValueError: With what is allowed.
@@ -41,13 +41,13 @@ def check_supported(trainer: Trainer, parts: Iterable[object] = ()) -> None:
 
 
 def check_strategy_setting(setting: Any) -> None:
-    """Refuses ``trainer.strategy`` as a config has it, before a Trainer is made of it.
+    """Refuses a config's ``trainer.strategy`` before a Trainer is built from it.
 
     Args:
-        setting: A name of Lightning's, or anything with a ``class_path`` (and ``init_args``).
+        setting: A Lightning name, or anything with a ``class_path`` (and ``init_args``).
 
     Raises:
-        ValueError: If it names a strategy that is not supported. What cannot be read is left to Lightning.
+        ValueError: If it names a strategy that is not supported. Unreadable settings are left to Lightning.
     """
     if isinstance(setting, str):
         if setting in StrategyRegistry:
@@ -65,13 +65,13 @@ def check_strategy_setting(setting: Any) -> None:
 def check_strategy(strategy: type, start_method: str = "popen") -> None:
     """Refuses a strategy by its class.
 
-    Where parameters are sharded by another one than :class:`FSDP2` (FSDP, DeepSpeed, Lightning's ModelParallelStrategy)
-    nothing here gathers them: the ranks would train apart, each on its own, without a word. A process that is forked or
-    spawned cannot give its weights back to the one that began.
+    If parameters are sharded by anything other than :class:`FSDP2` (FSDP, DeepSpeed, Lightning's
+    ModelParallelStrategy), nothing here gathers them: the ranks would silently train apart. A forked or spawned process
+    cannot return its weights to its parent.
 
     Args:
         strategy: Class of the Trainer's strategy.
-        start_method: How it starts the processes of further devices.
+        start_method: How it starts the processes for further devices.
 
     Raises:
         ValueError: With what is allowed.

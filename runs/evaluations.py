@@ -84,7 +84,7 @@ class Evaluation:
         return self._pairs[step].get(modality, [])
 
     def series(self, name: str) -> list[tuple[int, float, float, float]]:
-        """Gives (step, value, low, high) of a metric at all steps that have it."""
+        """Returns (step, value, low, high) of a metric at all steps that have it."""
         return [(row["step"], *found) for row in self.rows if (found := self.value(row, name)) is not None]
 
     def predictions(self, step: int) -> list[Prediction]:

@@ -81,7 +81,7 @@ def on_the_way(model: nn.Module, sites: Sequence[Site], rows: Sequence[dict[str,
 
 
 def block_by_block(model: nn.Module, sites: Sequence[Site], rows: Sequence[dict[str, Tensor]], at: float) -> Values:
-    """Gives ``<w, g>`` where what a single layer adds to the residual stream is scaled to ``at``: one node a layer."""
+    """Returns ``<w, g>`` with a single layer's contribution to the residual stream scaled to ``at``: one node each."""
     total: Values = {}
     for layer in sorted({site.layer for site in sites if site.layer is not None}):
         inside = [site for site in sites if site.layer == layer]

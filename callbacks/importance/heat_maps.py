@@ -82,7 +82,7 @@ class HeatMaps:
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """Gives (step, layer, estimator, share in percent); leaves out steps evenly where there are too many rows."""
+    """Returns (step, layer, estimator, share in percent); leaves out steps evenly where there are too many rows."""
     size = sum(len(line["shares"]) for line in lines if line["step"] == lines[-1]["step"])
     steps = sorted({line["step"] for line in lines})
     kept = max(2, MAX_ROWS // max(size, 1))

@@ -71,7 +71,7 @@ def _by_sample(waveform: Tensor, source: int, target: int, width: int) -> Tensor
 
 
 def _filter(rest: Tensor, source: int, target: int, width: int) -> Tensor:
-    """Gives (N, 2 * width + 1) weights of N output samples, ``rest / target`` source samples behind their nearest."""
+    """Returns (N, 2 * width + 1) weights of N output samples, ``rest / target`` source samples behind their nearest."""
     cutoff = min(source, target) * _ROLLOFF / source  # of the source's Nyquist frequency
     taps = torch.arange(-width, width + 1, dtype=torch.float64, device=rest.device)
     offset = taps - rest[:, None].double() / target

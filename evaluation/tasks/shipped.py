@@ -1,10 +1,10 @@
-"""Data of the tasks beside this file, for lm-eval's ``custom_dataset``."""
+"""Data for the tasks beside this file, for lm-eval's ``custom_dataset``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# lm-eval runs this file by its path, outside of any package.
+# lm-eval runs this file by its path, outside any package.
 from textkeep.foundation.assets import embedded_split
 from textkeep.foundation.json_lines import json_objects
 

@@ -19,7 +19,7 @@ class Fisher:
     """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
-        """Gives ``sum g_i^2`` of each example."""
+        """Returns ``sum g_i^2`` of each example."""
         flat = gradient.flatten(1)
         return torch.dot(flat[0], flat[0]).unsqueeze(0) if len(flat) == 1 else flat.square().sum(1)
 

@@ -11,7 +11,7 @@ class Magnitude:
     """``|theta|``."""
 
     def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
-        """Gives ``|theta|``."""
+        """Returns ``|theta|``."""
         return weight.abs()
 
 

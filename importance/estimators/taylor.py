@@ -15,7 +15,7 @@ class Taylor:
     """
 
     def totals(self, gradient: Tensor, magnitude: Tensor) -> Tensor:
-        """Gives ``sum |theta g_i|`` of each example; the gradient becomes its absolute value."""
+        """Returns ``sum |theta g_i|`` of each example; the gradient becomes its absolute value."""
         return torch.mv(gradient.abs_().flatten(1), magnitude.flatten())
 
     def add(self, gradient: Tensor, sums: Tensor) -> None:

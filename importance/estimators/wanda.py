@@ -11,7 +11,7 @@ class Wanda:
     """``|theta| (E_i |a_i|^2)^1/2``: the size of a weight's contribution (Sun et al. 2023, arXiv 2306.11695)."""
 
     def entries(self, weight: Tensor, norms: Tensor | None) -> Tensor:
-        """Gives ``|theta|`` times the norm of the weight's input."""
+        """Returns ``|theta|`` times the norm of the weight's input."""
         assert norms is not None
         return weight.abs() * norms
 

@@ -1,4 +1,4 @@
-"""What training changed in an LLM, and models between before and after: a share of the change is taken back."""
+"""What training changed in an LLM, and models between before and after, with part of the change undone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .lora_layers import lora_layers
 
 
 class Change(Protocol):
-    """The change that training made in an LLM, which can be taken back in part."""
+    """The change that training made in an LLM, which can be partly undone."""
 
     @property
     def names(self) -> list[str]:
@@ -22,8 +22,8 @@ class Change(Protocol):
         """Sets the LLM's weights to ``(1 - alpha) base + alpha tuned``, and some of them to the base ones.
 
         Args:
-            alpha: 0 gives the untouched LLM and 1 the tuned one, both bit for bit; outside of [0, 1] extrapolates.
-            reverted: Names of parameters that are put back whatever ``alpha``.
+            alpha: 0 gives the untouched LLM and 1 the tuned one, both bit for bit; values outside [0, 1] extrapolate.
+            reverted: Names of parameters to revert regardless of ``alpha``.
 
         Raises:
             ValueError: If a name is not among :attr:`names`.
@@ -38,7 +38,7 @@ class DenseChange:
         base: Parameter name -> value in the untouched one.
 
     Raises:
-        ValueError: If the two have not the same parameters.
+        ValueError: If the two do not have the same parameters.
     """
 
     def __init__(self, llm: nn.Module, base: Mapping[str, Tensor]) -> None:
@@ -60,10 +60,10 @@ class DenseChange:
 
     @torch.no_grad()
     def apply(self, alpha: float = 1.0, reverted: Collection[str] = ()) -> None:
-        """Sets the weights to this share of the change, these matrices left out."""
+        """Sets the weights to this share of the change, except for the reverted matrices."""
         _check(reverted, self.names)
         for name, parameter in self._parameters.items():
-            # lerp is exact at both ends: it counts from the nearer one.
+            # lerp is exact at both ends: it starts from the nearer one.
             share = 0.0 if name in reverted else alpha
             parameter.copy_(torch.lerp(self._base[name], self._tuned[name], share))
 
@@ -85,7 +85,7 @@ class LoRAChange:
         return list(self._layers)
 
     def apply(self, alpha: float = 1.0, reverted: Collection[str] = ()) -> None:
-        """Sets the weights to this share of the change, these matrices left out."""
+        """Sets the weights to this share of the change, except for the reverted matrices."""
         _check(reverted, self.names)
         for name, layer in self._layers.items():
             for adapter, scale in self._scales[name].items():
@@ -93,10 +93,10 @@ class LoRAChange:
 
 
 class AdapterChange:
-    """The change of LoRA inside its own weights, to be saved and trained on: B is scaled.
+    """The change of LoRA inside its own weights, which can be saved and trained further: B is scaled.
 
-    What LoRA adds to a weight is linear in B, also where B A began as a part of the weight, which is taken off again by
-    a second pair of matrices: that one is scaled alike. Not for DoRA, which has lengths of its own.
+    What LoRA adds to a weight is linear in B, even if B A started as a part of the weight that a second pair of
+    matrices subtracts again: that pair is scaled alike. This does not hold for DoRA, which learns lengths as well.
 
     Args:
         llm: The LLM with its LoRA layers.
@@ -118,7 +118,7 @@ class AdapterChange:
 
     @torch.no_grad()
     def apply(self, alpha: float = 1.0, reverted: Collection[str] = ()) -> None:
-        """Sets B to this share of what was learned, that of these matrices to zero."""
+        """Sets B to this share of what was learned, and to zero in the reverted matrices."""
         _check(reverted, self.names)
         for key, (weight, tuned) in self._tuned.items():
             weight.copy_(tuned * (0.0 if self._names[key] in reverted else alpha))

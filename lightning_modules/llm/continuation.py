@@ -1,4 +1,4 @@
-"""Greedy answers that go on from what the LLM has read already: the prompt's keys and values are used twice."""
+"""Greedy answers that continue from what the LLM has already read: the prompt's keys and values are reused."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transformers.cache_utils import DynamicLayer
 from ..losses.answer_loss import AnswerLogits
 
 Reading = Callable[[Tensor], AbstractContextManager[None]]
-"""Gives what must be in place while the LLM works on these rows of the batch: (b,) indices."""
+"""Returns the context in which the LLM works on these rows of the batch: (b,) indices."""
 
 
 @dataclass
 class Prefix:
-    """The prompts of B rows, and what the LLM would say first, as it has read them in one batch with their targets.
+    """The prompts of B rows as read in one batch with their targets, and what the LLM would say first.
 
     Attributes:
         rows: (B,) their indices in the batch.
@@ -29,7 +29,7 @@ class Prefix:
         mask: (B, P) int64; 1 at the positions of a prompt and of what follows it in ``begun``, 0 elsewhere.
         lengths: (B,) how many positions these are.
         logits: (B, V) what is predicted after them.
-        begun: Per row the first tokens of its target, as far as each is the likeliest after those before it.
+        begun: For each row, the first tokens of its target as long as each is the most likely after its predecessors.
     """
 
     rows: Tensor
@@ -40,7 +40,7 @@ class Prefix:
     begun: list[list[int]]
 
     def select(self, places: Tensor) -> Self:
-        """Returns the prefix of some of its rows (b,); the cache, which is not copied, keeps no others."""
+        """Returns the prefix of some of its rows (b,); the cache is not copied and keeps only these."""
         self.cache.batch_select_indices(places)
         begun = [self.begun[place] for place in places.tolist()]
         kept = (self.mask[places], self.lengths[places], self.logits[places])
@@ -48,20 +48,20 @@ class Prefix:
 
 
 def prefix_of(llm: Any, cache: Any, attention_mask: Tensor, labels: Tensor, found: AnswerLogits) -> Prefix | None:
-    """Cuts the prompts out of what an LLM has read, if it can go on from there.
+    """Cuts the prompts out of what an LLM has read, if it can continue from there.
 
-    A position is hidden by the mask alone, wherever it stands, so the answers that were read after the prompts leave no
-    trace. A target is a draft: as long as its tokens are the likeliest, they are what the LLM would have said, and need
-    not be written again (the check of speculative decoding, Leviathan et al., arXiv 2211.17192, at temperature 0). All
-    that holds for attention to all positions, each of which is told its place: not for sliding windows, states
-    that are not keys and values, or LLMs that count their positions themselves.
+    The mask alone hides a position, wherever it is, so the answers read after the prompts leave no trace. A target
+    serves as a draft: as long as its tokens are the most likely, they are what the LLM would have said and need not be
+    generated again (the check of speculative decoding, Leviathan et al., arXiv 2211.17192, at temperature 0). All that
+    holds for full attention with explicit positions: not for sliding windows, states other than keys and values, or
+    LLMs that count positions themselves.
 
     Args:
         llm: Any Hugging Face causal LM.
-        cache: What it kept of the batch.
+        cache: Its cache for the batch.
         attention_mask: (B, T), right padded.
         labels: (B, T), -100 where not supervised; the answer of a row begins where its prompt ends.
-        found: What it predicted of the batch.
+        found: Its predictions for the batch.
 
     Returns:
         None if it cannot, or a row has no answer.
@@ -82,30 +82,30 @@ def prefix_of(llm: Any, cache: Any, attention_mask: Tensor, labels: Tensor, foun
 
 
 def _agreed(predicted: list[int], target: list[int]) -> list[int]:
-    """Returns the first tokens of a target that are predicted; never all, so that there is a prediction after them."""
+    """Returns the predicted first tokens of a target; never all, so that a prediction follows them."""
     same = [said == wanted for said, wanted in zip(predicted, target, strict=True)]
     return target[: min([*same, False].index(False), len(target) - 1)]
 
 
 def _goes_on(llm: Any, cache: Any) -> bool:
-    """Returns whether an LLM can work on what it keeps in a cache, with positions of our own."""
+    """Returns whether an LLM can continue from its cache, with positions that we pass."""
     plain = isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
     return plain and "position_ids" in inspect.signature(llm.forward).parameters
 
 
 @torch.no_grad()
 def read_beginning(llm: Any, inputs_embeds: Tensor, alike: int) -> Any:
-    """Reads once what all rows of a batch begin with, for all of them.
+    """Reads the common prefix of a batch's rows once, for all of them.
 
     A chat template writes the same system prompt into each: a third or more of a short question.
 
     Args:
         llm: Any Hugging Face causal LM.
         inputs_embeds: (B, T, H), the same in all rows up to ``alike``.
-        alike: How many positions that are.
+        alike: Length of the prefix.
 
     Returns:
-        The cache of B rows to go on from; None if the LLM cannot, or there is nothing to be saved.
+        The cache of B rows to continue from; None if the LLM cannot, or there is nothing to save.
     """
     cache = DynamicCache(config=llm.config)
     if not alike or len(inputs_embeds) < 2 or not _goes_on(llm, cache):
@@ -116,7 +116,7 @@ def read_beginning(llm: Any, inputs_embeds: Tensor, alike: int) -> Any:
 
 
 def alike_positions(input_ids: Tensor, attention_mask: Tensor, audio_mask: Tensor, labels: Tensor) -> int:
-    """Counts the positions with which all rows begin alike, as text that is not supervised, nor predicts what is.
+    """Counts the leading positions that are the same text in all rows, not supervised and not predicting what is.
 
     Args:
         input_ids: (B, T).
@@ -132,14 +132,14 @@ def alike_positions(input_ids: Tensor, attention_mask: Tensor, audio_mask: Tenso
 
 @torch.no_grad()
 def continued(llm: Any, prefix: Prefix, stops: list[int], max_new_tokens: int, reading: Reading) -> list[list[int]]:
-    """Writes the likeliest tokens after each prompt; a row that has ended costs nothing more.
+    """Generates the most likely tokens after each prompt; a finished row costs nothing more.
 
     Args:
         llm: The causal LM that read the prefix, which is used up.
         prefix: Of the rows to be continued.
         stops: Tokens that end a row.
         max_new_tokens: Longest answer.
-        reading: What must be in place while it works on some rows.
+        reading: The context in which it works on some rows.
 
     Returns:
         New tokens of each row, with the one that ended it, in the order of the prefix.

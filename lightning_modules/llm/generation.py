@@ -12,12 +12,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 class Written(NamedTuple):
-    """What an LLM wrote.
+    """What an LLM generated.
 
     Attributes:
         ids: New tokens (B, L), right padded.
         ended: Whether each row ended before the longest length.
-        texts: Each row up to its end, without special tokens, stripped.
+        texts: Each row up to its end, stripped and without special tokens.
     """
 
     ids: Tensor
@@ -40,10 +40,10 @@ def stop_ids(llm: Any, tokenizer: PreTrainedTokenizerBase, end_id: int | None = 
 
 @contextmanager
 def greedily(llm: Any, tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> Iterator[None]:
-    """Lets an LLM write greedily, whatever the ``generation_config.json`` that came with it asks for.
+    """Makes an LLM generate greedily, whatever its ``generation_config.json`` asks for.
 
     Its penalties, beams, banned n-grams, suppressed and forced tokens and minimum lengths would also apply to a config
-    that is passed to ``generate`` (Qwen 2.5 brings a repetition penalty), so the LLM has ours while the context lasts.
+    passed to ``generate`` (Qwen 2.5 has a repetition penalty), so the LLM's config is replaced within the context.
     """
     theirs = llm.generation_config
     llm.generation_config = GenerationConfig(
@@ -68,7 +68,7 @@ def greedy_tokens(
     max_new_tokens: int,
     end_id: int | None = None,
 ) -> Written:
-    """Writes one answer a row, batched, with a KV cache.
+    """Generates one answer per row, batched, with a KV cache.
 
     Args:
         llm: Any Hugging Face causal LM.

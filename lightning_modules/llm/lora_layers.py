@@ -1,4 +1,4 @@
-"""LoRA layers (peft) inside an LLM: finding them, folding them into the weights."""
+"""LoRA layers (peft) inside an LLM: finding them and merging them into the weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 
 
 def lora_layers(llm: nn.Module) -> dict[str, Any]:
-    """Returns the name of each module with LoRA, as the untouched LLM has it, -> peft's layer around it."""
+    """Maps each module with LoRA, by its name in the untouched LLM, to peft's layer around it."""
     return {name: module for name, module in llm.named_modules() if isinstance(module, BaseTunerLayer)}
 
 
 @torch.no_grad()
 def merge_lora(llm: nn.Module) -> int:
-    """Folds all LoRA layers into the weights that they change and takes them out, in place.
+    """Merges all LoRA layers into the weights and removes them, in place.
 
     Args:
         llm: A causal LM into whose modules peft has put LoRA; it keeps its class and becomes a plain one.
@@ -50,7 +50,7 @@ def merge_sound_lora(encoder: nn.Module, adaptor: nn.Module) -> None:
 
 
 def drop_lora(llm: nn.Module) -> int:
-    """Takes all LoRA layers out, in place, and leaves the weights that they are on as they are.
+    """Removes all LoRA layers in place, leaving the underlying weights unchanged.
 
     Returns:
         How many modules had LoRA.
@@ -64,7 +64,7 @@ def drop_lora(llm: nn.Module) -> int:
 
 
 def without_lora(llm: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns the state dict of the LLM that LoRA was put into."""
+    """Returns the state dict of the LLM without its LoRA layers."""
     layers = lora_layers(llm)
     own = {f"{name}." for name in layers}
     found = {}

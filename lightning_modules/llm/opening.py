@@ -1,4 +1,4 @@
-"""Causal LMs by name: text LLMs as they are, and what audio LLMs hold of one."""
+"""Causal LMs by name: text LLMs as they are, and the ones inside audio LLMs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .carving import REFUSED, TWINS, carve
 from .remote_code import has_own_code
 
 SOUND = ("audio", "acoustic", "speech", "encoder_config", "codec_config", "asr_config", "thinker_config")
-"""What the name of a configuration's part holds that is about sound."""
+"""Substrings in the name of a sub-configuration that is about sound."""
 
 
 def open_causal_lm(source: str, dtype: torch.dtype | str, **options: Any) -> Any:
-    """Loads a causal LM: a text LLM as it is, or the one that an audio LLM holds.
+    """Loads a causal LM: a text LLM as it is, or the one inside an audio LLM.
 
     Args:
         source: Hub id or folder.
@@ -33,7 +33,7 @@ def open_causal_lm(source: str, dtype: torch.dtype | str, **options: Any) -> Any
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is neither, or comes with code of its own.
+        ValueError: If it is neither, or comes with its own code.
     """
     if not is_audio_llm(source):
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
@@ -44,22 +44,22 @@ def is_audio_llm(source: str) -> bool:
     """Returns whether a hub id or folder is of an audio LLM.
 
     Raises:
-        ValueError: If it is of no known kind, or comes with code of its own.
+        ValueError: If it is of no known kind, or comes with its own code.
     """
     try:
         return hears(read_config(source))
-    except OSError:  # a folder of peft's has no configuration; who loads it finds the base, or says what is missing
+    except OSError:  # a peft folder has no configuration; loading it finds the base or says what is missing
         return False
 
 
 def refuse_audio_llm(name: str) -> None:
-    """Refuses to train an audio LLM as if it were a text LLM: a tower for sound would be taken for a part of it.
+    """Refuses to train an audio LLM as if it were a text LLM, which would take its audio tower for part of the LLM.
 
     Args:
         name: Hub id, folder or ``asset:`` name that ``model.llm`` gives.
 
     Raises:
-        ValueError: If it is one, of no known kind, or comes with code of its own.
+        ValueError: If it is one, of no known kind, or comes with its own code.
     """
     try:
         audio = is_audio_llm(resolve(name))
@@ -72,7 +72,7 @@ def refuse_audio_llm(name: str) -> None:
 
 
 def open_audio_llm(source: str, config: PreTrainedConfig, dtype: torch.dtype | str, **options: Any) -> Any:
-    """Loads an audio LLM; of one that also speaks (Omni), the part that listens and writes.
+    """Loads an audio LLM; if it also speaks (Omni), only the part that listens and writes.
 
     Args:
         source: Hub id or folder.
@@ -90,14 +90,14 @@ def open_audio_llm(source: str, config: PreTrainedConfig, dtype: torch.dtype | s
 
 
 def read_config(source: str) -> PreTrainedConfig:
-    """Reads the configuration of a model whose code is transformers' own.
+    """Reads the configuration of a model implemented in transformers.
 
     Args:
         source: Hub id or folder.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is of no known kind, or comes with code of its own: on a terminal transformers would ask.
+        ValueError: If it is of no known kind, or comes with its own code: on a terminal, transformers would ask.
     """
     if has_own_code(source):
         raise ValueError(
@@ -108,7 +108,7 @@ def read_config(source: str) -> PreTrainedConfig:
 
 
 def hears(config: PreTrainedConfig) -> bool:
-    """Returns whether a configuration is of an audio LLM: a text LLM, or its twin, beside a part for sound."""
+    """Returns whether a configuration describes an audio LLM: a text LLM, or its twin, beside a part for sound."""
     if config.model_type in REFUSED:
         return True
     parts = set(_parts(config))
@@ -124,7 +124,7 @@ def _parts(config: PreTrainedConfig) -> Iterator[str]:
 
 
 def _class_of(config: PreTrainedConfig) -> Any:
-    """Finds the class in transformers; Audio Flamingo stands in another map than most, NemotronH Omni in neither."""
+    """Finds the class in transformers; Audio Flamingo is in another mapping than most, NemotronH Omni in neither."""
     inner = getattr(config, "thinker_config", config)
     for known in (MODEL_FOR_MULTIMODAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING):
         if type(inner) in known:

@@ -17,7 +17,7 @@ _read_elsewhere: ContextVar[bool] = ContextVar("read_elsewhere", default=False)
 
 
 def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Returns a model with its weights; inside of :func:`shapes_only` one that its configuration describes.
+    """Returns a model with its weights, or within :func:`shapes_only` one built from its configuration.
 
     Inside of :func:`read_by_rank_zero` the other ranks get the same model on the meta device: shapes, no values.
 
@@ -25,10 +25,10 @@ def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) 
         kind: An Auto class of transformers.
         source: Folder or hub id.
         dtype: Of the weights.
-        **options: Of ``from_pretrained``: loading options, and settings that take the place of the configuration's.
+        **options: Of ``from_pretrained``: loading options, and settings that override the configuration's.
 
     Raises:
-        ValueError: If weights are to be packed as they are read (``quantization_config``), and none are read.
+        ValueError: If weights are to be packed while reading (``quantization_config``), and none are read.
     """
     if _read_elsewhere.get():
         return kind.from_pretrained(source, dtype=dtype, device_map="meta", **options)
@@ -49,7 +49,7 @@ def weights_are_read() -> bool:
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Lets models be built from their configurations while it lasts, to plan a run: no weights are read."""
+    """Builds models from their configurations within the context, to plan a run: no weights are read."""
     token = _shapes_only.set(True)
     try:
         yield
@@ -69,10 +69,10 @@ def read_by_rank_zero() -> Iterator[None]:
 
 @contextmanager
 def reading_from(setting: str, source: str) -> Iterator[None]:
-    """Adds what was asked for to an error of ``from_pretrained``, which does not say it without a network.
+    """Adds the requested model to an error of ``from_pretrained``, which does not name it without a network.
 
     Args:
-        setting: Where it was asked for (``model.llm``).
+        setting: The setting that named it (``model.llm``).
         source: The hub id, path or asset.
 
     Raises:

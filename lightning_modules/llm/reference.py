@@ -1,4 +1,4 @@
-"""What text is held against: the LLM as it was before it learned to listen, or the text LLM that it came from."""
+"""The reference for text: the LLM as it was before it learned to listen, or the text LLM that it came from."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Load = Callable[[torch.dtype], Any]
 
 
 class ReferenceLLM:
-    """The untouched LLM. Where the tuning can switch itself off (LoRA) it is the same model, else a frozen copy.
+    """The untouched LLM. If the tuning can switch itself off (LoRA), it is the same model, otherwise a frozen copy.
 
-    Teacher of distillation and yardstick of forgetting is it too, unless a text LLM is named for that (``base``), which
-    is then a second frozen copy. Weights are pulled and taken back to the untouched LLM in any case.
+    It is also the teacher of distillation and the yardstick of forgetting, unless a text LLM is named for that
+    (``base``), which is then a second frozen copy. Weights are always pulled and moved back towards the untouched LLM.
 
-    A copy is loaded when it is first asked for, in the type and on the device of the trained one, and is no part of
-    the module: no checkpoint, optimizer or DDP sees it.
+    A copy is loaded on first use, in the type and on the device of the trained LLM, and is not part of the module: no
+    checkpoint, optimizer or DDP sees it.
 
     Args:
         load: Loads the untouched LLM in a type.
-        llm: The model that is tuned, before the tuning prepares it.
+        llm: The model to be tuned, before the tuning prepares it.
         untouched: Gives a context in which the tuned model is the untouched one, or None if there is none
             (``Tuning.untouched``).
         load_base: Loads the text LLM that the model came from, if it is named.
@@ -63,7 +63,7 @@ class ReferenceLLM:
 
     @property
     def needs_copy(self) -> bool:
-        """Whether it costs the memory of a second model."""
+        """Whether it takes the memory of a second model."""
         return self._load_base is not None or self._untouched(self._llm) is None
 
     @contextmanager
@@ -81,7 +81,7 @@ class ReferenceLLM:
                 yield self._llm
 
     def copy(self) -> Any:
-        """Returns a frozen copy of the untouched LLM, also where the tuning could do without one."""
+        """Returns a frozen copy of the untouched LLM, even if the tuning could do without one."""
         return self._loaded()
 
     def untouched_logits(self, batch: Batch) -> AnswerLogits:
@@ -108,14 +108,14 @@ class ReferenceLLM:
         return self._base.to(next(self._llm.parameters()).device)
 
     def _frozen(self, load: Load) -> Any:
-        with isolate_rng():  # a run that loads it must draw the same numbers as one that does not
+        with isolate_rng():  # loading must not change the random numbers of a run
             return load(next(self._llm.parameters()).dtype).requires_grad_(False).eval()
 
 
 def weights_fingerprint(llm: nn.Module, samples: int = 1024) -> str:
-    """Hashes what tells models apart in milliseconds: names, shapes and some evenly spaced values of each weight.
+    """Hashes what distinguishes models within milliseconds: names, shapes and some evenly spaced values of each weight.
 
-    A model of shapes alone (:func:`shapes_only`) has no values.
+    A model built by :func:`shapes_only` has no values.
     """
     digest = hashlib.sha256()
     for name, parameter in llm.named_parameters():

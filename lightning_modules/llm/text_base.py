@@ -1,4 +1,4 @@
-"""The text LLM that a model came from, where it is named: yardstick and teacher instead of the model's own start."""
+"""The text LLM that a model came from, if named: yardstick and teacher instead of the model's own initial state."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SAMPLES = (
     "  def add(a, b):\n\treturn a + b  # adds\n\n",
     "Où est l'été? Übung macht den Meister. Привет, мир! 你好,世界。 こんにちは",
 )
-"""Texts that two tokenizers must write alike: spaces, figures, code and several scripts."""
+"""Texts that two tokenizers must tokenize alike: spaces, figures, code and several scripts."""
 NEVER = -1e4
 """Logit of a token that the text LLM does not know: its probability is zero in every type, and no divergence is NaN."""
 
 
 def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
-    """Refuses a text LLM that would get other ids for the same text; reads its tokenizer alone.
+    """Refuses a text LLM that tokenizes the same text differently; reads only its tokenizer.
 
     Args:
         ours: Of the model that is trained.
-        llm: The name of that one.
+        llm: That model's name.
         base: Hub id, folder or ``asset:`` name of the text LLM.
 
     Raises:
@@ -57,7 +57,7 @@ def _tokenizer_of(base: str) -> PreTrainedTokenizerBase:
 
 
 def _conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Returns the ids that the chat template writes around a question, none of them of sound."""
+    """Returns the ids that the chat template writes around a question, without any for sound."""
     contents: list[Any] = ["?", [{"type": "text", "text": "?"}]]
     for content in contents:
         try:
@@ -75,10 +75,10 @@ def open_base(base: str, dtype: torch.dtype) -> Any:
 
 
 def as_many_rows(logits: Tensor, llm: nn.Module) -> Tensor:
-    """Brings logits (..., V) to the vocabulary of another LLM.
+    """Converts logits (..., V) to the vocabulary of another LLM.
 
-    An audio LLM may have more tokens than its text base, which then never says them, or fewer rows of padding, which
-    then are left out.
+    An audio LLM may have more tokens than its text base, which then never predicts them, or fewer padding rows, which
+    are then dropped.
     """
     rows = llm.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
     missing = rows - logits.shape[-1]

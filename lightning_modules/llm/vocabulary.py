@@ -1,4 +1,4 @@
-"""The tokenizer of an LLM, and whether the two fit each other."""
+"""The tokenizer of an LLM, and whether the two match."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMED = ("bos_token", "eos_token", "pad_token")
 
 
 def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of an LLM that holds conversations; without a padding token it pads with its end token.
+    """Loads the tokenizer of an LLM for conversations; without a padding token it pads with its end token.
 
     Args:
         llm: Hub id, folder or ``asset:`` name.
@@ -29,7 +29,7 @@ def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
 
 
 def prepared(tokenizer: PreTrainedTokenizerBase, llm: str) -> PreTrainedTokenizerBase:
-    """Returns a tokenizer that can hold conversations; without a padding token it pads with its end token.
+    """Prepares a tokenizer for conversations; without a padding token it pads with its end token.
 
     Args:
         tokenizer: Changed in place.
@@ -51,9 +51,10 @@ def prepared(tokenizer: PreTrainedTokenizerBase, llm: str) -> PreTrainedTokenize
 
 
 def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuses a tokenizer whose tokens are used and have no embedding (``[PAD]`` added to Llama 2's, not to its LLM).
+    """Refuses a tokenizer with tokens in use that lack an embedding (``[PAD]`` added to Llama 2's, but not to its LLM).
 
-    Tokens that a conversation never holds may lie beyond the embedding, as the image token of Gemma 3's text models.
+    Tokens that never occur in a conversation may lie beyond the embedding, like the image token of Gemma 3's text
+    models.
 
     Args:
         llm: Any Hugging Face causal LM, with its weights.
@@ -61,7 +62,7 @@ def check_vocabulary(llm: Any, tokenizer: PreTrainedTokenizerBase, name: str) ->
         name: Of the model, for the message.
 
     Raises:
-        ValueError: If there are such tokens; it lists them.
+        ValueError: If there are such tokens; the message lists them.
     """
     rows = llm.get_input_embeddings().weight.shape[0]
     named = {getattr(tokenizer, attribute) for attribute in _NAMED}
@@ -86,13 +87,13 @@ def check_same_ids(
     ids: Collection[int],
     names: tuple[str, str],
 ) -> None:
-    """Refuses two tokenizers that write the same text with other ids: what is measured on it cannot be compared.
+    """Refuses two tokenizers that tokenize the same text differently: measurements on it cannot be compared.
 
     Args:
         ours: Of the model that the ids were made for.
         theirs: Of the other one.
-        texts: That are asked; each is held against the other.
-        ids: That the batches hold, those of the chat template too; each must stand for the same token.
+        texts: Texts to compare on.
+        ids: Ids in the batches, the chat template's included; each must stand for the same token.
         names: Of the two models, for the message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Speech among the text embeddings, and the loss on the answer tokens, per row and exact."""
+"""Speech among the text embeddings, and the exact loss on the answer tokens of each row."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class AnswerLogits(NamedTuple):
 
 
 class ReadAnswers(NamedTuple):
-    """Predictions of a batch, and what its LLM kept of it.
+    """Predictions for a batch, and the LLM's cache.
 
     Attributes:
         found: The predictions.
-        cache: Keys and values of all positions, as transformers has them; None if they were not asked for.
+        cache: Keys and values of all positions, in transformers' format; None if they were not requested.
     """
 
     found: AnswerLogits
@@ -49,7 +49,7 @@ def read_answers(
     keep: bool = True,
     beginning: Any = None,
 ) -> ReadAnswers:
-    """Predicts the supervised tokens, and keeps what it takes to go on from any of the positions.
+    """Predicts the supervised tokens, and keeps what is needed to continue from any position.
 
     Logits are computed only from the first supervised position of the batch on: with a long prompt and a vocabulary
     of 50,000 or more they are the largest tensor of a step.
@@ -60,7 +60,7 @@ def read_answers(
         attention_mask: (B, T).
         labels: (B, T), -100 where not supervised, unshifted as in transformers.
         keep: Whether the keys and values are kept.
-        beginning: A cache of the first positions, none of them supervised, which are not read again.
+        beginning: A cache of the first positions, none of them supervised, which are then not read again.
     """
     known = 0 if beginning is None else beginning.get_seq_length()
     targets = labels[:, 1:]
@@ -102,7 +102,7 @@ def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) ->
         (B, T, H).
 
     Raises:
-        ValueError: If mask and lengths do not speak of the same number of positions.
+        ValueError: If mask and lengths disagree on the number of positions.
     """
     real = torch.arange(speech.shape[1], device=speech.device)[None, :] < lengths[:, None]
     flat = speech[real].to(text.dtype)
@@ -116,9 +116,9 @@ def splice(text: Tensor, speech: Tensor, lengths: Tensor, audio_mask: Tensor) ->
 def zero_through(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
     """Returns a scalar zero with a gradient path to every trainable parameter of the modules.
 
-    Under DDP a rank whose batch holds no speech would otherwise leave the speech parameters without a gradient, and
-    hang the other ranks. One element of each parameter is read: its gradient is zero everywhere. Of one that is sharded
-    (a block that does not run) it is an element of this rank's part, which may have none.
+    Under DDP, a rank whose batch has no speech would otherwise leave the speech parameters without a gradient and hang
+    the other ranks. One element of each parameter is read, so its gradient is zero everywhere. For a sharded parameter
+    (a block that does not run), it is an element of this rank's part, if that has any.
     """
     total = like.new_zeros(())
     for module in modules:

@@ -9,7 +9,7 @@ from ..precision import at_least_float32
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """Takes KL(teacher || student) at each position, in nats.
+    """Computes KL(teacher || student) at each position, in nats.
 
     The distributions are softmax(logits / temperature); a distillation loss multiplies by temperature squared, so that
     its gradient keeps its size (Hinton et al., arXiv 1503.02531, section 2).
@@ -28,10 +28,10 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Te
 
 
 def top_divergence(log_probs: Tensor, tokens: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """Takes the KL between distributions over k + 1 outcomes: the teacher's top tokens and "any other".
+    """Computes the KL between distributions over k + 1 outcomes: the teacher's top tokens and "any other".
 
-    Merging outcomes never raises a divergence: this is a lower bound of :func:`divergence`, and equal to it where the
-    student spreads the rest as the teacher does.
+    Merging outcomes never raises a divergence: this is a lower bound of :func:`divergence`, and equal to it if the
+    student distributes the rest as the teacher does.
 
     Args:
         log_probs: The teacher's, of its top tokens at the same temperature (N, k).
@@ -46,6 +46,6 @@ def top_divergence(log_probs: Tensor, tokens: Tensor, student: Tensor, temperatu
     others = predicted.scatter(-1, tokens, float("-inf")).logsumexp(dim=-1)
     top = log_probs.to(predicted.dtype)
     rest = (1 - top.exp().sum(dim=-1)).clamp(min=0)
-    # A rest of nothing has no share in the divergence, whatever the student gives it.
+    # An empty rest does not contribute to the divergence, whatever probability the student gives it.
     remainder = torch.where(rest > 0, rest * (rest.clamp(min=1e-30).log() - others.clamp(min=-1e4)), 0.0)
     return (top.exp() * (top - predicted.gather(-1, tokens))).sum(dim=-1) + remainder

@@ -14,15 +14,15 @@ from ...foundation.ranks import Ranks
 class ModalityLosses:
     """Means over all answer tokens of all ranks, for speech and for text.
 
-    Summed as Python numbers (float64): what is part of a module is converted to the run's precision, and bfloat16
-    counts no further than 256.
+    They are summed as Python numbers (float64): tensors of a module are converted to the run's precision, and bfloat16
+    cannot count beyond 256.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
 
     def update(self, losses: Tensor, tokens: Tensor, modality: Sequence[str]) -> None:
-        """Takes a batch.
+        """Adds a batch.
 
         Args:
             losses: (B,) summed answer losses, nats.
@@ -34,7 +34,7 @@ class ModalityLosses:
             self._sums[name] = total + loss, answered + count
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns modality -> nats per answer token, of those that occurred on any rank; and a new start."""
+        """Returns modality -> nats per answer token, for those that occurred on any rank, and resets."""
         parts = Ranks().gather(dict(self._sums))
         self._sums.clear()
         found = {}

@@ -1,4 +1,4 @@
-"""Objectives of one step that ask for the same predictions share a forward pass."""
+"""Objectives of one step that need the same predictions share a forward pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .answer_loss import AnswerLogits
 
 
 class SharedLogits:
-    """The answer logits of the batches of one training step; outside of a step nothing is kept."""
+    """The answer logits of the batches of one training step; nothing is kept outside a step."""
 
     def __init__(self) -> None:
         self._found: dict[int, AnswerLogits] | None = None
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Keeps what is computed while it lasts."""
+        """Keeps what is computed within the context."""
         self._found = {}
         try:
             yield

@@ -1,4 +1,4 @@
-"""One answer token weighs the same on every rank and in every accumulation step."""
+"""Gives every answer token the same weight on every rank and in every accumulation step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...foundation.sharding import own_part
 class TokenNormalizer:
     """Turns gradients of summed losses into gradients of the global token mean, exactly.
 
-    The usual mean of means (a batch's mean, averaged over accumulation steps and ranks) weighs a token by how many
-    others happen to stand in its batch (transformers#34191). A step of one batch divides its loss by the tokens of all
-    ranks before it goes backward: not a gradient is touched again. Where batches are accumulated, the right divisor is
-    known only when the last one has been seen, so: each gives its sum over a constant, and the gradients are rescaled
-    once, after they are unscaled and before they are clipped.
+    The usual mean of means (a batch's mean, averaged over accumulation steps and ranks) weights a token by how many
+    others happen to be in its batch (transformers#34191). A step of one batch divides its loss by the tokens of all
+    ranks before the backward pass, so gradients are not touched again. If batches are accumulated, the right divisor is
+    known only after the last one, so each loss is its sum over a constant, and the gradients are rescaled once, after
+    unscaling and before clipping.
     """
 
     #: Keeps half-precision gradients in range until the true divisor is known; any constant gives the same result.
@@ -28,11 +28,11 @@ class TokenNormalizer:
         self._tokens: Tensor | None = None
 
     def scaled(self, loss_sum: Tensor, tokens: Tensor, accumulate: int, strategy: Any) -> Tensor:
-        """Scales the loss to what a training step returns; every rank must come here.
+        """Scales the loss for the training step to return; every rank must call it.
 
         Args:
             loss_sum: Summed loss of this batch.
-            tokens: Number of tokens it is over.
+            tokens: Number of tokens in the sum.
             accumulate: Batches per optimizer step; Lightning divides the returned loss by it.
             strategy: Of the Trainer; data parallelism will average the gradients over its ranks.
         """
@@ -54,6 +54,6 @@ class TokenNormalizer:
 
 
 def _over_ranks(tokens: Tensor, dtype: torch.dtype, strategy: Any) -> Tensor:
-    """Sums numbers of tokens over the ranks, 1 at least; in this type, or float32 if it is narrower."""
+    """Sums token counts over the ranks, at least 1; in this type, or float32 if it is narrower."""
     own = tokens.detach().to(torch.promote_types(dtype, torch.float32), copy=True)  # it may be summed in place
     return strategy.reduce(own, reduce_op="sum").clamp(min=1)

@@ -1,4 +1,4 @@
-"""Objectives: what a training step asks of the model."""
+"""Objectives: what a training step minimises."""
 
 from .answer_cross_entropy import AnswerCrossEntropy
 from .cached_teacher import CachedTeacher

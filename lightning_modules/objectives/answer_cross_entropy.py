@@ -1,4 +1,4 @@
-"""The usual objective."""
+"""The standard objective."""
 
 from __future__ import annotations
 

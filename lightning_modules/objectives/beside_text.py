@@ -1,4 +1,4 @@
-"""Objectives that read passages of their own beside each batch."""
+"""Objectives that read their own passages beside each batch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .objective import Objective
 
 
 class BesideText(Objective):
-    """What a step asks on some passages of text, drawn anew for each batch; what varies is a subclass.
+    """A loss on passages of text, drawn anew for each batch; subclasses define the loss.
 
-    The draw depends on the optimizer step, the ids of the batch and ``seed`` and on nothing else: a continued run reads
-    what it would have read, and ranks read different passages, as many each. The mean over the passages' tokens is
-    weighed as if it were of the batch's answer tokens: ``weight`` times a nat a token of text counts as a nat a token
-    of answer, however long passages and answers are.
+    The draw depends only on the optimizer step, the ids of the batch and ``seed``: a resumed run reads the same
+    passages as an uninterrupted one, and ranks read different passages, equally many each. The mean over the passages'
+    tokens is weighted as if it were over the batch's answer tokens: one nat per text token counts as ``weight`` nats
+    per answer token, however long passages and answers are.
 
     Args:
         text: A set of ``data.sets``, a .txt file (passages between empty lines), a manifest, or an embedded set. Never
-            text on which the run is measured.
+            use text on which the run is measured.
         weight: Factor in the total.
-        passages: How many are read beside each batch.
-        tokens: Plain text is cut after so many; None takes whole passages.
+        passages: Number of passages read beside each batch.
+        tokens: Plain text is cut after this many; None takes whole passages.
         seed: Of the draw.
     """
 
@@ -49,10 +49,10 @@ class BesideText(Objective):
         self.passages = passages
         self.tokens = tokens
         self.seed = seed
-        self._read: Batch | None = None  # alive as long as the step, which tells batches apart by their identity
+        self._read: Batch | None = None  # kept alive during the step, which tells batches apart by identity
 
     def needs_whole(self) -> str | None:
-        """Names nothing: every rank reads as many passages."""
+        """Names nothing: every rank reads equally many passages."""
         return None
 
     def start(self, model: SpeechModel) -> None:
@@ -75,7 +75,7 @@ class BesideText(Objective):
             raise UserError(f"{name}.text: {found} (allowed: at least as many)")
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the mean over the passages' tokens times the batch's answer tokens, and the number of these."""
+        """Returns the mean over the passages' tokens times the number of the batch's answer tokens, and that number."""
         data: Any = model.trainer.datamodule  # type: ignore[attr-defined]
         made = data.factory().batches(self._drawn(model, batch), "text", self.passages, tokens=self.tokens)
         self._read = text = made[0].to(model.device)

@@ -1,4 +1,4 @@
-"""The untouched LLM's answers on disk, so that no second model stands beside the trained one."""
+"""The untouched LLM's predictions on disk, so that no second model is needed in memory."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .teacher import Comparison, Teacher
 
 
 class CachedTeacher(Teacher):
-    """The teacher's ``top_k`` most likely tokens at every answer token, computed once for each example.
+    """The teacher's ``top_k`` most likely tokens at every answer token, computed once per example.
 
-    At the start of a fit the entries that the folder lacks are computed, shared out among the ranks; the copy of the
-    untouched LLM that this takes (none under LoRA) is freed before the first step. An entry is a small safetensors
-    file named by a hash of the untouched LLM's weights and their type, temperature, ``top_k`` and the example's token
-    ids: another model, prompt or answer finds nothing. Entries are renamed into place, so an interrupted start goes on
+    At the start of a fit, the entries that the folder lacks are computed, divided among the ranks; the copy of the
+    untouched LLM that this needs (none under LoRA) is freed before the first step. An entry is a small safetensors file
+    named by a hash of the untouched LLM's weights and their type, temperature, ``top_k`` and the example's token ids:
+    another model, prompt or answer has other entries. Entries are renamed into place, so an interrupted start continues
     where it stopped, and runs may share the folder.
 
     The divergence is over ``top_k`` + 1 outcomes, the last being "any other token": a lower bound of the exact one
-    (``top_divergence``). What the teacher thinks of unlikely tokens is not taught.
+    (``top_divergence``). The teacher's view of unlikely tokens is not taught.
 
     Args:
         folder: Of the entries. 8 bytes for each of ``top_k`` tokens at each answer token: 5 GB for 100,000 answers of
@@ -91,7 +91,7 @@ class CachedTeacher(Teacher):
     def _paths(self, model: SpeechModel, batch: Batch, temperature: float) -> dict[int, Path]:
         """Returns row -> file, of the rows that supervise anything."""
         settings = f"{model.reference.fingerprint}:{temperature}:{self.top_k}"
-        if model.llm.dtype != torch.float32:  # a teacher that computes in another type says something else
+        if model.llm.dtype != torch.float32:  # a teacher that computes in another type predicts differently
             settings += f":{model.llm.dtype}"
         folder = self.folder / hashlib.sha256(settings.encode()).hexdigest()[:16]
         paths = {}
@@ -114,7 +114,7 @@ class CachedTeacher(Teacher):
 
 
 def _readable(path: Path) -> bool:
-    """Returns whether the entry is there and whole (safetensors checks the size against the header)."""
+    """Returns whether the entry exists and is complete (safetensors checks the size against the header)."""
     try:
         with safe_open(path, framework="pt"):
             return True

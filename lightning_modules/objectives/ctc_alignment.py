@@ -1,4 +1,4 @@
-"""Teaching the adaptor the words before the LLM is in the loop."""
+"""Teaches the adaptor the words before the LLM is in the loop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class CTCAlignment(Objective):
 
     Each adaptor position, brought to the embeddings' own norm, is scored against the frozen embedding of every
     candidate token (inner product, learned scale) and against a learned blank; CTC sums over the monotonic alignments.
-    The adaptor so learns to put, where a word is heard, a vector that points where the LLM's own vector of that word
-    does. The LLM's layers are not run: a step costs a small fraction of one through the LLM.
+    Where a word is spoken, the adaptor thus learns to emit a vector that points in the direction of the LLM's own
+    embedding of that word. The LLM's layers are not run: a step costs a small fraction of one through the LLM.
 
     Args:
         weight: Factor in the total.
-        candidates: Tokens that compete at each position: all of the batch's, filled up with random others to this
-            number. ``0`` takes the whole vocabulary, exact but dear on a CPU.
+        candidates: Tokens that compete at each position: all of the batch's, topped up with random others to this
+            number. ``0`` takes the whole vocabulary, which is exact but expensive on a CPU.
         scale: Of the inner product before the softmax, at the start; it is learned.
     """
 
@@ -42,7 +42,7 @@ class CTCAlignment(Objective):
         return None
 
     def build(self, model: SpeechModel) -> None:
-        """Makes the blank's vector and bias."""
+        """Creates the blank's vector and bias."""
         table = model.llm.get_input_embeddings().weight
         norm = at_least_float32(table.detach()).norm(dim=-1).mean()
         self.register_buffer("norm", norm, persistent=False)
@@ -86,7 +86,7 @@ class CTCAlignment(Objective):
 
     @torch.no_grad()
     def transcribe(self, model: SpeechModel, batch: Batch) -> list[str]:
-        """Decodes the batch's clips greedily by CTC, to see what the adaptor hears."""
+        """Decodes the batch's clips greedily by CTC, to show what the adaptor recognises."""
         positions, lengths = model.speech_embeddings(batch)
         vocabulary = torch.arange(model.llm.get_input_embeddings().weight.shape[0], device=positions.device)
         best = self._log_probs(positions, vocabulary, model).argmax(dim=-1).cpu()

@@ -1,4 +1,4 @@
-"""Weights that matter to the text stay near where they were."""
+"""Keeps weights that matter for text near their original values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class EWC(WeightPull):
 
     F is the mean square of the gradient of an example's *mean* loss over its T answer tokens, not of its summed
     log-likelihood as in the paper: theirs divided by T^2. Theirs grows with the number of terms, so this one falls like
-    1 / T (exactly so for ``fisher_sampled``, whose terms are uncorrelated, if all tokens are alike). A lambda fits
-    one length of answers: text with answers four times as long needs about four times the lambda for the same pull.
+    1 / T (exactly so for ``fisher_sampled``, whose terms are uncorrelated, if all tokens are alike). A lambda suits one
+    answer length: text with answers four times as long needs about four times the lambda for the same pull.
 
     Memory: F in float32 and the untouched LLM, both as large as the LLM.
 
@@ -42,5 +42,5 @@ class EWC(WeightPull):
         self.estimator = estimator
 
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Returns F."""
+        """Returns the Fisher information F of each weight."""
         return {**snapshot_strengths("EWC", self.snapshot, self.estimator, llm)}

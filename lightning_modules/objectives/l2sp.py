@@ -1,4 +1,4 @@
-"""All weights stay near where they were, or the important ones nearer."""
+"""Keeps all weights near their original values, important ones optionally nearer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .weight_pull import WeightPull, snapshot_strengths
 class L2SP(WeightPull):
     """L2-SP (Li et al., arXiv 1802.01483, equation 2): alpha / 2 sum s (theta - theta*)^2.
 
-    Plain, s is 1. Weighted, s is the importance of each weight in a snapshot with maps, divided by its mean over all of
-    them: on average the pull is as strong as the plain one, and the important weights feel more of it.
+    In the plain form, s is 1. In the weighted form, s is the importance of each weight in a snapshot with maps, divided
+    by the mean over all of them: the pull is on average as strong as the plain one, but stronger on important weights.
 
-    Memory: the untouched LLM; with a snapshot a second time its size.
+    Memory: the untouched LLM, and as much again with a snapshot.
 
     Args:
         weight: Alpha.
         parameters: ``decoder`` pulls the decoder layers' weights, ``all`` embeddings, final norm and head too. With a
-            snapshot, its matrices alone are pulled.
-        snapshot: Folder of a snapshot with maps; without, all weights are equal.
+            snapshot, only its matrices are pulled.
+        snapshot: Folder of a snapshot with maps; without one, all weights are equal.
         estimator: Whose map is taken.
     """
 
@@ -48,7 +48,7 @@ class L2SP(WeightPull):
         self.estimator = estimator
 
     def strengths(self, llm: nn.Module) -> dict[str, Tensor | None]:
-        """Returns one everywhere, or the importance over its mean."""
+        """Returns 1 everywhere, or the importance over its mean."""
         if self.snapshot is None:
             prefix = f"{clean_name(find_blocks(llm)[0])}." if self.parameters_pulled == "decoder" else ""
             names = [clean_name(name) for name, _ in llm.named_parameters()]

@@ -1,4 +1,4 @@
-"""What an objective over tokens and a penalty on weights have in common."""
+"""The common base of objectives over tokens and penalties on weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class LossTerm(nn.Module, ABC):
 
     #: Name under which its value is logged (``train/<name>``).
     name: str
-    #: What it needs of the tuning strategy; others are refused when the model is built.
+    #: What it needs from the tuning strategy; others are refused when the model is built.
     needs: tuple[Need, ...] = ()
-    #: Whether it teaches an adaptor that is new where the LLM's words are: an audio LLM's own has learned that.
+    #: Whether it teaches a new adaptor where the LLM's words are, which an audio LLM's own has already learned.
     teaches_words: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -32,9 +32,9 @@ class LossTerm(nn.Module, ABC):
         self.set_weight(weight)
 
     def set_weight(self, weight: float) -> None:
-        """Sets the factor of this term in the total, from the next step on; alike on all ranks.
+        """Sets this term's factor in the total from the next step on; must be the same on all ranks.
 
-        What changes it during a run keeps it: the weight is a setting, and no checkpoint holds it.
+        Code that changes it during a run must save it: the weight is a setting and not part of checkpoints.
 
         Raises:
             ValueError: If it is not positive and finite.
@@ -46,14 +46,14 @@ class LossTerm(nn.Module, ABC):
         self.weight = weight
 
     def needs_whole(self) -> str | None:
-        """Names what of it must meet whole weights, so that it cannot train where ranks share them out (``FSDP2``).
+        """Names what needs whole weights and therefore cannot train when they are sharded (``FSDP2``).
 
-        None if nothing must; what does not say so is refused there.
+        None if nothing does; anything that does not say so is refused there.
         """
         return type(self).__name__
 
     def build(self, model: SpeechModel) -> None:
-        """Makes what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
+        """Builds what depends on the model's weights; called once they are loaded and the tuning has prepared them."""
 
     def start(self, model: SpeechModel) -> None:
-        """Gets ready for training; called at the start of a fit, with the data module and any checkpoint in place."""
+        """Prepares for training; called at the start of a fit, with the data module and any checkpoint in place."""

@@ -14,13 +14,13 @@ from .penalty import Penalty
 
 
 class Total(NamedTuple):
-    """What a training step asks in all.
+    """The total loss of a training step.
 
     Attributes:
         loss: Weighted sum of the objectives' sums (scalar, with gradient).
         tokens: Number of tokens of the first objective, by which the step will be divided.
-        penalty: Weighted sum of the penalties' values (scalar, without gradient); nothing divides it.
-        values: Name of a term -> an objective's mean per token or a penalty's value, without gradient; and the
+        penalty: Weighted sum of the penalties' values (scalar, without gradient), not divided by anything.
+        values: Name of a term -> an objective's mean per token or a penalty's value, without gradient; also the
             objectives' further figures.
     """
 
@@ -62,12 +62,12 @@ class LossTerms(nn.ModuleList):
         {term.name: term for term in cast(list[LossTerm], list(self))}[name].set_weight(weight)
 
     def build(self, model: SpeechModel) -> None:
-        """Lets each term make what depends on the model's weights."""
+        """Lets each term build what depends on the model's weights."""
         for term in self:
             cast(LossTerm, term).build(model)
 
     def start(self, model: SpeechModel) -> None:
-        """Lets each term get ready for a fit."""
+        """Lets each term prepare for a fit."""
         for term in self:
             cast(LossTerm, term).start(model)
 
@@ -89,6 +89,6 @@ class LossTerms(nn.ModuleList):
         return Total(torch.stack(losses).sum(), counts[0], penalty, values)
 
     def add_penalty_gradients(self, model: SpeechModel) -> None:
-        """Adds what the penalties ask to the gradients of an optimizer step, once these are normalised."""
+        """Adds the penalties' gradients to those of an optimizer step, once these are normalised."""
         for penalty in self.penalties:
             penalty.add_gradient(model)

@@ -11,7 +11,7 @@ from .loss_term import LossTerm
 
 
 class Objective(LossTerm):
-    """A sum of losses over tokens, and how many tokens it is over.
+    """A sum of losses over tokens, and the number of these tokens.
 
     Sums, not means: the module divides by the global count over ranks and accumulation steps, so that one token
     weighs the same everywhere.
@@ -20,7 +20,7 @@ class Objective(LossTerm):
         weight: Factor of this objective in the total.
     """
 
-    #: Whether its value depends on what the LLM computes, so that all that trains in the LLM gets a gradient.
+    #: Whether its value depends on the LLM's computation, so that everything trainable in the LLM gets a gradient.
     runs_llm: bool = True
     #: Whether speech rows must come with their text twins (``batch.twin``).
     needs_twins: bool = False

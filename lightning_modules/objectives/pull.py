@@ -12,16 +12,16 @@ from ...foundation.sharding import own_part, sum_over_parts
 from ..precision import at_least_float32
 
 PIECE = 1 << 24
-"""Weights handled at once: the largest temporary takes 64 MB, whatever the model."""
+"""Weights processed at a time: the largest temporary takes 64 MB, whatever the model."""
 
 
 class Pull(NamedTuple):
-    """A weight and where it is drawn to.
+    """A weight and the value it is pulled towards.
 
     Attributes:
         weight: The trained parameter.
-        anchor: What it was, of the same shape; of a sharded one this rank's part.
-        strength: Factor of each entry, likewise; None for one everywhere.
+        anchor: Its original value, in the same shape; this rank's part if sharded.
+        strength: Factor of each entry, likewise; None for 1 everywhere.
     """
 
     weight: nn.Parameter

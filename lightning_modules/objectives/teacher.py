@@ -12,14 +12,14 @@ from ..contract import Batch, SpeechModel
 from ..losses.divergence import divergence
 
 Comparison = Callable[[Tensor], Tensor]
-"""The student's logits (N, V) at N answer tokens to the divergence from the teacher (N,), nats."""
+"""Maps the student's logits (N, V) at N answer tokens to the divergence from the teacher (N,), nats."""
 
 
 class Teacher(ABC):
     """What the untouched LLM would say after the written question."""
 
     def start(self, model: SpeechModel, temperature: float) -> None:  # noqa: B027 - a hook
-        """Gets ready; called at the start of a fit, on every rank."""
+        """Prepares; called at the start of a fit, on every rank."""
 
     @abstractmethod
     def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
@@ -33,9 +33,9 @@ class Teacher(ABC):
 
 
 class LiveTeacher(Teacher):
-    """The untouched LLM itself: one more forward pass a step, without gradients.
+    """The untouched LLM itself: one more forward pass per step, without gradients.
 
-    Under LoRA and with a frozen LLM it is the trained model with LoRA off, and costs no memory. Otherwise it is
+    Under LoRA or with a frozen LLM, it is the trained model with LoRA off and takes no memory. Otherwise it is
     a frozen copy in the weights' own type: 0.5 GB for SmolLM2-135M in float32, 16 GB for an 8B model in bfloat16.
     """
 

@@ -15,19 +15,19 @@ class TextTwinDistillation(Objective):
     """KL(untouched LLM reading the question || model hearing it), and the same with the model reading it.
 
     Cross-modal distillation (arXiv 2509.14930: loss = CE + lambda tau^2 KL with lambda 0.5, tau 2, on spoken (S->T) and
-    written (T->T) questions). With one objective alone it is ultravox's training, and SALAD's (arXiv 2510.13632), which
-    names the two divergences misalignment and forgetting. At every answer token the teacher's distribution is the
+    written (T->T) questions). As the only objective, it is the training of ultravox and of SALAD (arXiv 2510.13632),
+    which calls the two divergences misalignment and forgetting. At every answer token the teacher's distribution is the
     target (forward KL), times tau squared as in Hinton et al. (arXiv 1503.02531).
 
-    A batch of speech is asked both terms, the second on its text twin; a batch of text the second alone. Rows whose
-    question is not known as text are left out and counted (``train/distillation_skipped``).
+    A batch of speech has both terms, the second on its text twin; a batch of text only the second. Rows whose question
+    is not available as text are left out and counted (``train/distillation_skipped``).
 
     Args:
         weight: Lambda, the factor in the total.
         speech: Factor of the S->T term.
         text: Factor of the T->T term; 0 saves the model's pass over the text twins.
         temperature: Tau.
-        end_of_turn: Whether the token that ends the answer is compared too.
+        end_of_turn: Whether the token that ends the answer is compared as well.
         teacher: ``LiveTeacher`` (default) or ``CachedTeacher``.
     """
 
@@ -60,7 +60,7 @@ class TextTwinDistillation(Objective):
         return None if isinstance(self.teacher, LiveTeacher) else type(self.teacher).__name__
 
     def start(self, model: SpeechModel) -> None:
-        """Lets the teacher get ready."""
+        """Lets the teacher prepare."""
         self.teacher.start(model, self.temperature)
 
     def forward(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What the penalties on moved weights have in common."""
+"""The common base of penalties on moved weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WeightPull(Penalty):
     """1/2 sum_i s_i (theta_i - theta*_i)^2 over weights of the LLM, theta* the untouched LLM's.
 
     Value and gradient are computed in pieces of 64 MB (``pull``). A copy of the untouched LLM stays in memory for the
-    whole fit; distillation shares it. Where weights are sharded a rank keeps its part, and the copy is freed.
+    whole fit; distillation shares it. If weights are sharded, each rank keeps its part and the copy is freed.
     """
 
     needs = (
@@ -47,7 +47,7 @@ class WeightPull(Penalty):
         """
 
     def start(self, model: SpeechModel) -> None:
-        """Finds the weights and what they were.
+        """Finds the weights and their original values.
 
         Raises:
             ValueError: If the strengths do not fit the LLM, or none of the weights moves.
@@ -55,7 +55,7 @@ class WeightPull(Penalty):
         name = type(self).__name__
         strengths = self.strengths(model.llm)
         divided = is_sharded(model.llm)
-        model.reference.resident |= not divided  # else each rank keeps its part of the anchors, and the copy goes
+        model.reference.resident |= not divided  # else each rank keeps its part of the anchors, and the copy is freed
         anchors = {clean_name(key): value.detach() for key, value in model.reference.copy().named_parameters()}
         self._pulls = []
         for raw, parameter in model.llm.named_parameters():
@@ -71,7 +71,7 @@ class WeightPull(Penalty):
             raise ValueError(f"model.objectives: {name} draws the LLM's own weights back, but none of them is trained")
 
     def needs_whole(self) -> str | None:
-        """Names nothing: each rank draws its part of the weights back."""
+        """Names nothing: each rank pulls its own part of the weights."""
         return None
 
     def value(self, model: SpeechModel) -> Tensor:
@@ -88,18 +88,18 @@ class WeightPull(Penalty):
 def snapshot_strengths(owner: str, folder: Path, estimator: str, llm: nn.Module) -> dict[str, Tensor]:
     """Returns the score of every single weight of a snapshot, by clean parameter name and in its shape.
 
-    For a model of shapes alone nothing is read: it gives shapes for the matrices of the decoder blocks.
+    For a model built by shapes only, nothing is read: it returns shapes for the matrices of the decoder blocks.
 
     Args:
         owner: For messages.
         folder: Of the snapshot.
         estimator: Whose map is read.
-        llm: The model that it must fit.
+        llm: The model that it must match.
 
     Raises:
-        ValueError: If there is no such snapshot or map, or it is of another model.
+        ValueError: If there is no such snapshot or map, or it belongs to another model.
     """
-    if not weights_are_read():  # a plan, which may come before the measurement
+    if not weights_are_read():  # a plan, which may precede the measurement
         matrices = {id(p) for p in decoder_layers(llm).parameters() if p.dim() == 2}
         return {
             clean_name(name): torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)

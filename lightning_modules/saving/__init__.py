@@ -1,1 +1,1 @@
-"""What a checkpoint, an adaptor file and an export hold, and how they are read back."""
+"""What checkpoints, adaptor files and exports contain, and how they are read back."""

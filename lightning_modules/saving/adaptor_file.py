@@ -1,4 +1,4 @@
-"""An adaptor as one safetensors file: its weights, and in the header what it fits to."""
+"""An adaptor as one safetensors file: its weights, and in the header what it was made for."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SAMPLES = 2**16
 ADAPTOR = Path("speech", "adaptor.safetensors")
 """Where it lies in an export."""
 ENCODER = Path("speech", "encoder.safetensors")
-"""Where an encoder lies that trained along."""
+"""Where an encoder that was trained along lies."""
 REMEDIES = {
     "adaptor": "that class as model.adaptor",
     "stack": "that number as model.adaptor.init_args.stack",
 }
-"""What lets an adaptor's file fit, by the entry of its header that differs."""
+"""What makes an adaptor file usable, by the header entry that differs."""
 
 
 def save_adaptor(
@@ -43,8 +43,8 @@ def save_adaptor(
     Args:
         path: The safetensors file to make.
         adaptor: A built adaptor.
-        encoder: What it was trained behind, with its weights. Of one that trained along only the name is noted: its
-            weights are no longer those of the checkpoint, which is what a reader of the file loads first.
+        encoder: The encoder it was trained with, including its weights. If it was trained along, only its name is
+            recorded: its weights are no longer those of the checkpoint, which a reader of the file loads first.
         llm: The LLM it was trained for.
         dtype: On disk; half precision loses nothing that training would notice.
         words: (V, H) the LLM's table of embeddings, among which the adaptor's positions stand: it names the LLM.
@@ -78,8 +78,8 @@ def identity_of(words: Tensor) -> str:
 def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder, words: Tensor | None = None) -> None:
     """Reads weights into a built adaptor; warns if it was trained for another LLM, as far as the file knows.
 
-    The encoder is known by its weights, so that its folder may be moved or renamed; a file from before they were noted
-    is held against its name.
+    The encoder is identified by its weights, so that its folder may be moved or renamed; older files without this
+    record are checked by its name.
 
     Args:
         path: A file that :func:`save_adaptor` made.
@@ -89,7 +89,7 @@ def load_adaptor(path: Path, adaptor: Adaptor, encoder: SpeechEncoder, words: Te
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is none of an adaptor, or of another adaptor class, encoder or size; the message names
+        ValueError: If the file is not an adaptor's, or has another adaptor class, encoder or size; the message names
             the difference.
     """
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Finding a run's checkpoint, and telling a damaged one."""
+"""Finds a run's checkpoint and recognises damaged ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...foundation.sharded_checkpoint import is_checkpoint, missing_part, read_s
 from ..precision import main_dtype
 
 NEEDED = ("state_dict", "pytorch-lightning_version")
-"""What each checkpoint of Lightning's has."""
+"""Keys of every Lightning checkpoint."""
 
 
 def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
@@ -26,8 +26,8 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
         run_or_checkpoint: A ``.ckpt`` file (or folder, if it is sharded), or a directory that ``textkeep fit`` made.
 
     Raises:
-        FileNotFoundError: If there is neither; the message says what was looked for.
-        ValueError: If the file, or each of the run's, is damaged.
+        FileNotFoundError: If there is neither; the message says what was searched for.
+        ValueError: If the file is damaged, or all of the run's are.
     """
     path = Path(run_or_checkpoint)
     if is_checkpoint(path):
@@ -41,13 +41,13 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Path:
 
 
 def newest_readable(files: Sequence[Path]) -> Path:
-    """Returns the first of these checkpoints that is whole; a warning names those before it.
+    """Returns the first intact checkpoint; a warning names the damaged ones before it.
 
     Args:
-        files: The newest first.
+        files: Newest first.
 
     Raises:
-        ValueError: If each is damaged.
+        ValueError: If all are damaged.
     """
     problems: list[str] = []
     for path in files:
@@ -60,7 +60,7 @@ def newest_readable(files: Sequence[Path]) -> Path:
 
 
 def check_readable(path: Path) -> None:
-    """Refuses a damaged checkpoint, and names a whole one beside it.
+    """Refuses a damaged checkpoint, and names an intact one beside it.
 
     Raises:
         ValueError: If the file is damaged.
@@ -75,10 +75,10 @@ def check_readable(path: Path) -> None:
 
 
 def check_of_a_run(path: Path) -> None:
-    """Refuses a file that is damaged, or whole but no checkpoint of Lightning's (bare weights, say).
+    """Refuses a file that is damaged, or intact but not a Lightning checkpoint (bare weights, for example).
 
     Raises:
-        ValueError: With what it is instead.
+        ValueError: Saying what it is instead.
     """
     check_readable(path)
     try:

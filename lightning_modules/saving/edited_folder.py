@@ -1,8 +1,8 @@
-"""A model's folder once more, with other values of some weights: an audio LLM repaired stays an audio LLM.
+"""A copy of a model's folder with other values of some weights: a repaired audio LLM remains an audio LLM.
 
-Whatever else the folder holds stays as it is, byte for byte: towers, projectors, a talker, adapters for sound,
-processor and chat template. So whatever reads the first folder reads the second. Only the same weights in other formats
-are left out.
+Everything else in the folder stays the same, byte for byte: towers, projectors, a talker, adapters for sound, processor
+and chat template. So anything that reads the first folder reads the second. Only duplicates of the weights in other
+formats are left out.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch import Tensor
 from ...foundation.files import follow_umask, replacing_folder, write_json
 
 REPAIR = "repair.json"
-"""What the folder was made from, for people."""
+"""What the folder was made from, for human readers."""
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 TWICE = ("consolidated*", "pytorch_model*.bin*", "*.pth", "*.gguf", "tf_model.h5", "flax_model.msgpack")
-"""The same weights in other formats are left out: they are not repaired, and some loader would prefer them."""
-_HEADS = ("lm_head.weight", "embed_out.weight")  # how causal LMs name their head
+"""Copies of the weights in other formats are left out: they are not repaired, and some loaders prefer them."""
+_HEADS = ("lm_head.weight", "embed_out.weight")  # names that causal LMs give their head
 
 Place = tuple[str, str]
 """File in the folder and key in the file."""
 
 
 class ModelFolder:
-    """Where the weights of a causal LM lie in the folder that it was read from, as itself or inside of another model.
+    """Where the weights of a causal LM lie in the folder it was read from, on its own or inside another model.
 
     Args:
         folder: Local folder of a model of transformers.
@@ -56,13 +56,13 @@ class ModelFolder:
         """Finds the parameters of a causal LM in the files: by their names behind one prefix, and by their values.
 
         Args:
-            parameters: Name in the causal LM -> value as it was read; of a tied head one name is enough.
+            parameters: Name in the causal LM -> value as it was read; for a tied head, one name is enough.
 
         Returns:
-            Name -> where it lies; more than one place where the head is tied and stored all the same.
+            Name -> where it lies; more than one place if a tied head is stored separately.
 
         Raises:
-            ValueError: If one is not there as it was read: transformers may store it otherwise than it holds it.
+            ValueError: If one is not stored as it was read: transformers may convert weights on loading.
         """
         decoder, _ = Counter(name.partition(".")[0] for name in parameters).most_common(1)[0]
         inside = [name for name in parameters if name.startswith(f"{decoder}.")]
@@ -85,11 +85,11 @@ class ModelFolder:
     def _heads(
         self, parameters: Mapping[str, Tensor], inside: Iterable[str], found: Mapping[str, list[Place]]
     ) -> dict[str, list[Place]]:
-        """Finds what is outside of the decoder, the output head; a tied one that is stored follows its embedding."""
+        """Finds what is outside the decoder, the output head; a tied head that is stored follows its embedding."""
         own = {name: value for name, value in parameters.items() if name not in found}
         places = {name: [self._place(key) for key in self._keys_of(name, value)] for name, value in own.items()}
         for name, value in own.items():
-            if name in _HEADS and not places[name]:  # transformers may call it otherwise than the file does
+            if name in _HEADS and not places[name]:  # transformers may use another name than the file
                 places[name] = [self._place(key) for head in _HEADS for key in self._keys_of(head, value)]
         for name, there in places.items():
             if not there:
@@ -117,12 +117,12 @@ class ModelFolder:
             return torch.equal(file.get_tensor(key).to(value.dtype), value.cpu())
 
     def write(self, target: Path, values: Mapping[Place, Tensor], origin: Mapping[str, object]) -> None:
-        """Writes the folder with these weights in it, whole or not at all; each keeps the type that it is stored in.
+        """Writes the folder with these weights, completely or not at all; each keeps its stored type.
 
         Args:
-            target: The folder to make; what is there is replaced.
-            values: Where -> what.
-            origin: What it is made from, for ``repair.json``.
+            target: The folder to make; an existing one is replaced.
+            values: Location -> value.
+            origin: What it was made from, for ``repair.json``.
         """
         changed = {name for name, _ in values}
         with replacing_folder(target) as temporary:

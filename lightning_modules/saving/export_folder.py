@@ -1,4 +1,4 @@
-"""A trained model as a folder that other programs read: the LLM as transformers has it, speech parts beside it.
+"""A trained model as a folder for other programs: the LLM in transformers' format, speech parts beside it.
 
 ::
 
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=LightningModule)
 
 FORMAT = "textkeep-export-1"
 MANIFEST = "textkeep.json"
-LORA = "adapter"  # as peft calls it
+LORA = "adapter"  # peft's name for it
 PREFIX = "base_model.model."  # of the names in peft's files
 SHARD = "5GB"
 
@@ -45,7 +45,7 @@ def is_export(path: str | Path) -> bool:
 
 
 def is_plain(folder: str | Path) -> bool:
-    """Returns whether LLM and adaptor are all that an export holds: no LoRA, no encoder of its own."""
+    """Returns whether an export contains only LLM and adaptor: no LoRA, no encoder of its own."""
     return not Path(folder, LORA).exists() and not Path(folder, ENCODER).exists()
 
 
@@ -53,7 +53,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Reads ``textkeep.json`` of an export.
 
     Raises:
-        ValueError: If it is damaged, or of a later version's format.
+        ValueError: If it is damaged, or in the format of a later version.
     """
     path = Path(folder, MANIFEST)
     try:
@@ -69,10 +69,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def check_target(folder: Path) -> None:
-    """Refuses a target that is there and is no export.
+    """Refuses an existing target that is not an export.
 
     Raises:
-        FileExistsError: With what may be given instead.
+        FileExistsError: With what is allowed instead.
     """
     if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is no export; allowed: a new folder, or an export to replace")
@@ -86,18 +86,19 @@ def write_export(
     origin: Mapping[str, Any],
     end_id: int | None = None,
 ) -> None:
-    """Writes the folder, whole or not at all.
+    """Writes the folder, completely or not at all.
 
     Args:
         folder: The target; an export that is there is replaced.
         model: With its LLM as it shall be written; LoRA that can be merged has been, that on encoder and adaptor too.
         settings: The model's arguments as a config has them (``encoder``, ``adaptor``, ``tuning``, ...).
         prompts: Prompt settings of the data module.
-        origin: What it was made from, for people.
-        end_id: The token that ends an answer in the chat template: a stop for whoever generates with the folder.
+        origin: What it was made from, for human readers.
+        end_id: The token that ends an answer in the chat template: a stop token for anyone who generates with the
+            folder.
 
     Raises:
-        FileExistsError: If the target is there and is no export.
+        FileExistsError: If the target exists and is not an export.
         ValueError: If LoRA cannot be written as one adapter of peft.
     """
     check_target(folder)
@@ -129,17 +130,17 @@ def _of_llm(tuning: Any) -> Any:
 
 
 def write_text_llm(folder: Path, model: SpeechModel, end_id: int | None = None) -> None:
-    """Writes the LLM alone, with its tokenizer, as transformers has a text LLM; whole or not at all.
+    """Writes the LLM alone with its tokenizer, as a transformers text LLM, completely or not at all.
 
     LoRA that cannot be merged is left out: behind a gate it does not act on text.
 
     Args:
         folder: The target: a new or empty folder.
-        model: With its LLM as it shall be written.
+        model: With its LLM as it is to be written.
         end_id: The token that ends an answer in the chat template.
 
     Raises:
-        FileExistsError: If there is something at the target.
+        FileExistsError: If the target exists and is not empty.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists; allowed: a new folder for a text LLM")
@@ -151,7 +152,7 @@ def write_text_llm(folder: Path, model: SpeechModel, end_id: int | None = None) 
 
 
 def _save_weights(whole: Any, llm: Any, folder: Path) -> None:
-    """Writes a model without the LoRA that its LLM has."""
+    """Writes a model without its LLM's LoRA."""
     lora = {"state_dict": without_lora(whole)} if lora_layers(llm) else {}
     whole.save_pretrained(folder, **lora, max_shard_size=SHARD)
 
@@ -169,7 +170,7 @@ def _write_parts(folder: Path, model: SpeechModel) -> None:
 
 
 def _add_stops(folder: Path, stops: list[int]) -> None:
-    """Names all stops in ``generation_config.json``; how the LLM's makers sample stays as it is."""
+    """Lists all stop tokens in ``generation_config.json``, and keeps the LLM's own sampling settings."""
     path = folder / "generation_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     config["eos_token_id"] = stops[0] if len(stops) == 1 else stops
@@ -192,7 +193,7 @@ def load_export(kind: type[Model], folder: Path) -> Model:
     model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
     tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
     config = {**model_settings, "llm": str(folder), "tuning": tuning}
-    if (folder / ADAPTOR).is_file():  # an audio LLM has all that hears inside
+    if (folder / ADAPTOR).is_file():  # an audio LLM contains all its speech parts
         config["adaptor_weights"] = str(folder / ADAPTOR)
     model: Any = instantiate_module(kind, config)
     model.configure_model()

@@ -1,4 +1,4 @@
-"""Weights that are infinite or not a number: never written, and refused where they are read."""
+"""Weights that are infinite or not a number: never written, and refused when read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def not_finite(checkpoint: Mapping[str, Any]) -> str | None:
         checkpoint: Lightning's.
     """
     tensors = list(_tensors(checkpoint))
-    if torch.isfinite(get_total_norm([tensor for _, tensor in tensors])):  # ten times as fast as to look at each value
+    if torch.isfinite(get_total_norm([tensor for _, tensor in tensors])):  # ten times as fast as checking each value
         return None
     for name, tensor in tensors:
         if bad := int((~torch.isfinite(tensor)).sum()):

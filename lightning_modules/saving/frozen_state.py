@@ -1,4 +1,4 @@
-"""Checkpoints hold what was trained; what was frozen is named and hashed."""
+"""Checkpoints contain what was trained; what was frozen is named and hashed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def frozen_names(module: nn.Module, to_save: Iterable[Tensor] = ()) -> set[str]:
 
     Args:
         module: The module.
-        to_save: Frozen tensors that are saved all the same.
+        to_save: Frozen tensors to save nevertheless.
     """
     saved = {id(tensor) for tensor in to_save}
     trained: set[str] = set()
@@ -35,7 +35,7 @@ def frozen_names(module: nn.Module, to_save: Iterable[Tensor] = ()) -> set[str]:
 
 
 def frozen_hash(state: Mapping[str, Tensor], names: set[str]) -> str:
-    """Takes SHA-256 over names, shapes and float32 bytes of the frozen tensors, in the order of their names."""
+    """Computes SHA-256 over names, shapes and float32 bytes of the frozen tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(names):
         tensor = state[name].detach().to("cpu", torch.float32).contiguous()
@@ -47,13 +47,13 @@ def frozen_hash(state: Mapping[str, Tensor], names: set[str]) -> str:
 def drop_frozen(
     checkpoint: dict[str, Any], module: nn.Module, known_hash: str | None = None, to_save: Iterable[Tensor] = ()
 ) -> str:
-    """Takes the frozen tensors out of a checkpoint and leaves their names' hash.
+    """Removes the frozen tensors from a checkpoint and leaves a hash of them.
 
     Args:
         checkpoint: Lightning's checkpoint; its ``state_dict`` is replaced.
         module: The module it was made of.
-        known_hash: The hash, when it has been computed before; frozen weights do not change.
-        to_save: Frozen tensors that are saved all the same.
+        known_hash: The hash, if it was computed before; frozen weights do not change.
+        to_save: Frozen tensors to save nevertheless.
 
     Returns:
         The hash.
@@ -74,8 +74,8 @@ def check_frozen(
     Args:
         checkpoint: Lightning's checkpoint.
         module: The module it is to be loaded into.
-        to_save: Frozen tensors that it holds all the same.
-        known_hash: The hash of the frozen ones, when it has been computed before; they do not change.
+        to_save: Frozen tensors that it contains nevertheless.
+        known_hash: The hash of the frozen ones, if it was computed before; they do not change.
 
     Raises:
         ValueError: If keys are missing or unexpected, or the frozen weights (another base model, encoder or
@@ -91,7 +91,7 @@ def check_frozen(
         raise ValueError(f"the checkpoint does not fit this model: '{odd[0]}' {where} it ({len(odd)} such names)")
     saved = checkpoint.get("frozen")
     if saved and names and saved["sha256"] != (known_hash or frozen_hash(state, names)):
-        check_types(checkpoint, module)  # frozen weights that are rounded otherwise are other ones
+        check_types(checkpoint, module)  # frozen weights with other rounding are other weights
         raise ValueError(
             "the checkpoint was trained on other frozen weights (base model or encoder) than those given now: "
             "use the same `llm` and `encoder` as its config.yaml"
@@ -106,7 +106,7 @@ def check_types(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
         module: The model it is to be loaded into.
 
     Raises:
-        ValueError: If they have not: the Trainer has another precision than the run had.
+        ValueError: If they do not: the Trainer's precision differs from the run's.
     """
     own = module.state_dict()
     saved = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in own}

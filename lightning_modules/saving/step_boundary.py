@@ -1,9 +1,9 @@
-"""A checkpoint that is written anywhere, made to stand at the end of its last optimizer step.
+"""Moves a checkpoint, whenever it is written, to the end of its last optimizer step.
 
-The weights of a checkpoint are those after the last finished step, but Lightning's counters and the position of the
-data may be further: at the batch that failed, or inside an accumulation window whose gradients are lost with the
-process. Continued from there, a run would skip examples that nothing was learnt from. And an epoch that ``max_steps``
-or ``max_time`` cut short counts as a whole one.
+The weights of a checkpoint are those after the last finished step, but Lightning's counters and the data position may
+be further: at the batch that failed, or inside an accumulation window whose gradients are lost with the process. A run
+continued from there would skip examples from which nothing was learned. In addition, an epoch cut short by
+``max_steps`` or ``max_time`` counts as a whole one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 
 def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool) -> None:
-    """Puts the counters of a checkpoint back to the end of its last optimizer step, if they are further.
+    """Resets the counters of a checkpoint to the end of its last optimizer step, if they are further.
 
-    The result says what a checkpoint written by ``on_train_batch_end`` of that step says, which Lightning knows how to
-    continue from: in that hook the batch is processed but not completed, the logged step is not counted yet, and the
-    epoch goes on. Lightning continues from other places too, but counts its logged steps once too often then.
+    The result equals a checkpoint written in ``on_train_batch_end`` of that step, from which Lightning can continue: in
+    that hook the batch is processed but not completed, the logged step is not counted yet, and the epoch goes on.
+    Lightning also continues from other places, but then counts its logged steps once too often.
 
     Args:
         checkpoint: Lightning's; ``checkpoint["loops"]["fit_loop"]`` is changed in place.
         accumulate: Batches of an optimizer step.
-        by_steps: Whether the run has ``max_steps``; without, Lightning continues from the end of an epoch as it is.
+        by_steps: Whether the run has ``max_steps``; without it, Lightning continues correctly from the end of an epoch.
     """
     loop = checkpoint["loops"].get("fit_loop")
     if loop is None or loop["epoch_loop.batch_progress"]["total"]["ready"] == 0:
@@ -30,7 +30,7 @@ def end_at_last_step(checkpoint: dict[str, Any], accumulate: int, by_steps: bool
     current = progress["current"]
     steps = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
     loaders = loop["state_dict"].get("combined_loader", [])
-    # Lightning notes that a batch is the last one before it counts it; it may have failed on its way to the device.
+    # Lightning marks a batch as the last one before counting it; it may have failed on its way to the device.
     last = progress["is_last_batch"] and all(loader["batches"] == current["ready"] for loader in loaders)
     read_only = current["ready"] - current["processed"]  # 1 if the batch failed
     closed = not read_only and (current["ready"] % accumulate == 0 or last)

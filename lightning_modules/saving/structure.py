@@ -1,4 +1,4 @@
-"""Whether a checkpoint and a config speak of the same model: one line with both values where they do not."""
+"""Whether a checkpoint and a config describe the same model; if not, one line with both values."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from torch import Tensor, nn
 
 STRUCTURE = ("tuning", "adaptor", "encoder", "ear")
-"""Arguments of the model that say what it is made of."""
+"""Arguments of the model that define its structure."""
 FREE = {"adaptor_lr", "rates", "dropout", "snapshot", "source"}
-"""Inside them: how fast it learns, and where files lie (their content is checked by its hash). These may change."""
+"""Settings inside them for learning rates and file locations (contents are checked by hash). These may change."""
 DEFAULT_TUNING = {"class_path": "FullFineTuning", "init_args": {}}
 """What ``model.tuning: null`` means."""
 DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "alpha": lambda options: 2 * options["r"] if "r" in options else None
 }
-"""What null stands for where it hangs on another option: LoRA's scale."""
+"""What null stands for if it depends on another option: LoRA's scale."""
 WEIGHTS = ("llm", "encoder.source")
 MOST_SHOWN = 3
 
 
 def check_structure(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint whose model was built otherwise.
+    """Refuses a checkpoint whose model was built differently.
 
-    Names and shapes of tensors do not tell all of it: LoRA's alpha, a gate or an encoder's layer change what the same
-    tensors do, and LoRA takes on the ranks that it finds.
+    Names and shapes of tensors are not enough: LoRA's alpha, a gate or an encoder's layer change what the same tensors
+    do, and LoRA adopts the ranks that it finds.
 
     Args:
         checkpoint: Lightning's; ``hyper_parameters`` are the model's arguments as the command line stores them.
-        settings: Those of the model it is to be loaded into.
+        settings: Those of the model to load it into.
 
     Raises:
         ValueError: With the values in the checkpoint and in the config.
@@ -44,10 +44,10 @@ def check_structure(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def check_shapes(checkpoint: Mapping[str, Any], module: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint whose tensors have other shapes than the module's.
+    """Refuses a checkpoint whose tensor shapes differ from the module's.
 
     Raises:
-        ValueError: With a name, both shapes, and the LLM and encoder if they have other names.
+        ValueError: With a name, both shapes, and the LLM and encoder if their names differ.
     """
     own = module.state_dict()
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
@@ -61,7 +61,7 @@ def check_shapes(checkpoint: Mapping[str, Any], module: nn.Module, settings: Map
 
 
 def other_weights(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Returns the names of LLM and encoder in the checkpoint and in the config, where they differ; else nothing."""
+    """Returns the names of LLM and encoder in the checkpoint and in the config if they differ, otherwise nothing."""
     saved = checkpoint.get("hyper_parameters", {})
     pairs = [(name, _value(saved, name), _value(settings, name)) for name in WEIGHTS]
     changes = [_both(name, old, new) for name, old, new in pairs if old != new and None not in (old, new)]
@@ -75,7 +75,7 @@ def _value(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def _changes(name: str, saved: Any, given: Any) -> Iterator[str]:
-    """Yields what differs below a setting; what one side does not know (newer than the file) does not."""
+    """Yields the differences below a setting, except in settings unknown to one side (newer than the file)."""
     if _is_class(saved) and _is_class(given):
         if _kind(saved) != _kind(given):
             yield _both(name, _kind(saved), _kind(given))
@@ -112,7 +112,7 @@ def _options(value: Any) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> bool:
-    """Returns whether a setting is plain data; a part that was built in Python is stored as it is, not compared."""
+    """Returns whether a setting is plain data; a part built in Python is stored as it is and not compared."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return all(_plain(part) for part in value)
     return value is None or isinstance(value, bool | int | float | str)

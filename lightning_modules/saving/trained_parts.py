@@ -1,4 +1,4 @@
-"""A module whose checkpoints hold what was trained, and how it is restored from them."""
+"""A module whose checkpoints contain only what was trained, and how it is restored from them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .structure import check_shapes, check_structure, other_weights
 
 
 class TrainedParts(LightningModule):
-    """Saves what was trained and what the tuning knows; frozen weights are named by a hash and must be the same again.
+    """Saves what was trained and the tuning's state; frozen weights are recorded by a hash and must match on loading.
 
     Attributes:
         llm: The LLM, once it is loaded.
-        tuning: What moves.
+        tuning: The tuning strategy.
     """
 
     llm: Any
@@ -42,39 +42,39 @@ class TrainedParts(LightningModule):
         self._frozen_hash: str | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves and converts, as torch does; tensors with a type of their own keep it."""
+        """Moves and converts like torch; tensors with their own type keep it."""
         with own_types_kept(self):
             return super()._apply(fn, recurse)
 
     def note_frozen(self) -> None:
-        """Takes the hash of the frozen weights as they are, for what would change their form without their values."""
+        """Hashes the frozen weights now, before something changes their form but not their values."""
         self._frozen_hash = frozen_hash(self.state_dict(), self.left_out())
 
     def left_out(self) -> set[str]:
-        """Names the tensors that checkpoints do not hold."""
+        """Names the tensors that checkpoints leave out."""
         return frozen_names(self, self.tuning.frozen_to_save(self.llm))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what was not trained; adds what the tuning knows; counts only batches that were trained on.
+        """Leaves out what was not trained, adds the tuning's state, and counts only batches that were trained on.
 
         Raises:
-            RunError: If a weight is not finite: the checkpoint before is worth more; on all ranks.
+            RunError: On all ranks, if a weight is not finite: the previous checkpoint is worth more.
         """
         if "loops" in checkpoint:
             end_at_last_step(checkpoint, self.trainer.accumulate_grad_batches, self.trainer.max_steps != -1)
         self._frozen_hash = drop_frozen(checkpoint, self, self._frozen_hash, self.tuning.frozen_to_save(self.llm))
         checkpoint["tuning"] = self.tuning.extra_state()
-        told = next(filter(None, Ranks().gather(not_finite(checkpoint))), None)  # rank zero may hold all weights
+        told = next(filter(None, Ranks().gather(not_finite(checkpoint))), None)  # only rank zero may hold all weights
         if told is not None:
             raise RunError(
                 f"no checkpoint of step {checkpoint['global_step']} is written: {told}; the last one is kept"
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model or without finite weights, and going on in another precision.
+        """Refuses a checkpoint of another model or without finite weights, and continuing in another precision.
 
         Raises:
-            ValueError: With what differs, as it is in the checkpoint and in the config.
+            ValueError: With what differs, in the checkpoint and in the config.
         """
         check_structure(checkpoint, self.hparams)
         if self._is_fitting():
@@ -103,7 +103,8 @@ class TrainedParts(LightningModule):
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:
         """Loads a run directory's last checkpoint, a checkpoint file or an export, in eval mode.
 
-        A checkpoint is loaded in the type of its weights: of ``bf16-true`` in bfloat16, encoder and frozen weights too.
+        A checkpoint is loaded in the type of its weights: bfloat16 for ``bf16-true``, including encoder and frozen
+        weights.
 
         Raises:
             FileNotFoundError: If there is no checkpoint.
@@ -113,7 +114,7 @@ class TrainedParts(LightningModule):
             return load_export(cls, Path(run_or_checkpoint)).to(map_location).eval()
         path = find_checkpoint(run_or_checkpoint)
         with warnings.catch_warnings(), default_dtype(weights_dtype(path)):
-            # What is missing is frozen, and check_frozen() has compared it.
+            # The missing keys are frozen weights, which check_frozen() has compared.
             warnings.filterwarnings("ignore", message="Found keys that are in the model state dict")
             if is_sharded_checkpoint(path):
                 loaded: Any = _load_state(cls, read_sharded(path, optimizer=False))

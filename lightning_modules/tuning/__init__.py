@@ -1,4 +1,4 @@
-"""Tuning strategies: what moves while speech is learned, and how fast."""
+"""Tuning strategies: what trains while speech is learned, and how fast."""
 
 from . import masks, rates
 from .adaptor_only import AdaptorOnly

@@ -1,4 +1,4 @@
-"""Only the adaptor moves."""
+"""Only the adaptor trains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tuning import ParameterGroup, Tuning, trainable
 class AdaptorOnly(Tuning):
     """The LLM stays as it is; the adaptor learns to speak its language (as in ultravox and DeSTA2, arXiv 2409.20007).
 
-    Text behaviour cannot change. Spoken answers are bounded by what the frozen LLM makes of the adaptor's output.
+    Text behaviour cannot change. Spoken answers are limited by what the frozen LLM makes of the adaptor's output.
     """
 
     trains_llm = False
@@ -23,13 +23,13 @@ class AdaptorOnly(Tuning):
         return None
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Freezes all but the adaptor."""
+        """Freezes everything except the adaptor."""
         llm.requires_grad_(False)
         encoder.requires_grad_(False)
         adaptor.requires_grad_(True)
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Makes one group, of the adaptor."""
+        """Builds one group, the adaptor's."""
         return [ParameterGroup("adaptor", trainable(adaptor))]
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Everything in the LLM moves."""
+"""Everything in the LLM trains."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class FullFineTuning(WeightTuning):
     Args:
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own, as LLaMA-Omni does.
         train_encoder: Train the speech encoder too, at the optimizer's rate. Frozen by default, as in LLaMA-Omni.
-        rates: Layer-wise learning rates ("Layer-LR" of arXiv 2509.23755); every layer at the optimizer's rate without.
-        protect: Single weights that do not move, weight decay and momentum included.
+        rates: Layer-wise learning rates ("Layer-LR" of arXiv 2509.23755); without it, every layer uses the optimizer's
+            rate.
+        protect: Single weights to keep fixed, including against weight decay and momentum.
     """
 
     def __init__(
@@ -31,13 +32,13 @@ class FullFineTuning(WeightTuning):
         self.train_encoder = train_encoder
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Unfreezes LLM and adaptor, and the encoder if asked."""
+        """Unfreezes LLM and adaptor, and the encoder on request."""
         llm.requires_grad_(True)
         adaptor.requires_grad_(True)
         encoder.requires_grad_(self.train_encoder)
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Makes the groups of :class:`WeightTuning`, and one of the encoder if it trains."""
+        """Builds the groups of :class:`WeightTuning`, and one for the encoder if it trains."""
         groups = super().parameter_groups(llm, encoder, adaptor)
         if self.train_encoder:
             groups.append(ParameterGroup("encoder", trainable(encoder)))

@@ -1,4 +1,4 @@
-"""Parts of a tuning strategy that need to know what is important: from a snapshot on disk, or measured for them."""
+"""Parts of a tuning strategy that need importance scores, from a snapshot on disk or measured for them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ...importance import ESTIMATORS, Snapshot
 
 @dataclass(frozen=True)
 class ImportanceRequest:
-    """A measurement of the LLM as it is when the fit starts.
+    """A measurement of the LLM at the start of the fit.
 
     Attributes:
         probe: Name of a probe of the data module.
         estimator: One of :data:`textkeep.importance.ESTIMATORS`.
-        every_n_steps: Measure again every so many optimizer steps; 0 for at the start only.
+        every_n_steps: Measure again every this many optimizer steps; 0 measures only at the start.
         options: Of :func:`textkeep.importance.probe`.
     """
 
@@ -26,10 +26,10 @@ class ImportanceRequest:
 
 
 class ImportanceUser:
-    """Something that may ask for a measurement. By default it asks for nothing and keeps nothing.
+    """Something that may request a measurement. By default it requests nothing and keeps nothing.
 
-    The callback ``TuningImportance`` answers: it decides when, measures, and hands the snapshot to :meth:`use`, on
-    all ranks the same.
+    The callback ``TuningImportance`` responds: it decides when, measures, and passes the snapshot to :meth:`use`,
+    identically on all ranks.
     """
 
     @property
@@ -39,15 +39,15 @@ class ImportanceUser:
 
     @property
     def waiting(self) -> bool:
-        """Returns whether the measurement that it asks for has yet to come."""
+        """Returns whether the measurement that it requests is still outstanding."""
         return False
 
     def use(self, snapshot: Snapshot) -> None:
-        """Takes a measurement that it asked for."""
+        """Receives a measurement that it requested."""
         raise TypeError(f"{type(self).__name__} asked for no measurement")
 
     def describe(self, layers: int) -> str:
-        """Says what it makes of the measurement, in a few words for the terminal.
+        """Describes what it derives from the measurement, in a few words for the terminal.
 
         Args:
             layers: Number of decoder layers of the LLM.
@@ -55,15 +55,15 @@ class ImportanceUser:
         return ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, plain values and tensors: a resumed run goes on with the same importance."""
+        """Returns the state for a checkpoint, as plain values and tensors: a resumed run keeps the same importance."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
 
 
 def check_origin(owner: str, snapshot: str | None, probe: str | None, estimator: str) -> None:
-    """Refuses settings that do not say where the importance comes from.
+    """Refuses settings that do not specify where the importance comes from.
 
     Args:
         owner: Name of the class, for the message.
@@ -88,7 +88,7 @@ def read_snapshot(owner: str, folder: str, estimator: str) -> Snapshot:
 
     Raises:
         FileNotFoundError: If there is no snapshot.
-        ValueError: If it lacks the estimator; the message says what it has.
+        ValueError: If it lacks the estimator; the message lists those it has.
     """
     snapshot = Snapshot.load(folder)
     if estimator not in snapshot.estimators:

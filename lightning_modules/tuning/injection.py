@@ -1,4 +1,4 @@
-"""Putting peft's LoRA layers into a language model, and switching them off."""
+"""Inserts peft's LoRA layers into a language model, and switches them off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...foundation.decoder import decoder_layers
 from ..llm.lora_layers import lora_layers
 
 TRAINED = "default"
-"""peft's name of the A and B that learn."""
+"""peft's name for the trainable A and B."""
 
 
 FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
@@ -24,11 +24,11 @@ FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def linears(llm: nn.Module, targets: Sequence[str] | None = None) -> dict[str, nn.Module]:
-    """Finds the dense layers of the decoder blocks, by their full names: Llama's seven a block, never the head.
+    """Finds the dense layers of the decoder blocks, by full name: seven per block in Llama, never the head.
 
     Args:
         llm: A causal LM of any family.
-        targets: Last parts of the names that are wanted; ``None`` takes all.
+        targets: Last parts of the wanted names; ``None`` takes all.
 
     Raises:
         ValueError: If a target does not occur.
@@ -70,7 +70,7 @@ def _named(found: dict[str, nn.Module], targets: Sequence[str] | None, where: st
 
 
 def inject(llm: nn.Module, config: LoraConfig) -> None:
-    """Puts a LoRA layer around each target of the config; the LLM keeps its class, and only A and B train.
+    """Wraps each target of the config in a LoRA layer; the LLM keeps its class, and only A and B train.
 
     Raises:
         RuntimeError: If peft wrapped other layers than those named.
@@ -82,11 +82,11 @@ def inject(llm: nn.Module, config: LoraConfig) -> None:
 
 
 def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
-    """Gives LoRA layers another rank, at the scale that they have; the values are drawn as peft draws them.
+    """Gives LoRA layers another rank at their current scale; the values are drawn as peft draws them.
 
     Args:
         layers: peft's layers by name.
-        ranks: Name -> rank, of those that may have to change.
+        ranks: Name -> rank, for those that may have to change.
     """
     for name, rank in ranks.items():
         layer = layers[name]
@@ -105,7 +105,7 @@ def reshape(layers: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
 
 @contextmanager
 def switched_off(llm: nn.Module) -> Iterator[None]:
-    """Switches LoRA off while the context lasts: bit for bit the LLM that it was put into."""
+    """Switches LoRA off within the context, which gives the original LLM bit for bit."""
     layers = lora_layers(llm).values()
     before = [layer.disable_adapters for layer in layers]
     switch(layers, off=True)
@@ -119,7 +119,7 @@ def switched_off(llm: nn.Module) -> Iterator[None]:
 def switch(layers: Iterable[Any], off: bool) -> None:
     """Switches LoRA layers off or on.
 
-    By peft's flag itself: its ``enable_adapters`` also flips ``requires_grad``, which must not change during a run.
+    It sets peft's flag directly: ``enable_adapters`` also flips ``requires_grad``, which must not change during a run.
     """
     for layer in layers:
         layer._disable_adapters = off

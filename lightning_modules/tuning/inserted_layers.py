@@ -1,4 +1,4 @@
-"""More decoder layers in a causal LM, which do nothing at first, and taking them out again."""
+"""Inserts decoder layers that initially do nothing into a causal LM, and removes them again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARK = "inserted"
 
 @dataclass
 class Layout:
-    """Which decoder layers an LLM has, and what its config says layer by layer.
+    """The decoder layers of an LLM, and its per-layer config values.
 
     Attributes:
         blocks: The layers, first to last.
@@ -33,7 +33,7 @@ class Layout:
 
     @classmethod
     def of(cls, llm: Any) -> Layout:
-        """Reads the layout of an LLM as it is."""
+        """Reads the current layout of an LLM."""
         blocks = list(decoder_layers(llm))
         values = vars(llm.config).items()
         listed = {
@@ -44,16 +44,16 @@ class Layout:
         return cls(blocks, listed)
 
     def take(self, picks: Sequence[tuple[int, nn.Module]]) -> Layout:
-        """Makes a layout of some of these layers, or of others in their places.
+        """Builds a layout from some of these layers, or from others in their places.
 
         Args:
-            picks: For each layer the index in this layout whose config values it takes, and the layer.
+            picks: For each layer, the index in this layout whose config values it takes, and the layer itself.
         """
         listed = {name: [values[index] for index, _ in picks] for name, values in self.listed.items()}
         return Layout([block for _, block in picks], listed)
 
     def apply(self, llm: Any) -> None:
-        """Gives an LLM these layers; attention finds its own place in the KV cache."""
+        """Installs these layers in an LLM; attention finds its own place in the KV cache."""
         layers = decoder_layers(llm)
         del layers[:]
         layers.extend(self.blocks)
@@ -72,10 +72,10 @@ def insert_layers(llm: Any, after: Sequence[int]) -> None:
 
     Args:
         llm: A causal LM; keeps its class.
-        after: Indices of the layers that are copied, each behind the original.
+        after: Indices of the layers to copy; each copy follows its original.
 
     Raises:
-        ValueError: If the LLM's answer is another one with the layers in it.
+        ValueError: If the layers change the LLM's output.
     """
     device = next(llm.parameters()).device
     ids = torch.arange(8, device=device)[None] % llm.config.vocab_size
@@ -96,18 +96,18 @@ def insert_layers(llm: Any, after: Sequence[int]) -> None:
 
 
 def inserted_layers(llm: nn.Module) -> list[nn.Module]:
-    """Lists the inserted ones among the decoder layers."""
+    """Lists the inserted decoder layers."""
     return [block for block in decoder_layers(llm) if getattr(block, MARK, False)]
 
 
 def remove_layers(llm: Any) -> None:
-    """Takes the inserted layers out for good: what is left is the LLM that they were put into, bit for bit."""
+    """Removes the inserted layers permanently, which restores the original LLM bit for bit."""
     _without(Layout.of(llm)).apply(llm)
 
 
 @contextmanager
 def removed_layers(llm: Any) -> Iterator[None]:
-    """Takes the inserted layers out while the context lasts."""
+    """Removes the inserted layers within the context."""
     layout = Layout.of(llm)
     _without(layout).apply(llm)
     try:

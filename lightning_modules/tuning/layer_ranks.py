@@ -1,4 +1,4 @@
-"""Ranks of LoRA, one a decoder layer."""
+"""LoRA ranks, one per decoder layer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .importance_user import read_snapshot
 
 
 class LayerRanks(ABC):
-    """Says which rank LoRA has in each decoder layer."""
+    """Decides LoRA's rank in each decoder layer."""
 
     @abstractmethod
     def of(self, layers: int, mean: int) -> list[int]:
-        """Returns one rank a decoder layer, first to last.
+        """Returns one rank per decoder layer, first to last.
 
         Args:
             layers: Number of decoder layers.
-            mean: The rank that LoRA was given, which all layers would have without.
+            mean: LoRA's configured rank, which all layers would otherwise have.
 
         Raises:
-            FileNotFoundError: If what the ranks come from is not there.
+            FileNotFoundError: If the source of the ranks is missing.
             ValueError: If it was made for another model.
         """
 
@@ -37,7 +37,7 @@ class ImportanceRanks(LayerRanks):
         snapshot: Folder of a snapshot of the untouched LLM (``importance/PROBE/step=000000`` of a run, or what
             ``textkeep importance probe`` wrote).
         estimator: Whose layer shares count.
-        reverse: Give the rank to the layers that matter least: with :math:`(1 - p_l) / (L - 1)` for p_l.
+        reverse: Give more rank to the layers that matter least: :math:`(1 - p_l) / (L - 1)` instead of p_l.
     """
 
     def __init__(self, snapshot: str, estimator: str = "taylor", reverse: bool = False) -> None:
@@ -48,7 +48,7 @@ class ImportanceRanks(LayerRanks):
         self.reverse = reverse
 
     def of(self, layers: int, mean: int) -> list[int]:
-        """Shares L (r - 1) out by importance, and gives one more to every layer."""
+        """Distributes L (r - 1) by importance, and adds one to every layer."""
         shares = list(read_snapshot("ImportanceRanks", self.snapshot, self.estimator).shares(self.estimator).values())
         if len(shares) != layers:
             raise ValueError(

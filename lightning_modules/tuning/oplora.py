@@ -1,4 +1,4 @@
-"""LoRA that stays out of the directions in which the weights are strongest."""
+"""LoRA that avoids the directions in which the weights are strongest."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class OPLoRA(LoRA):
 
     The update is :math:`(I - U_k U_k^T)\, s B A\, (I - V_k V_k^T)`: the k largest singular triples of W stay exactly
     as they were. A and B themselves are kept in the complement: their gradients are projected before a step and they
-    are projected after it, which gives the same updates as the paper's projection in the forward pass, at the price of
-    two small products a step and with plain peft layers, which can be merged, gated and measured.
+    are projected after it. This gives the same updates as the paper's projection in the forward pass, at the cost of
+    two small products per step, and keeps plain peft layers, which can be merged, gated and measured.
 
     U_k and V_k are found before the first step and travel in the checkpoints.
 
     Args:
         k: Protected directions of each weight.
-        r: Rank; it and what follows are the settings of :class:`LoRA`.
+        r: Rank; this and the following are the settings of :class:`LoRA`.
         alpha: ``s = alpha / r``; ``None`` takes 2r.
         dropout: On the inputs of A, while training.
         targets: Names of the matrices; ``None`` takes all dense layers of the decoder blocks.
         use_dora: Refused: it rescales the protected directions too.
         use_rslora: ``s = alpha / sqrt(r)``.
-        start: What A and B begin with; none that is a part of the weight (``PiSSA``, ``OLoRA``).
-        gate: Where the update acts; everywhere without.
+        start: Initial values of A and B; not one that is part of the weight (``PiSSA``, ``OLoRA``).
+        gate: Where the update acts; without it, everywhere.
         ranks: Another rank for each decoder layer, with the mean ``r``.
         rates: Layer-wise learning rates of the low-rank matrices.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
         parts: What gets LoRA; directions are protected in the LLM alone.
 
     Raises:
-        ValueError: For what changes the protected directions by itself.
+        ValueError: For settings that would change the protected directions.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class OPLoRA(LoRA):
         self.k = k
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Does what LoRA does, and makes room for the protected directions.
+        """Prepares as LoRA does, and allocates the protected directions.
 
         Raises:
             ValueError: If a matrix has no more than ``k`` directions.
@@ -93,7 +93,7 @@ class OPLoRA(LoRA):
                 layer.register_buffer(f"protected_{side}", at_least_float32(like.new_zeros(size, self.k)))
 
     def initialize(self, model: SpeechModel) -> list[Tensor]:
-        """Finds the protected directions and takes them out of A and B."""
+        """Finds the protected directions and removes them from A and B."""
         if self._begun:
             return []
         super().initialize(model)
@@ -116,14 +116,14 @@ class OPLoRA(LoRA):
         ]
 
     def edit_gradients(self, llm: nn.Module) -> None:
-        """Takes the protected directions out of the gradients of A and B."""
+        """Removes the protected directions from the gradients of A and B."""
         for layer in lora_layers(llm).values():
             gradients = [parameter.grad for parameter in _pair(layer)]
             if all(gradient is not None for gradient in gradients):
                 _project(layer, gradients)  # type: ignore[arg-type]
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Projects A and B after each step: an optimizer that scales single entries leaves the complement."""
+        """Projects A and B after each step, since an optimizer that scales single entries leaves the complement."""
         layers = list(lora_layers(llm).values())
 
         def project(*_: Any) -> None:
@@ -139,7 +139,7 @@ def _pair(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
 
 @torch.no_grad()
 def _project(layer: Any, pair: list[Tensor]) -> None:
-    """Takes the protected directions out of A (r, in) and B (out, r), or of their gradients, in place."""
+    """Removes the protected directions from A (r, in) and B (out, r), or from their gradients, in place."""
     down, up = pair
     a, b = at_least_float32(down), at_least_float32(up)
     left, right = layer.protected_left.to(b.dtype), layer.protected_right.to(a.dtype)

@@ -1,4 +1,4 @@
-"""Part of the LLM moves."""
+"""Part of the LLM trains."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SHOWN = 4
 class PartialFineTuning(WeightTuning):
     """Adaptor and chosen weights of the LLM train, the rest is frozen.
 
-    Freezing the lower layers, as in transfer learning since ULMFiT (arXiv 1801.06146), or all but some kinds of
-    matrices. Where both choices are given, a weight must meet both.
+    This can freeze the lower layers, as in transfer learning since ULMFiT (arXiv 1801.06146), or all but some kinds of
+    matrices. If both are given, a weight must meet both.
 
     Args:
         layers: Decoder layers that train, counted from 0: ``"8-15"``, ``"20-"`` (to the last), ``"0-3,28-29"``.
-        patterns: Shell patterns over parameter names inside the LLM, of which a weight must match one:
+        patterns: Shell patterns over parameter names inside the LLM; a weight must match one of them:
             ``["*.mlp.*"]``, ``["model.layers.3.self_attn.*"]``. An output head tied to the embeddings is one weight
             with them: naming either trains both.
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own.
         rates: Layer-wise learning rates of the layers that train.
-        protect: Single weights that do not move, weight decay and momentum included.
+        protect: Single weights to keep fixed, including against weight decay and momentum.
 
     Raises:
         ValueError: If neither choice is given, or ``layers`` cannot be read.
@@ -59,7 +59,7 @@ class PartialFineTuning(WeightTuning):
         """Freezes what is not chosen.
 
         Raises:
-            ValueError: For a layer that is not there, a pattern that matches nothing, or rates without layers.
+            ValueError: For a layer that does not exist, a pattern that matches nothing, or rates without layers.
         """
         encoder.requires_grad_(False)
         llm.requires_grad_(False)
@@ -81,10 +81,10 @@ def layer_indices(text: str, count: int) -> list[int]:
 
     Args:
         text: Numbers and ranges (both ends included), separated by commas.
-        count: Number of layers there are.
+        count: Number of layers.
 
     Raises:
-        ValueError: If the text cannot be read or names a layer that is not there.
+        ValueError: If the text cannot be read or names a layer that does not exist.
     """
     chosen: set[int] = set()
     for first, last in _ranges(text):
@@ -109,7 +109,7 @@ def _ranges(text: str) -> list[tuple[int, int | None]]:
 
 
 def _matching(patterns: Sequence[str] | None, names: list[str], layers: str | int | None) -> list[str]:
-    """Finds the names that match one of the patterns, each of which must match one; all names without patterns."""
+    """Finds the names that match a pattern, each of which must match some name; all names without patterns."""
     if patterns is None:
         return names
     for pattern in patterns:
@@ -123,7 +123,7 @@ def _matching(patterns: Sequence[str] | None, names: list[str], layers: str | in
 
 
 def _tell_tied(llm: nn.Module) -> None:
-    """Says which output head trains because it is one weight with the embeddings."""
+    """Reports an output head that trains because it shares its weight with the embeddings."""
     names: dict[int, list[str]] = {}
     for name, parameter in llm.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:

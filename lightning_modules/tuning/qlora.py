@@ -18,10 +18,10 @@ from .speech_gate import SpeechGate
 
 
 class QLoRA(LoRA):
-    """LoRA over weights that are stored in four bits (arXiv 2305.14314), by bitsandbytes and peft.
+    """LoRA over weights stored in four bits (arXiv 2305.14314), by bitsandbytes and peft.
 
     NF4 with doubly quantised constants, bfloat16 products: an 8B model takes about 6 GB instead of 16. The four-bit
-    model is the untouched one: it is what distillation and forgetting refer to. LoRA is not merged into it: that
+    model counts as the untouched one, to which distillation and forgetting refer. LoRA is not merged into it, which
     would round the update to four bits. The importance of a packed weight cannot be measured.
 
     Args:
@@ -29,7 +29,7 @@ class QLoRA(LoRA):
         alpha: ``s = alpha / r``; ``None`` takes 2r.
         dropout: On the inputs of A, while training.
         targets: Names of the matrices; ``None`` takes all dense layers of the decoder blocks.
-        use_dora: Learn the length of each row of the weight apart from its direction.
+        use_dora: Learn the length of each row of the weight separately from its direction.
         use_rslora: ``s = alpha / sqrt(r)``.
         start: What A and B begin with; none that is a part of the weight (``PiSSA``, ``OLoRA``).
         gate: Where the update acts; everywhere without.
@@ -39,7 +39,7 @@ class QLoRA(LoRA):
         parts: What gets LoRA; only the LLM is in four bits.
 
     Raises:
-        ValueError: Without bitsandbytes or a CUDA device, and for what needs the weights themselves.
+        ValueError: Without bitsandbytes or a CUDA device, and for settings that need the weights themselves.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class QLoRA(LoRA):
         self.mergeable = False
 
     def loading_options(self) -> dict[str, Any]:
-        """Asks for four bits, as bitsandbytes and transformers document it."""
+        """Requests four bits, as bitsandbytes and transformers document it."""
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -80,8 +80,8 @@ class QLoRA(LoRA):
         return {"quantization_config": config}
 
     def prepare(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> None:
-        """Does what LoRA does after peft's own preparation: norms and embeddings in float32, all frozen."""
+        """Prepares as LoRA does, after peft's own preparation: norms and embeddings in float32, all frozen."""
         from peft import prepare_model_for_kbit_training
 
-        prepare_model_for_kbit_training(llm, use_gradient_checkpointing=False)  # SpeechLLM switches that on itself
+        prepare_model_for_kbit_training(llm, use_gradient_checkpointing=False)  # SpeechLLM enables that itself
         super().prepare(llm, encoder, adaptor)

@@ -15,18 +15,18 @@ from .injection import switch
 
 
 class _Fixed(Enum):
-    """A state that does not depend on a batch."""
+    """A state that is independent of any batch."""
 
     OFF = "off"
     OPEN = "open"
 
 
 class SpeechGate(ABC):
-    """Lets LoRA act on the speech of a batch only; what has nothing to do with speech is the base model's, bit for bit.
+    """Lets LoRA act only on the speech of a batch; everything unrelated to speech is the base model's, bit for bit.
 
-    LoRA is off unless the LLM is reading a batch (:meth:`reading`), so that whatever else runs it (a text benchmark, a
-    measurement of text importance) meets the base model. While it reads, the update of each layer is replaced by a
-    negative zero wherever the gate is shut: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
+    LoRA is off unless the LLM is reading a batch (:meth:`reading`), so that anything else that runs it (a text
+    benchmark, a measurement of text importance) sees the base model. While it reads, the update of each layer is
+    replaced by a negative zero wherever the gate is closed: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class SpeechGate(ABC):
         self._state: Tensor | _Fixed = _Fixed.OFF
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns it as it was built: a module's settings stand in its checkpoints, and weights have no place there."""
+        """Returns it as it was built: a module's settings go into its checkpoints, where weights have no place."""
         return {**vars(self), "_layers": [], "_state": _Fixed.OFF}
 
     def install(self, layers: Iterable[Any]) -> None:
-        """Gates peft's LoRA layers, and shuts.
+        """Gates peft's LoRA layers, and closes the gate.
 
         Args:
             layers: All of the LLM's, each with its low-rank matrices in place.
@@ -46,7 +46,7 @@ class SpeechGate(ABC):
         self._layers = list(layers)
         for layer in self._layers:
             for name, up in layer.lora_B.items():
-                # The output of B is scaled after this hook: a negative scale turns the zero's sign.
+                # The output of B is scaled after this hook: a negative scale flips the zero's sign.
                 up.register_forward_hook(self._hook(-0.0 if layer.scaling[name] >= 0 else 0.0))
         self._set(_Fixed.OFF)
 
@@ -66,11 +66,11 @@ class SpeechGate(ABC):
 
     @abstractmethod
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
-        """Says where LoRA acts.
+        """Decides where LoRA acts.
 
         Args:
-            audio_mask: (B, T), true where speech stands in the batch.
-            length: Positions that the LLM works on: T, 1 in a decoding step with a cache, or more than T without one.
+            audio_mask: (B, T), true at speech positions of the batch.
+            length: Positions that the LLM processes: T, 1 in a decoding step with a cache, or more than T without one.
 
         Returns:
             (B, length).
@@ -78,23 +78,23 @@ class SpeechGate(ABC):
 
     @contextmanager
     def reading(self, audio_mask: Tensor) -> Iterator[None]:
-        """Sets the gate as the batch wants it, while the context lasts."""
-        # Without gradients a text batch needs no LoRA at all. With them A and B stay in the graph, with gradient zero:
-        # under DDP a rank without speech must not leave parameters out.
+        """Sets the gate for the batch within the context."""
+        # Without gradients, a text batch needs no LoRA at all. With them, A and B stay in the graph with zero
+        # gradients: under DDP, a rank without speech must not leave parameters unused.
         idle = not torch.is_grad_enabled() and not bool(audio_mask.any())
         with self._being(_Fixed.OFF if idle else audio_mask):
             yield
 
     def open(self) -> AbstractContextManager[None]:
-        """Lets LoRA act everywhere while the context lasts."""
+        """Lets LoRA act everywhere within the context."""
         return self._being(_Fixed.OPEN)
 
     def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Serves ``torch.utils.checkpoint`` as ``context_fn``: a pass is recomputed under the gate that it had."""
+        """Serves as ``context_fn`` of ``torch.utils.checkpoint``: a pass is recomputed under its original gate."""
         return nullcontext(), self._being(self._state)
 
     def measuring_speech(self) -> AbstractContextManager[None] | None:
-        """Lets LoRA act as on speech while importance is measured; ``None`` if no one matrix acts so."""
+        """Lets LoRA act as on speech while importance is measured; ``None`` if that is not one matrix."""
         return None
 
     @contextmanager
@@ -114,12 +114,12 @@ class SpeechGate(ABC):
 class SpeechPositions(SpeechGate):
     """LoRA acts on the positions that hold speech: the partial LoRA of BLSP-KD (arXiv 2405.19041).
 
-    Text after the speech, the answer included, is computed by the base weights; it meets what LoRA does only through
-    attention to the speech.
+    Text after the speech, including the answer, is computed by the base weights; LoRA affects it only through attention
+    to the speech.
     """
 
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
-        """Opens at speech; whatever comes after the prompt is text."""
+        """Opens at speech; everything after the prompt is text."""
         missing = length - audio_mask.shape[1]
         if missing < 0:
             return audio_mask.new_zeros(len(audio_mask), length)
@@ -127,9 +127,9 @@ class SpeechPositions(SpeechGate):
 
 
 class SpeechTurns(SpeechGate):
-    """LoRA acts on all positions of rows that hold speech, the answer included; written questions meet the base model.
+    """LoRA acts on all positions of rows that hold speech, the answer included; written questions see the base model.
 
-    The strict form of one LoRA a modality: text behaviour cannot change, spoken questions have the whole of LoRA.
+    The strict form of one LoRA per modality: text behaviour cannot change, and spoken questions use all of LoRA.
     """
 
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:

@@ -38,7 +38,7 @@ class ParameterGroup:
 
 
 class Tuning(ABC):
-    """Decides, before the optimizer and DDP see the model, what moves.
+    """Decides what trains, before the optimizer and DDP see the model.
 
     The life of a run, in the order in which its hooks are called:
 
@@ -49,21 +49,21 @@ class Tuning(ABC):
     3. The optimizer is built: :meth:`parameter_groups` (with :meth:`multipliers`), :meth:`attach_to_optimizer`.
     4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
     5. Every batch is read under :meth:`reading`; every optimizer step ends with :meth:`edit_gradients`.
-    6. Measurements on the way take place under :meth:`measuring` and :meth:`untouched`; a run over its budget of text
-       goes part of :meth:`way_back`; what compares with the untouched LLM asks :meth:`grow`.
-    7. A checkpoint is written: :meth:`frozen_to_save` and :meth:`extra_state`, beside all that trains.
-    8. The trained model is exported: :meth:`remove_inserted`, if that is asked for.
+    6. Measurements during training take place under :meth:`measuring` and :meth:`untouched`; a run that exceeds its
+    text budget goes part of :meth:`way_back`; comparisons with the untouched LLM use :meth:`grow`. 7. A checkpoint is
+    written: :meth:`frozen_to_save` and :meth:`extra_state`, beside everything that trains. 8. The trained model is
+    exported: :meth:`remove_inserted`, on request.
     """
 
-    #: Whether anything inside the LLM learns (its own weights, LoRA or inserted layers).
+    #: Whether anything inside the LLM trains (its own weights, LoRA or inserted layers).
     trains_llm: bool = True
-    #: Whether the weights that the LLM came with move; under LoRA they do not.
+    #: Whether the LLM's original weights change; under LoRA they do not.
     moves_base_weights: bool = True
-    #: Layer-wise learning rates, where the strategy takes them.
+    #: Layer-wise learning rates, if the strategy takes them.
     rates: LayerRates | None = None
     #: Whether what was learned can be written into plain weights of the LLM; gated LoRA cannot.
     mergeable: bool = True
-    #: What it needs of one of the objectives at least; without, it is refused when the model is built.
+    #: What it needs from at least one objective; otherwise it is refused when the model is built.
     needs: tuple[Need, ...] = ()
 
     @property
@@ -73,16 +73,16 @@ class Tuning(ABC):
 
     @property
     def changes_text(self) -> bool:
-        """Whether what the LLM makes of text without any speech can change."""
+        """Whether the LLM's behaviour on text without speech can change."""
         return self.trains_llm
 
     @property
     def turns_back(self) -> bool:
-        """Whether :meth:`way_back` can take a share of what the LLM learned back."""
+        """Whether :meth:`way_back` can undo part of what the LLM learned."""
         return self.moves_base_weights
 
     def needs_whole(self) -> str | None:
-        """Names what of it must meet whole weights, so that it cannot train where ranks share them out (``FSDP2``).
+        """Names what needs whole weights and therefore cannot train when they are sharded (``FSDP2``).
 
         None if nothing must; what does not say so is refused there. Rank zero alone reads the weights then: elsewhere
         :meth:`prepare` meets an LLM and an encoder on the meta device, and what it makes of them gets rank zero's
@@ -122,7 +122,7 @@ class Tuning(ABC):
     # ------------------------------------------------------------------ a checkpoint is loaded
 
     def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - a hook
-        """Takes on the shapes of a checkpoint's tensors, before these are loaded.
+        """Adopts the shapes of a checkpoint's tensors before they are loaded.
 
         Args:
             llm: As :meth:`prepare` left it.
@@ -130,7 +130,7 @@ class Tuning(ABC):
         """
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`extra_state` gave, before the optimizer is built."""
+        """Restores what :meth:`extra_state` returned, before the optimizer is built."""
         for name, user in self.importance_users().items():
             user.load_state_dict(state.get(name, {}))
 
@@ -145,52 +145,52 @@ class Tuning(ABC):
         return None if self.rates is None else self.rates.multipliers(len(decoder_layers(llm)))
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - a hook
-        """Hooks into the steps of the optimizer, which has just been built."""
+        """Hooks into the steps of the newly built optimizer."""
 
     # ------------------------------------------------------------------ a new fit begins
 
     def initialize(self, model: SpeechModel) -> list[Tensor]:
-        """Returns a new fit its first values, where they depend on weights or data; a loaded one finds them in place.
+        """Sets the initial values of a new fit that depend on weights or data; a loaded one already has them.
 
         Called on every rank before the first step, on the model's device.
 
         Returns:
-            The tensors that it set: what rank 0 has will hold for all ranks.
+            The tensors that it set: rank 0's values will be used on all ranks.
         """
         return []
 
     def importance_users(self) -> dict[str, ImportanceUser]:
-        """Returns the parts that may ask for a measurement of importance, by the option that holds them."""
+        """Returns the parts that may request a measurement of importance, by the option that holds them."""
         return {} if self.rates is None else {"rates": self.rates}
 
     # ------------------------------------------------------------------ it is trained
 
     def reading(self, audio_mask: Tensor) -> AbstractContextManager[None]:
-        """Returns what must be in place while the LLM reads a batch.
+        """Returns the context in which the LLM reads a batch.
 
         Args:
-            audio_mask: (B, T), true where speech stands in the batch.
+            audio_mask: (B, T), true at speech positions of the batch.
         """
         return nullcontext()
 
     def edit_gradients(self, llm: nn.Module) -> None:  # noqa: B027 - a hook
-        """Changes the LLM's gradients of an optimizer step, after they are normalised and before they are clipped."""
+        """Changes the LLM's gradients in an optimizer step, after normalisation and before clipping."""
 
     # ------------------------------------------------------------------ it is measured
 
     def measuring(self, modality: str) -> AbstractContextManager[None] | None:
-        """Returns what must be in place while importance is measured on a probe.
+        """Returns the context in which importance is measured on a probe.
 
         Args:
             modality: ``speech`` or ``text``.
 
         Returns:
-            A context; ``None`` if there is no one weight matrix that such examples meet.
+            A context; ``None`` if no single weight matrix acts on such examples.
         """
         return nullcontext()
 
     def untouched(self, llm: nn.Module) -> AbstractContextManager[None] | None:
-        """Returns a context in which the LLM is as it was before tuning, if that costs no copy; else ``None``."""
+        """Returns a context in which the LLM is as it was before tuning, if that needs no copy; otherwise ``None``."""
         return None
 
     def way_back(self, llm: nn.Module, untouched: Callable[[], nn.Module]) -> Change:
@@ -198,28 +198,28 @@ class Tuning(ABC):
 
         Args:
             llm: The trained LLM.
-            untouched: Gives a copy of the LLM as it was before tuning, where one is needed.
+            untouched: Returns a copy of the LLM as it was before tuning, if one is needed.
         """
         return DenseChange(llm, dict(untouched().named_parameters()))
 
     def grow(self, base: nn.Module) -> nn.Module:
-        """Brings an untouched LLM into the shape that this strategy trains; inserts layers where it inserts any."""
+        """Brings an untouched LLM into the shape that this strategy trains, by inserting its layers if it has any."""
         return base
 
     # ------------------------------------------------------------------ a checkpoint is written
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
-        """Returns the frozen tensors that the untouched LLM has not, and that checkpoints must therefore hold."""
+        """Returns the frozen tensors that the untouched LLM lacks and that checkpoints must therefore contain."""
         return []
 
     def extra_state(self) -> dict[str, Any]:
-        """Returns what a checkpoint holds beside weights and optimizer; plain values and tensors."""
+        """Returns further state for a checkpoint, as plain values and tensors."""
         return {name: user.state_dict() for name, user in self.importance_users().items()}
 
     # ------------------------------------------------------------------ the trained model is exported
 
     def remove_inserted(self, llm: nn.Module) -> None:
-        """Takes inserted layers out for good; the LLM is then the untouched one.
+        """Removes inserted layers permanently, which restores the untouched LLM.
 
         Raises:
             ValueError: If the strategy inserts none.
@@ -228,16 +228,16 @@ class Tuning(ABC):
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """Returns the module's parameters that move."""
+    """Returns the module's trainable parameters."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def llm_groups(llm: nn.Module, multipliers: Sequence[float] | None = None) -> list[ParameterGroup]:
-    """Makes one group for each decoder layer, ``llm.00`` …, and ``llm.other`` for embeddings, final norm and head.
+    """Builds one group for each decoder layer, ``llm.00`` …, and ``llm.other`` for embeddings, final norm and head.
 
     Args:
         llm: The language model.
-        multipliers: Of the learning rate, one a decoder layer; ``llm.other`` keeps the optimizer's rate.
+        multipliers: Of the learning rate, one per decoder layer; ``llm.other`` keeps the optimizer's rate.
     """
     layers = decoder_layers(llm)
     factors = multipliers or [1.0] * len(layers)

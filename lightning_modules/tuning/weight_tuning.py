@@ -1,4 +1,4 @@
-"""What strategies share that train the LLM's own weights."""
+"""The common base of strategies that train the LLM's own weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class WeightTuning(Tuning):
 
     Args:
         adaptor_lr: Learning rate of the adaptor; ``None`` takes the optimizer's own, as LLaMA-Omni does.
-        rates: Layer-wise learning rates ("Layer-LR" of arXiv 2509.23755); every layer at the optimizer's rate without.
-        protect: Single weights that do not move, weight decay and momentum included.
+        rates: Layer-wise learning rates ("Layer-LR" of arXiv 2509.23755); without it, every layer uses the optimizer's
+            rate.
+        protect: Single weights to keep fixed, including against weight decay and momentum.
     """
 
     _protected: ProtectedWeights | None = None
@@ -33,15 +34,15 @@ class WeightTuning(Tuning):
         self.protect = protect
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out what refers to a model: hyperparameters are pickled into the checkpoints of Python users."""
+        """Drops references to a model, since hyperparameters are pickled into the checkpoints of Python users."""
         return {name: value for name, value in vars(self).items() if name != "_protected"}
 
     def needs_whole(self) -> str | None:
-        """Names nothing: rates are of groups, and each rank keeps the protected weights of its part."""
+        """Names nothing: rates belong to groups, and each rank keeps the protected weights of its part."""
         return None
 
     def parameter_groups(self, llm: nn.Module, encoder: nn.Module, adaptor: nn.Module) -> list[ParameterGroup]:
-        """Makes a group of the adaptor, one of each decoder layer that trains, and one of the rest of the LLM."""
+        """Builds a group for the adaptor, one for each trained decoder layer, and one for the rest of the LLM."""
         layers = llm_groups(llm, self.multipliers(llm))
         return [ParameterGroup("adaptor", trainable(adaptor), self.adaptor_lr), *layers]
 
@@ -51,7 +52,7 @@ class WeightTuning(Tuning):
         return {**super().importance_users(), **protect}
 
     def attach_to_optimizer(self, llm: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Undoes what a step does to protected weights."""
+        """Undoes a step's effect on protected weights."""
         mask = self.protect
         if mask is None:
             return
@@ -65,7 +66,7 @@ class WeightTuning(Tuning):
             self._protection(llm, self.protect).zero_gradients()
 
     def _protection(self, llm: nn.Module, mask: WeightMask) -> ProtectedWeights:
-        """Builds it at the first step, where the mask was measured after the optimizer had been made."""
+        """Builds it at the first step if the mask was measured after the optimizer was built."""
         if self._protected is None:
             self._protected = ProtectedWeights(llm, mask.bits(llm))
         return self._protected

@@ -136,7 +136,7 @@ def _plot_reverts(axis: Any, reverts: Sequence[Revert]) -> None:
 
 
 def _short(name: str) -> str:
-    """Gives ``3.mlp.up_proj`` for ``model.layers.3.mlp.up_proj.weight``."""
+    """Returns ``3.mlp.up_proj`` for ``model.layers.3.mlp.up_proj.weight``."""
     return name.rpartition("layers.")[2].removesuffix(".weight")
 
 

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 def ceil_division(length: int, stack: int) -> int:
-    """Counts the positions of a clip when the last, incomplete stack is zero-padded; at least one."""
+    """Counts the positions of a clip if the last, incomplete stack is zero-padded; at least one."""
     return max(-(-length // stack), 1)
 
 
 def floor_division(length: int, stack: int) -> int:
-    """Counts the positions of a clip when trailing frames that fill no stack are dropped; at least one."""
+    """Counts the positions of a clip if trailing frames that do not fill a stack are dropped; at least one."""
     return max(length // stack, 1)
 
 
 class Adaptor(nn.Module, ABC):
-    """Encoder frames (N, T, D) to LLM input embeddings (N, P, H), ``stack`` frames a position.
+    """Maps encoder frames (N, T, D) to LLM input embeddings (N, P, H), ``stack`` frames per position.
 
-    The widths are known only when encoder and LLM are: :meth:`build` makes the layers.
+    The widths are known only once encoder and LLM are: :meth:`build` creates the layers.
 
     Args:
-        stack: Encoder frames that one LLM position stands for.
+        stack: Encoder frames per LLM position.
     """
 
     #: Whether an incomplete last stack is kept (zero-padded) or dropped.
@@ -47,14 +47,14 @@ class Adaptor(nn.Module, ABC):
 
     @abstractmethod
     def build(self, input_dim: int, output_dim: int) -> None:
-        """Makes the layers for frames of width ``input_dim`` and an LLM of width ``output_dim``."""
+        """Creates the layers for frames of width ``input_dim`` and an LLM of width ``output_dim``."""
 
     @abstractmethod
     def project(self, stacked: Tensor, lengths: Tensor) -> Tensor:
         """Maps stacked frames (N, P, stack * D), of which ``lengths`` (N,) are real, to (N, P, H)."""
 
     def length_rule(self) -> Callable[[int], int]:
-        """Gives a picklable function from the number of frames to the number of positions."""
+        """Returns a picklable function from the number of frames to the number of positions."""
         rule = ceil_division if self.keeps_incomplete_stack else floor_division
         return partial(rule, stack=self.stack)
 
@@ -82,8 +82,8 @@ class Adaptor(nn.Module, ABC):
     def scale_output_to(self, norm: float, frames: Tensor) -> None:
         """Scales the output layer so that its outputs start at the LLM's own embedding norm.
 
-        A frozen LLM has only ever seen inputs of that size; outputs ten times larger or smaller cost hundreds of
-        steps to repair, and upset its first attention layers in the meantime.
+        A frozen LLM has only ever seen inputs of that size; outputs ten times larger or smaller take hundreds of steps
+        to repair, and disturb its first attention layers in the meantime.
 
         Args:
             norm: Mean L2 norm of the LLM's text embeddings.

@@ -10,10 +10,10 @@ from .adaptor import Adaptor
 class ConcatMLP(Adaptor):
     """Concatenated frames, Linear, ReLU, Linear (LLaMA-Omni, arXiv 2409.06666, after SLAM-LLM's projector).
 
-    Trailing frames that fill no stack are dropped, as in LLaMA-Omni's code.
+    Trailing frames that do not fill a stack are dropped, as in LLaMA-Omni's code.
 
     Args:
-        stack: Frames a position; 5 of Whisper's make 10 positions a second.
+        stack: Frames per position; 5 of Whisper's give 10 positions per second.
         hidden: Width of the hidden layer.
     """
 
@@ -24,7 +24,7 @@ class ConcatMLP(Adaptor):
         self.hidden = hidden
 
     def build(self, input_dim: int, output_dim: int) -> None:
-        """Makes the two layers."""
+        """Creates the two layers."""
         self.input = nn.Linear(self.stack * input_dim, self.hidden)
         self.output = nn.Linear(self.hidden, output_dim)
 

@@ -11,7 +11,7 @@ class StackSwiGLU(Adaptor):
     """Stacked frames, RMSNorm, Linear, SwiGLU, Linear, RMSNorm (ultravox's projector, github fixie-ai/ultravox).
 
     Args:
-        stack: Frames a position; 8 of Whisper's make 6.25 positions a second.
+        stack: Frames per position; 8 of Whisper's give 6.25 positions per second.
         hidden: Width of the first Linear; SwiGLU halves it.
     """
 
@@ -24,7 +24,7 @@ class StackSwiGLU(Adaptor):
         self.hidden = hidden
 
     def build(self, input_dim: int, output_dim: int) -> None:
-        """Makes norms and layers."""
+        """Creates norms and layers."""
         self.norm_in = nn.RMSNorm(self.stack * input_dim, eps=1e-6)
         self.input = nn.Linear(self.stack * input_dim, self.hidden, bias=False)
         self.norm_mid = nn.RMSNorm(self.hidden // 2, eps=1e-6)

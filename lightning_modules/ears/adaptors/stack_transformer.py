@@ -1,4 +1,4 @@
-"""An adaptor that hears the whole clip."""
+"""An adaptor whose positions attend to the whole clip."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .adaptor import Adaptor
 class StackTransformer(Adaptor):
     """Stacked frames, Linear, pre-norm Transformer layers, LayerNorm, Linear.
 
-    An MLP over stacked frames must name a sub-word from a fifth of a second; a few self-attention layers let each
-    position hear its whole word. The encoder's frames know their places, so no position embeddings are added.
+    An MLP over stacked frames must recognise a sub-word from a fifth of a second; a few self-attention layers let each
+    position see its whole word. The encoder's frames carry position information, so no position embeddings are added.
 
     Args:
-        stack: Frames a position; 4 of Whisper's make 12.5 positions a second.
+        stack: Frames per position; 4 of Whisper's give 12.5 positions per second.
         width: Of the Transformer.
         layers: Transformer layers.
         heads: Attention heads.
@@ -29,7 +29,7 @@ class StackTransformer(Adaptor):
         self.width, self.layers, self.heads, self.dropout = width, layers, heads, dropout
 
     def build(self, input_dim: int, output_dim: int) -> None:
-        """Makes the layers."""
+        """Creates the layers."""
         self.input = nn.Linear(self.stack * input_dim, self.width)
         layer = nn.TransformerEncoderLayer(
             self.width,

@@ -1,4 +1,4 @@
-"""Waveform encoders of transformers: wav2vec 2.0, HuBERT, WavLM and their kin."""
+"""Waveform encoders of transformers: wav2vec 2.0, HuBERT, WavLM and their relatives."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .time_masks import time_masks
 
 @dataclass(frozen=True)
 class Waveform:
-    """Takes the raw waveform as a feature matrix of one row.
+    """Treats the raw waveform as a feature matrix with one row.
 
     Attributes:
-        normalize: Give each clip zero mean and unit variance, as some checkpoints were trained.
+        normalize: Normalise each clip to zero mean and unit variance, as some checkpoints expect.
     """
 
     normalize: bool
@@ -39,7 +39,7 @@ class Waveform:
 
 @dataclass(frozen=True)
 class ConvolutionLength:
-    """Counts the frames that a stack of unpadded convolutions leaves of a waveform.
+    """Counts the frames that a stack of unpadded convolutions produces from a waveform.
 
     Attributes:
         kernels: Kernel sizes, first layer first.
@@ -57,14 +57,14 @@ class ConvolutionLength:
 
     @property
     def shortest(self) -> int:
-        """Gives the fewest samples that make one frame."""
+        """Returns the minimum number of samples for one frame."""
         length = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             length = (length - 1) * stride + kernel
         return length
 
 
-#: Architectures whose frames are tested to be the same alone and in a batch.
+#: Architectures tested to give the same frames alone and in a batch.
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer")
 
 
@@ -74,20 +74,19 @@ class HFEncoder(SpeechEncoder):
     Architectures: wav2vec 2.0 (arXiv 2006.11477), HuBERT (2106.07447), WavLM (2110.13900), data2vec (2202.03555),
     UniSpeech (2101.07597), UniSpeech-SAT (2110.05752) and wav2vec 2.0 with Conformer layers (2010.05171).
 
-    A clip's frames are what the network gives for the clip alone, whatever stands beside it in a batch: statistics of
-    group norms, convolutions over positions and attention see the clip's real frames only.
+    A clip's frames are those of the clip alone, whatever else is in the batch: group-norm statistics, convolutions over
+    positions and attention see only the clip's real frames.
 
-    An encoder that trains does so without LayerDrop (which would shift what ``layer`` means) and with the running
-    statistics of its batch norms; SpecAugment, where the checkpoint's configuration has it, is drawn for each clip at
-    its own length.
+    An encoder is trained without LayerDrop (which would shift the meaning of ``layer``) and with the running statistics
+    of its batch norms; SpecAugment, if the checkpoint's configuration has it, is drawn for each clip at its own length.
 
     Args:
         source: Hub id or folder, e.g. ``facebook/hubert-base-ls960``.
-        layer: Which hidden layer gives the frames; -1 is the last, 0 the input of the first Transformer layer. A norm
-            that closes the whole stack (the large models' ``do_stable_layer_norm``) is not applied.
+        layer: The hidden layer that gives the frames; -1 is the last, 0 the input of the first Transformer layer. A
+            final norm over the whole stack (the large models' ``do_stable_layer_norm``) is not applied.
 
     Raises:
-        ValueError: If the checkpoint is of another architecture, or has no such layer.
+        ValueError: If the checkpoint has another architecture, or no such layer.
     """
 
     kind = "hf"
@@ -120,20 +119,20 @@ class HFEncoder(SpeechEncoder):
 
     @property
     def convention(self) -> str:
-        """Says which layer gives the frames."""
+        """Names the layer that gives the frames."""
         return f"layer={self.layer}"
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Gives the checkpoint's configuration and its feature extractor's."""
+        """Returns the checkpoint's configuration and its feature extractor's."""
         return {"config": config_settings(self.config), "features": self._feature_extractor.to_dict()}
 
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """Gives the waveform itself, normalised where the checkpoint wants it."""
+        """Returns the waveform itself, normalised if the checkpoint expects it."""
         return Waveform(bool(getattr(self._feature_extractor, "do_normalize", False)))
 
     def length_rule(self) -> Callable[[int], int]:
-        """Gives the convolutions' arithmetic."""
+        """Returns the convolutions' arithmetic."""
         return self._frames_of
 
     def load(self) -> None:
@@ -145,7 +144,7 @@ class HFEncoder(SpeechEncoder):
             watch_convolutions(self.net.encoder, self._real)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets train or eval mode; batch norms keep their running statistics, which no batch changes."""
+        """Sets train or eval mode; batch norms keep using their running statistics."""
         super().train(mode)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm1d):
@@ -174,12 +173,12 @@ class HFEncoder(SpeechEncoder):
                 output_hidden_states=True,
             )
         frames: Tensor = out.hidden_states[self.layer]
-        if self.training:  # layers above the one that is used, and a mask's vector that no clip drew
+        if self.training:  # layers above the one in use, and a mask vector that no clip drew
             frames = frames + zero_through([self.net], frames)
         return frames * frame_mask(out_lengths, frames.shape[1])[:, :, None], out_lengths
 
     def _hidden_frames(self, lengths: Tensor, size: int) -> Tensor | None:
-        """Draws SpecAugment's (N, T) mask while the encoder trains, where the checkpoint has it."""
+        """Draws SpecAugment's (N, T) mask while the encoder trains, if the checkpoint has it."""
         config = self.config
         if not self.training or not getattr(config, "apply_spec_augment", True) or not config.mask_time_prob > 0:
             return None

@@ -1,4 +1,4 @@
-"""What keeps a clip's frames independent of the padding that its neighbours in a batch bring."""
+"""Keeps a clip's frames independent of the padding that its neighbours in a batch require."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .speech_encoder import frame_mask
 
 
 class RealFrames:
-    """Knows which frames of the current batch are real; layers that would look beyond a clip's end ask it.
+    """Knows which frames of the current batch are real, for layers that would look beyond a clip's end.
 
     Attributes:
-        lengths: (N,) real frames of each clip while a batch is encoded, else None.
+        lengths: (N,) real frames of each clip while a batch is encoded, otherwise None.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class RealFrames:
 
     @contextmanager
     def of(self, lengths: Tensor) -> Iterator[None]:
-        """Holds a batch's lengths while the context lasts."""
+        """Holds a batch's lengths within the context."""
         self.lengths = lengths
         try:
             yield
@@ -39,10 +39,10 @@ class RealFrames:
 
 
 class RealGroupNorm(nn.GroupNorm):
-    """Group norm of (N, C, T) with the statistics of each clip's real frames alone.
+    """Group norm of (N, C, T) with the statistics of each clip's real frames only.
 
-    ``torch.nn.GroupNorm`` takes them over the padding too, so that a clip beside a longer one comes out louder. Where
-    all clips are as long as the batch the two are the same to the bit.
+    ``torch.nn.GroupNorm`` includes the padding, so that a clip next to a longer one comes out louder. If all clips are
+    as long as the batch, the two agree bit for bit.
 
     Args:
         norm: The layer that it replaces; its weights are shared.
@@ -55,7 +55,7 @@ class RealGroupNorm(nn.GroupNorm):
         self.real = real
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Maps (N, C, T) to (N, C, T); what stands beyond a clip's end means nothing."""
+        """Maps (N, C, T) to (N, C, T); values beyond a clip's end are meaningless."""
         lengths = self.real.lengths
         if lengths is None or bool((lengths >= hidden.shape[-1]).all()):
             return super().forward(hidden)

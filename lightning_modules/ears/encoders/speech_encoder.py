@@ -17,7 +17,7 @@ from .weights_digest import weights_digest
 class SpeechEncoder(nn.Module, ABC):
     """Maps the features of a batch of clips to frames, each clip at its true length.
 
-    Building one reads the configuration only; :meth:`load` reads the weights, so that data can be prepared (and
+    The constructor reads only the configuration; :meth:`load` reads the weights, so that data can be prepared (and
     ``--print_config`` answered) without them.
 
     Attributes:
@@ -25,7 +25,7 @@ class SpeechEncoder(nn.Module, ABC):
         net: The network, once its weights are loaded.
         sampling_rate: Of the waveforms it expects, in Hz.
         feature_dim: C of the features (C, F); 1 for raw waveforms.
-        frame_rate: Frames a second.
+        frame_rate: Frames per second.
         output_dim: Width of a frame.
     """
 
@@ -41,21 +41,21 @@ class SpeechEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def convention(self) -> str:
-        """Says in a word how frames are taken from the checkpoint: what an adaptor depends on besides the weights."""
+        """Names how frames are taken from the checkpoint: what an adaptor depends on besides the weights."""
 
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """Gives everything besides the weights that changes the frames, as JSON holds it."""
+        """Returns everything besides the weights that changes the frames, as JSON."""
 
     @property
     def name(self) -> str:
-        """Gives kind, source and convention, for messages; weights may move to other folders, or change in this one."""
+        """Returns kind, source and convention, for messages; it does not identify the weights."""
         return f"{self.kind}:{self.source}:{self.convention}"
 
     @property
     def fingerprint(self) -> str:
-        """Gives a SHA-256 of weights, their type and all settings: equal ones give equal frames, whatever the name.
+        """Returns a SHA-256 of weights, their type and all settings: equal digests mean equal frames.
 
         Hashed anew at each call (0.2 s for 150 MB), because weights may have been loaded or trained since.
 
@@ -67,7 +67,7 @@ class SpeechEncoder(nn.Module, ABC):
 
     @property
     def identity(self) -> str:
-        """Names what an adaptor is made for: convention and weights, whatever type these were loaded in.
+        """Identifies what an adaptor is made for: convention and weights, whatever type these were loaded in.
 
         Raises:
             RuntimeError: If :meth:`load` has not been called.
@@ -81,11 +81,11 @@ class SpeechEncoder(nn.Module, ABC):
 
     @abstractmethod
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """Gives a picklable function without weights from a waveform (samples,) to features (C, F)."""
+        """Returns a picklable function without weights from a waveform (samples,) to features (C, F)."""
 
     @abstractmethod
     def length_rule(self) -> Callable[[int], int]:
-        """Gives a picklable function without weights from a feature length F to the number of frames."""
+        """Returns a picklable function without weights from a feature length F to the number of frames."""
 
     @abstractmethod
     def load(self) -> None:
@@ -109,10 +109,10 @@ def frame_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-#: What a configuration says of the file that it came from and of training, not of the frames.
+#: Configuration keys about the source file and training, not about the frames.
 _NO_SETTINGS = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def config_settings(config: Any) -> dict[str, Any]:
-    """Gives what a transformers configuration sets besides its defaults, without where it came from."""
+    """Returns the non-default settings of a transformers configuration, except where it came from."""
     return {key: value for key, value in config.to_diff_dict().items() if key not in _NO_SETTINGS}

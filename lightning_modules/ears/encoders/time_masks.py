@@ -9,16 +9,16 @@ from torch import Tensor
 def time_masks(lengths: list[int], size: int, share: float, span: int, fewest: int) -> Tensor:
     """Draws frames to hide (Park et al., 2019, arXiv 1904.08779, as wav2vec 2.0 uses it): spans that may overlap.
 
-    transformers draws them over the padded batch and fails where the longest clip is shorter than a span. Here the
-    number of spans follows from the clip alone, and no clip loses more than half of its frames (or ``share``, where
-    that is more); one too short for a span loses none.
+    transformers draws them over the padded batch and fails if the longest clip is shorter than a span. Here, the number
+    of spans depends on the clip alone, and no clip loses more than half of its frames (or ``share``, if that is more);
+    one too short for a span loses none.
 
     Args:
         lengths: Real frames of each clip.
         size: T, frames of the padded batch.
         share: Expected share of frames in spans, overlaps counted twice.
         span: Frames of a span.
-        fewest: Least number of spans of a clip, where they fit.
+        fewest: Minimum number of spans per clip, if they fit.
 
     Returns:
         (N, T), true at frames to hide; on the CPU, drawn from torch's default generator.

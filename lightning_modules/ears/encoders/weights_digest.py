@@ -1,4 +1,4 @@
-"""A name for weights by their content, not by where they are kept."""
+"""A name for weights by their content, not by their location."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def weights_digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
-    """Gives the SHA-256 of a module's floating weights in the order of its state: shapes, types and bytes.
+    """Returns the SHA-256 of a module's floating weights in the order of its state: shapes, types and bytes.
 
     Names are left out, because libraries rename parameters between versions.
 
@@ -27,5 +27,5 @@ def weights_digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
-    """Gives the bytes of a CPU tensor of any type, without a copy where it is contiguous."""
+    """Returns the bytes of a CPU tensor of any type, without a copy where it is contiguous."""
     return tensor.contiguous().flatten().view(torch.uint8).numpy().data

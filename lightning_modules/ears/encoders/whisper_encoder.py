@@ -21,7 +21,7 @@ class LogMel:
 
     Attributes:
         feature_extractor: The checkpoint's feature extractor.
-        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; else keep the clip's own length, uncut.
+        padded: Pad (or cut) to 30 s, as Whisper and LLaMA-Omni do; otherwise keep the clip's own length.
     """
 
     feature_extractor: WhisperFeatureExtractor
@@ -50,7 +50,7 @@ def _halved(length: int) -> int:
 
 
 class WhisperEncoder(SpeechEncoder):
-    """Whisper's encoder (arXiv 2212.04356), 50 frames a second.
+    """Whisper's encoder (arXiv 2212.04356), 50 frames per second.
 
     transformers' own ``WhisperEncoder`` accepts 30 s windows only. Here positions are cut to the batch's longest clip
     and attention is masked beyond each clip's end, so that a 2 s question costs 100 frames instead of 1500 and a
@@ -59,7 +59,7 @@ class WhisperEncoder(SpeechEncoder):
     Args:
         source: Hub id, folder or ``asset:`` name of a Whisper checkpoint.
         padded: LLaMA-Omni's released convention: every clip is padded to 30 s and keeps all 1500 frames, silence
-            included (300 LLM positions a clip at 5 frames a position).
+            included (300 LLM positions per clip at 5 frames per position).
     """
 
     kind = "whisper"
@@ -85,11 +85,11 @@ class WhisperEncoder(SpeechEncoder):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Gives the checkpoint's configuration and its feature extractor's."""
+        """Returns the checkpoint's configuration and its feature extractor's."""
         return {"config": config_settings(self.config), "features": self._feature_extractor.to_dict()}
 
     def extractor(self) -> Callable[[Tensor], Tensor]:
-        """Gives log-mel features."""
+        """Returns log-mel features."""
         return LogMel(self._feature_extractor, self.padded)
 
     def length_rule(self) -> Callable[[int], int]:

@@ -1,4 +1,4 @@
-"""Masks: single weights that do not move while the rest learns."""
+"""Masks: single weights that stay fixed while the rest trains."""
 
 from .importance_mask import ImportanceMask
 from .random_mask import RandomMask

@@ -1,4 +1,4 @@
-"""The weights that matter most to the text."""
+"""The weights that matter most for text."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .weight_mask import WeightMask
 class ImportanceMask(WeightMask):
     """The top fraction of single weights by importance: the "core linguistic region" of arXiv 2402.14700.
 
-    There, freezing it in further pre-training keeps the other languages; here the text is what is kept.
-    Only strategies that train the LLM's own weights take a mask: under LoRA all of them stand still anyway, and each
-    entry of the update depends on all entries of its factors.
+    There, freezing it in further pre-training preserves the other languages; here it preserves text. Only strategies
+    that train the LLM's own weights take a mask: under LoRA they are all frozen anyway, and each entry of the update
+    depends on all entries of its factors.
 
     Args:
         snapshot: Folder of a snapshot with masks (``top_fraction`` of ``ImportanceTracker``, or
             ``textkeep importance probe --top-fraction``).
         probe: Name of a probe of the data module to measure on before the first step, instead of a snapshot.
-        estimator: What ranks the weights: one that scores single weights.
-        fraction: Part of the decoder's matrix entries that is protected, in (0, 1).
+        estimator: The estimator that ranks the weights; it must score single weights.
+        fraction: Fraction of the decoder's matrix entries to protect, in (0, 1).
         scope: What competes: each ``matrix`` alone, the matrices of a ``layer``, or all (``global``).
 
     Raises:
@@ -55,7 +55,7 @@ class ImportanceMask(WeightMask):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """Asks for the measurement on the probe."""
+        """Requests the measurement on the probe."""
         return self._request
 
     @property
@@ -64,7 +64,7 @@ class ImportanceMask(WeightMask):
         return self._request is not None and self._bits is None
 
     def use(self, snapshot: Snapshot) -> None:
-        """Takes the snapshot's mask."""
+        """Uses the snapshot's mask."""
         self._bits = self._of(snapshot)
 
     def choose(self, llm: nn.Module) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class ImportanceMask(WeightMask):
         return self._of(read_snapshot("ImportanceMask", str(self.snapshot), self.estimator))
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Returns the mask of the run; a resumed one checks that the snapshot has not changed under it.
+        """Returns the mask of the run; a resumed run checks that the snapshot has not changed.
 
         Raises:
             ValueError: If it has changed.

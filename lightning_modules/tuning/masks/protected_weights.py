@@ -1,4 +1,4 @@
-"""Single weights that an optimizer step does not move."""
+"""Single weights that an optimizer step leaves unchanged."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class ProtectedWeights:
     """Keeps chosen entries of parameters bit for bit, whatever the optimizer does.
 
     Their gradient is zeroed before clipping, so that they neither count in the norm nor enter momentum. What the
-    optimizer would still do to them (weight decay) is undone: their values are put aside before its step and put back
-    after it. Takes 4 bytes a protected weight on the device, and as many again during the step for float32 weights.
+    optimizer would still do to them (weight decay) is undone: their values are saved before its step and restored after
+    it. This takes 4 bytes per protected weight on the device, and as many again during the step for float32 weights.
 
     Args:
         llm: The model.
         bits: Parameter name -> packed bits of its flattened (out, in) mask.
 
     Raises:
-        ValueError: If a mask does not fit its parameter, or none of the parameters trains.
+        ValueError: If a mask does not match its parameter, or none of the parameters trains.
     """
 
     def __init__(self, llm: nn.Module, bits: Mapping[str, Tensor]) -> None:

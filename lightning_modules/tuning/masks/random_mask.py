@@ -1,4 +1,4 @@
-"""The control of a mask."""
+"""The control for a mask."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .weight_mask import WeightMask, set_bits
 class RandomMask(WeightMask):
     """As many weights of each matrix as another mask protects, chosen at random.
 
-    If it keeps the text as well, it is the number of protected weights that does it, not which ones they are.
+    If it preserves text equally well, the number of protected weights is what matters, not the choice.
 
     Args:
-        of: The mask that is put to the test; gives the numbers.
+        of: The mask under test, which gives the numbers.
         seed: Of the choice.
     """
 
@@ -28,16 +28,16 @@ class RandomMask(WeightMask):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """Asks for what the mask inside asks for."""
+        """Requests what the inner mask requests."""
         return self.of.request
 
     @property
     def waiting(self) -> bool:
-        """Waits as the mask inside does, unless the choice came with a checkpoint."""
+        """Waits for the inner mask, unless the choice came from a checkpoint."""
         return self._bits is None and self.of.waiting
 
     def use(self, snapshot: Snapshot) -> None:
-        """Hands the measurement on."""
+        """Passes the measurement on."""
         self.of.use(snapshot)
 
     def choose(self, llm: nn.Module) -> dict[str, Tensor]:
@@ -51,5 +51,5 @@ class RandomMask(WeightMask):
         return drawn
 
     def describe(self, layers: int) -> str:
-        """Says it of the mask inside, which protects as many."""
+        """Describes the inner mask, which protects as many."""
         return f"{self.of.describe(layers)}, chosen at random"

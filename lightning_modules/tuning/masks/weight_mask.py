@@ -15,14 +15,14 @@ _POPCOUNT = torch.tensor([byte.bit_count() for byte in range(256)], dtype=torch.
 
 
 class WeightMask(ImportanceUser, ABC):
-    """Which weights of the LLM are protected: one bit a weight, chosen once and kept in every checkpoint."""
+    """Which weights of the LLM are protected: one bit per weight, chosen once and kept in every checkpoint."""
 
     def __init__(self) -> None:
         self._bits: dict[str, Tensor] | None = None
 
     @abstractmethod
     def choose(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Chooses the weights; called once, when nothing is waited for.
+        """Chooses the weights; called once, when no measurement is outstanding.
 
         Returns:
             Name of a parameter inside the LLM -> bits (uint8, CPU) of its flattened (out, in) mask, as
@@ -30,21 +30,21 @@ class WeightMask(ImportanceUser, ABC):
         """
 
     def bits(self, llm: nn.Module) -> dict[str, Tensor]:
-        """Returns the mask of the run: chosen at the first call, or that of the checkpoint that it continues."""
+        """Returns the mask of the run: chosen at the first call, or restored from the checkpoint."""
         if self._bits is None:
             self._bits = self.choose(llm)
         return self._bits
 
     def describe(self, layers: int) -> str:
-        """Counts the weights that stand still."""
+        """Counts the protected weights."""
         return f"{sum(map(set_bits, (self._bits or {}).values())):,} weights do not move"
 
     def state_dict(self) -> dict[str, Any]:
-        """Keeps the bits: an eighth of a byte a weight beside the 12 that weight and AdamW's moments take."""
+        """Saves the bits: an eighth of a byte per weight, besides the 12 for the weight and AdamW's moments."""
         return {} if self._bits is None else {"bits": self._bits}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the bits back."""
+        """Restores the bits."""
         self._bits = state.get("bits", self._bits)
 
 

@@ -1,4 +1,4 @@
-"""Controls: what of a layer-wise rate's effect is due to its profile, and what to slower learning as such?"""
+"""Controls: how much of a layer-wise rate's effect is due to its profile, and how much to slower learning as such?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .layer_rates import LayerRates
 
 
 class ControlRates(LayerRates):
-    """Other rates, changed. Asks for what they ask for.
+    """Modifies other rates, and requests what they request.
 
     Args:
-        of: The rates that are put to the test.
+        of: The rates under test.
     """
 
     def __init__(self, of: LayerRates) -> None:
@@ -23,37 +23,37 @@ class ControlRates(LayerRates):
 
     @abstractmethod
     def changed(self, multipliers: list[float]) -> list[float]:
-        """Makes the control's factors from those of the rates that it controls for."""
+        """Computes the control's factors from those of the rates it controls for."""
 
     def multipliers(self, layers: int) -> list[float]:
-        """Changes the factors of the rates inside."""
+        """Changes the factors of the inner rates."""
         return self.changed(self.of.multipliers(layers))
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """Asks for what the rates inside ask for."""
+        """Requests what the inner rates request."""
         return self.of.request
 
     @property
     def waiting(self) -> bool:
-        """Returns whether the rates inside wait."""
+        """Returns whether the inner rates are waiting."""
         return self.of.waiting
 
     def use(self, snapshot: Snapshot) -> None:
-        """Hands the measurement on."""
+        """Passes the measurement on."""
         self.of.use(snapshot)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the rates inside."""
+        """Returns the state of the inner rates."""
         return self.of.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hands the state on."""
+        """Passes the state on."""
         self.of.load_state_dict(state)
 
 
 class ReversedRates(ControlRates):
-    """The same range, the other way round: of equation 3, the most important layer learns fastest.
+    """The same range reversed: under equation 3, the most important layer learns fastest.
 
     ``max + min - m``, which for :class:`ImportanceRates` is equation 3 with ``1 - I`` for the scaled importance ``I``.
     The mean becomes ``max + min - mean``; :class:`PermutedRates` keeps it.
@@ -68,20 +68,20 @@ class ReversedRates(ControlRates):
 class UniformRates(ControlRates):
     """The same mean for every decoder layer: slower learning without a profile.
 
-    The mean is over all decoder layers, whether they train or not.
+    The mean is over all decoder layers, trained or not.
     """
 
     def changed(self, multipliers: list[float]) -> list[float]:
-        """Returns every layer the mean."""
+        """Returns the mean for every layer."""
         return [sum(multipliers) / len(multipliers)] * len(multipliers)
 
 
 class PermutedRates(ControlRates):
-    """The same factors, dealt out to the layers at random.
+    """The same factors, randomly assigned to layers.
 
     Args:
-        of: The rates that are put to the test.
-        seed: Of the permutation; take several.
+        of: The rates under test.
+        seed: Of the permutation; use several.
     """
 
     def __init__(self, of: LayerRates, seed: int = 0) -> None:

@@ -14,7 +14,7 @@ class ExponentialDepthRates(LayerRates):
     decay with 0.8 to 0.9 (ELECTRA, arXiv 2003.10555, table 7).
 
     Args:
-        decay: Factor from a layer to the one below it, in (0, 1]. Over 30 layers 0.9 leaves 0.05 to the first.
+        decay: Factor from a layer to the one below it, in (0, 1]. With 30 layers, 0.9 leaves 0.05 for the first.
     """
 
     def __init__(self, decay: float = 0.9) -> None:
@@ -23,7 +23,7 @@ class ExponentialDepthRates(LayerRates):
         self.decay = decay
 
     def multipliers(self, layers: int) -> list[float]:
-        """Returns each layer ``decay ** (layers - 1 - layer)``."""
+        """Returns ``decay ** (layers - 1 - layer)`` for each layer."""
         return [self.decay ** (layers - 1 - layer) for layer in range(layers)]
 
 
@@ -47,10 +47,10 @@ class LinearDepthRates(LayerRates):
 
 
 class ListedRates(LayerRates):
-    """Given factors.
+    """Explicit factors.
 
     Args:
-        values: One a decoder layer, first to last. At 0 a layer stays as it is: the rate scales weight decay too.
+        values: One per decoder layer, first to last. At 0 a layer stays unchanged: the rate also scales weight decay.
     """
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -61,7 +61,7 @@ class ListedRates(LayerRates):
         """Returns the values.
 
         Raises:
-            ValueError: If there are not as many as layers.
+            ValueError: If their number is not that of the layers.
         """
         if len(self.values) != layers:
             raise ValueError(f"ListedRates: {len(self.values)} values given, but the LLM has {layers} decoder layers")

@@ -1,4 +1,4 @@
-"""Equation 3 of the paper: the more important a layer is to the text, the slower it learns."""
+"""Equation 3 of the paper: the more important a layer is for text, the slower it learns."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ImportanceRates(LayerRates):
     r"""Layer-wise learning rates from text importance (arXiv 2509.23755, equation 3).
 
     :math:`m_l = 1 - \lambda (I_l - \min I) / (\max I - \min I)`: 1 for the least important decoder layer,
-    :math:`1 - \lambda` for the most important one. Minimum and maximum are over all decoder layers, whether they train
-    or not. Layers that are all equally important keep the optimizer's rate.
+    :math:`1 - \lambda` for the most important one. Minimum and maximum are over all decoder layers, trained or not. If
+    all layers are equally important, they keep the optimizer's rate.
 
     The importance comes from a snapshot on disk, or is measured on a probe before the first step.
 
@@ -24,9 +24,9 @@ class ImportanceRates(LayerRates):
             ``textkeep importance probe`` wrote).
         probe: Name of a probe of the data module to measure on, instead of a snapshot.
         estimator: Whose layer totals count; ``taylor`` is the paper's.
-        strength: The paper's lambda, from 0 (the plain rate) to 1 (the most important layer stands still).
-        every_n_steps: Measure again every so many optimizer steps, which needs a probe; 0 keeps the rates of the start,
-            as the paper does.
+        strength: The paper's lambda, from 0 (the plain rate) to 1 (the most important layer is frozen).
+        every_n_steps: Measure again every this many optimizer steps, which needs a probe; 0 keeps the initial rates, as
+            the paper does.
 
     Raises:
         ValueError: For settings that contradict each other or lie outside their range.
@@ -55,7 +55,7 @@ class ImportanceRates(LayerRates):
 
     @property
     def request(self) -> ImportanceRequest | None:
-        """Asks for the measurement on the probe."""
+        """Requests the measurement on the probe."""
         return self._request
 
     @property
@@ -64,7 +64,7 @@ class ImportanceRates(LayerRates):
         return self._request is not None and self._importance is None
 
     def use(self, snapshot: Snapshot) -> None:
-        """Takes the shares of the layers."""
+        """Receives the shares of the layers."""
         self._importance = list(snapshot.shares(self.estimator).values())
 
     def multipliers(self, layers: int) -> list[float]:
@@ -72,7 +72,7 @@ class ImportanceRates(LayerRates):
 
         Raises:
             FileNotFoundError: If the snapshot is not there.
-            ValueError: If it is of another number of layers or lacks the estimator.
+            ValueError: If it has another number of layers or lacks the estimator.
         """
         if self._importance is None and self.snapshot is not None:
             self.use(read_snapshot("ImportanceRates", self.snapshot, self.estimator))
@@ -86,17 +86,17 @@ class ImportanceRates(LayerRates):
         return importance_multipliers(self._importance, self.strength)
 
     def state_dict(self) -> dict[str, Any]:
-        """Keeps the importance in use: a resumed run neither measures nor reads again."""
+        """Saves the importance in use: a resumed run neither measures nor reads it again."""
         return {} if self._importance is None else {"importance": self._importance}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the importance back."""
+        """Restores the importance."""
         if "importance" in state:
             self._importance = list(state["importance"])
 
 
 def importance_multipliers(importance: Sequence[float], strength: float) -> list[float]:
-    """Applies equation 3 of arXiv 2509.23755 to one value a layer, in any unit."""
+    """Applies equation 3 of arXiv 2509.23755 to one value per layer, in any unit."""
     low, high = min(importance), max(importance)
     if high == low:
         return [1.0] * len(importance)

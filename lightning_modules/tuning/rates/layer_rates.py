@@ -16,7 +16,7 @@ class LayerRates(ImportanceUser, ABC):
 
     @abstractmethod
     def multipliers(self, layers: int) -> list[float]:
-        """Returns one factor a decoder layer, first to last; 1 everywhere as long as a measurement has yet to come.
+        """Returns one factor per decoder layer, first to last; 1 everywhere while a measurement is outstanding.
 
         Args:
             layers: Number of decoder layers of the LLM.

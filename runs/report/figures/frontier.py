@@ -44,7 +44,7 @@ def frontier(runs: Sequence[Run]) -> Figure | None:
 
 
 def _way(evaluation: Evaluation | None, name: str, scale: float) -> list[tuple[int, Point, Point]]:
-    """Gives (step, text, speech) at the steps that have both."""
+    """Returns (step, text, speech) at the steps that have both."""
     if evaluation is None:
         return []
     text = {step: point for step, *point in evaluation.series(f"text_{name}")}
