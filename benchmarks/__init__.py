@@ -1,1 +1,1 @@
-"""What costs how much time and memory, and the studies of the documents; for a clone, no part of the package."""
+"""Benchmarks of time and memory, and the studies behind the docs; for a clone, not part of the package."""

@@ -1,11 +1,11 @@
-"""What causal importance costs: beside one Taylor measurement, and beside a plain loop of a whole pass for each group.
+"""What causal importance costs, compared with one Taylor measurement and with a plain loop of a full pass per group.
 
     python -m benchmarks.ablation                 # SmolLM2-135M on CPU, one thread: one group of each layer
     python -m benchmarks.ablation --whole         # all matrices and heads, about half an hour
 
 CPU time (process time, one thread) on the same examples: passages of Python's reference, every token supervised. The
-unit is one forward pass with its losses. "Whole passes" is our own ablation without reuse of the lower blocks. What a
-group costs depends on its layer alone, so one of each layer is enough to tell what all cost.
+unit is one forward pass with its losses. "Whole passes" is our own ablation without reuse of the lower blocks. The cost
+of a group depends only on its layer, so one per layer is enough to estimate the total.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def passages(tokenizer: Any, rows: int, tokens: int) -> list[Batch]:
 
 
 def one_a_layer(groups: Sequence[Any], layers: int, whole: bool) -> list[Any]:
-    """The groups that are measured: every layer has as many of a kind, in order of depth."""
+    """The groups that are measured: equally many of a kind in every layer, in order of depth."""
     return [*groups] if whole else [*groups][:: max(1, len(groups) // layers)]
 
 
@@ -73,7 +73,7 @@ def edits(model: nn.Module, ablate: str) -> list[Edit]:
 
 
 def plain_loop(model: nn.Module, data: list[Batch], groups: Sequence[Edit]) -> None:
-    """What one writes without a library: zero the weights of a group, run the model, put them back."""
+    """What one would write without a library: zero the weights of a group, run the model, restore them."""
     answer_losses(model, data)
     for edit in groups:
         sites, masks = (dict(enumerate(part)) for part in zip(*edit, strict=True))
@@ -82,7 +82,7 @@ def plain_loop(model: nn.Module, data: list[Batch], groups: Sequence[Edit]) -> N
 
 
 def ablation(model: nn.Module, data: list[Batch], ablate: str, whole: bool, reuse: bool) -> None:
-    """Our own, as a measurement of nothing else runs it: the losses, then every group or one of each layer."""
+    """Our implementation on its own: the losses, then every group or one per layer."""
     table, options = find_sites(model), ProbeOptions(ablate=ablate, reuse_blocks=reuse)
     targets = one_a_layer(find_targets(table, ablate), table.layers, whole)
     run = Ablation("ablation", model, AnswerLoss(model, None), table, options, Ranks(False), silent, targets)

@@ -3,8 +3,8 @@
     python -m benchmarks.alignment_data data/align_facts.jsonl --copies 5 [MORE.jsonl ...]
 
 Writes one manifest, with clips relative to the current folder (read it with `Manifest` and `audio_root: .`): every clip
-of Spoken Facts' training part (and of MORE, manifests of `textkeep speak`) with its own words as the target, in so many
-copies under different ids; each copy is augmented differently in each epoch.
+of Spoken Facts' training part (and of MORE, manifests of `textkeep speak`) with its transcript as the target, in
+several copies under different ids; each copy is augmented differently in each epoch.
 """
 
 from __future__ import annotations

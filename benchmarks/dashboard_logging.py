@@ -2,9 +2,9 @@
 
     python -m benchmarks.dashboard_logging                   # 32 layers, 3 estimators, 3 probes, 50 measurements
 
-Wall-clock milliseconds of the calls that ``ImportanceTracker`` makes at a measurement: the scalars (one call a logger),
-and apart from them the heat maps (one picture a probe). W&B is offline: online it hands the same records to the same
-process, which sends them in the background.
+Wall-clock milliseconds of the calls that ``ImportanceTracker`` makes at a measurement: the scalars (one call per
+logger) and, separately, the heat maps (one picture per probe). W&B is offline: online, it hands the same records to the
+same process, which sends them in the background.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def lines(step: int, layers: int, generator: np.random.Generator) -> list[dict[s
 
 
 def main() -> None:
-    """Prints a row a logger."""
+    """Prints a row per logger."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--measurements", type=int, default=50)
@@ -69,7 +69,7 @@ def main() -> None:
         pictures: dict[str, list[float]] = {name: [] for name in scalars}
         generator, history = np.random.default_rng(0), []
         for logger in loggers:
-            logger.log_metrics({TRAIN_LOSS: 1.0}, step=0)  # the start of the W&B run is not the measurement's
+            logger.log_metrics({TRAIN_LOSS: 1.0}, step=0)  # starting the W&B run is not part of the measurement
         for step in range(arguments.measurements):
             new = lines(step, arguments.layers, generator)
             history += [{**line, "shares": list(line["shares"].values())} for line in new]

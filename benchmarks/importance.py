@@ -1,13 +1,13 @@
-"""Speed, memory and error of the importance estimators, beside other ways to get them, in one run.
+"""Speed, memory and error of the importance estimators and of other ways to compute them, in one run.
 
     pip install -c constraints.txt -e ".[bench]"       # BackPACK and Torch-Pruning; without them they are left out
     python -m benchmarks.importance                    # CPU, one thread, about ten minutes
     python -m benchmarks.importance --device cuda      # cost ratios, then 1B and 8B shapes in bfloat16
 
 Times are CPU time (process time, one thread) or CUDA events. Every method runs in turn within a round, with the plain
-forward + backward three times among them; a ratio is taken within its round, so that a busy machine disturbs all
-alike. Medians over rounds. Memory is of the tensors alive at once, without the model; errors are against a per-example
-loop in float64.
+forward + backward three times among them; a ratio is taken within its round, so that a busy machine disturbs all alike.
+Figures are medians over rounds. Memory is that of the tensors alive at once, without the model; errors are against a
+per-example loop in float64.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ OURS: dict[str, Plan] = {
 
 
 def stopwatch(device: str) -> Callable[[Callable[[], Any]], float]:
-    """A function that runs another and gives its seconds."""
+    """A function that runs another and returns its seconds."""
 
     def cpu(work: Callable[[], Any]) -> float:
         start = time.process_time()
@@ -79,7 +79,7 @@ def methods_on(model: nn.Module, data: list[Batch]) -> dict[str, Callable[[], An
 
 
 def runnable(methods: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-    """Those that run here, after a warm-up; a rival may not be installed or not support the device."""
+    """Those that run here, after a warm-up; a rival may be missing or not support the device."""
     kept = {}
     for name, work in methods.items():
         try:
@@ -114,7 +114,7 @@ def cost_ratios(device: str, lengths: Sequence[int], rounds: int, rows: int) -> 
 
 
 def memory(device: str, rows: int, length: int) -> dict[str, dict[str, float]]:
-    """MiB of tensors alive at once of every method, and how many of them are a result that stays: the map."""
+    """Peak MiB of live tensors for every method, and how much of that is a lasting result: the map."""
     model = build("small", device, torch.float32)
     data = batches(2048, rows, length, 1, device)
     resting = [*model.parameters(), *model.buffers(), *(t for batch in data for t in batch.values())]

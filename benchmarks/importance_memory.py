@@ -1,4 +1,4 @@
-"""What memory a measurement takes: the sum for large models, and a measured 1B model to check the sum against.
+"""The memory of a measurement: the sum for large models, and a measured 1B model to check it.
 
     python -m benchmarks.importance_memory                       # the table; nothing is allocated
     python -m benchmarks.importance_memory --measure 1b          # seconds and peak RSS here, beside the sum
@@ -85,7 +85,7 @@ MEASURED = {
 
 
 class _Silent:
-    """A sink that takes what the taps report and does nothing."""
+    """A sink that ignores what the taps report."""
 
     def output_gradient(self, *_: Any) -> None:
         """See ``textkeep.importance.taps.Sink``."""
@@ -94,7 +94,7 @@ class _Silent:
 
 
 def kept_by_block(plan: Plan, dtype: torch.dtype) -> int:
-    """Bytes that the forward pass of one decoder block keeps for the backward, what the taps keep included."""
+    """Bytes that the forward pass of one decoder block keeps for the backward, including the taps'."""
     signed = "signed_taylor" in plan.estimators
     outputs = any(ESTIMATORS[e].block is not None for e in plan.estimators)
     kept: dict[int, int] = {}
@@ -104,7 +104,7 @@ def kept_by_block(plan: Plan, dtype: torch.dtype) -> int:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
             kept[storage._cdata] = storage.nbytes()
-            alive.append(tensor)  # else its address could be used again
+            alive.append(tensor)  # otherwise its address could be reused
         return tensor
 
     with FakeTensorMode():

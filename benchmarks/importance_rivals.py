@@ -1,4 +1,4 @@
-"""Other ways to get an importance score, on the same model and data as ours."""
+"""Other ways to compute an importance score, on the same model and data as ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mean_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def loop(model: nn.Module, data: list[Batch]) -> Totals:
-    """One backward for each example; sums of |theta g| and g^2 of every weight are kept."""
+    """One backward pass per example; sums of |theta g| and g^2 of every weight are kept."""
     sums = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in model.named_parameters()}
     for batch in data:
         for row in range(len(batch["labels"])):
@@ -63,7 +63,7 @@ def _extended(model: nn.Module) -> nn.Module:
 
     extended = copy.deepcopy(model)
     for module in extended.modules():
-        if isinstance(module, nn.Linear):  # its RMSNorm and attention modules are unknown to BackPACK and not scored
+        if isinstance(module, nn.Linear):  # BackPACK cannot score its RMSNorm and attention modules
             extend(module)
     return extended
 
@@ -90,7 +90,7 @@ def backpack(model: nn.Module, data: list[Batch]) -> Totals:
 
 @lru_cache(maxsize=1)
 def _groups(model: nn.Module) -> list[Any]:
-    """Torch-Pruning's channel groups of the model, traced once; not part of what is timed."""
+    """Torch-Pruning's channel groups of the model, traced once and not timed."""
     import torch_pruning
 
     example = torch.ones(1, 8, dtype=torch.int64, device=next(model.parameters()).device)

@@ -1,4 +1,4 @@
-"""Counts the bytes of all tensors alive: exact and the same on every machine, where peak RSS is neither."""
+"""Counts the bytes of all live tensors: exact and the same on every machine, unlike peak RSS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
-    """While it is active, adds up storages as operators return them, and subtracts them when they are freed.
+    """While active, adds up storages as operators return them, and subtracts them when they are freed.
 
     What a kernel uses inside (packing buffers of a matrix product) is not seen.
 
@@ -27,7 +27,7 @@ class LiveMemory(TorchDispatchMode):
         self._known = {tensor.untyped_storage()._cdata for tensor in resting}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs the operator and looks at what it returned."""
+        """Runs the operator and inspects its results."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -49,7 +49,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 def peak_mib(work: Callable[[], Any], resting: Iterable[Tensor]) -> float:
-    """Most MiB of tensors alive at once during ``work``, beyond ``resting``."""
+    """Peak MiB of live tensors during ``work``, beyond ``resting``."""
     with LiveMemory(resting) as memory:
         work()
     return memory.peak / 2**20

@@ -7,9 +7,9 @@
     python -m benchmarks.null --fit BEFORE AFTER                     # two snapshots of one probe: benchmarks/null.json
 
 Examples are log-normal: the layers of an example share most of their size, before and after share nearly all of it, and
-what differs is a change of all examples (the shift, in parts of the one that was measured) and noise of each. Means,
-spreads and correlations are those of real snapshots, in ``null.json``. Effects of an ablation have their sign, and many
-groups cost nothing: three worlds (``WORLDS``), made up. One thread.
+the difference is a change common to all examples (the shift, as a fraction of the measured one) plus noise in each.
+Means, spreads and correlations are those of real snapshots, in ``null.json``. Effects of an ablation are signed, and
+many groups cost nothing: three invented worlds (``WORLDS``). It runs on one thread.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def fit(before: np.ndarray, after: np.ndarray) -> dict[str, list[float]]:
 def draw(
     profile: dict[str, np.ndarray], examples: int, part: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Totals (N, L) before and after; with ``part`` 0 the two could as well be exchanged within examples."""
+    """Totals (N, L) before and after; with ``part`` 0 the two are exchangeable within examples."""
 
     def noise(name: str) -> np.ndarray:
         common = generator.normal(size=(examples, 1)) * profile[f"{name}_shared"]
@@ -70,7 +70,7 @@ def draw(
 
 
 def truth(profile: dict[str, np.ndarray], part: float) -> dict[str, float]:
-    """What the figures tend to with more and more examples: of the means of the log-normal totals."""
+    """The limit of the figures with more and more examples, from the means of the log-normal totals."""
     spread = sum(profile[f"level_{kind}"] ** 2 + profile[f"noise_{kind}"] ** 2 / 4 for kind in ("shared", "own")) / 2
     middle, half = profile["mean"] + spread, part * profile["change"] / 2
     return {name: float(METRICS[name](np.exp(middle - half), np.exp(middle + half))) for name in SHOWN}
@@ -91,7 +91,7 @@ def tried(
     generator: np.random.Generator,
     fold: Fold = as_it_is,
 ) -> dict[str, dict[str, float]]:
-    """Means over the trials, by metric: value, noise alone, without it, rejected at 5 %, covered by 90 % intervals."""
+    """Means over the trials, by metric: value, noise alone, value without it, rejections at 5 %, coverage at 90 %."""
     rows: dict[str, list[Any]] = {name: [] for name in SHOWN}
     for trial in range(trials):
         pair = drawn()
@@ -113,12 +113,12 @@ def tried(
 
 @dataclass(frozen=True)
 class World:
-    """Effects of taking groups out: many cost nothing, examples differ, the rest matters most in the outer layers.
+    """Effects of removing groups: many cost nothing, examples differ, the rest matter most in the outer layers.
 
     Attributes:
         groups: Of each of the 30 layers.
-        idle: Share of the groups that cost next to nothing.
-        noise: Spread over examples of an effect of nothing, nats; the typical other effect is 0.03 to 0.05.
+        idle: Fraction of the groups that cost next to nothing.
+        noise: Spread over examples of a null effect, nats; other effects are typically 0.03 to 0.05.
     """
 
     groups: int
@@ -126,7 +126,7 @@ class World:
     noise: float
 
     def simulate(self, examples: int, part: float, trials: int, seed: int = 0) -> dict[str, dict[str, float]]:
-        """Simulates the shift of these effects (:func:`tried`); what is drawn around is the same for every seed."""
+        """Simulates the shift of these effects (:func:`tried`); the underlying means are the same for every seed."""
         layers, fixed = 30, np.random.default_rng(5)
         count = layers * self.groups
         slope = np.repeat(np.linspace(1.0, -1.0, layers), self.groups)
@@ -155,7 +155,7 @@ WORLDS = {"layers": World(1, 0.4, 0.03), "matrices": World(7, 0.5, 0.01), "heads
 
 
 def found_better(groups: int, rho: float, trials: int, seed: int = 0) -> float:
-    """How often a score of true rank correlation ``rho`` is called better than random ones, as the report judges it."""
+    """How often the report judges a score with true rank correlation ``rho`` better than random ones."""
     generator, found = np.random.default_rng([seed, groups]), 0
     luck = METRICS["spearman"](generator.random((4000, groups)), generator.random((4000, groups)))
     slope = 2 * np.sin(np.pi * rho / 6)  # of the normal pair with that rank correlation (Pearson 1907)

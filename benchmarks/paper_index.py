@@ -3,7 +3,7 @@
     python -m benchmarks.paper_index
 
 A docstring cites ``arXiv 2509.23755``, or ``arXiv 2509.23755, equation 3``, or ``table 1 of arXiv 2509.23755``; the
-paper's name stands in ``papers.yaml``. Configs are those that name the class, tests those that import it.
+paper's name is in ``papers.yaml``. Configs are those that name the class, tests those that import it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Citation:
     Attributes:
         paper: Its arXiv number.
         path: Of the file, from the root.
-        name: Of the class, or of the function outside of classes; empty for the module.
+        name: Of the class, or of a function outside classes; empty for the module.
         part: Equation, section, table or figure; empty if none is named.
     """
 
@@ -77,7 +77,7 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def configs(citation: Citation) -> list[Path]:
-    """Lists the YAML files under ``configs/`` that name the class: that of its own name first, then the smallest."""
+    """Lists the YAML files under ``configs/`` that name the class: the one with its name first, then the smallest."""
     named = re.compile(rf"^[^#\n]*: (?:[\w.]+\.)?{citation.name}\b", re.MULTILINE)
     found = [path for path in _files("configs", "*.yaml") if citation.name and named.search(_text(path))]
     own = citation.name.lower()
@@ -85,7 +85,7 @@ def configs(citation: Citation) -> list[Path]:
 
 
 def tests(citation: Citation) -> list[Path]:
-    """Lists the tests that import the class, the function or the module; else those of its room that speak of it."""
+    """Lists the tests that import the class, function or module, or else those of its room that mention it."""
     room, module = citation.path.split("/")[0], Path(citation.path).stem
     files = _files("tests", "test_*.py")
     if found := [path for path in files if _imports(path, citation)]:
@@ -141,7 +141,7 @@ def _files(folder: str, pattern: str) -> list[Path]:
 
 @cache
 def _imported(path: Path) -> set[tuple[str, str]]:
-    """(Module, name) of what a file imports from others."""
+    """(Module, name) of each import of a file."""
     froms = [node for node in ast.walk(ast.parse(_text(path))) if isinstance(node, ast.ImportFrom)]
     return {(node.module or "", alias.name) for node in froms for alias in node.names}
 

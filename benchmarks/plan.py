@@ -1,4 +1,4 @@
-"""Does `textkeep plan` tell the memory of a run? Planned peaks against those of real fits with random weights.
+"""Does `textkeep plan` predict the memory of a run? Planned peaks against those of real fits with random weights.
 
     python -m benchmarks.plan 135m full
     python -m benchmarks.plan 1b lora --layers 4 --precision bf16-true
@@ -60,7 +60,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Case:
-    """What is planned and run."""
+    """A case to plan and run."""
 
     shape: str
     tuning: str
@@ -87,7 +87,7 @@ class Case:
 
 
 class Rows(Source):
-    """Enough rows of a plan for two full batches."""
+    """Enough of a plan's rows for two full batches."""
 
     name = "rows"
 
@@ -97,10 +97,10 @@ class Rows(Source):
 
 
 class Begin(Callback):
-    """Marks where training begins: random weights are drawn with an output head that is tied, and freed, afterwards."""
+    """Marks where training begins, after random weights were drawn with an output head that was then tied and freed."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the mark."""
+        """Sets the mark."""
         with record_function(BEGIN):
             pass
 
@@ -131,7 +131,7 @@ def measured(case: Case, folder: Path, environment: dict[str, str]) -> dict[str,
 
 
 def peak_of(profiler: profile) -> int:
-    """Adds up every allocation and every release, in order; gives the highest sum since training began."""
+    """Adds up every allocation and release in order; returns the highest sum since training began."""
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     (begin,) = {event.start_ns() for event in events if event.name() == BEGIN}
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
@@ -143,7 +143,7 @@ def peak_of(profiler: profile) -> int:
 
 
 def resident() -> int:
-    """Returns the bytes of this process that are in memory."""
+    """Returns the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/scale.md: what the recipes take at 1B, 3B and 8B on 1, 8 and 16 GPUs, as `textkeep plan` counts it.
+"""The table of docs/scale.md: what the recipes need at 1B, 3B and 8B on 1, 8 and 16 GPUs, according to `textkeep plan`.
 
     python -m benchmarks.scale
     python -m benchmarks.scale --shapes outputs/shapes

@@ -1,11 +1,12 @@
-"""How long a command takes that has nothing to compute, beside a Python that does nothing, in one run.
+"""How long a command with nothing to compute takes, compared with an idle Python, in one run.
 
     python -m benchmarks.startup
     python -m benchmarks.startup --rounds 21 --json
 
-Seconds of wall clock and of CPU of new processes. Each command runs once a round, in turn, ``python -c pass`` and
-``python -c "import torch"`` among them, and ``huggingface-cli``'s successor ``hf --help`` as another's command line
-where it is installed; a ratio is taken within its round. Medians over the rounds, the files being in the page cache.
+Seconds of wall clock and of CPU of new processes. Each command runs once per round, in turn, ``python -c pass`` and
+``python -c "import torch"`` among them, and ``huggingface-cli``'s successor ``hf --help`` as another command line, if
+it is installed; a ratio is taken within its round. Figures are medians over the rounds, with the files in the page
+cache.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ WORDS = (
     "fit --help",
     "ft",
 )
-"""What is asked of ``textkeep``: ``fit --help`` loads what a config may name, ``ft`` is a mistake."""
+"""The arguments of ``textkeep``: ``fit --help`` loads what a config may name, ``ft`` is a typo."""
 
 
 def commands() -> dict[str, list[str]]:
-    """Returns the command lines by the name that is shown."""
+    """Returns the command lines by their displayed names."""
     python, beside = sys.executable, Path(sys.executable).with_name("hf")
     found = {NOTHING: [python, "-c", "pass"], "python -c 'import torch'": [python, "-c", "import torch"]}
     found |= {f"textkeep {words}": [python, "-m", "textkeep.cli.main", *words.split()] for words in WORDS}
@@ -47,7 +48,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def seconds(line: Sequence[str]) -> tuple[float, float]:
-    """Runs a command and gives its wall-clock and its CPU seconds."""
+    """Runs a command and returns its wall-clock and CPU seconds."""
 
     def spent() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -60,14 +61,14 @@ def seconds(line: Sequence[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints a row a command."""
+    """Prints a row per command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="a row a line")
     options = parser.parse_args()
     lines = commands()
     for line in lines.values():
-        seconds(line)  # its files are read from the disk once
+        seconds(line)  # read its files from disk once
     rounds = [{name: seconds(line) for name, line in lines.items()} for _ in range(options.rounds)]
     if not options.json:
         print(f"{'':28}{'wall s':>8}{'CPU s':>8}{'x python, CPU':>15}")

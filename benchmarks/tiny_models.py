@@ -15,7 +15,7 @@ def write_tiny_llm(folder: Path, **sizes: int) -> Path:
 
     Args:
         folder: Where to.
-        sizes: Of the model, in the words of ``LlamaConfig``, where they differ.
+        sizes: Of the model, as fields of ``LlamaConfig``, if they differ.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

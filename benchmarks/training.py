@@ -1,14 +1,14 @@
-"""What a training step costs beside a bare torch loop and Hugging Face's Trainer, on the same batches, in one run.
+"""What a training step costs compared with a bare torch loop and Hugging Face's Trainer, on the same batches.
 
     python -m benchmarks.training                  # a random model of 40,000 weights: what Python costs
     python -m benchmarks.training --model small    # 21 million: what passes over the weights cost, too
     python -m benchmarks.training --model asset:smollm2-135m-instruct --rounds 20    # needs `textkeep assets`, 8 GiB
 
 CPU time (``time.process_time``, one thread) of whole steps: from the end of one optimizer step to the end of the next.
-The three loops stand side by side in one process and take turns, a step each on the same batch, in an order that
-changes from round to round; a ratio is taken within its round, so that a busy machine disturbs all alike. Given are
+The three loops run side by side in one process and take turns, one step each on the same batch, in an order that
+changes from round to round; a ratio is taken within its round, so that a busy machine disturbs all alike. Figures are
 medians over the rounds, with 95 % intervals from the ranks (exact, whatever the distribution). Speech and text are
-measured apart: with speech the frozen encoder is part of a step.
+measured separately: with speech, the frozen encoder is part of a step.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ RANDOM: dict[str, dict[str, int]] = {
 
 
 class Turns:
-    """One loop in a thread of its own, which trains when it is its turn.
+    """One loop in its own thread, which trains when it is its turn.
 
     Args:
-        work: Trains, and calls what it is given after each step.
+        work: Trains, and calls its argument after each step.
     """
 
     def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
@@ -74,7 +74,7 @@ class Turns:
     def _run(self, work: Callable[[Callable[[], None]], None]) -> None:
         self._go.acquire()
         try:
-            torch.set_num_threads(1)  # a setting of the thread, under OpenMP
+            torch.set_num_threads(1)  # a per-thread setting under OpenMP
             work(self._stepped)
         except BaseException as error:
             self._error = error
@@ -85,7 +85,7 @@ class Turns:
         self._go.acquire()
 
     def take(self) -> float:
-        """Lets it train to the end of its next optimizer step, or to its end, and gives the CPU seconds of that."""
+        """Lets it train to the end of its next optimizer step, or to its end, and returns the CPU seconds."""
         began = time.process_time()
         self._go.release()
         self._done.acquire()
@@ -96,10 +96,10 @@ class Turns:
 
 @dataclass
 class Sample:
-    """CPU seconds of the steps of each loop, by name, a round each.
+    """CPU seconds of the steps of each loop, by name, one per round.
 
     Attributes:
-        seconds: Loop -> seconds; the same rounds in the same places.
+        seconds: Loop -> seconds, with rounds in the same order.
         losses: Loop -> loss of the model on the last batch after training (nats): alike, if they did the same.
     """
 
@@ -126,8 +126,8 @@ def measure(make: Callable[[], SpeechLLM], batches: Sequence[Batch], loops: dict
     """Trains with all loops in turn.
 
     Args:
-        make: Makes the model, each time the same.
-        batches: One a round; the first ones are for warming up.
+        make: Builds the model, identically each time.
+        batches: One per round; the first ones are for warm-up.
         loops: By name.
         warmup: Rounds that are not counted.
     """
@@ -140,7 +140,7 @@ def measure(make: Callable[[], SpeechLLM], batches: Sequence[Batch], loops: dict
             if number >= warmup:
                 sample.seconds[name].append(seconds)
     for name, model in models.items():
-        turns[name].take()  # comes to its end
+        turns[name].take()  # run to the end
         with torch.no_grad():
             losses, tokens = model.eval().answer_losses(batches[-1])
         sample.losses[name] = float(losses.sum() / tokens.sum())
@@ -148,7 +148,7 @@ def measure(make: Callable[[], SpeechLLM], batches: Sequence[Batch], loops: dict
 
 
 def the_model(options: argparse.Namespace, folder: Path) -> Callable[[], SpeechLLM]:
-    """Returns what makes the model, random or a real one, with its weights."""
+    """Returns a function that builds the model, random or real, with its weights."""
     llm, encoder = options.model, options.encoder
     if llm in RANDOM:
         llm = str(write_tiny_llm(folder / "llm", **RANDOM[options.model]))
@@ -173,7 +173,7 @@ def the_batches(model: SpeechLLM, modality: Any, tokens: int, count: int) -> lis
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Measures, and gives a row a loop and modality."""
+    """Measures, and returns a row per loop and modality."""
     with tempfile.TemporaryDirectory() as folder:
         make = the_model(options, Path(folder))
         for modality in options.modalities:
@@ -202,7 +202,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints a row a loop and modality."""
+    """Prints a row per loop and modality."""
     options = arguments().parse_args()
     torch.set_num_threads(1)
     quieten()

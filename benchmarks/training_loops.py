@@ -1,8 +1,8 @@
 """Three loops that train the same model on the same batches: bare torch, Hugging Face's Trainer, TextKeep.
 
 All take their loss from ``SpeechLLM.answer_losses`` and their optimizer step from the same class, and clip alike: what
-differs is the loop around them. Each calls ``stepped`` when its optimizer has taken a step; what lies between two calls
-is one training step, whatever a loop does before, in and after it.
+differs is the loop around them. Each calls ``stepped`` when its optimizer has taken a step; the time between two calls
+is one training step, including whatever a loop does before and after it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Stepped = Callable[[], None]
 
 
 class Loop(Protocol):
-    """Trains on one batch after the other, a step each, and calls ``stepped`` after each step."""
+    """Trains on one batch after another, one step each, and calls ``stepped`` after each step."""
 
     def __call__(self, model: SpeechLLM, batches: Sequence[Batch], stepped: Stepped) -> None:
         """Trains to the last batch."""
 
 
 class TokenMean(nn.Module):
-    """A model that gives the loss of a batch, as a bare loop and Hugging Face's Trainer want it.
+    """A model that returns the loss of a batch, as a bare loop and Hugging Face's Trainer expect it.
 
     Args:
         model: The speech LLM.
@@ -52,7 +52,7 @@ class TokenMean(nn.Module):
 
 
 def optimizer_of(model: SpeechLLM, stepped: Stepped) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """Makes the model's own optimizer, over the groups of its tuning, and a constant schedule."""
+    """Builds the model's own optimizer, over the groups of its tuning, and a constant schedule."""
     groups = model.tuning.parameter_groups(model.llm, model.encoder, model.adaptor)
     optimizer = model.optimizer_factory([{"params": group.parameters} for group in groups])
     optimizer.register_step_post_hook(lambda *_: stepped())
@@ -60,7 +60,7 @@ def optimizer_of(model: SpeechLLM, stepped: Stepped) -> tuple[torch.optim.Optimi
 
 
 def bare_loop(model: SpeechLLM, batches: Sequence[Batch], stepped: Stepped) -> None:
-    """Trains as one writes it by hand."""
+    """Trains with a hand-written loop."""
     optimizer, schedule = optimizer_of(model, stepped)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     loss_of = TokenMean(model).train()
@@ -106,7 +106,7 @@ def hugging_face_loop(model: SpeechLLM, batches: Sequence[Batch], stepped: Stepp
 
 
 class Given(LightningDataModule):
-    """Batches that are there.
+    """A data module of existing batches.
 
     Args:
         batches: One a step.

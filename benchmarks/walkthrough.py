@@ -1,4 +1,4 @@
-"""Runs a page of the documents as it stands, and writes what each command printed below it.
+"""Runs a page of the docs as it stands, and writes each command's output below it.
 
     python -m benchmarks.walkthrough docs/tutorial.md docs/tutorial_analysis.md
 
@@ -27,30 +27,30 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"^<!-- from (\S+) -->\n!\[[^\]]*\]\((\S+)\)$", re.MULTILINE)
 HEAD, TAIL = 9, 14
-"""Lines that are shown of a longer output, from its start and its end."""
+"""Lines shown of a longer output, from its start and its end."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A command, or several, of a page."""
+    """One or several commands of a page."""
 
     language: str
     """``bash`` or ``python``."""
     code: str
     printed: str | None
-    """What the page shows below it, or None."""
+    """The output that the page shows below it, or None."""
 
 
 def blocks(page: str) -> list[Block]:
-    """Returns the blocks of a page that can be run, in their order."""
+    """Returns the runnable blocks of a page, in order."""
     return [Block(language, code, printed or None) for language, code, printed in BLOCK.findall(page)]
 
 
 def run(block: Block, folder: Path) -> str:
-    """Runs a block in a folder; gives what it printed, standard error included.
+    """Runs a block in a folder; returns its output, standard error included.
 
     Raises:
-        RuntimeError: If it does not end with 0.
+        RuntimeError: If it does not exit with 0.
     """
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = os.environ | {"PATH": path, "COLUMNS": "100", "TQDM_DISABLE": "1"}

@@ -38,8 +38,7 @@ class Ablation:
 
     Blocks before a group are not run again (:class:`Replay`), unless a trial on the first two examples shows that a
     block's output changes by a single bit when the others are skipped: then every pass is a full one, with a warning.
-    So it is without
-    ``options.reuse_blocks``. With ``options.pack`` the examples of a batch share their beginning.
+    So it is without ``options.reuse_blocks``. With ``options.pack`` the examples of a batch share their beginning.
 
     Args:
         estimator: What the scores are called.

@@ -1,1 +1,1 @@
-"""Which score foretells what the removal of a layer, a matrix or a head does to the loss of other examples."""
+"""Which score predicts how removing a layer, a matrix or a head changes the loss of other examples."""

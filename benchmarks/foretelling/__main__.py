@@ -1,11 +1,11 @@
-"""Removes layers, matrices and heads of a model one at a time, and asks which score foretold it.
+"""Removes layers, matrices and heads of a model one at a time, and checks which score predicted the effect.
 
     python -m benchmarks.foretelling measure asset:smollm2-135m-instruct --text plain --out foretelling/base-plain.jsonl
     python -m benchmarks.foretelling measure outputs/RUN --text plain --out foretelling/lost-plain.jsonl
     python -m benchmarks.foretelling table foretelling/*.jsonl        # the tables of docs/results/importance.md
 
-On one thread; a row a piece is written as it is measured, and the same command goes on where it was stopped. The first
-half of the examples is scored, the change of the loss of the second half is what a score should foretell.
+It runs on one thread; a row per piece is written as it is measured, and the same command continues where it was
+stopped. The first half of the examples is scored; a score should predict the change of the loss on the second half.
 """
 
 from __future__ import annotations

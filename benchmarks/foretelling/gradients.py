@@ -1,4 +1,4 @@
-"""What plain autograd gives for each example, matrix and head: the parts of which every gradient score is made.
+"""Plain autograd for each example, matrix and head: the components of every gradient score.
 
 Independent of ``textkeep.importance``: one example at a time, ``p.grad`` of its mean loss.
 """
@@ -40,7 +40,7 @@ def per_example(
         model: A causal LM.
         sites: Its decoder matrices.
         rows: Examples, (1, T) each.
-        sampled: Labels are drawn from the model (true Fisher) instead of taken from the data.
+        sampled: Draw labels from the model (true Fisher) instead of taking those of the data.
         sums: Which.
     """
     weights = [site.stored for site in sites]
@@ -114,7 +114,7 @@ def _predictions(model: nn.Module, row: dict[str, Tensor]) -> tuple[Tensor, Tens
 
 @contextmanager
 def _only(model: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
-    """Only these weights have gradients while the context lasts; the model is in eval mode."""
+    """Enables gradients for these weights only, within the context; the model is in eval mode."""
     flags = [(p, p.requires_grad) for p in model.parameters()]
     training = model.training
     try:

@@ -21,8 +21,8 @@ from .pieces import Piece, pieces, removed
 from .texts import TEXTS, rows
 
 SOME = 30
-FEW = 8  # examples of the path that scales one layer after the other
-NODES = 3  # of the path that scales all layers at once
+FEW = 8  # examples for the path that scales one layer after another
+NODES = 3  # for the path that scales all layers at once
 
 
 def measure(source: str, text: str, count: int, heads: int, out: Path) -> None:
@@ -33,7 +33,7 @@ def measure(source: str, text: str, count: int, heads: int, out: Path) -> None:
         text: One of ``texts.TEXTS``.
         count: Examples; the first half is scored.
         heads: Heads of each layer.
-        out: The file; rows that are there are not measured again.
+        out: The file; existing rows are not measured again.
     """
     torch.set_num_threads(1)
     done = {row["name"] for row in read(out)}
@@ -43,7 +43,7 @@ def measure(source: str, text: str, count: int, heads: int, out: Path) -> None:
     llm = model.llm.eval()
     sites = [site for site in find_sites(llm).sites if site.layer is not None and site.kind in KINDS]
     half = rows(batches, count // 2)
-    losses = ResumedLosses(llm, batches, torch.bfloat16)  # twice as fast here; gradients are in float32
+    losses = ResumedLosses(llm, batches, torch.bfloat16)  # twice as fast here; gradients stay in float32
     head = {
         "name": "setup", "model": source, "text": text, "examples": len(losses.losses), "scored": len(half),
         "losses": losses.losses.tolist(), "tokens": int(sum((b["labels"][:, 1:] != -100).sum() for b in batches)),
@@ -51,7 +51,7 @@ def measure(source: str, text: str, count: int, heads: int, out: Path) -> None:
     }  # fmt: skip
     write(out, done, "setup", lambda: head)
     order = pieces(sites, heads)
-    for piece in order[:SOME]:  # most is known earliest if a little of all comes first
+    for piece in order[:SOME]:  # a little of everything first gives the best early overview
         write(out, done, piece.name, lambda piece=piece: effect(piece, sites, losses))
     for name, values in {
         "data": lambda: per_example(llm, sites, half),
@@ -95,7 +95,7 @@ def write(out: Path, done: set[str], name: str, make: Any) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Reads the rows; one that was cut off is left out."""
+    """Reads the rows; a truncated one is left out."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

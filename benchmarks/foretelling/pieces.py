@@ -1,4 +1,4 @@
-"""The pieces that are removed: layers, matrices, attention heads; and what of the weights each of them is."""
+"""The pieces to remove (layers, matrices, attention heads) and the weights that each consists of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textkeep.importance.edits import shrunk
 from textkeep.importance.site_table import Site
 
 TWINS = {"q": "qk", "k": "qk", "v": "vo", "o": "vo", "gate": "mlp", "up": "mlp", "down": "mlp"}
-"""Matrices of a layer that do the same to the model when they are removed: scores without q are scores without k."""
+"""Matrices of a layer whose removal has the same effect: scores without q are scores without k."""
 _REMOVED = (("qk", "q"), ("vo", "o"), ("mlp", "down"))
 
 
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that is removed, and what is zeroed for it.
+    """Something to remove, and what is zeroed for it.
 
     Attributes:
         name: Such as ``07.vo`` (a matrix and its twins), ``07.head.3`` or ``07``.
@@ -50,7 +50,7 @@ class Piece:
 
 
 def pieces(sites: Sequence[Site], heads: int, seed: int = 0) -> list[Piece]:
-    """Lists layers, matrices and at most so many heads of each layer, in a random order.
+    """Lists layers, matrices and at most this many heads of each layer, in random order.
 
     A measurement that ends early has then removed a random choice of them.
     """
@@ -71,7 +71,7 @@ def pieces(sites: Sequence[Site], heads: int, seed: int = 0) -> list[Piece]:
 
 @contextmanager
 def removed(piece: Piece, sites: dict[tuple[int, str], Site]) -> Iterator[None]:
-    """Sets a piece to zero while the context lasts."""
+    """Sets a piece to zero within the context."""
     with ExitStack() as stack:
         for part in piece.parts:
             site = sites[piece.layer, part.kind]

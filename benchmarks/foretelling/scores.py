@@ -1,4 +1,4 @@
-"""Scores of pieces from what was measured on the scored examples: gradient sums, and removals of the same piece."""
+"""Scores of pieces from measurements on the scored examples: gradient sums, and removals of the same piece."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GRADIENT: dict[str, Callable[[Parts], float]] = {
 
 
 def second(parts: Parts, curvature: np.ndarray) -> float:
-    """Second-order change of the loss without a piece: T times the square, as g is that of a mean over T tokens."""
+    """Second-order change of the loss without a piece: T times the square, since g belongs to a mean over T tokens."""
     return float(-parts["s"].mean() + (parts["drawn tokens"] * curvature).mean() / 2)
 
 
@@ -61,7 +61,7 @@ def parts_of(rows: Mapping[str, Row], layer: int, kind: str | None, head: int | 
 
 
 def scored(rows: Mapping[str, Row], row: Row) -> list[dict[str, float]]:
-    """Scores of a piece, once for each matrix of which it is the removal.
+    """Scores of a piece, once for each matrix that it removes.
 
     Args:
         rows: By name; the gradient sums among them.

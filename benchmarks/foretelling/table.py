@@ -1,4 +1,4 @@
-"""Which score to trust: rank correlation with the removals, beside the most that their noise allows."""
+"""Which score to trust: rank correlation with the removals, and the maximum that their noise allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIFFERENCES = ((SECOND, SIGNED), (SECOND, PLAIN), (ABLATION, SECOND), (ABLATION,
 
 
 def table(files: Sequence[Path]) -> str:
-    """Makes a table for each file: a row a score, a column a level."""
+    """Builds a table for each file: a row per score, a column per level."""
     return "\n\n".join(_table(path) for path in files)
 
 
@@ -48,7 +48,7 @@ def _table(path: Path) -> str:
 
 
 def column(rows: dict[str, dict[str, Any]], level: str) -> dict[str, str]:
-    """Returns each score's rank correlation with the removals of a level, and the most that is possible, as text."""
+    """Returns each score's rank correlation with the removals of a level, and the maximum possible, as text."""
     count, pieces = rows["setup"]["scored"], [row for row in rows.values() if row.get("level") == level]
     if len(pieces) < 8:
         return {}
@@ -82,7 +82,7 @@ def column(rows: dict[str, dict[str, Any]], level: str) -> dict[str, str]:
 def correlation(
     scores: np.ndarray, target: np.ndarray, owner: np.ndarray, seed: int = 0, than: np.ndarray | None = None
 ) -> str:
-    """Rank correlation with its 90 % interval, pieces drawn with replacement; or by how much it is higher.
+    """Rank correlation with its 90 % interval, drawing pieces with replacement; or its excess over another score's.
 
     Args:
         scores: Of each matrix, head or layer.

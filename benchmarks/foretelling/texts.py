@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from textkeep.inference import LoadedModel
 
 Batches = list[dict[str, Any]]
-TOKENS = 32  # of a passage: all of one length, so that nothing is padded
+TOKENS = 32  # of a passage; all have one length, so that nothing is padded
 ROWS = 8
 
 
@@ -21,7 +21,7 @@ def plain(model: LoadedModel, count: int) -> Batches:
     """The first tokens of paragraphs of Python's language reference; the loss is on all of them but the first.
 
     Raises:
-        ValueError: If there are not so many paragraphs.
+        ValueError: If there are too few paragraphs.
     """
     tokenizer = model.front_end.tokenizer
     encoded = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in paragraphs())

@@ -2,7 +2,7 @@
 
     python benchmarks/miniature/manual_text.py data/miniature/manual.txt
 
-They come with every Python (``pydoc_data``, PSF licence). The study's figures are of CPython 3.11.
+They come with every Python (``pydoc_data``, PSF licence). The study's figures are from CPython 3.11.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHARACTERS = range(300, 701)
 
 
 def paragraphs() -> list[str]:
-    """Paragraphs of prose, without code and tables, in an order that has nothing to do with their subject."""
+    """Paragraphs of prose, without code and tables, in an order unrelated to their subject."""
     blocks = (" ".join(block.split()) for text in topics.values() for block in re.split(r"\n\s*\n", text))
     prose = {b for b in blocks if len(b) in CHARACTERS and sum(c.isalpha() or c in " ,." for c in b) > 0.95 * len(b)}
     found = sorted(prose)

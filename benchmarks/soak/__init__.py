@@ -1,1 +1,1 @@
-"""Kills a run again and again, and holds what is left against a run that nobody killed."""
+"""Kills a run again and again, and compares the result with an undisturbed run."""

@@ -1,4 +1,4 @@
-"""Kills one run at random moments, goes on with it each time, and holds it against a run that was left alone.
+"""Kills a run at random moments, continues it each time, and compares it with an undisturbed run.
 
     python -m benchmarks.soak --kills 50                          # kill -9 of the whole process group
     python -m benchmarks.soak --kills 50 --workers 2 --json out.json
@@ -7,9 +7,9 @@
     python -m benchmarks.soak --kills 60 --steps 180 --cluster --kinds "SIGUSR1, rank"   # each skew and order ten times
 
 Both train the same tiny model with checkpoints, validations, evaluations and measurements of importance. Weights, the
-optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must be the same to
-the bit; the exit code is 1 if anything differs. The moments are drawn uniformly over the time of the run that was left
-alone, so that they fall into saves, renames, validations and measurements as often as these last.
+optimizer's state, every row of metrics.csv, every record and snapshot and the names of all files must agree bit for
+bit; the exit code is 1 if anything differs. The moments are drawn uniformly over the time of the undisturbed run, so
+that saves, renames, validations and measurements are hit in proportion to their duration.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.fork and options.processes > 1:
         raise SystemExit("--fork: further ranks are started with the command line of the soak; allowed: --processes 1")
     if options.fork:
-        torch.set_num_threads(1)  # a fork has none of the threads that its parent would wait for
+        torch.set_num_threads(1)  # a fork lacks the threads that its parent would wait for
     folder = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
     soak = _soak(options, folder)
     told = _trial(soak, options)

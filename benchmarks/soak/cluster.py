@@ -1,4 +1,4 @@
-"""One run on a cluster of SLURM with two nodes, stopped in every way there and started again each time."""
+"""One run on a two-node SLURM cluster, stopped in every way possible there and restarted each time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .run import EARLY, Soak, Telling
 from .timeline import VARIABLE, read_timeline
 
 HUNG = 300.0
-"""Seconds after which a run that was asked to stop counts as hung: a deadlock lasts for ever, loading long."""
+"""Seconds after which a run that was asked to stop counts as hung: deadlocks last forever, loading takes long."""
 KILL_WAIT = 900
-"""Seconds from SLURM's SIGTERM to its SIGKILL: it must not end what hangs before that is seen."""
+"""Seconds from SLURM's SIGTERM to its SIGKILL, long enough for a hang to be noticed first."""
 SKEWS = (0.0, 0.15, 0.25)
 Disturbance = Callable[[Cluster, Job], None]
 
@@ -48,7 +48,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "a node fails": _fails,
     "kill -9 of a rank": _killed,
 }
-"""What happens to the run, by name; after those that end the job it is put into the queue again."""
+"""What happens to the run, by name; after those that end the job, it is requeued."""
 
 
 class ClusterSoak(Soak):
@@ -71,16 +71,16 @@ class ClusterSoak(Soak):
             raise ValueError(f"no disturbance is called {kinds!r}; allowed: part of one of: {'; '.join(DISTURBANCES)}")
 
     def disturbed(self, times: int, seed: int) -> Telling:
-        """Trains the run on a cluster of its own.
+        """Trains the run on its own cluster.
 
         Args:
-            times: How often it is disturbed; less if it comes to its end before.
+            times: Number of disturbances; fewer if it finishes before.
             seed: Of the kinds and the moments.
 
         Raises:
-            HungError: If it does not stop, or is not started again.
-            RuntimeError: If it fails by itself.
-            UnavailableError: If there can be no cluster here.
+            HungError: If it does not stop, or is not restarted.
+            RuntimeError: If it fails on its own.
+            UnavailableError: If no cluster can be set up here.
         """
         rng, told, started = random.Random(seed), Telling(), time.monotonic()
         names = self.kinds * -(-times // len(self.kinds))
@@ -105,7 +105,7 @@ class ClusterSoak(Soak):
         return told
 
     def _draw(self, left: int, rng: random.Random) -> Moment:
-        """Draws a place by the hooks that the undisturbed run passed: here nodes share cores, and time says little."""
+        """Draws a place among the hooks of the undisturbed run: nodes share cores here, so time means little."""
         if rng.random() < EARLY:
             return Moment(None, rng.uniform(0.0, self._startup))
         done = self._batches_saved()
@@ -119,7 +119,7 @@ class ClusterSoak(Soak):
         return cluster.sbatch(write_job(self.folder, lines))
 
     def _comes_to(self, job: Job, moment: Moment) -> bool:
-        """Waits until the attempt is there; False if it ended before."""
+        """Waits until the attempt gets there; False if it ended before."""
         read = len(job.log)
         path = self.folder / "parts.timeline"
         start = path.stat().st_size if path.is_file() else 0
@@ -132,12 +132,12 @@ class ClusterSoak(Soak):
         if moment.event is not None:
             until(there, PATIENCE, lambda: f"{moment}:\n{job.log[read:][-4000:]}")
         time.sleep(moment.delay)
-        # Looked at more than once: where memory is short /proc may not show a process that is there.
+        # Checked more than once: when memory is short, /proc may not show an existing process.
         until(lambda: len(job.ranks()) == 2 or job.state in ENDED, PATIENCE, "both ranks")
         return job.state not in ENDED
 
     def _disturb(self, cluster: Cluster, job: Job, name: str) -> float:
-        """Returns the seconds until all ranks had ended and the job was in the queue again."""
+        """Returns the seconds until all ranks had ended and the job was requeued."""
         restarts, before, asked = job.restarts, set(job.ranks()), time.monotonic()
         DISTURBANCES[name](cluster, job)
         try:

@@ -1,4 +1,4 @@
-"""Two run directories, held against each other bit by bit."""
+"""Compares two run directories bit by bit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from safetensors import safe_open
 from textkeep.foundation.run_names import IMPORTANCE, METRICS, WANDB, newest_checkpoint
 
 TIMES = {"seconds", "seconds_per_step", "created"}
-"""Keys of what took how long, and when: no two runs agree in them."""
+"""Keys of durations and times, which differ between any two runs."""
 TALLIES = {"zero_grad"}
-"""Keys of counters that nothing is decided by."""
+"""Keys of counters that have no effect."""
 BEFORE = {"passing"}
-"""Keys of what names the checkpoint before the last one: a stop may have saved another."""
+"""Keys that name the previous checkpoint: a stop may have saved another one."""
 
 
 @dataclass
 class Comparison:
-    """What two runs have in common and what not.
+    """What two runs have in common, and what differs.
 
     Attributes:
-        compared: Values looked at, by kind.
+        compared: Number of values compared, by kind.
         differences: Lines about what differs, by kind.
     """
 
@@ -42,18 +42,18 @@ class Comparison:
         return not any(self.differences.values())
 
     def values(self, kind: str, name: str, ours: Any, theirs: Any) -> None:
-        """Compares two values of any nested kind and notes each leaf that is not the same to the bit."""
+        """Compares two nested values and records each leaf that is not identical bit for bit."""
         for place, left, right in _leaves(name, ours, theirs):
             self.compared[kind] += left.numel() if isinstance(left, torch.Tensor) else 1
             if not _same(left, right):
                 self.note(kind, f"{place}: {_shown(left)} != {_shown(right)}")
 
     def note(self, kind: str, line: str) -> None:
-        """Notes a difference."""
+        """Records a difference."""
         self.differences.setdefault(kind, []).append(line)
 
     def table(self) -> str:
-        """Returns a line a kind: values compared, differences."""
+        """Returns a line per kind: values compared, differences."""
         kinds = sorted({*self.compared, *self.differences})
         rows = [(kind, self.compared[kind], len(self.differences.get(kind, []))) for kind in kinds]
         head = f"{'':24}{'compared':>12}{'differ':>10}"
@@ -61,13 +61,13 @@ class Comparison:
 
 
 def compare_runs(reference: Path, other: Path, ordered: bool = True) -> Comparison:
-    """Compares all that two runs left in their directories; what they say of time and of their own paths excepted.
+    """Compares everything that two runs left in their directories, except times and their own paths.
 
     Args:
-        reference: Directory of the run that was not interrupted.
-        other: That of the run that is held against it.
-        ordered: Whether rows must be in the same order: a measurement that gave way to a stop is done again after the
-            row that it came before.
+        reference: Directory of the undisturbed run.
+        other: Directory of the run to compare with it.
+        ordered: Whether rows must be in the same order: a measurement that yielded to a stop is repeated after the row
+            that it preceded.
     """
     found = Comparison()
     _compare_files(found, reference, other)
@@ -86,7 +86,7 @@ def compare_runs(reference: Path, other: Path, ordered: bool = True) -> Comparis
 
 
 def _files(directory: Path) -> set[Path]:
-    """Lists the files of a run, links too; what W&B keeps for itself has names of its own."""
+    """Lists the files of a run, including links; W&B's internal files have their own names."""
     paths = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file() or path.is_symlink())
     return {path for path in paths if path.parts[0] != WANDB}
 
@@ -114,7 +114,7 @@ def _compare_checkpoints(found: Comparison, reference: Path, other: Path) -> Non
 def _compare_metrics(
     found: Comparison, ours: list[dict[str, str]], theirs: list[dict[str, str]], ordered: bool
 ) -> None:
-    """Compares the rows as they are, each with its columns: none may be missing, doubled or in another place."""
+    """Compares the rows with their columns: none may be missing, duplicated or misplaced."""
     found.compared["metric rows"] += len(ours)
     found.compared["metric values"] += sum(len(row) for row in ours)
     left, right = (Counter(json.dumps(row, sort_keys=True) for row in rows) for rows in (ours, theirs))
@@ -129,7 +129,7 @@ def _compare_metrics(
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of metrics.csv, with the columns that a row fills."""
+    """Reads the rows of metrics.csv, each with the columns that it fills."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -146,7 +146,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _without(value: Any, directory: Path) -> Any:
-    """Leaves out where a run lies, and tallies."""
+    """Replaces the run's location, and counts the results."""
     if isinstance(value, Mapping):
         kept = {key: item for key, item in value.items() if key not in TALLIES | BEFORE}
         return {_without(str(key), directory): _without(item, directory) for key, item in kept.items()}
@@ -156,7 +156,7 @@ def _without(value: Any, directory: Path) -> Any:
 
 
 def _leaves(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Walks through two nested values together."""
+    """Walks through two nested values in parallel."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in [*ours, *(key for key in theirs if key not in ours)]:
             if key not in TIMES:

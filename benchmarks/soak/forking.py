@@ -1,4 +1,4 @@
-"""Attempts that begin with a fork of this process, which has imported everything: five seconds of CPU less for each."""
+"""Attempts that start as a fork of this process, which has imported everything: that saves five seconds of CPU each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ IMPORTED = ("textkeep.cli.training_verbs", "textkeep.inference.yaml_classes", "t
 
 
 class ForkedProcess:
-    """A fork that runs ``textkeep`` with these words; to be waited for as a ``subprocess.Popen``.
+    """A fork that runs ``textkeep`` with these arguments; wait for it as for a ``subprocess.Popen``.
 
     Args:
         words: The command line, from the verb on.
-        environment: What is added to the environment.
+        environment: Additional environment variables.
         log: File that its output is appended to.
     """
 
@@ -55,7 +55,7 @@ class ForkedProcess:
 
 
 def _become(words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-    """Makes the fork a process of its own, which ends here."""
+    """Turns the fork into its own process, which ends here."""
     code = 1
     try:
         os.setsid()

@@ -1,4 +1,4 @@
-"""How a run is started and killed: real processes in a group of their own, and moments drawn over the time of a run."""
+"""How a run is started and killed: real processes in their own group, and moments drawn over the duration of a run."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Running = subprocess.Popen[bytes] | ForkedProcess
 
 
 class HungError(Exception):
-    """An attempt that neither ended nor came any further."""
+    """An attempt that neither ended nor progressed."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command that begins a run or goes on with it.
+    """A command that starts or continues a run.
 
     Attributes:
         words: The command line.
-        environment: What is added to the environment.
+        environment: Additional environment variables.
         log: File that its output is appended to.
-        fork: Whether it begins with a fork of this process.
+        fork: Whether it starts as a fork of this process.
     """
 
     words: Sequence[str]
@@ -45,7 +45,7 @@ class Launch:
     fork: bool = False
 
     def start(self) -> Running:
-        """Starts it in a session of its own, so that a signal to the group reaches all that belongs to it."""
+        """Starts it in its own session, so that a signal to the group reaches all its processes."""
         if self.fork:
             return ForkedProcess(self.words[2:], {**_environment(), **self.environment}, self.log)
         with self.log.open("ab") as log:
@@ -83,12 +83,12 @@ def fit_command(config: Path, directory: Path, *more: str) -> list[str]:
 
 
 def draw_moment(reference: Sequence[Event], after: int, share: float, rng: random.Random) -> Moment:
-    """Draws a moment uniformly over the time that a run of this kind took, from a place on.
+    """Draws a moment uniformly over the duration of such a run, from a given place on.
 
     Args:
         reference: What an uninterrupted run did, with times.
-        after: Training batches after which the attempt goes on.
-        share: Mean part of the whole time to let it run.
+        after: Training batches after which the attempt continues.
+        share: Mean fraction of the whole duration to let it run.
         rng: Draws.
     """
     whole = reference[-1].at - reference[0].at
@@ -99,19 +99,19 @@ def draw_moment(reference: Sequence[Event], after: int, share: float, rng: rando
 
 
 def kill_at(process: Running, moment: Moment, number: signal.Signals, timeline: Path) -> bool:
-    """Lets a run come to a moment and signals its whole process group.
+    """Lets a run reach a moment and signals its whole process group.
 
     Args:
         process: The leader of the group.
         moment: When.
-        number: The signal. After another one than SIGKILL the run may end as it likes.
-        timeline: File that the run writes; it is read from its present end on.
+        number: The signal. After any other than SIGKILL, the run may end in its own way.
+        timeline: File that the run writes; it is read from its current end on.
 
     Returns:
         Whether the run was still there to be killed.
 
     Raises:
-        HungError: If it neither came there nor ended.
+        HungError: If it neither got there nor ended.
     """
     read = timeline.stat().st_size if timeline.is_file() else 0
     started = time.monotonic()
@@ -119,7 +119,7 @@ def kill_at(process: Running, moment: Moment, number: signal.Signals, timeline: 
     while process.poll() is None:
         events, read = read_timeline(timeline, read)
         if moment.event is None and (events or time.monotonic() - started > moment.delay):
-            delay = 0.0  # a process that begins sooner than the one that was left alone is not let run on
+            delay = 0.0  # a process that starts sooner than the undisturbed one must not run past the moment
             break
         if moment.event is not None and any(reached(event, moment.event) for event in events):
             break
@@ -138,13 +138,13 @@ def kill_at(process: Running, moment: Moment, number: signal.Signals, timeline: 
 
 
 def wait_for_group(process: Running) -> int:
-    """Waits until a run and all that it started have ended.
+    """Waits until a run and all its child processes have ended.
 
     Returns:
         Its exit code.
 
     Raises:
-        HungError: If it did not end in time; it is killed then.
+        HungError: If it did not end in time; it is then killed.
     """
     limit = time.monotonic() + PATIENCE
     try:
@@ -162,12 +162,12 @@ def wait_for_group(process: Running) -> int:
 
 
 def reached(event: Event, wanted: Event) -> bool:
-    """Returns whether a run is at a place or past it."""
+    """Returns whether a run has reached or passed a place."""
     return event.batches > wanted.batches or (event.batches == wanted.batches and event.name == wanted.name)
 
 
 def _signal_group(process: Running, number: int) -> bool:
-    """Signals the group; False if there is none any more."""
+    """Signals the group; False if it no longer exists."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
@@ -176,7 +176,7 @@ def _signal_group(process: Running, number: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Returns one thread and nothing of the net; the repository is importable for the callback that tells the time."""
+    """Returns an environment with one thread and no network, in which the timeline's callback is importable."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "TEXTKEEP_", "SLURM_", VARIABLE))}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}

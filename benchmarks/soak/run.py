@@ -1,4 +1,4 @@
-"""The two runs: one that is left alone and one that is killed."""
+"""The two runs: one left alone and one that is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .timeline import VARIABLE, Event, read_timeline
 from .tiny_run import write_tiny_run
 
 EARLY = 0.1
-"""Part of the kills that come before training begins: while a process imports, loads and restores."""
+"""Fraction of the kills that come before training begins, while a process imports, loads and restores."""
 INTERRUPTED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
 """Exit codes of an attempt that was asked to end."""
 
@@ -35,20 +35,20 @@ class Telling:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
-        """Returns what a record of the trial says."""
+        """Returns the facts for a record of the trial."""
         return {"moments": self.kills, "codes": self.codes, "seconds": round(self.seconds, 1)}
 
 
 class Soak:
-    """One trial in a folder of its own.
+    """One trial in its own folder.
 
     Args:
         folder: For models, data and both run directories.
         steps: Optimizer steps of the run.
         workers: Processes that read, per rank.
         processes: Ranks of DDP.
-        fork: Whether attempts begin with a fork of this process, without imports.
-        asked: Whether the run will be asked to stop, by another signal than SIGKILL.
+        fork: Whether attempts start as a fork of this process, without imports.
+        asked: Whether the run will be asked to stop, by a signal other than SIGKILL.
 
     Attributes:
         whole: Directory of the run that is left alone.
@@ -66,7 +66,7 @@ class Soak:
         self._startup = 0.0
 
     def reference(self) -> None:
-        """Trains the run that is left alone; what it did when is where the other one's moments are drawn from.
+        """Trains the run that is left alone; its timeline is what the other one's moments are drawn from.
 
         Raises:
             RuntimeError: If it fails.
@@ -84,12 +84,12 @@ class Soak:
         """Trains the run that is killed, and lets it end after the last kill.
 
         Args:
-            kills: How often; less if the run comes to its end before.
+            kills: Number of kills; fewer if the run finishes before.
             number: The signal.
             seed: Of the moments.
 
         Raises:
-            RuntimeError: If an attempt fails by itself.
+            RuntimeError: If an attempt fails on its own.
         """
         rng, told, started = random.Random(seed), Telling(), time.monotonic()
         for attempt in range(kills):
@@ -109,7 +109,7 @@ class Soak:
         return told
 
     def _draw(self, left: int, rng: random.Random) -> Moment:
-        """Draws the next moment so that all that are left find something of the run to fall into."""
+        """Draws the next moment so that all remaining ones still fall within the run."""
         if rng.random() < EARLY:
             return Moment(None, rng.uniform(0.0, self._startup))
         done = self._batches_saved()
@@ -117,12 +117,12 @@ class Soak:
         return draw_moment(self._timeline, done, (whole - done) / whole / (left + 1) + self._lost(), rng)
 
     def _lost(self) -> float:
-        """Returns the part of the run that a kill costs on average: half the way between two checkpoints."""
+        """Returns the part of the run that a kill costs on average: half the distance between two checkpoints."""
         saves = sum(event.name == "save" for event in self._timeline)
         return 0.5 / max(saves, 1)
 
     def _batches_saved(self) -> int:
-        """Returns the training batches after which the newest checkpoint lets the run go on."""
+        """Returns the training batches after which the newest checkpoint lets the run continue."""
         if newest_checkpoint(self.parts) is None:
             return 0
         events, _ = read_timeline(self.folder / "parts.timeline")

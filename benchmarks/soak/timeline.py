@@ -1,4 +1,4 @@
-"""When a run was where: written by a callback into a file outside of the run directory, read by who wants to kill."""
+"""The timeline of a run: a callback writes it to a file outside the run directory, and the killer reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Event:
     """A place in a run.
 
     Attributes:
-        name: Hook that was reached.
+        name: The hook that was reached.
         batches: Training batches that were read, over all epochs.
         at: When, in seconds.
     """
@@ -30,7 +30,7 @@ class Event:
 
 
 class Timeline(Callback):
-    """Writes a line to the file that ``SOAK_TIMELINE`` names as often as a hook of rank zero is reached."""
+    """Writes a line to the file named by ``SOAK_TIMELINE`` whenever rank zero reaches a hook."""
 
     def __init__(self) -> None:
         path = os.environ.get(VARIABLE)
@@ -42,52 +42,52 @@ class Timeline(Callback):
             os.write(self._file, f"{name} {batches} {time.time():.4f}\n".encode())
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("train_start", trainer)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("batch_start", trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("batch_end", trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("save", trainer)
 
     def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("validation_start", trainer)
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("validation_batch", trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("validation_epoch_end", trainer)
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("validation_end", trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("train_end", trainer)
 
     def teardown(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Notes it."""
+        """Records it."""
         self._note("teardown", trainer)
 
 
 def read_timeline(path: Path, start: int = 0) -> tuple[list[Event], int]:
-    """Reads the events of whole lines.
+    """Reads the events of complete lines.
 
     Args:
-        path: The file, which need not be there yet.
-        start: Bytes that have been read already.
+        path: The file, which need not exist yet.
+        start: Bytes already read.
 
     Returns:
         The events and the bytes read so far.

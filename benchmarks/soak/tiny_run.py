@@ -1,4 +1,4 @@
-"""A tiny run that does, in a minute, all that a long one does: it trains, saves, validates, measures and evaluates."""
+"""A tiny run that does in a minute all that a long one does: it trains, saves, validates, measures and evaluates."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ ESTIMATORS = ["taylor", "fisher"]
 def write_tiny_run(folder: Path, steps: int, workers: int = 0, processes: int = 1, asked: bool = False) -> Path:
     """Writes models, questions and the config of a run.
 
-    An epoch has an odd number of batches, so that accumulation windows of two end short, and a validation in the midst
-    of an epoch falls into a window. Checkpoints come every five steps, evaluations every four.
+    An epoch has an odd number of batches, so that accumulation windows of two are cut short, and a mid-epoch validation
+    falls into a window. Checkpoints come every five steps, evaluations every four.
 
     Args:
         folder: Where to.
         steps: Optimizer steps.
         workers: Processes that read, per rank.
         processes: Ranks of DDP.
-        asked: Whether the run will be asked to stop. It saves a checkpoint then, which is not to be measured: one that
-            is left alone has none at that step.
+        asked: Whether the run will be asked to stop. It then saves a checkpoint, which must not be measured: the
+            undisturbed run has none at that step.
 
     Returns:
         The config; its run directory is to be named on the command line.

@@ -1,12 +1,12 @@
-"""Trains every strategy and objective for a few real steps under equal conditions, and tells what each kept and cost.
+"""Trains every strategy and objective for a few real steps under equal conditions, and reports what each kept and cost.
 
     python -m benchmarks.strategies --out outputs/strategies            # every overlay of configs/, one run each
     python -m benchmarks.strategies --out outputs/strategies --costs    # step time and memory relative to full tuning
     python -m benchmarks.strategies --out outputs/strategies --table    # the tables of docs/results/strategies.md
 
-An arm is `textkeep fit --config configs/quickstart.yaml` with one overlay and the conditions that all share, in a child
-process of its own. Arms that are in results.jsonl already are skipped; one that fails is listed there and the others go
-on. All begin with the same model, so what is measured before step 0 is measured once, by the first arm.
+An arm is `textkeep fit --config configs/quickstart.yaml` with one overlay and the shared conditions, in its own child
+process. Arms already in results.jsonl are skipped; one that fails is listed there and the others continue. All start
+from the same model, so what is measured at step 0 is measured once, by the first arm.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> int:
 
 @contextmanager
 def _alone(path: Path | None) -> Iterator[None]:
-    """Holds a lock file, if one is given, so that heavy work of others waits (as flock(1) does)."""
+    """Holds a lock file, if given, so that other heavy work waits (like flock(1))."""
     if path is None:
         yield
         return
@@ -71,7 +71,7 @@ def _alone(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Whether this process may run an arm: no other one is at it, whatever lock that one holds."""
+    """Whether this process may run an arm: no other process is running it, whatever lock that holds."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

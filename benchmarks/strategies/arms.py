@@ -14,10 +14,10 @@ BASE = CONFIGS / "quickstart.yaml"
 FOLDERS = ("tuning", "objectives", "hybrids")
 FULL = "full"
 
-#: Overlays that are no arm of their own here, and why.
+#: Overlays that are not separate arms here, and why.
 LEFT_OUT = {"tuning/full": "the arm `full`", "tuning/qlora": "needs a GPU"}
 
-#: Arms whose untouched LLM has other layers than full tuning's: they measure it themselves.
+#: Arms whose untouched LLM has other layers than full tuning's, so they measure it themselves.
 OWN_START = {"tuning/depth_upscaling"}
 
 
@@ -56,7 +56,7 @@ def find_arms() -> list[Arm]:
 
 
 def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all arms share, over the quickstart.
+    """The settings that all arms share, on top of the quickstart.
 
     Args:
         out: Folder of the benchmark; holds the cache of the frozen encoder's outputs.
@@ -83,7 +83,7 @@ def conditions(out: Path, steps: int, at_start: bool, callbacks: list[dict[str, 
             "logger": {"class_path": "RunCSVLogger"},
             "callbacks": [*measuring, *callbacks],
         },
-        "model": {"optimizer": {"init_args": {"lr": 5e-5}}},  # an overlay may have its own
+        "model": {"optimizer": {"init_args": {"lr": 5e-5}}},  # an overlay may bring its own
         "data": {
             "tokens_per_batch": 256,
             "eval_limit": 24,

@@ -1,4 +1,4 @@
-"""Step time and memory of an arm relative to full fine-tuning, both alive at once and taking turns."""
+"""Step time and memory of an arm relative to full fine-tuning; both run at once and take turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .arms import FULL, Arm, conditions, write_conditions
 from .runs import CLOCK, environment, fit_command, last_error, prepare
 
-GROUP = 2  # steps a turn, on the same two batches each time
+GROUP = 2  # steps per turn, on the same two batches each time
 ROUNDS = 3
 
 
@@ -70,7 +70,7 @@ class Runner:
         raise RuntimeError(last_error(self.log))
 
     def end(self) -> None:
-        """Ends it and takes its directory away."""
+        """Ends it and removes its directory."""
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)

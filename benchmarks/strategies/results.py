@@ -22,7 +22,7 @@ SCORES = ("speech_answer_loss", "speech_accuracy", "text_answer_loss", "text_acc
 
 
 class Results:
-    """Lines of JSON, one an arm.
+    """JSON lines, one per arm.
 
     Args:
         path: The file.
@@ -38,11 +38,11 @@ class Results:
         return [json.loads(text) for text in self.path.read_text(encoding="utf-8").splitlines()]
 
     def finished(self) -> set[str]:
-        """Names of the arms that need not run again."""
+        """Names of the finished arms."""
         return {line["arm"] for line in self.read() if "error" not in line}
 
     def put(self, line: dict[str, Any]) -> None:
-        """Adds an arm's line in the place of an earlier one; several runners may do so at once."""
+        """Adds an arm's line, replacing an earlier one; several runners may do so at once."""
         with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             lines = [*(other for other in self.read() if other["arm"] != line["arm"]), line]
@@ -55,7 +55,7 @@ def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:
 
     Args:
         directory: Of the run.
-        start: Of the run that measured the untouched model; the run's own step 0 is preferred where it has one.
+        start: Of the run that measured the untouched model; the run's own step 0 is preferred if it has one.
         clock: File of its ``StepClock``.
 
     Raises:
@@ -71,7 +71,7 @@ def read_run(directory: Path, start: Path, clock: Path) -> dict[str, Any]:
 
 
 def _start(run: Run, start: Path, name: str = "") -> Evaluation:
-    """The evaluations that hold step 0: the run's own where it measured that."""
+    """The evaluations that contain step 0: the run's own if it measured that."""
     own = run.evaluation("val", name)
     return own if 0 in own.steps else Run.open(start).evaluation("val", name)
 
@@ -88,7 +88,7 @@ def _scores(after: Sequence[Prediction], before: Sequence[Prediction]) -> dict[s
 
 
 def _importance(probe: str, run: Run, start: Path, step: int) -> dict[str, Any]:
-    """Loss on a probe and the shift of its importance; no shift where the LLM has other layers than at the start."""
+    """Loss on a probe and the shift of its importance; no shift if the LLM has other layers than at the start."""
     first = run.importance.snapshot(probe, 0) or Run.open(start).importance.snapshot(probe, 0)
     last = run.importance.snapshot(probe, step)
     if first is None or last is None:

@@ -1,4 +1,4 @@
-"""One arm: a `textkeep fit` of its own."""
+"""One arm: its own `textkeep fit`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CLOCK = "benchmarks.strategies.step_clock.StepClock"
 
 
 def prepare(arm: Arm, out: Path, log: Path) -> bool:
-    """Runs the commands that the headers of its overlays put before the fit, unless what they make is there.
+    """Runs the commands that its overlays' headers list before the fit, unless their results exist.
 
     Args:
         arm: Which.
-        out: Folder where they run, and the fit too: their relative paths lie in it.
-        log: Gets what they print.
+        out: Folder where they and the fit run; relative paths refer to it.
+        log: Receives what they print.
 
     Returns:
-        Whether all of them went well.
+        Whether all of them succeeded.
     """
     for overlay in arm.overlays:
         text = overlay.read_text(encoding="utf-8").replace("\\\n#", " ")
@@ -45,14 +45,14 @@ def prepare(arm: Arm, out: Path, log: Path) -> bool:
 
 
 def fit_command(arm: Arm, shared: Path, directory: Path) -> list[str]:
-    """The words of the child process; the overlay comes last, so it may append callbacks and set its own rate."""
+    """The child process's arguments; the overlay comes last, so that it may append callbacks and set its own rate."""
     files = [BASE, shared, *arm.overlays]
     named = [word for file in files for word in ("--config", str(file))]
     return [sys.executable, "-m", "textkeep.cli.main", "fit", *named, "--trainer.default_root_dir", str(directory)]
 
 
 def environment() -> dict[str, str]:
-    """Offline, this checkout first on the path, and as many threads as ``OMP_NUM_THREADS`` says (else two)."""
+    """Offline, with this checkout first on the path, and ``OMP_NUM_THREADS`` threads (two by default)."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads}
@@ -70,7 +70,7 @@ def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
         Its line of results; with ``error`` if it failed.
     """
     directory = out / arm.folder
-    shutil.rmtree(directory, ignore_errors=True)  # of a run that was broken off
+    shutil.rmtree(directory, ignore_errors=True)  # of an interrupted run
     clock = {"class_path": CLOCK, "init_args": {"path": str(out / f"{arm.folder}.clock.json")}}
     shared = write_conditions(
         out / f"{arm.folder}.conditions.yaml", conditions(out, steps, at_start=arm.measures_start, callbacks=[clock])
@@ -95,7 +95,7 @@ def run_arm(arm: Arm, out: Path, steps: int) -> dict[str, Any]:
 
 
 def reread(arm: Arm, out: Path) -> dict[str, Any] | None:
-    """An arm's line from the run directory that is there; ``None`` if it has not ended."""
+    """An arm's line from its existing run directory; ``None`` if it has not ended."""
     clock = out / f"{arm.folder}.clock.json"
     if not clock.is_file():
         return None
@@ -106,6 +106,6 @@ def reread(arm: Arm, out: Path) -> dict[str, Any] | None:
 
 
 def last_error(log: Path) -> str:
-    """The line of a log that says what was wrong."""
+    """The line of a log that states the error."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "no output")

@@ -17,7 +17,7 @@ class StepClock(Callback):
 
     Args:
         path: JSON file written when training ends: medians, peak memory, and how many parameters train.
-        group: Steps after which it prints a line of JSON and waits for a line on standard input before it goes on;
+        group: Steps after which it prints a line of JSON and waits for a line on standard input before it continues;
             the end of the input ends the fit. ``None`` does not wait.
     """
 
@@ -29,7 +29,7 @@ class StepClock(Callback):
         self.peak = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Waits, if it is asked to, and starts the clock."""
+        """Waits, if configured to, and starts the clock."""
         if self.group and len(self.cpu) % self.group == 0:
             self._report(trainer)
         if not self.cpu or self.group:
@@ -67,7 +67,7 @@ class StepClock(Callback):
 
 
 def reset_peak() -> None:
-    """Lets Linux count the peak of the resident memory from now on."""
+    """Resets Linux's peak of the resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -26,7 +26,7 @@ LEARNED = (
 def tables(out: Path) -> str:
     """Two tables: what was learned and kept, and what moved and what it cost.
 
-    Costs are those of ``--costs`` where they are there, else those that the arms' own clocks saw.
+    Costs are those of ``--costs`` if available, otherwise those of the arms' own clocks.
     """
     place = {arm.name: number for number, arm in enumerate(find_arms())}
     lines = sorted(Results(out / "results.jsonl").read(), key=lambda line: place.get(line["arm"], len(place)))
@@ -58,7 +58,7 @@ def _value(line: dict[str, Any], key: str, digits: int) -> str:
 
 def _moved(line: dict[str, Any], cost: dict[str, Any] | None, full: dict[str, Any]) -> list[str]:
     ratios = [line[key] / full[key] for key in ("cpu_per_step", "peak_mib")]
-    if cost is not None and line["arm"] != FULL:  # measured taking turns with full tuning: preferred
+    if cost is not None and line["arm"] != FULL:  # measured in turns with full tuning: preferred
         ratios = [cost["time_ratio"], cost["memory_ratio"]]
     trained = f"{line['trainable'] / 1e6:.1f} ({line['trainable_llm'] / 1e6:.1f})"
     shifts = [_shift(line, "heldout_text/js"), _shift(line, "heldout_text/log_total_ratio", "+")]

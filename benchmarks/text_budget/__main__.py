@@ -3,11 +3,11 @@
     python -m benchmarks.text_budget --out outputs/text_budget --seeds 0 1 2 3 4
     python -m benchmarks.text_budget --out outputs/text_budget --table
 
-An arm is `textkeep fit --config configs/quickstart.yaml` with full fine-tuning at a rate that loses text, in a child
-process of its own: with distillation on plain-text/rehearsal whose weight follows a budget and a rollback at the end;
-and, of the seeds of --frontier, free, with distillation of a fixed weight, and free with the rollback alone. The budget
-is watched on passages of plain-text/probe; what is reported is read on plain-text/evaluation. Arms that are in
-rows.jsonl already are skipped: the command goes on where it was broken off. A row is written as its arm ends.
+An arm is `textkeep fit --config configs/quickstart.yaml` with full fine-tuning at a rate that loses text, in its own
+child process: with distillation on plain-text/rehearsal whose weight follows a budget, and a rollback at the end; and,
+for the seeds of --frontier, free, with distillation at a fixed weight, and free with only the rollback. The budget is
+watched on passages of plain-text/probe; results are measured on plain-text/evaluation. Arms already in rows.jsonl are
+skipped, so the command continues where it was interrupted. A row is written as its arm ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ ROWS = "rows.jsonl"
 
 
 def run_arm(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains an arm and reads what it left; with ``error`` if it failed."""
+    """Trains an arm and reads its results; with ``error`` if it failed."""
     folder = out / arm.name
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was broken off
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     config = out / f"{arm.name}.yaml"
     config.write_text(yaml.safe_dump(settings(arm, options), sort_keys=False), encoding="utf-8")
     words = ["fit", "--config", str(ROOT / "configs/quickstart.yaml"), "--config", str(config)]
@@ -56,7 +56,7 @@ def run_arm(arm: Arm, out: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Reads of a run what its end is: the increases and what speech is worth, each with its interval."""
+    """Reads the outcome of a run: the increases and the speech scores, each with its interval."""
     run = Run.open(folder)
     metrics, scored = run.metrics, run.evaluations["val"]
     found: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
-    """Reads the rows so far; of an arm that was run again the last one."""
+    """Reads the rows so far; the last one of an arm that was rerun."""
     path = out / ROWS
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     return list({row["arm"]: row for row in rows}.values())

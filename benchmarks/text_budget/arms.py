@@ -1,4 +1,4 @@
-"""What is compared: runs that keep to a budget, and runs that do not."""
+"""The runs to compare: some keep to a budget, some do not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Arm:
 
     Attributes:
         seed: Of the run and of the order of its data.
-        weight: Of the distillation, at the start where it is controlled; None leaves it out.
-        budget: Nats a token; None keeps to none.
+        weight: Of the distillation, initially if it is controlled; None leaves it out.
+        budget: Nats per token; None for no budget.
     """
 
     seed: int
@@ -26,7 +26,7 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """What is done for the text."""
+        """The remedy for text."""
         if self.weight is None:
             return "free" if self.budget is None else f"rollback={self.budget:g}"
         return f"fixed={self.weight:g}" if self.budget is None else f"control={self.budget:g}"
@@ -38,7 +38,7 @@ class Arm:
 
 
 def arms(options: argparse.Namespace) -> list[Arm]:
-    """Returns the arms: those that keep to a budget of all seeds first, then what they are held against."""
+    """Returns the arms: first those with a budget, for all seeds, then what they are compared with."""
     found = [Arm(seed, options.start, budget) for seed in options.seeds for budget in options.budgets]
     for seed in options.frontier:
         found += [Arm(seed), *(Arm(seed, weight) for weight in options.weights)]
@@ -81,7 +81,7 @@ def settings(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _budgets(arm: Arm, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """What acts, and after it what only reads other text at the end."""
+    """The callbacks that act, followed by one that only reads other text at the end."""
     control = {"class_path": "ControlWeight", "init_args": {"of": REMEDY}}
     actions = [*([control] if arm.weight is not None else []), {"class_path": "RollBack"}] if arm.budget else []
     every = options.every if arm.budget and arm.weight is not None else options.steps

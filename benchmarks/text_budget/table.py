@@ -1,4 +1,4 @@
-"""The rows of the benchmark as a table, and what they say of each budget."""
+"""The rows of the benchmark as a table, and what they show for each budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Draws the rows as a table of Markdown, kinds of arms together, and a sentence for each budget.
+    """Formats the rows as a Markdown table, grouped by kind of arm, and a sentence for each budget.
 
     Increases in nats a token, with 95 % intervals over passages; S2T is the share of spoken questions answered right.
     """
