@@ -1,4 +1,4 @@
-"""Which run a command belongs to when it starts, according to the runs that are there."""
+"""Which run a starting command belongs to, judging by the existing runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..foundation.run_names import CONFIG, FINISHED, newest_checkpoint, step_of
 from .launch import Launch
 
 TRAINED = ("seed_everything", "model", "data")
-"""The parts of a config that say what is trained."""
+"""The parts of a config that define what is trained."""
 
 
 def holds_run(directory: Path) -> bool:
@@ -23,9 +23,9 @@ def holds_run(directory: Path) -> bool:
 
 
 def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
-    """Returns whether a fit continues the run in ``directory`` instead of starting another one.
+    """Returns whether a fit continues the run in ``directory`` instead of starting a new one.
 
-    It does when the checkpoint lies in the directory; one of another run starts a new run from its state.
+    It does if the checkpoint lies in the directory; a checkpoint of another run starts a new run from its state.
 
     Args:
         directory: The run directory as configured.
@@ -35,16 +35,16 @@ def is_continuation(directory: Path, ckpt_path: str | None) -> bool:
 
 
 def directory_of_job(wanted: Path, text: str, launch: Launch | None = None) -> Path | None:
-    """Finds the directory in which this command began, if SLURM or ``torchrun`` restarted it; else None.
+    """Finds the directory in which this command began, if SLURM or ``torchrun`` restarted it; otherwise None.
 
-    It comes back with the words that it was first given: the directory is known by the mark of the job in its config. A
-    job may hold several fits of one name: the config tells them apart. One that was changed in the meantime goes on
-    with its run if it trains the same model on the same data, in the same place of the job, and is not finished.
+    It is restarted with its original arguments: the directory is recognised by the job's mark in its config. A job may
+    contain several fits of one name, which the config tells apart. A config that was changed in the meantime continues
+    its run if it trains the same model on the same data, in the same place of the job, and is not finished.
 
     Args:
         wanted: The run directory as configured.
         text: The config of the command.
-        launch: Who started it; default what the environment says.
+        launch: Who started it; by default as stated in the environment.
 
     Returns:
         Of several directories, the one with the newest checkpoint whose run is not finished.
@@ -101,7 +101,7 @@ def newer_sibling(directory: Path) -> Path | None:
 def finished_step(directory: Path) -> int | None:
     """Returns the step at which the fit of a directory ended; None if it has not ended.
 
-    Whoever removes its last checkpoints wants it to go on from an earlier one: then it is not finished any more.
+    If its last checkpoints were removed, it is meant to continue from an earlier one and is no longer finished.
     """
     try:
         finished = int(json.loads((directory / FINISHED).read_text(encoding="utf-8"))["step"])
@@ -113,12 +113,12 @@ def finished_step(directory: Path) -> int | None:
 
 
 def same_run(directory: Path, text: str) -> bool:
-    """Returns whether a run has this config, whatever directory it was given and whatever it began from."""
+    """Returns whether a run has this config, regardless of its directory and starting point."""
     return _settings(read_config(directory / CONFIG)) == _settings(text)
 
 
 def _settings(text: str) -> dict[str, Any]:
-    """Returns what a config says, without where the run lies and what it began from."""
+    """Returns the contents of a config, except the run's location and starting point."""
     found = mapping(text)
     found.pop("ckpt_path", None)
     if isinstance(trainer := found.get("trainer"), dict):

@@ -1,4 +1,4 @@
-"""The directory of a run: which one a command writes to, who may write there, and from where it may continue."""
+"""The directory of a run: which one a command writes to, who may write there, and where it may continue from."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from .launch import Launch
 from .run_lock import RunLock
 
 STARTUP = {CONFIG, WANDB, WANDB_RUN}
-"""What a run leaves in its directory before it has done anything."""
+"""What a run leaves in its directory before it does anything."""
 RECORDS = (METRICS, PICTURES, IMPORTANCE, EVALUATION, WEIGHT_CHANGE)
-"""What a fit leaves of its progress."""
+"""What a fit leaves as it progresses."""
 
 
 class RunDirectory:
-    """Where a command writes; ``trainer.default_root_dir`` as it is meant, not only as it is written.
+    """Where a command writes: the resolved ``trainer.default_root_dir``.
 
     Attributes:
         path: The directory.
         fresh: Whether this process has just made it for a new run.
-        goes_on: Whether a run that began there goes on, from a checkpoint or from its beginning.
-        begins_again: Whether it does so from its beginning: its first attempt left no checkpoint.
+        goes_on: Whether a run that began there continues, from a checkpoint or from the start.
+        begins_again: Whether it does so from the start, since its first attempt left no checkpoint.
         lock: Held while this process writes there; None for the ranks that do not write.
     """
 
@@ -58,16 +58,16 @@ class RunDirectory:
     def claim(cls, wanted: Path, config: Callable[[Path], str], verb: str = "fit") -> RunDirectory:
         """Makes a directory for a new run and leaves its config there.
 
-        A directory that holds anything belongs to another run: then ``<name>-2``, ``<name>-3``, … are tried. Of runs
-        that start at the same moment one gets the lock of a directory, and the others the next ones.
+        A non-empty directory belongs to another run: then ``<name>-2``, ``<name>-3``, … are tried. If several runs
+        start at the same moment, one gets the lock of a directory and the others take the next ones.
 
         Args:
             wanted: The directory to take if it is free.
-            config: Gives the text of ``config.yaml`` for the directory that is taken.
-            verb: ``fit``, ``validate``, ``test`` or ``predict``: what is going to write there.
+            config: Returns the text of ``config.yaml`` for the chosen directory.
+            verb: ``fit``, ``validate``, ``test`` or ``predict``, the command that will write there.
 
         Raises:
-            UserError: If there is a file of this name.
+            UserError: If there is a file with this name.
         """
         if wanted.is_file():
             raise UserError(f"trainer.default_root_dir: {wanted} is a file; allowed: a run directory, new or not")
@@ -87,7 +87,7 @@ class RunDirectory:
 
     @classmethod
     def scratch(cls) -> RunDirectory:
-        """Makes a directory for a run that keeps nothing; it goes with this object."""
+        """Makes a directory for a run that keeps nothing; it is removed with this object."""
         temporary = tempfile.TemporaryDirectory(prefix="textkeep-")
         directory = cls(Path(temporary.name), fresh=False)
         directory._temporary = temporary
@@ -95,12 +95,12 @@ class RunDirectory:
 
     @classmethod
     def take(cls, path: Path, verb: str = "fit", *, goes_on: bool = False) -> RunDirectory:
-        """Takes the directory of a run, and removes files that killed processes had only half written.
+        """Claims the directory of a run, and removes files that killed processes left half-written.
 
         Args:
             path: The directory.
-            verb: ``fit``, ``validate``, ``test`` or ``predict``: what is going to write there.
-            goes_on: Whether the run goes on.
+            verb: ``fit``, ``validate``, ``test`` or ``predict``, the command that will write there.
+            goes_on: Whether the run continues.
 
         Raises:
             UserError: If another process writes there.
@@ -112,7 +112,7 @@ class RunDirectory:
         return cls(path, fresh=False, goes_on=goes_on, lock=lock)
 
     def forget_progress(self) -> None:
-        """Removes the records of an attempt that was lost; the id of its W&B run stays."""
+        """Removes the records of a lost attempt; the id of its W&B run stays."""
         for name in (*RECORDS, ERROR, FINISHED):
             entry = self.path / name
             if entry.is_dir():
@@ -121,24 +121,24 @@ class RunDirectory:
                 entry.unlink(missing_ok=True)
 
     def go_on(self, text: str, step: int) -> None:
-        """Updates ``config.yaml`` to what the run does from now on; the run has not failed and is not finished.
+        """Updates ``config.yaml`` to the run's settings from now on, and marks it as neither failed nor finished.
 
         Args:
             text: The config of the continuation.
-            step: At which it begins.
+            step: The step at which it begins.
         """
         continue_config(self.path, text, step)
         for name in (ERROR, FINISHED):
             (self.path / name).unlink(missing_ok=True)
 
     def finish(self, step: int) -> None:
-        """Notes that the fit came to its end."""
+        """Records that the fit has finished."""
         write_json({"step": step}, self.path / FINISHED)
 
     def release(self) -> None:
         """Lets other processes write there.
 
-        A fresh directory in which nothing has happened is removed: the next try shall get the same name.
+        A fresh directory in which nothing has happened is removed, so that the next attempt gets the same name.
         """
         if self.lock is not None:
             self.lock.release()
@@ -147,20 +147,20 @@ class RunDirectory:
 
 
 def _is_free(directory: Path, lock: RunLock) -> bool:
-    """Returns whether nothing lies there but the lock, that of a process perhaps which was killed before it began."""
+    """Returns whether it contains only the lock, perhaps of a process that was killed before it began."""
     return not any(entry for entry in directory.iterdir() if entry != lock.path)
 
 
 def continue_config(directory: Path, text: str, step: int) -> None:
-    """Makes ``config.yaml`` say what a continued run does; what it said before stays beside it.
+    """Updates ``config.yaml`` for a continued run; the previous version stays beside it.
 
-    The old one becomes ``config.until_step=000008.yaml``. Where the run came from at its beginning (``ckpt_path``) and
-    the mark of its SLURM job are kept: the file remains one to begin such a run with.
+    The old one becomes ``config.until_step=000008.yaml``. The run's original starting point (``ckpt_path``) and the
+    mark of its SLURM job are kept, so that the file can still start such a run.
 
     Args:
         directory: The run directory.
         text: The config of the continuation.
-        step: At which it begins.
+        step: The step at which it begins.
     """
     path = directory / CONFIG
     before = read_config(path)

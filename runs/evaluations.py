@@ -23,8 +23,8 @@ class Evaluation:
 
     Attributes:
         stage: ``val`` or ``test``, the prefix of the metric keys.
-        folder: Holds the records.
-        rows: One summary a step, in order of steps.
+        folder: Contains the records.
+        rows: One summary per step, in order.
     """
 
     stage: str
@@ -34,7 +34,7 @@ class Evaluation:
 
     @property
     def first(self) -> Summary:
-        """The earliest summary: the untouched model's where its step is 0."""
+        """The earliest summary; the untouched model's if its step is 0."""
         return self.rows[0]
 
     @property
@@ -53,10 +53,10 @@ class Evaluation:
         return self.last.get(stage_key(self.stage, name)) is not None
 
     def value(self, row: Summary, name: str) -> tuple[float, float, float] | None:
-        """Returns a metric of a row with its limits; limits that are not known are infinite.
+        """Returns a metric of a row with its limits; unknown limits are infinite.
 
-        What became of an accuracy comes from the records where they are there: earlier versions wrote limits of a
-        bootstrap into the summary, which collapse where no answer flipped.
+        The change of an accuracy is computed from the records if they exist: earlier versions wrote bootstrap limits
+        into the summary, which collapse if no answer flipped.
         """
         modality = name.partition("_")[0]
         if name.endswith(_FROM_RECORDS) and (found := accuracy_changes(modality, self.pairs(row, modality)).get(name)):
@@ -72,7 +72,7 @@ class Evaluation:
         )
 
     def pairs(self, row: Summary, modality: str) -> list[tuple[Prediction, Prediction]]:
-        """Pairs the records of the first row and of this one by question; there are none of the first row itself."""
+        """Pairs the records of the first row and of this one by question; the first row itself has none."""
         step = row["step"]
         if step not in self._pairs:
             first = self.first["step"]
@@ -91,7 +91,7 @@ class Evaluation:
         """Reads all records of a step; none if the file is gone.
 
         Raises:
-            ValueError: If a line is no such record, with file and line.
+            ValueError: If a line is not such a record, with file and line.
         """
         path = self.folder / records_name(step)
         return read_predictions(path) if path.is_file() else []

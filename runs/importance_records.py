@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = f"{IMPORTANCE}/{SUMMARY}"
 _KEPT_SNAPSHOTS = 4
-"""Several figures in a row want the same ones; all of a long run would fill the memory."""
+"""Successive figures need the same ones; all those of a long run would fill the memory."""
 
 Record = TypeVar("Record")
 
@@ -34,7 +34,7 @@ class ImportanceRecords:
 
     Args:
         run: The run directory.
-        notes: Are told what is damaged.
+        notes: Receive what is damaged.
 
     Attributes:
         measurements: The lines of the summary, by step.
@@ -71,8 +71,8 @@ class ImportanceRecords:
         return [line for line in self.measurements if (line["probe"], line["estimator"]) == (probe, estimator)]
 
     def snapshot(self, probe: str, step: int) -> Snapshot | None:
-        """Loads a snapshot, with its row and column sums where they were kept; None if it is not there (any more)."""
-        from ..importance import Snapshot  # torch comes with it, and most readers need none
+        """Loads a snapshot, with its row and column sums if they were kept; None if it does not exist (any more)."""
+        from ..importance import Snapshot  # it imports torch, which most readers do not need
 
         folder = snapshot_folder(self._run, probe, step)
         if folder not in self._snapshots:

@@ -1,4 +1,4 @@
-"""Which job started this process, and whether it has been started before."""
+"""Which job started this process, and whether it is a restart."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_NAME = "none"
-"""The run id of ``torchrun`` without a rendezvous of the user's."""
+"""The run id of ``torchrun`` if the user sets no rendezvous."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Who started a command, as SLURM and ``torchrun`` tell it in the environment.
+    """Who started a command, according to SLURM's and ``torchrun``'s environment variables.
 
     Attributes:
-        job: ``SLURM job 77``, ``SLURM job 33_0`` for a task of an array, ``torchrun my-id``; empty without either. The
-            same when the job is started again.
-        part: Which of the job's commands: the agent of ``torchrun``, or SLURM's step. May be empty.
-        attempt: How often the job, and within it ``torchrun``'s agent, has started its commands again: (0, 0) at first.
+        job: ``SLURM job 77``, ``SLURM job 33_0`` for a task of an array, ``torchrun my-id``; empty without either. It
+            stays the same when the job is restarted.
+        part: Which of the job's commands it is: the agent of ``torchrun``, or SLURM's step. May be empty.
+        attempt: How often the job, and within it ``torchrun``'s agent, has restarted its commands: (0, 0) at first.
     """
 
     job: str
     part: str
     attempt: tuple[int, int]
     elastic: bool = False
-    """Whether an agent of ``torchrun`` started it: one command, which it may start again without counting."""
+    """Whether an agent of ``torchrun`` started it: a single command, which it may restart without counting."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Launch:
@@ -36,13 +36,13 @@ class Launch:
         identity = " ".join(environment.get("TORCHELASTIC_RUN_ID", "").split())
         if job := environment.get("SLURM_JOB_ID"):
             if (array := environment.get("SLURM_ARRAY_JOB_ID")) and (task := environment.get("SLURM_ARRAY_TASK_ID")):
-                job = f"{array}_{task}"  # as one names it to scontrol
+                job = f"{array}_{task}"  # as scontrol expects it
             step = environment.get("SLURM_STEP_ID")
             part = _agent() if identity else f"step {step}" if step else ""
             return cls(f"SLURM job {job}", part, attempt, bool(identity))
         if not identity:
             return cls("", "", (0, 0))
-        # Without a rendezvous all runs have one name: the agent alone tells them apart.
+        # Without a rendezvous, all runs have the same name: only the agent tells them apart.
         named = (f"torchrun of {_agent()}", "") if identity == NO_NAME else (f"torchrun {identity}", _agent())
         return cls(*named, attempt, elastic=True)
 
@@ -67,7 +67,7 @@ def _count(environment: Mapping[str, str], name: str) -> int:
 
 
 def _agent() -> str:
-    """Names the agent of ``torchrun``, the parent of this process: a number is given again, a start is not."""
+    """Identifies the agent of ``torchrun``, this process's parent, by its id and start time, since ids are reused."""
     parent = os.getppid()
     try:
         status = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Types of what a run's files of importance hold, as JSON has it."""
+"""Types of the contents of a run's importance files, as JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AgreementRecord(TypedDict):
 
 
 class Costless(TypedDict):
-    """Groups of an ablation without which the loss does not rise: how many, of how many, part of all effects."""
+    """Groups of an ablation whose removal does not raise the loss: how many, of how many, their part of all effects."""
 
     groups: int
     of: int
@@ -61,9 +61,9 @@ class Costless(TypedDict):
 class Measurement(TypedDict):
     """A line of the summary: one estimator on one probe at one step.
 
-    ``shares`` (of the layers) and ``kinds`` (of matrices) are parts of 1; the loss is in nats per token. ``plain``: it
-    is that of every token of a text, not of answers. ``loss_change``: against the first measurement, mean over the
-    same examples, with Student's 95 % limits.
+    ``shares`` (of the layers) and ``kinds`` (of matrices) are parts of 1; the loss is in nats per token. ``plain``
+    marks the loss of every token of a text rather than of answers. ``loss_change`` is against the first measurement, a
+    mean over the same examples with Student's 95 % limits.
     """
 
     step: int
@@ -85,7 +85,7 @@ class Measurement(TypedDict):
 
 
 class Verified(TypedDict):
-    """What ``textkeep importance verify`` found of one score at one amount of shrinking."""
+    """What ``textkeep importance verify`` found for one score at one amount of shrinking."""
 
     score: str
     shrink: float
@@ -126,9 +126,9 @@ class Removal(TypedDict):
 
 
 def with_limits(js: Estimated) -> str:
-    """Writes a JS distance with what noise alone gives, and what is left without it with its 90 % interval.
+    """Formats a JS distance with the part from noise alone, and the remainder with its 90 % interval.
 
-    Earlier versions knew neither: their interval was of the distance itself.
+    Earlier versions had neither: their interval was that of the distance itself.
     """
     limits = f" [{js['low']:.2g}, {js['high']:.2g}]" if js["low"] is not None else ""
     expected, corrected = js.get("expected"), js.get("corrected")
@@ -138,7 +138,7 @@ def with_limits(js: Estimated) -> str:
 
 
 def check_measurement(line: dict[str, Any]) -> object:
-    """Touches what every reader of a summary line relies on; raises where it is missing."""
+    """Accesses what every reader of a summary line relies on; raises if it is missing."""
     if not isinstance(line["probe"], str) or not isinstance(line["estimator"], str):
         raise TypeError("probe and estimator are names")
     if not isinstance(line["step"], int):
@@ -147,14 +147,14 @@ def check_measurement(line: dict[str, Any]) -> object:
 
 
 def check_verification(record: dict[str, Any]) -> None:
-    """Raises where a record of ``textkeep importance verify`` lacks what a page says of it."""
+    """Raises if a record of ``textkeep importance verify`` lacks what a page shows of it."""
     scores = {result["score"] for result in record["results"]}
     if not {"random", "magnitude"} <= scores or not record["groups"] or not record["granularity"]:
         raise ValueError("it is not a record of `textkeep importance verify`")
 
 
 def check_removal(record: dict[str, Any]) -> object:
-    """Touches what a page shows of a removal test; raises where it is missing."""
+    """Accesses what a page shows of a removal test; raises if it is missing."""
     rows = [(row["removed"], row["data"], float(row["increase"])) for row in record["rows"]]
     limits = [(row["low"], row["high"], row["perplexity"]) for row in record["rows"]]
     return rows, limits, float(record["fraction"]), record["estimator"], record["scope"]

@@ -17,12 +17,12 @@ class Metrics(Mapping[str, Points]):
     """The logged numbers by name: ``metrics["train/loss"]`` is a list of (step, value).
 
     Args:
-        path: The file, which need not be there yet.
+        path: The file, which need not exist yet.
 
     Attributes:
-        columns: Names of all columns, those without a number too.
+        columns: Names of all columns, including those without a number.
         last_step: The last step in the file; 0 without one.
-        damaged: How many of its lines were no numbers.
+        damaged: Number of lines that were not numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,10 +45,10 @@ class Metrics(Mapping[str, Points]):
         return points[-1][1] if points else None
 
     def read(self) -> None:
-        """Takes in the lines that were added; one that is still being written waits for the next time.
+        """Reads the lines that were added; one that is still being written waits for the next call.
 
-        A file that is another one now, or has become shorter, is read from its start: the logger writes it anew where a
-        column is added.
+        A file that was replaced or has become shorter is read from the start: the logger rewrites it when a column is
+        added.
 
         Raises:
             OSError: If it cannot be read.

@@ -16,7 +16,7 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLEr
 
 
 class Notes:
-    """Collects remarks by the file that they are about; one that is read again has those of its last reading."""
+    """Collects remarks by file; a file that is read again keeps only the remarks of its last reading."""
 
     def __init__(self) -> None:
         self._by_file: dict[str, str] = {}
@@ -29,13 +29,13 @@ class Notes:
 
         Args:
             name: The file, relative to the run directory.
-            remark: What is to be said after its name.
+            remark: The text after its name.
         """
         self._by_file[name] = f"{name}{remark}"
 
     @contextmanager
     def reading(self, name: str) -> Iterator[None]:
-        """Turns whatever a damaged file raises into a remark.
+        """Turns any error from a damaged file into a remark.
 
         Args:
             name: The file, relative to the run directory.
@@ -52,7 +52,7 @@ class Notes:
         Args:
             folder: The run directory.
             name: The file, relative to it.
-            check: Touches what others rely on; a line for which it raises is damaged.
+            check: Accesses what others rely on; a line for which it raises is damaged.
         """
         damage: list[str] = []
         found = []

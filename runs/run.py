@@ -1,4 +1,4 @@
-"""The reader of run directories: the only place that knows what is in which file."""
+"""The reader of run directories: the only place that knows which file holds what."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _WRITTEN = (METRICS, SUMMARY_FILE, f"{EVALUATION}/{SUMMARY}", f"{EVALUATION}/{TE
 
 
 class Run:
-    """A run directory. Each part is read when it is first asked for; what is missing or damaged becomes a note.
+    """A run directory. Each part is read on first use; anything missing or damaged becomes a note.
 
     Example:
         ::
@@ -60,7 +60,7 @@ class Run:
 
     Attributes:
         path: The directory.
-        name: Shown for it.
+        name: Its displayed name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class Run:
             folder: The directory.
 
         Raises:
-            UserError: If there is no such directory, or it holds no part of a run.
+            UserError: If there is no such directory, or it contains no part of a run.
         """
         path = Path(folder)
         if not path.is_dir():
@@ -87,7 +87,7 @@ class Run:
         return cls(path)
 
     def __repr__(self) -> str:
-        """Says in a line how far it came and what there is of it."""
+        """Says in one line how far it got and what it contains."""
         planned = f" of {self.planned_steps}" if self.planned_steps else ""
         parts = [
             f"{len(self.metrics)} metrics",
@@ -97,7 +97,7 @@ class Run:
         return f"<{self.path}: step {self.last_step}{planned}; {', '.join(parts)}>"
 
     def refresh(self) -> None:
-        """Reads what a live run has written since: new metrics are added, the rest is read again."""
+        """Reads what a live run has written since then: new metrics are added, the rest is read again."""
         self._read_metrics(self.metrics)
         for part in ("config_text", "config", "importance", "evaluations"):
             self.__dict__.pop(part, None)
@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def importance(self) -> ImportanceRecords:
-        """What was measured of importance."""
+        """Its measurements of importance."""
         return ImportanceRecords(self.path, self._notes)
 
     @cached_property
@@ -148,7 +148,7 @@ class Run:
 
         Args:
             stage: ``val`` or ``test``.
-            name: Of a further set (:meth:`sets`); the paired questions of the data module without one.
+            name: Of a further set (:meth:`sets`); by default the paired questions of the data module.
         """
         folder = evaluation_folder(self.path, stage, name)
         prefix = stage_key(stage, "")
@@ -169,7 +169,7 @@ class Run:
 
     @cached_property
     def weight_change(self) -> dict[str, Any] | None:
-        """What the callback WeightChange wrote; None if it was not there."""
+        """What the callback WeightChange wrote; None if it was not used."""
         file = self.path / WEIGHT_CHANGE
         with self._notes.reading(WEIGHT_CHANGE):
             found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -180,12 +180,12 @@ class Run:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Its checkpoints, the newest first."""
+        """Its checkpoints, newest first."""
         return checkpoints(self.path)
 
     @property
     def notes(self) -> list[str]:
-        """What is missing or could not be read; to find out, everything is read."""
+        """What is missing or could not be read; finding out reads everything."""
         _ = self.config, self.metrics, self.importance, self.evaluations, self.weight_change
         _ = self.importance.meta, self.importance.verifications, self.importance.removals
         absent = [f"{name} is missing: {what}" for name, what in _MEANING.items() if not (self.path / name).exists()]
@@ -193,19 +193,19 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The last step of which anything is known: the end of a finished run, else the last logged or measured one."""
+        """The last known step: the end of a finished run, otherwise the last logged or measured one."""
         scored = [row["step"] for found in self.evaluations.values() for row in found.rows]
         return max([self.metrics.last_step, *self.importance.steps, *scored, finished_step(self.path) or 0])
 
     @property
     def planned_steps(self) -> int | None:
-        """Steps that the configuration asks for, where it says so directly."""
+        """Steps that the configuration asks for, if stated directly."""
         steps = (self.config.get("trainer") or {}).get("max_steps")
         return steps if isinstance(steps, int) and steps > 0 else None
 
     @property
     def changed(self) -> datetime:
-        """When a number was last written, UTC; of a run without any, when its directory was last changed."""
+        """When a number was last written, UTC; for a run without any, when its directory last changed."""
         times = [(self.path / name).stat().st_mtime for name in _WRITTEN if (self.path / name).is_file()]
         return datetime.fromtimestamp(max(times, default=self.path.stat().st_mtime), UTC)
 
@@ -217,7 +217,7 @@ class Run:
 
 
 def holds_part(folder: Path) -> bool:
-    """Returns whether a folder holds any part of a run."""
+    """Returns whether a folder contains any part of a run."""
     return any((folder / part).exists() for part in PARTS)
 
 
@@ -225,7 +225,7 @@ def open_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Opens several runs and gives each a unique name.
 
     Raises:
-        UserError: If one of them is no run directory.
+        UserError: If one of them is not a run directory.
     """
     runs = [Run.open(folder) for folder in folders]
     names = [run.name for run in runs]

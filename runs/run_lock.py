@@ -1,4 +1,4 @@
-"""One writer per run directory: a lock file that says who writes, and that dead processes do not keep."""
+"""One writer per run directory: a lock file that says who writes and that dead processes cannot keep."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ..foundation.files import naming
 from .launch import Launch
 
 LEASE_SECONDS = 120.0
-"""A holder on another machine that gives no sign of life for so long counts as gone."""
+"""A holder on another machine without a sign of life for this long counts as gone."""
 ENDING_SECONDS = 30.0
-"""What an earlier attempt of the same job, on this machine, is given to end."""
+"""Time that an earlier attempt of the same job on this machine has to end."""
 LONGEST_JOB = 200
-"""Letters of a job's name in the file; ``filelock`` reads a kilobyte."""
+"""Maximum length of a job's name in the file; ``filelock`` reads one kilobyte."""
 SIGNS = 12
-"""Signs of life a lease. Between two of them a second writer on another machine waits to be refused."""
+"""Signs of life per lease. A second writer on another machine waits up to one interval to be refused."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, as its file says.
+    """The holder of a lock, according to its file.
 
     Attributes:
         pid: Of the process.
         host: Its machine.
-        place: Machine and PID namespace: within one, processes can be looked at.
+        place: Machine and PID namespace, within which processes can be inspected.
         job: Its job; empty without one.
         attempt: Of the job.
-        since: When the lock was taken, seconds since the epoch; None if the file does not say.
-        directory: Number of the directory (inode), which a copy does not share; empty if the file does not say.
+        since: When the lock was taken, seconds since the epoch; None if not in the file.
+        directory: Inode of the directory, which a copy does not share; empty if not in the file.
     """
 
     pid: str
@@ -49,7 +49,7 @@ class Holder:
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
-        """Reads a lock file; None if there is none, or none that says who wrote it."""
+        """Reads a lock file; None if there is none or it does not say who wrote it."""
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -65,11 +65,11 @@ class Holder:
 
     @classmethod
     def alive(cls, path: Path, lease: float = LEASE_SECONDS) -> Holder | None:
-        """Reads who holds a lock now; None if nobody does: there is no sign of life, or the file is a copy.
+        """Reads who currently holds a lock; None without a sign of life, or if the file is a copy.
 
         Args:
             path: The lock file.
-            lease: Seconds, as of those who use the file.
+            lease: Seconds, as used by the writers of the file.
         """
         holder = cls.read(path)
         try:
@@ -91,16 +91,16 @@ class Holder:
 
 
 class RunLock:
-    """Keeps a run directory to one writer at a time, on whatever machines they run.
+    """Allows one writer at a time in a run directory, on whatever machines they run.
 
-    The file is a lease of ``filelock``, so it needs no locks of the operating system, which network file systems do not
-    all have. The holder renews it all the time. It is taken over from a process of this machine that has ended, from an
-    earlier attempt of the same job, and from one of another machine that gives no sign of life for ``lease`` seconds.
+    The file is a lease of ``filelock``, so it needs no operating-system locks, which not all network file systems have.
+    The holder renews it continually. It is taken over from a process of this machine that has ended, from an earlier
+    attempt of the same job, and from one of another machine that gives no sign of life for ``lease`` seconds.
 
     Args:
         path: The lock file, in the run directory.
         launch: Who started this process.
-        lease: Seconds; the same for all who use the file.
+        lease: Seconds; the same for all users of the file.
     """
 
     def __init__(self, path: Path, launch: Launch, lease: float = LEASE_SECONDS) -> None:
@@ -113,7 +113,7 @@ class RunLock:
         """Takes the lock; waits if the holder is on another machine and may be gone.
 
         Raises:
-            UserError: If another process writes to the directory, with its number and machine.
+            UserError: If another process writes to the directory, with its id and machine.
             OSError: If the directory cannot be written to.
         """
         if not self.try_acquire():
@@ -121,7 +121,7 @@ class RunLock:
             self._sign()
 
     def try_acquire(self) -> bool:
-        """Takes the lock if nobody has it, or somebody who is known to be gone.
+        """Takes the lock if nobody holds it, or if the holder is known to be gone.
 
         Raises:
             OSError: If the directory cannot be written to.
@@ -135,10 +135,10 @@ class RunLock:
         return True
 
     def check(self) -> None:
-        """Checks a lock whose renewal has failed: it is taken again if nobody else has it.
+        """Checks a lock whose renewal has failed: it is taken again if nobody else holds it.
 
         Raises:
-            UserError: If another process has taken it meanwhile.
+            UserError: If another process has taken it in the meantime.
         """
         if self._lease.compromise is None:
             return
@@ -151,7 +151,7 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Gives the lock back; nothing happens if it is not held."""
+        """Releases the lock; does nothing if it is not held."""
         with suppress(OSError):
             self._lease.release(force=True)
 
@@ -165,14 +165,14 @@ class RunLock:
 
     def _take_over(self) -> None:
         holder = Holder.read(self.path)
-        here = holder is not None and holder.place == _place()  # and alive: filelock has looked
+        here = holder is not None and holder.place == _place()  # and alive: filelock has checked
         if (
             holder is not None
             and holder.job == self._launch.job[:LONGEST_JOB] != ""
             and holder.attempt < self._launch.attempt
         ):
             if not here:
-                self._lease.force_break()  # it ended with its attempt, though this machine cannot see that
+                self._lease.force_break()  # it ended with its attempt, although this machine cannot see that
             with suppress(Timeout):
                 self._lease.acquire(timeout=ENDING_SECONDS)
                 return
@@ -181,7 +181,7 @@ class RunLock:
         self._wait(holder)
 
     def _wait(self, holder: Holder | None) -> None:
-        """Waits until the holder gives a sign of life, which ends in an error, or its lease is over."""
+        """Waits until the holder shows a sign of life, which is an error, or its lease expires."""
         seen = self._sign_of_life()
         writer = holder or "an unknown process"
         wait = f"waiting up to {self._seconds:.0f} s for a sign of life of it"
@@ -195,7 +195,7 @@ class RunLock:
         except Timeout:
             if self._sign_of_life() not in (None, seen):
                 raise self._refusal(Holder.read(self.path) or holder) from None
-            self._lease.force_break()  # a file that says nothing, of a process that ended while it made it
+            self._lease.force_break()  # an empty file, from a process that ended while creating it
             self._lease.acquire(blocking=False)
 
     def _sign_of_life(self) -> tuple[int, int] | None:
@@ -212,7 +212,7 @@ class RunLock:
         )
 
     def _sign(self) -> None:
-        """Adds to the file what ``filelock`` does not know; it leaves lines alone that it does not know either."""
+        """Adds what ``filelock`` does not record to the file; it ignores unknown lines."""
         attempt = ".".join(map(str, self._launch.attempt))
         job = self._launch.job[:LONGEST_JOB]
         now, directory = f"{time.time():.0f}", str(self.path.parent.stat().st_ino)
@@ -223,7 +223,7 @@ class RunLock:
 
 
 def _exists(pid: str) -> bool:
-    """Returns whether a process of this machine is there, whoever owns it."""
+    """Returns whether a process of this machine exists, whoever owns it."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):
@@ -234,7 +234,7 @@ def _exists(pid: str) -> bool:
 
 
 def _place() -> str:
-    """Names what processes share that can see each other: a machine, and on Linux a PID namespace of it."""
+    """Names what processes that can see each other share: a machine and, on Linux, its PID namespace."""
     try:
         namespace = str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:

@@ -1,1 +1,1 @@
-"""What a run kept and learned, in a table for a model card and in numbers for a team's CI."""
+"""What a run kept and learned: a table for a model card, and numbers for a team's CI."""

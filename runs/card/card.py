@@ -20,16 +20,16 @@ _TITLES = {
     FORGETTING: "Forgetting F: KL(untouched \\|\\| model), nats a token",
     MISALIGNMENT: "Misalignment M: KL(text \\|\\| speech), nats a token",
 }
-"""What stands in the table, in this order; accuracies of further sets and shifts follow."""
+"""Rows of the table, in order; accuracies of further sets and shifts follow."""
 _OF_SETS = {"accuracy": "accuracy", "accuracy_change": "change against the untouched LLM"}
-"""Figures of further sets, ``<set>/accuracy``, and what they are called."""
+"""Figures of further sets, ``<set>/accuracy``, and their titles."""
 
 
 class Card:
     """What a model kept and learned.
 
     Args:
-        about: What it is of, for the JSON: a run and its step, or a model and its base.
+        about: Its subject, for the JSON: a run and its step, or a model and its base.
         measured: When or against what, in words: ``at step 120``.
         found: The figures by name.
         remarks: Further sentences.
@@ -42,7 +42,7 @@ class Card:
 
     @classmethod
     def of_run(cls, run: Run) -> Card:
-        """Gathers what a run directory holds.
+        """Collects the figures of a run directory.
 
         Args:
             run: Opened.
@@ -50,12 +50,12 @@ class Card:
         return cls({"run": run.name, "step": run.last_step}, f"at step {run.last_step}", facts(run))
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all figures as JSON has them."""
+        """Returns all figures, for JSON."""
         figures = {name: fact.as_dict() for name, fact in self.facts.items()}
         return {**self.about, "textkeep": version("textkeep"), "figures": figures}
 
     def markdown(self) -> str:
-        """Writes the section, with a table of the figures that a reader of a model card asks for."""
+        """Writes the section, with a table of the figures that readers of a model card look for."""
         shown = [self.facts[name] for name in _TITLES if name in self.facts]
         shown += [fact for name, fact in self.facts.items() if name.rpartition("/")[2] in _OF_SETS and "/" in name]
         shown += [fact for name, fact in self.facts.items() if name.startswith((BENCHMARK, "shift/"))]

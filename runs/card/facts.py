@@ -15,9 +15,9 @@ from ..report.plain_text import scored_texts
 from ..run import Run
 
 TEXT_LOSS_INCREASE = "text_loss_increase"
-"""Name of the figure that the others are held against: what speech cost the text."""
+"""Name of the main figure: what learning speech cost in text."""
 BENCHMARK = "lm-eval/"
-"""How the names of lm-eval's figures begin."""
+"""Prefix of the names of lm-eval's figures."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Fact:
     """A figure.
 
     Attributes:
-        name: By which a limit names it: letters, digits, ``_``, ``-``, ``.`` and ``/``.
-        limits: With its 95 % limits; infinite where they are not known.
+        name: Its name in limits: letters, digits, ``_``, ``-``, ``.`` and ``/``.
+        limits: With its 95 % limits; infinite if unknown.
         where: What it was measured on.
-        p: Of its test, where there is one.
+        p: Of its test, if there is one.
         test: The test in words.
     """
 
@@ -39,15 +39,15 @@ class Fact:
     test: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON has it; what is not known is null."""
+        """Returns it for JSON; unknown values are null."""
         value, low, high = (part if math.isfinite(part) else None for part in self.limits)
         return {"value": value, "low": low, "high": high, "on": self.where, "p": self.p}
 
 
 def facts(run: Run) -> dict[str, Fact]:
-    """Gathers what a run directory holds, by name: text lost first, then scores, then shifts of importance.
+    """Collects the figures of a run directory by name: first lost text, then scores, then shifts of importance.
 
-    Scores are those of the test questions; of validation where no test was made.
+    Scores are those of the test questions, or of validation if there was no test.
     """
     found: dict[str, Fact] = {}
     for fact in (*_text(run), *_scores(run), *_shifts(run)):
@@ -56,7 +56,7 @@ def facts(run: Run) -> dict[str, Fact]:
 
 
 def _text(run: Run) -> Iterator[Fact]:
-    """Yields the rise of the loss on each plain text: of scored sets, and of probes where no set was scored."""
+    """Yields the rise of the loss on each plain text: on scored sets, or on probes if no set was scored."""
     for name, evaluation in scored_texts(run).items():
         limits = evaluation.value(evaluation.last, stage_key(name, "loss_change"))
         if limits is not None:

@@ -1,4 +1,4 @@
-"""A limit on a figure: ``text_loss_increase > 0.02`` is what must not happen."""
+"""A limit on a figure: ``text_loss_increase > 0.02`` must not hold."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Limit:
     """A condition under which a run fails.
 
     Attributes:
-        text: As it was written.
+        text: As written by the user.
         name: Of the figure.
-        end: What of it is compared: empty for the estimate, ``.low`` or ``.high`` for a limit of its 95 % interval.
+        end: The part that is compared: empty for the estimate, ``.low`` or ``.high`` for a limit of its 95 % interval.
         sign: ``>``, ``>=``, ``<`` or ``<=``.
-        number: What with.
+        number: The number to compare with.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Limit:
         """Reads a limit.
 
         Raises:
-            UserError: If it has not the form ``NAME > NUMBER``.
+            UserError: If it does not have the form ``NAME > NUMBER``.
         """
         found = _FORM.fullmatch(text)
         try:
@@ -59,10 +59,10 @@ class Limit:
         return cls(text.strip(), found[1], found[2] or "", found[3], number)
 
     def broken_by(self, facts: Mapping[str, Fact]) -> bool:
-        """Returns whether the condition is met; a figure that is not a number meets every one.
+        """Returns whether the condition is met; a figure that is not a number meets every condition.
 
         Raises:
-            UserError: If there is no such figure, with those that there are.
+            UserError: If there is no such figure; the message lists the existing ones.
         """
         if self.name not in facts:
             raise UserError(f"--fail-if {self.text!r}: no figure {self.name!r}; allowed: {', '.join(facts) or 'none'}")

@@ -34,7 +34,7 @@ def save_preset(entity: str) -> str | None:
     """Stores the preset for an entity.
 
     Returns:
-        What W&B said against it (it does so when the preset is there already), or None.
+        W&B's objection (for example, if the preset exists already), or None.
     """
     import wandb
 

@@ -1,4 +1,4 @@
-"""The metric names that a project's runs log: what panels are made of."""
+"""The metric names that a project's runs log, from which panels are built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..run import Run, holds_part
 
 @dataclass(frozen=True)
 class MetricNames:
-    """Names of importance and learning rates; the others are the same in all runs.
+    """Names for importance and learning rates; the others are the same in all runs.
 
     Attributes:
         probes: Probes.
@@ -49,7 +49,7 @@ class MetricNames:
 
     @classmethod
     def assumed(cls, probes: Sequence[str], estimators: Sequence[str], layers: int) -> MetricNames:
-        """Returns the names of runs to come, with AdamW and ``LearningRateMonitor``.
+        """Returns the names for future runs, with AdamW and ``LearningRateMonitor``.
 
         Raises:
             UserError: If the number of layers is not positive.

@@ -12,10 +12,10 @@ from .workspace import frontier, heat_map, importance, retention, shift, trainin
 
 
 def build_report(workspace: ws.Workspace, names: MetricNames) -> wr.Report:
-    """Builds the report. Making one asks the server for the project's id.
+    """Builds the report, which asks the server for the project's id.
 
     Args:
-        workspace: Gives entity and project.
+        workspace: Defines entity and project.
         names: Of the metrics.
     """
     parts = {

@@ -67,7 +67,7 @@ def _without_ids(value: Any) -> Any:
 
 
 def importance(entity: str, names: MetricNames) -> list[Any]:
-    """Makes pictures, the Vega heat map of finished runs, and a line for each layer."""
+    """Builds the pictures, the Vega heat map of finished runs, and a line for each layer."""
     media = [importance_picture(probe, "heat_map") for probe in names.probes]
     panels: list[Any] = [wr.MediaBrowser(title="Layer by step, live", media_keys=media, num_columns=1)]
     panels += [heat_map(entity, probe) for probe in names.probes]

@@ -14,10 +14,10 @@ BEFORE, AFTER, GREY = "#3b6ea5", "#c4453a", "#777777"
 
 @contextmanager
 def drawing(path: Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Any]:
-    """Returns axes to draw on; the file is written under a temporary name and renamed.
+    """Provides axes to draw on; the file is written under a temporary name and renamed.
 
     Args:
-        path: Picture to write; its ending says the format.
+        path: Picture to write; its suffix determines the format.
         rows: Of panels.
         columns: Of panels.
         size: Inches.

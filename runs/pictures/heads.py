@@ -1,4 +1,4 @@
-"""Attention heads as a picture: which ones two measurements have in common, and how many would be by chance."""
+"""Attention heads as a picture: which ones two measurements share, and how many they would share by chance."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BOTH, NONE = "#4b2e6f", "#e9e9e9"
 
 
 def plot_heads(views: Mapping[str, HeadEffects], overlaps: Sequence[tuple[str, str, HeadOverlap]], path: Path) -> None:
-    """Draws a row for each pair: the top heads where they lie, and the overlap among those of random sets.
+    """Draws a row for each pair: where the top heads lie, and the overlap among those of random sets.
 
     Args:
         views: Name -> measurement.
-        overlaps: Names of two of them, and what they have in common.
+        overlaps: Names of two of them, and what they share.
         path: Picture to write.
     """
     with drawing(path, len(overlaps), 2, (9.5, 0.6 + 3.2 * len(overlaps))) as axes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...importance.overlap import ChangeOverlap
     from ...importance.structure import Structure
 
-CELLS = 96  # of a heat map's longer side: single weights would be smaller than a pixel
+CELLS = 96  # on a heat map's longer side: single weights would be smaller than a pixel
 
 
 def plot_matrix(snapshot: Snapshot, estimator: str, name: str, path: Path) -> None:
@@ -34,7 +34,7 @@ def plot_matrix(snapshot: Snapshot, estimator: str, name: str, path: Path) -> No
 
 
 def plot_structure(snapshot: Snapshot, estimator: str, found: Sequence[Structure], path: Path) -> None:
-    """Draws where the top weights gather: share in the fullest rows and columns, and inequality of the line sums."""
+    """Draws how the top weights concentrate: share in the fullest rows and columns, inequality of line sums."""
     kinds = dict.fromkeys(matrix.kind for matrix in snapshot.table if matrix.layer is not None)
     place = {matrix.name: matrix for matrix in snapshot.table}
     panels: list[tuple[str, Any]] = [("Gini of row sums", "gini_rows"), ("Gini of column sums", "gini_columns")]
@@ -99,5 +99,5 @@ def pooled(mask: Tensor, cells: int = CELLS) -> np.ndarray:
 
 
 def _size(shape: Sequence[int], panels: int) -> tuple[float, float]:
-    """Returns inches: panels of about the matrix's proportions, within what fits a page."""
+    """Returns a size in inches: panels with about the matrix's proportions that fit a page."""
     return 3.8 * panels, min(6.0, max(2.6, 3.4 * shape[0] / shape[1]))

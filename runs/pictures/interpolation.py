@@ -46,7 +46,7 @@ def plot_interpolation(found: dict[str, Any], path: Path) -> None:
 
 
 def _frontier(axis: Any, points: Sequence[dict[str, Any]], style: str, middle: float) -> None:
-    """Draws models by what they lose of each, with both intervals; a name stands on the side of the middle."""
+    """Draws models by their two losses, with both intervals; names are placed towards the middle."""
     pairs = [[point["scores"][key] for key in ("heldout_text_loss", "speech_answer_loss")] for point in points]
     if not pairs:
         return

@@ -86,7 +86,7 @@ def plot_comparison(
 
 
 def _distance(shift: Shift) -> str:
-    """Returns what the table says of the JS distance, on two lines."""
+    """Returns the table's account of the JS distance, on two lines."""
     js = shift.metrics["js"]
     words = f"JS {js.value:.2g}" if js.expected is None else f"JS {js.value:.2g} (noise alone {js.expected:.2g})"
     if js.low is not None and js.high is not None:
@@ -96,7 +96,7 @@ def _distance(shift: Shift) -> str:
 
 
 def _plot_ratios(axis: Any, shift: Shift) -> None:
-    """Draws by what each layer's total was multiplied, with the 90 % interval where there is one."""
+    """Draws the ratio of each layer's totals, with the 90 % interval if there is one."""
     found = list(shift.layers.values())
     places = range(len(found))
     axis.plot(places, [e.value for e in found], "o", markersize=3, color=AFTER)
@@ -109,7 +109,7 @@ def _plot_ratios(axis: Any, shift: Shift) -> None:
 
 
 def plot_attribution(found: Attribution, path: Path) -> None:
-    """Draws the nats of each layer in the change of the loss, and what reverting matrices really regains."""
+    """Draws each layer's nats in the change of the loss, and what reverting matrices actually regains."""
     columns = 2 if found.reverts else 1
     with drawing(path, 1, columns, (6.0 + 4.0 * (columns - 1), 3.8)) as axes:
         axis = axes[0, 0]
@@ -166,7 +166,7 @@ def plot_verification(found: Verification, path: Path) -> None:
         for axis, (name, values) in zip(axes[0], found.scores.items(), strict=True):
             axis.scatter(values, effects, s=12, color=BEFORE, alpha=0.8)
             axis.set(xscale="log", yscale="log", xlabel=f"{name} of the {found.granularity}")
-            axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade their labels would lie on each other
+            axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade, their labels would overlap
             r = judged[name]
             axis.set_title(f"{r.spearman:.2f} [{r.low:.2f}, {r.high:.2f}]", loc="left", fontsize=9)
         axes[0, 0].set(ylabel="|change of the loss|, nats")

@@ -1,4 +1,4 @@
-"""What an ablation says beside the gradient's scores: of the last measurement of a probe."""
+"""An ablation compared with the gradient's scores, in the last measurement of a probe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Beside:
 
     @property
     def moved(self) -> bool:
-        """Whether there is a shift to speak of: more than one measurement."""
+        """Whether there can be a shift: more than one measurement."""
         return self.first["step"] != self.last["step"] and all(x.get("shift") for x in (self.last, self.ablation))
 
 
@@ -65,7 +65,7 @@ def ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None,
 
 
 def ranked(found: RankedRecord | None) -> str:
-    """Writes a rank correlation with its interval; a dash where there is none."""
+    """Formats a rank correlation with its interval; a dash if there is none."""
     if found is None:
         return "-"
     limits = f" [{found['low']:.2f}, {found['high']:.2f}]" if found["low"] is not None else ""
@@ -73,7 +73,7 @@ def ranked(found: RankedRecord | None) -> str:
 
 
 def shifted(line: Measurement, test: PairedP | None) -> str:
-    """Writes the JS distance of a shift with its interval and p-value; a dash without a shift."""
+    """Formats the JS distance of a shift with its interval and p-value; a dash without a shift."""
     shift = line.get("shift")
     if shift is None:
         return "-"

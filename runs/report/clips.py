@@ -1,4 +1,4 @@
-"""Clips of spoken questions, small enough to be played inside the page."""
+"""Clips of spoken questions, small enough to embed in the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..run import Run
 
 MAX_SECONDS = 20.0
 BUDGET = 1_000_000
-"""Bytes of base64 that all clips of a page may take together."""
+"""Maximum total bytes of base64 for all clips of a page."""
 
 MIMES = {".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 
@@ -20,8 +20,8 @@ MIMES = {".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 class Clips:
     """Finds the clips of items in the sources that the runs' configs name.
 
-    Sources that are more than a name or a manifest's path, and clips that are no files, are left out: a report shall
-    not need the data set to be there.
+    Sources that are more than a name or a manifest's path, and clips that are not files, are left out: a report must
+    not depend on the data set.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Clips:
         """Returns the ``data:`` URI of each item's clip, as long as the budget lasts.
 
         Args:
-            run: Whose config names the source.
+            run: The run whose config names the source.
             stage: ``val`` or ``test``.
             ids: Items, the most interesting first.
         """
@@ -44,7 +44,7 @@ class Clips:
             if path not in self._packed:
                 self._packed[path] = self._pack(path)
             packed = self._packed[path]
-            if packed and len(packed) <= self._left:  # shown for a second run, it is in the page twice
+            if packed and len(packed) <= self._left:  # if shown for a second run, it is in the page twice
                 self._left -= len(packed)
                 found[identity] = packed
         return found
@@ -65,7 +65,7 @@ class Clips:
 
 
 def _as_ogg(path: Path) -> bytes:
-    """Returns a clip of another format, compressed: a tenth of a WAV file's size."""
+    """Returns a clip in another format, compressed to a tenth of a WAV file's size."""
     import soundfile
 
     samples, rate = soundfile.read(path, dtype="float32")

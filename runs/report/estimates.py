@@ -1,4 +1,4 @@
-"""Estimates of a study: scores and differences over seeds and items, and how they are written."""
+"""Estimates of a study: scores and differences over seeds and items, and their formatting."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
 
 
 def seeds_shown(seeds: int) -> str:
-    """Returns how many seeds an interval rests on."""
+    """Returns the number of seeds behind an interval."""
     return "1 (items only)" if seeds == 1 else str(seeds)
 
 
 def shown(measure: Measure, found: Estimate, signed: bool) -> str:
-    """Writes an estimate in the measure's unit, with its interval."""
+    """Formats an estimate in the measure's unit, with its interval."""
     return interval([part * measure.scale for part in found[:3]], signed)
 
 
 def interval(found: Sequence[float], signed: bool = False) -> str:
-    """Writes ``+0.4 [0.1, 0.7]`` of value, low and high; the value alone where nothing is known of its spread."""
+    """Formats value, low and high as ``+0.4 [0.1, 0.7]``; only the value if its spread is unknown."""
     value, low, high = found[:3]
     shown = f"{value:{'+' if signed else ''}.3g}"
     return f"{shown} [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else shown
 
 
 def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
-    """Returns the first arm minus the second one, seed by seed where they have seeds in common."""
+    """Returns the first arm minus the second one, seed by seed if they share seeds."""
     ours, theirs = first.by_seed(measure), second.by_seed(measure)
     if first.name == UNTOUCHED:
         ours = dict.fromkeys(theirs, next(iter(ours.values())))
@@ -76,9 +76,9 @@ def compare(first: ArmResult, second: ArmResult, measure: Measure) -> Estimate:
 
 
 def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
-    """Returns the mean difference of runs on the same items: within the seeds that both have, else of independent runs.
+    """Returns the mean difference of runs on the same items: within shared seeds, otherwise of independent runs.
 
-    Of right and wrong answers of a single pair of runs the limits are Tango's and the p-value McNemar's.
+    For right and wrong answers of a single pair of runs, the limits are Tango's and the p-value is McNemar's.
     """
     bounds = (-1.0, 1.0) if measure.kind == "accuracy" else None
     seeds = [seed for seed in ours if seed in theirs]
@@ -93,13 +93,13 @@ def difference(ours: BySeed, theirs: BySeed, measure: Measure) -> Estimate:
 
 
 def share_items(ours: BySeed, theirs: BySeed) -> bool:
-    """Returns whether all runs of both sides have an item in common: a fit's questions are not those of a test."""
+    """Returns whether all runs of both sides share an item: a fit's questions differ from those of a test."""
     runs = [set(scores) for side in (ours, theirs) for scores in side.values()]
     return bool(runs) and bool(set.intersection(*runs))
 
 
 def adjusted(found: Sequence[Estimate]) -> list[float]:
-    """Applies Holm's adjustment among results over seeds, and among those over items only: two questions."""
+    """Applies Holm's adjustment separately to results over seeds and to those over items only."""
     p_values = [nan] * len(found)
     for single in (False, True):
         places = [place for place, result in enumerate(found) if (result.seeds == 1) is single]

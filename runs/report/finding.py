@@ -1,4 +1,4 @@
-"""What a verdict is made of."""
+"""The parts of a verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Finding:
         topic: What it is about.
         mark: ``good``, ``bad``, ``same``, ``open`` (the interval does not decide) or ``plain`` (a fact).
         text: The statement.
-        short: The same as the beginning of a headline; empty where it leads none.
+        short: The same as the start of a headline; empty if it cannot lead one.
     """
 
     topic: str

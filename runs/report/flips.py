@@ -14,7 +14,7 @@ from .clips import Clips
 from .numbers import SPLITS
 
 MAX_FLIPS = 300
-"""Flipped items listed of a run: a page of thousands helps nobody."""
+"""Maximum number of flipped items listed per run: a page of thousands helps nobody."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def flips(evaluation: Evaluation) -> list[Flip]:
 
 @dataclass(frozen=True)
 class FlippedQuestion:
-    """A question that flipped in at least one modality, with what was answered in both.
+    """A question that flipped in at least one modality, with the answers in both.
 
     Attributes:
         id: Item.
@@ -91,7 +91,7 @@ def flipped_questions(evaluation: Evaluation) -> list[FlippedQuestion]:
 
 
 def flipped_parts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns what a page lists of each run and stage that was evaluated twice."""
+    """Returns what a page lists for each run and stage that was evaluated twice."""
     clips, parts = Clips(), []
     for run in runs:
         for stage, found in run.evaluations.items():

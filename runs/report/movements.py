@@ -24,12 +24,12 @@ class Movement:
     Attributes:
         probe: Its name.
         estimator: Name of the score.
-        plain: Whether it is plain text; else it is questions, and the loss that of the answers.
+        plain: Whether it is plain text; otherwise it is questions, and the loss is that of the answers.
         first: The first measurement.
-        last: The last one; the first one, where there is no other.
-        shift: Of the last against the first; None where nothing can have shifted yet.
-        loss_change: Mean over the examples, nats per token, with its paired 95 % limits; None where they are unknown.
-        test: Whether the examples' importance moved; None where it cannot be tested.
+        last: The last one, or the first one if there is no other.
+        shift: Of the last against the first; None if nothing can have shifted yet.
+        loss_change: Mean over the examples, nats per token, with its paired 95 % limits; None if unknown.
+        test: Whether the examples' importance moved; None if that cannot be tested.
     """
 
     probe: str
@@ -56,7 +56,7 @@ def movement(run: Run, probe: str, estimator: str) -> Movement:
 
 
 def movements(run: Run) -> Iterator[Movement]:
-    """Yields each probe's movement by its first estimator, the one that a verdict follows."""
+    """Yields each probe's movement by its first estimator, on which verdicts are based."""
     for probe in run.importance.probes:
         yield movement(run, probe, next(e for p, e in run.importance.pairs if p == probe))
 
@@ -66,7 +66,7 @@ def _ends(run: Run, probe: str, steps: tuple[int, int]) -> tuple[Snapshot | None
 
 
 def _loss_change(run: Run, last: Measurement, probe: str, start: int) -> Limits | None:
-    """Returns what the line holds, or else what the snapshots say: earlier versions wrote losses there alone."""
+    """Returns the line's values, or else those of the snapshots: earlier versions wrote losses only there."""
     written = last.get("loss_change")
     if written is not None:
         return written[0], written[1], written[2]

@@ -34,7 +34,7 @@ _ENVIRONMENT.filters["coded"] = coded
 
 
 def part(name: str, **values: Any) -> Markup:
-    """Renders a template of one kind of page, for :func:`render` to put before or after the sections."""
+    """Renders a template of one kind of page, which :func:`render` puts before or after the sections."""
     return Markup(_ENVIRONMENT.get_template(f"{name}.html.jinja").render(**values))
 
 
@@ -45,11 +45,11 @@ def render(
 
     Args:
         title: Its heading.
-        kind: What of TextKeep it is: a report, a study.
+        kind: The kind of page: a report, a study.
         sections: With all figures and tables.
-        before: Stands above them.
-        after: Stands below them.
-        lead: Figures that stand in ``before``.
+        before: Shown above them.
+        after: Shown below them.
+        lead: Figures contained in ``before``.
     """
     figures = [*lead, *(figure for section in sections for figure in section.figures)]
     return _ENVIRONMENT.get_template("page.html.jinja").render(
@@ -72,5 +72,5 @@ def _packed_plotly() -> Markup:
 
 
 def _as_json(value: Any) -> Markup:
-    """Writes JSON that can stand in a script element."""
+    """Serialises JSON that is safe inside a script element."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

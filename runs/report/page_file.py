@@ -1,4 +1,4 @@
-"""The file of a page, and the mark by which a page is recognised."""
+"""The file of a page, and the mark that identifies it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ...foundation.files import replacing
 
 MARK = "<!-- textkeep report of {} -->\n"
-"""Last line of a page: the directories that it is about, as they are reached from its folder."""
+"""Last line of a page: the directories that it is about, relative to its folder."""
 
 
 def is_page_about(output: Path, about: Sequence[Path]) -> bool:
@@ -19,7 +19,7 @@ def is_page_about(output: Path, about: Sequence[Path]) -> bool:
 
 
 def mark(output: Path, about: Sequence[Path]) -> str:
-    """Returns the line that tells what a page is about."""
+    """Returns the line that states what a page is about."""
     folder = output.parent.resolve()
     names = [Path(os.path.relpath(path.resolve(), folder)).as_posix() for path in about]
     return MARK.format(json.dumps(names, ensure_ascii=False).replace("--", "-\\u002d"))

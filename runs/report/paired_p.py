@@ -19,7 +19,7 @@ class PairedP(NamedTuple):
 
     Attributes:
         p: The p-value.
-        floor: The smallest that the test can give.
+        floor: The smallest value that the test can give.
     """
 
     p: float
@@ -38,7 +38,7 @@ class PairedP(NamedTuple):
 def paired_p(
     shift: ShiftRecord, estimator: str, ends: Callable[[], tuple[Snapshot | None, Snapshot | None]]
 ) -> PairedP | None:
-    """Returns the test that a line holds, or else that of the run's snapshots; None where neither is there.
+    """Returns the test in a line, or else that of the run's snapshots; None if neither exists.
 
     Args:
         shift: Of a summary line.
@@ -50,7 +50,7 @@ def paired_p(
         return PairedP(float(p), float(floor))
     if shift.get("untested"):
         return None
-    from ...importance.shift import paired_test  # torch comes with it, and most reports need none
+    from ...importance.shift import paired_test  # it imports torch, which most reports do not need
 
     try:
         before, after = ends()

@@ -1,7 +1,7 @@
 """Was text lost, or did the model only fit the form of the answers? What a run's plain text shows, as a finding.
 
-Training on answers lowers their loss, and importance falls with the loss whatever becomes of the text: on questions
-the two cannot be told apart. Plain text has no form to fit to. There a higher loss is text lost.
+Training on answers lowers their loss, and importance falls with the loss whatever becomes of the text: on questions,
+the two cannot be told apart. Plain text has no form to fit: there, a higher loss means lost text.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def judged(change: Limits) -> tuple[str, str]:
 def plain_text_finding(run: Run) -> Finding | None:
     """Says whether text was lost or only the form of the answers was fitted; None without plain text at both ends.
 
-    The loss is that of a set that was scored (``PlainTextLoss``), else of a probe; importance is of the probes.
+    The loss is that of a scored set (``PlainTextLoss``), otherwise of a probe; importance is that of the probes.
     """
     if (broken := _without_number(run)) is not None:
         why = f"the loss on {broken} is no longer a number."

@@ -47,7 +47,7 @@ def relations(data: StudyData) -> Iterator[Relation]:
 
 
 def _losses(data: StudyData, pair: Pair) -> dict[str, Callable[[RunResult], float | None]]:
-    """Returns how much of a text measure a run lost; the probe's own loss is the one that was held out with it."""
+    """Returns how much of a text measure a run lost; the probe's own loss is the held-out one."""
     found: dict[str, Callable[[RunResult], float | None]] = {}
     untouched = data.untouched
     for measure in data.measures if untouched else []:

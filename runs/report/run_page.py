@@ -89,7 +89,7 @@ CHAPTERS: tuple[Chapter[Sequence[Run]], ...] = (
 
 
 def run_page(runs: Sequence[Run]) -> str:
-    """Writes the page about runs, in the order in which they are given."""
+    """Writes the page about runs, in the given order."""
     first = outcome_part(runs)
     verdicts = [(run, found, headline(found, first.tells_text)) for run in runs for found in [verdict(run)]]
     nats = not first.tells_text and any("nats" in finding.text for _, found, _ in verdicts for finding in found)
@@ -105,7 +105,7 @@ def run_page(runs: Sequence[Run]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Returns the software that makes the report."""
+    """Returns the versions of the software that makes the report."""
     found = {}
     for package in PACKAGES:
         try:

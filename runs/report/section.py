@@ -1,4 +1,4 @@
-"""What a page is made of: sections with figures and tables, and the selections that choose among the figures."""
+"""The building blocks of a page: sections with figures and tables, and selections among the figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tables.table import Table
 Data = TypeVar("Data")
 Part = Figure | Table
 Made = Part | Sequence[Part] | None
-"""What one file of ``figures`` or ``tables`` gives: one part or several, or nothing where the data have none."""
+"""The result of one file of ``figures`` or ``tables``: one or several parts, or none if there are no data."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Section:
 
     @property
     def groups(self) -> list[tuple[bool, list[Part]]]:
-        """Figures that follow each other, which are shown side by side, and tables; true for figures."""
+        """Groups of adjacent figures, shown side by side, or of tables; true for figures."""
         kinds = groupby(self.parts, lambda part: isinstance(part, Figure))
         return [(figures, list(parts)) for figures, parts in kinds]
 
@@ -60,19 +60,19 @@ class Section:
 
     @property
     def steps(self) -> list[int]:
-        """Where its slider stops; no slider is shown for fewer than two."""
+        """Stops of its slider; no slider is shown for fewer than two."""
         return sorted({step for figure in self.figures for step in figure.steps})
 
 
 @dataclass(frozen=True)
 class Chapter(Generic[Data]):
-    """A section to be: which figures and tables it holds. To add one, name its function here.
+    """The definition of a section: its figures and tables. To add one, list its function here.
 
     Attributes:
         title: Heading.
         parts: Functions of the page's data.
         intro: Below the heading.
-        missing: What is said where no part has anything to show; a section that says nothing is left out.
+        missing: Shown if no part has anything to show; without it, such a section is left out.
     """
 
     title: str
@@ -81,7 +81,7 @@ class Chapter(Generic[Data]):
     missing: str | Callable[[Data], str] = ""
 
     def of(self, data: Data) -> Section | None:
-        """Makes the section; None if there is nothing to show and nothing to say."""
+        """Builds the section; None if there is nothing to show or say."""
         parts: list[Part] = []
         for part in self.parts:
             made = part(data)
@@ -92,5 +92,5 @@ class Chapter(Generic[Data]):
 
 
 def sections_of(chapters: Sequence[Chapter[Data]], data: Data) -> list[Section]:
-    """Makes the sections that have something to show or to say."""
+    """Builds the sections that have something to show or say."""
     return [section for chapter in chapters if (section := chapter.of(data)) is not None]

@@ -22,9 +22,9 @@ class ArmResult:
     """The results of one way to train.
 
     Attributes:
-        name: Arm, with the point of its grid where several are shown.
+        name: Arm, with the point of its grid if several are shown.
         runs: Seed -> finished run; the untouched LLM has one.
-        planned: Number of runs that were planned.
+        planned: Number of planned runs.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ArmResult:
     planned: int
 
     def by_seed(self, measure: Measure) -> dict[int, dict[str, float]]:
-        """Returns seed -> item -> score, of the runs that have the measure."""
+        """Returns seed -> item -> score, for the runs that have the measure."""
         return {seed: run.scores[measure] for seed, run in self.runs.items() if measure in run.scores}
 
     @property
@@ -54,12 +54,12 @@ class StudyData:
     """A study's results.
 
     Attributes:
-        study: Its plan, with the directory that was given.
-        arms: In the order of the plan, the untouched LLM first; of a grid from which was chosen the chosen point.
-        runs: All finished runs of trained arms, those at points that were not chosen too.
+        study: Its plan, with the given directory.
+        arms: In the order of the plan, the untouched LLM first; for a grid with a choice, the chosen point.
+        runs: All finished runs of trained arms, including those at points not chosen.
         notes: What is missing.
         grids: Arm -> points of its grid with the metric that chose among them, best first.
-        states: The runs that were asked for, with what became of them.
+        states: The requested runs, with their outcome.
     """
 
     study: Study
@@ -71,7 +71,7 @@ class StudyData:
 
     @property
     def measures(self) -> list[Measure]:
-        """Those that any arm has: the paper's two first."""
+        """Those that any arm has, the paper's two first."""
         found = {measure for arm in self.arms for measure in arm.scores}
         return sorted(found, key=lambda m: (m.set, m.kind, m.modality != "text"))
 
@@ -82,7 +82,7 @@ class StudyData:
 
     @property
     def leading_pairs(self) -> list[Pair]:
-        """Those of the estimator that was named first in the plan's tracker: the one the study is about."""
+        """Those of the first estimator in the plan's tracker, which the study is about."""
         return [pair for pair in self.pairs if pair[1] == self.pairs[0][1]]
 
     @property
@@ -141,7 +141,7 @@ def load_study(path: Path) -> StudyData:
 
 
 def _arm_results(data: StudyData, arm: Arm, store: StateStore, complete: list[RunResult]) -> list[ArmResult]:
-    """Returns an arm at its chosen point, or at all points where none is chosen."""
+    """Returns an arm at its chosen point, or at all points if none is chosen."""
     shown = points(arm)
     if chooses(data.study, arm):
         scored = data.grids[arm.name] = scored_points(data.study, arm, store)
@@ -157,13 +157,13 @@ def _arm_results(data: StudyData, arm: Arm, store: StateStore, complete: list[Ru
 
 
 def _is_asked(data: StudyData, job: Job) -> bool:
-    """Returns whether the plan asks for a run so far: it does not for other seeds at points that were not chosen."""
+    """Returns whether the plan currently asks for a run: not for other seeds at points that were not chosen."""
     first = next((arm.seeds[0] for arm in data.study.arms if arm.name == job.arm), job.seed)
     return job.seed == first or _is_chosen(data, job)
 
 
 def _is_chosen(data: StudyData, job: Job) -> bool:
-    """Returns whether a run goes on to the test: its point was chosen, or none is."""
+    """Returns whether a run proceeds to the test: its point was chosen, or no choice is made."""
     arm = next((arm for arm in data.study.arms if arm.name == job.arm), None)
     if arm is None or not chooses(data.study, arm):
         return True

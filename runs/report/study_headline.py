@@ -1,4 +1,4 @@
-"""What a study found, in three figures: the first screen of its page."""
+"""The findings of a study in three figures: the first screen of its page."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Kept:
     """The effect of an arm on text.
 
     Attributes:
-        place: Of the arm among those that were trained.
+        place: Index of the arm among the trained ones.
         arm: Its results.
         change: Of the measure, since the untouched LLM.
-        p: After Holm's adjustment over the arms; not a number where nothing changed.
+        p: After Holm's adjustment over the arms; NaN if nothing changed.
     """
 
     place: int
@@ -41,7 +41,7 @@ class Kept:
 
 
 def headline_part(data: StudyData) -> Markup:
-    """Makes the cards; empty if no arm can be compared with the untouched LLM."""
+    """Builds the cards; empty if no arm can be compared with the untouched LLM."""
     measure = text_measure(data)
     kept = kept_by_arm(data, measure) if measure else []
     if measure is None or not kept:
@@ -53,14 +53,14 @@ def headline_part(data: StudyData) -> Markup:
 def text_measure(data: StudyData) -> Measure | None:
     """Chooses the measure of lost text: the loss on plain text where it was measured, since accuracies fall late.
 
-    None where the untouched LLM was not scored on text.
+    None if the untouched LLM was not scored on text.
     """
     measures = [m for m in data.measures if m.modality == "text" and data.untouched and m in data.untouched.scores]
     return next((m for m in measures if m.kind == "loss"), next(iter(measures), None))
 
 
 def kept_by_arm(data: StudyData, measure: Measure) -> list[Kept]:
-    """Returns each arm's effect on text, those that kept the most first."""
+    """Returns each arm's effect on text, best kept first."""
     found: list[tuple[int, ArmResult, Estimate]] = []
     start: Mapping[str, float] = data.untouched.scores[measure] if data.untouched else {}
     for place, arm in enumerate(data.trained):

@@ -77,10 +77,10 @@ class StudyReport:
         write_json([asdict(table) for table in self.tables], page.with_name(NUMBERS))
 
     def write_figures(self, folder: Path) -> int:
-        """Writes the figures as SVG files, and tells how many.
+        """Writes the figures as SVG files, and returns how many.
 
         Raises:
-            UserError: If there is nothing to draw them with.
+            UserError: If no renderer is available.
         """
         return len(write_figures(self.figures, folder))
 

@@ -1,4 +1,4 @@
-"""What one run of a study gave: scores by item, importance at its ends, how far its weights moved."""
+"""The results of one run of a study: scores by item, importance at start and end, how far its weights moved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that every item has.
+    """A score that every item has.
 
     Attributes:
         set: :data:`MAIN` or the name of a set of the evaluation suite.
@@ -66,14 +66,14 @@ class RunResult:
     """One finished run.
 
     Attributes:
-        arm: The plan's, whatever the point of its grid.
+        arm: Its name in the plan, whatever the point of its grid.
         variant: Arm and point.
         seed: Of everything random.
         run: Its directory.
         tested: Whether it was scored on the test questions.
         scores: Measure -> item -> score, on the test questions or, without a test, on those of validation. Further sets
             have the same items in both; those that only the fit scored count too.
-        first: First importance summary line of each probe and estimator: of the untouched LLM.
+        first: First importance summary line of each probe and estimator: the untouched LLM's.
         last: Last summary line of each.
     """
 
@@ -88,7 +88,7 @@ class RunResult:
 
     @property
     def change(self) -> dict[str, Any] | None:
-        """What the callback WeightChange wrote, if it was there."""
+        """What the callback WeightChange wrote, if it was used."""
         return self.run.weight_change
 
     @property
@@ -113,9 +113,9 @@ class RunResult:
         return paired_p(shift, pair[1], lambda: self.ends(pair))
 
     def lost(self, measure: Measure, untouched: RunResult) -> float | None:
-        """Returns by how much a score is worse than the untouched LLM's on the same items, in the measure's unit."""
+        """Returns how much worse a score is than the untouched LLM's on the same items, in the measure's unit."""
         if measure.set == MAIN and self.tested != untouched.tested:
-            return None  # other questions, whatever their ids
+            return None  # other questions, even with the same ids
         ours, before = self.scores.get(measure, {}), untouched.scores.get(measure, {})
         shared = sorted(set(ours) & set(before))
         if not shared:
@@ -124,7 +124,7 @@ class RunResult:
 
 
 def read_run(arm: str, variant: str, seed: int, run: Run) -> RunResult:
-    """Reads what a run of a study scored and measured; what is missing stays empty."""
+    """Reads a study run's scores and measurements; missing ones stay empty."""
     tested = evaluation_folder(run.path, "test").is_dir()
     found = RunResult(arm, variant, seed, run, tested)
     main = "test" if tested else "val"

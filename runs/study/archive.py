@@ -29,7 +29,7 @@ _LONG = ("rows/", "columns/")
 def pack(study: Study, archive: Path) -> list[Job]:
     """Writes plan, states, selection and the finished runs of a study to one file, the same bytes each time.
 
-    Of a run its configuration, metrics, scores and tables of importance are kept. Checkpoints, W&B files, pictures,
+    Each run's configuration, metrics, scores and importance tables are kept. Checkpoints, W&B files, pictures,
     per-weight masks and maps, and the row and column sums of snapshots (nine tenths of their size) are left out.
 
     Args:
@@ -37,10 +37,10 @@ def pack(study: Study, archive: Path) -> list[Job]:
         archive: Ends in ``.tar.xz``.
 
     Returns:
-        The finished runs, which are in it.
+        The finished runs, which it contains.
 
     Raises:
-        UserError: If the file's name ends otherwise, or no run is finished.
+        UserError: If the file's name ends differently, or no run is finished.
     """
     if not archive.name.endswith(ENDING):
         raise UserError(f"study: --pack {archive} (allowed: a file whose name ends in {ENDING})")
@@ -67,10 +67,10 @@ def unpack(archive: Path, directory: Path) -> None:
         directory: Must be new or empty.
 
     Raises:
-        UserError: If the file is no packed study, or the directory holds something.
+        UserError: If the file is not a packed study, or the directory is not empty.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"study: --unpack: {directory} holds something (allowed: a new directory)")
+        raise UserError(f"study: --unpack: {directory} is not empty (allowed: a new directory)")
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
         try:
@@ -110,7 +110,7 @@ def _content(path: Path) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, name: Path, content: bytes) -> None:
-    """Gives a member without owner and time, so that equal studies give equal files."""
+    """Strips owner and time from a member, so that equal studies give equal files."""
     member = tarfile.TarInfo(name.as_posix())
     member.size, member.mode = len(content), 0o644
     archive.addfile(member, io.BytesIO(content))

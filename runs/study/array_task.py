@@ -1,4 +1,4 @@
-"""What a task of a study's SLURM array does: one run, and what the signals of SLURM mean for it."""
+"""A task of a study's SLURM array: one run, and its response to SLURM's signals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .state import StateStore
 from .stopping import Stop, StudyInterrupted
 
 SUPERSEDED = "superseded"
-"""What a task gives back whose run was given to another task before it began."""
+"""The result of a task whose run was given to another task before it started."""
 
 _TIME_IS_OVER = (signal.SIGUSR1, signal.SIGUSR2)
-"""One of them is submitit's."""
+"""One of these is submitit's."""
 
 
 class ArrayTask:
-    """What a task of the array does. SLURM may restart it: it continues from the last checkpoint.
+    """The work of an array task. SLURM may restart it: it continues from the last checkpoint.
 
     Args:
         submission: Mark of the array.
@@ -38,10 +38,10 @@ class ArrayTask:
         """Runs a job.
 
         Returns:
-            Its status; what stays for whoever waits for the task is its state on disk.
+            Its status; the state on disk is what others wait for.
 
         Raises:
-            SystemExit: If SLURM ends the task, or submits it again: it has no result then.
+            SystemExit: If SLURM ends the task or requeues it: then it has no result.
         """
         import submitit
 
@@ -53,7 +53,7 @@ class ArrayTask:
                 return SUPERSEDED
             state.task = number
         again = {number: handler for number in _TIME_IS_OVER if callable(handler := signal.getsignal(number))}
-        # SIGTERM goes to every process of the task: a second one from here could meet the child's last words.
+        # SIGTERM goes to every process of the task: a second one from here could interrupt the child's shutdown.
         stop = Stop({signal.SIGTERM: None, **dict.fromkeys(again, signal.SIGTERM)}, apart=False, patience=self.patience)
         with stop.listening():
             try:
@@ -71,16 +71,15 @@ class ArrayTask:
 
 
 def _preempted(directory: Path, number: str) -> bool:
-    """Returns whether SLURM has asked a task to make room and would not start it again by itself, once it has ended.
+    """Returns whether SLURM has preempted a task and will not itself restart it once it has ended.
 
-    A job that is cancelled or requeued is in another state by the time of its SIGTERM; one that has a time of grace
-    still runs.
+    A cancelled or requeued job is in another state by the time of its SIGTERM; one with a grace period still runs.
     """
     return (Squeue(directory).ask() or {}).get(number) == "RUNNING"
 
 
 def _submit_again(handler: tuple[signal.Signals, Callable[..., Any]], store: StateStore, job: Job) -> None:
-    """Lets submitit count and requeue; it ends the process then. What hinders it ends the run, and is said."""
+    """Lets submitit count and requeue, which ends the process. If that fails, the run ends and the reason is shown."""
     try:
         handler[1](handler[0], None)
     except Exception as error:  # timed out too often, or SLURM refuses

@@ -24,33 +24,33 @@ from .stopping import Stop, StudyInterrupted, blocked
 
 POLL_SECONDS = 0.5
 ENDING_SECONDS = 120.0
-"""So long the child of an earlier start has to save and to end; one that hangs is killed then."""
+"""Time that the child of an earlier start has to save and end; a hanging one is then killed."""
 SHARED_SERVICE = "WANDB_SERVICE"
-"""With it a child would use the W&B service of whoever started the study: there a run that has ended is still in use
-when its test goes on with it."""
+"""With it, a child would use the W&B service of the process that started the study, where a finished run is still in
+use when its test resumes it."""
 SLURM = "SLURM_"
-"""How the variables begin by which a process knows itself as one that SLURM started. The study is that process: a child
-that read them would take the task for its own launch, and give the job back to SLURM itself."""
+"""Prefixes of the variables that tell a process that SLURM started it. The study is that process: a child that read
+them would take the task for its own launch, and requeue the job itself."""
 OF_JOB = {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"}
-"""Those of them that say only which job it is: by them a run's directory knows an earlier attempt of the same job."""
+"""Those that only identify the job: a run's directory uses them to recognise an earlier attempt of the same job."""
 _STOPPED = {INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM}
 
 
 def run_job(study: Study, job: Job, store: StateStore, stop: Stop, tick: Callable[[], None] = lambda: None) -> JobState:
-    """Runs a job to its end, from where an earlier attempt stopped.
+    """Runs a job to the end, from where an earlier attempt stopped.
 
     Args:
         study: The plan.
         job: The run.
-        store: Gets its state.
-        stop: What this process is asked.
+        store: Receives its state.
+        stop: Signals that this process received.
         tick: Called now and then while a child runs.
 
     Returns:
         The final state, ``finished`` or ``failed``.
 
     Raises:
-        StudyInterrupted: If this process was asked to stop; the child has saved a checkpoint, the state says so.
+        StudyInterrupted: If this process was asked to stop; the child has saved a checkpoint, as the state shows.
     """
     if stop.asked:
         raise StudyInterrupted
@@ -60,7 +60,7 @@ def run_job(study: Study, job: Job, store: StateStore, stop: Stop, tick: Callabl
     state.status, state.error = "running", ""
     state.directory, state.log = (str(path.relative_to(study.directory)) for path in (job.directory, log))
     if job.test and newest_checkpoint(job.directory) is None:
-        state.fitted = False  # the test needs the checkpoint, and that stayed on another machine
+        state.fitted = False  # the test needs the checkpoint, which stayed on another machine
     state.attempts += 1
     started, before = time.monotonic(), state.seconds
 
@@ -93,7 +93,7 @@ def run_job(study: Study, job: Job, store: StateStore, stop: Stop, tick: Callabl
 
 
 def _end_former(state: JobState, stop: Stop) -> None:
-    """Ends the child of a study that was killed and could not take it along; it saves a checkpoint first."""
+    """Ends the orphaned child of a killed study; it saves a checkpoint first."""
     if not _child_lives(state):
         return
     print(
@@ -131,7 +131,7 @@ def _commands(study: Study, job: Job, state: JobState) -> list[list[str]]:
     commands = []
     if not state.fitted:
         if finished_step(job.directory) is not None and newest_checkpoint(job.directory) is None:
-            _clear(job.directory, "fit")  # its checkpoints stayed on another machine: there is nothing to go on from
+            _clear(job.directory, "fit")  # its checkpoints stayed on another machine: there is nothing to continue from
         commands.append(fit_command(study, job, resume=holds_run(job.directory)))
     return [*commands, test_command(study, job)] if job.test else commands
 
@@ -156,10 +156,11 @@ def _run(
     tick: Callable[[], None],
     note: Callable[[subprocess.Popen[bytes]], None],
 ) -> int:
-    """Runs a child; what this process is asked reaches it through ``stop``, once."""
+    """Runs a child; signals to this process reach it through ``stop``, once."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as output, blocked(signal.SIGUSR1, signal.SIGUSR2):
-        # The end of a task's time is told to every process in it: the study's to answer, and the child's death.
+        # The end of a task's time is signalled to every process in it: the study must respond, and it would kill the
+        # child.
         output.write(f"$ {' '.join(command)}\n")
         output.flush()
         child = subprocess.Popen(
@@ -180,7 +181,7 @@ def _run(
             except subprocess.TimeoutExpired:
                 if stop.overdue:
                     child.kill()
-    except BaseException:  # a terminal that is gone, a full disk: a child nobody waits for would go on alone
+    except BaseException:  # a closed terminal or a full disk: a child that nobody waits for would run on alone
         child.terminate()
         child.wait()
         raise

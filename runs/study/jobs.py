@@ -1,4 +1,4 @@
-"""The runs of a study, and the commands that make them."""
+"""The runs of a study, and their commands."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Job:
     Attributes:
         arm: Its name.
         point: Dotted setting -> value.
-        seed: Of everything random.
+        seed: Seed of everything random.
         directory: The run's.
-        test: Whether it is scored on the test questions; those of a grid are not before one is chosen.
+        test: Whether it is scored on the test questions; grid points are not until one is chosen.
     """
 
     arm: str
@@ -37,23 +37,23 @@ class Job:
 
     @property
     def variant(self) -> str:
-        """Arm and point, as in ``lora,lr=0.0001``: what the runs of several seeds have in common."""
+        """Arm and point, as in ``lora,lr=0.0001``, common to the runs of all seeds."""
         return variant_name(self.arm, self.point)
 
     @property
     def name(self) -> str:
-        """Of the state and log files, and in messages."""
+        """Name of the state and log files, and in messages."""
         return self.arm if self.arm == UNTOUCHED else f"{self.variant},seed={self.seed}"
 
 
 def variant_name(arm: str, point: Mapping[str, Any]) -> str:
-    """Names an arm at a point of its grid, fit for a folder."""
+    """Names an arm at a point of its grid, suitable for a folder."""
     parts = [f"{_short(key, point)}={_plain(value)}" for key, value in point.items()]
     return ",".join([arm, *parts])
 
 
 def _short(key: str, point: Mapping[str, Any]) -> str:
-    """Returns the last word of a dotted setting, or all of it where two settings end alike."""
+    """Returns the last part of a dotted setting, or all of it if two settings end alike."""
     last = key.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in point) == 1 else key
 
@@ -80,13 +80,13 @@ def untouched_job(study: Study) -> Job:
 
 
 def first_jobs(study: Study) -> list[Job]:
-    """Lists what can run at once: everything, or with a selection the grids with each arm's first seed, untested."""
+    """Lists what can run first: everything or, with a selection, the grids with each arm's first seed, untested."""
     jobs = [untouched_job(study)] if study.untouched else []
     return jobs + [job for arm in study.arms for job in arm_jobs(study, arm)]
 
 
 def run_count(study: Study) -> int:
-    """Counts the planned runs; the chosen point of a grid goes on to the test, and counts again."""
+    """Counts the planned runs; the chosen point of a grid proceeds to the test and counts again."""
     sizes = [(len(points(arm)), len(arm.seeds), chooses(study, arm)) for arm in study.arms]
     return study.untouched + sum(made + seeds if choosing else made * seeds for made, seeds, choosing in sizes)
 
@@ -104,12 +104,12 @@ def chooses(study: Study, arm: Arm) -> bool:
 
 
 def fit_command(study: Study, job: Job, resume: bool) -> list[str]:
-    """Returns the words of ``textkeep fit`` for a job.
+    """Returns the arguments of ``textkeep fit`` for a job.
 
     Args:
         study: The plan.
         job: The run.
-        resume: Go on with the run that lies in its directory, from the last checkpoint or else from its beginning.
+        resume: Continue the run in its directory, from the last checkpoint or else from the start.
     """
     arm = next(arm for arm in study.arms if arm.name == job.arm)
     settings = {**study.settings, **arm.settings, **job.point}

@@ -20,6 +20,6 @@ def run_locally(study: Study, jobs: Sequence[Job], store: StateStore, progress: 
     """
     for job in jobs:
         with store.changing(job.name) as state:
-            state.submission = state.task = ""  # no task that SLURM may still have may take it from here
+            state.submission = state.task = ""  # no task that SLURM may still have may take it over now
         progress.begin(job, resumed=store.read(job.name).attempts > 0)
         progress.end(run_job(study, job, store, stop, progress.tick))

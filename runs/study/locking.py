@@ -1,4 +1,4 @@
-"""File locks that other processes see too, on every machine that shares the file system."""
+"""File locks visible to other processes, on every machine that shares the file system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def exclusively(path: Path) -> Iterator[None]:
     """Lets one process at a time into the block; the others wait.
 
     Args:
-        path: A file beside what is changed; made if it is missing.
+        path: A file beside what is changed; created if missing.
     """
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""How far a study has got, and how long it will take."""
+"""The progress of a study, and the time it will take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import JobState
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as a person would say it: ``45 s``, ``12 min``, ``3 h 05 min``."""
+    """Formats a time for people: ``45 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 def part_done(folder: Path) -> float | None:
-    """Returns the fraction of a run's steps that are done; None if unknown."""
+    """Returns the completed fraction of a run's steps; None if unknown."""
     if not holds_part(folder):
         return None
     run = Run.open(folder)
@@ -31,12 +31,12 @@ def part_done(folder: Path) -> float | None:
 
 
 def _first(names: Sequence[str], most: int = 6) -> str:
-    """Lists some names, and how many more there are."""
+    """Lists some names, and the number of further ones."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class Progress:
-    """A line at the start and at the end of each run, and on a terminal a line that moves.
+    """Prints a line at the start and end of each run and, on a terminal, a live line.
 
     Args:
         total: Runs in all.
@@ -54,11 +54,11 @@ class Progress:
         self._tasks = ""
 
     def skip(self, finished: int) -> None:
-        """Counts runs that were finished before."""
+        """Counts previously finished runs."""
         self.done += finished
 
     def begin(self, job: Job, resumed: bool) -> None:
-        """Says that a run starts."""
+        """Announces the start of a run."""
         self._job, self._started = job, time.monotonic()
         print(f"[{self.done + 1}/{self.total}] {job.name}: {'continuing' if resumed else 'running'}", flush=True)
         if sys.stdout.isatty():
@@ -68,7 +68,7 @@ class Progress:
             self._status.start()
 
     def tick(self) -> None:
-        """Moves the line on as time passes."""
+        """Updates the live line as time passes."""
         if self._status is None or self._job is None or time.monotonic() - self._told < 2:
             return
         self._told = time.monotonic()
@@ -77,7 +77,7 @@ class Progress:
         self._status.update(f"{self._job.name}: {known}{self.left(part)}")
 
     def end(self, state: JobState) -> None:
-        """Says that a run has ended."""
+        """Reports the end of a run."""
         if self._status is not None:
             self._status.stop()
             self._status = None
@@ -92,16 +92,16 @@ class Progress:
             print(f"    {word} after {duration(taken)}: {state.error}; log: {log}", flush=True)
 
     def told(self, job: Job, state: JobState) -> None:
-        """Says that a run elsewhere has ended."""
+        """Reports the end of a run elsewhere."""
         self._job, self._started = job, time.monotonic() - state.seconds
         print(f"[{self.done + 1}/{self.total}] {job.name}", flush=True)
         self.end(state)
 
     def tasks(self, tasks: Sequence[tuple[JobState, str]]) -> None:
-        """Says, when it has changed, which tasks SLURM runs and which wait there.
+        """Reports, on changes, which tasks SLURM is running and which are waiting.
 
         Args:
-            tasks: The runs' states, and what SLURM says of their tasks; empty if it says nothing.
+            tasks: The runs' states, and SLURM's states of their tasks; empty if unknown.
         """
         running = [f"{state.job} ({state.task})" for state, told in tasks if told == "RUNNING"]
         others = [f"{state.job} ({state.task} {told or 'unknown'})" for state, told in tasks if told != "RUNNING"]

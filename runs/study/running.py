@@ -1,4 +1,4 @@
-"""Runs what is left of a study: arm after arm here, all arms at once on a cluster."""
+"""Runs the rest of a study: arm after arm locally, all arms at once on a cluster."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .stopping import Stop
 
 
 def run_study(study: Study, store: StateStore, stop: Stop) -> list[Job]:
-    """Runs what is left; here arm after arm, so that a stopped study has whole arms.
+    """Runs the rest; locally arm after arm, so that a stopped study has complete arms.
 
     Args:
-        study: What is planned.
-        store: What has been done.
+        study: The plan.
+        store: The states of its runs.
         stop: What this process is asked.
 
     Returns:
@@ -52,11 +52,11 @@ def run_study(study: Study, store: StateStore, stop: Stop) -> list[Job]:
 
 
 def keep_plan(study: Study, path: Path) -> None:
-    """Leaves a copy of the plan; another plan in the same directory must not mix with it.
+    """Writes a copy of the plan, so that no other plan mixes with it in the same directory.
 
     Args:
-        study: What is planned.
-        path: Of the plan, for messages.
+        study: The plan.
+        path: Path of the plan, for messages.
 
     Raises:
         UserError: If the directory belongs to another study.
@@ -65,13 +65,13 @@ def keep_plan(study: Study, path: Path) -> None:
     if kept.is_file() and kept.read_text(encoding="utf-8") != study.text:
         print(f"{path} was changed since {kept} was written: runs that are finished stay as they are", flush=True)
     elif not kept.is_file() and any(not entry.name.startswith(".lock.") for entry in study.directory.iterdir()):
-        raise UserError(f"study: {study.directory} holds something else (allowed: a new directory, or a study's)")
+        raise UserError(f"study: {study.directory} contains something else (allowed: a new directory, or a study's)")
     with replacing(kept) as temporary:
         temporary.write_text(study.text, encoding="utf-8")
 
 
 def _chosen(study: Study, arm: Arm, store: StateStore) -> list[Job]:
-    """Returns the runs of the point that an arm's grid gives; it is written down in the study's directory."""
+    """Returns the runs of the chosen point of an arm's grid; the choice is recorded in the study's directory."""
     jobs, choice = choose(study, arm, store)
     record_choice(study.directory, arm.name, choice)
     print(f"{arm.name}: {choice['chosen'] or 'no point of its grid finished'}", flush=True)
@@ -89,7 +89,7 @@ def _execute(study: Study, jobs: Sequence[Job], store: StateStore, progress: Pro
 
 
 def _discard_checkpoints(study: Study, jobs: Sequence[Job], store: StateStore) -> None:
-    """Removes the checkpoints of the runs with which nothing is left to do, but those that the plan keeps."""
+    """Removes the checkpoints of completed runs, except those that the plan keeps."""
     if study.keep_checkpoints == {arm.name for arm in study.arms}:
         return
     kept = {job.directory for job in jobs if job.test and job.arm in study.keep_checkpoints}

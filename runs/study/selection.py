@@ -1,4 +1,4 @@
-"""Which point of an arm's grid runs with the other seeds."""
+"""Chooses the point of an arm's grid that runs with the other seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .jobs import Job, job_of, points
 from .spec import Arm, Study
 from .state import StateStore
 
-_ROUNDING = 1e-9  # of shares of items: 0.55 - 0.5 is a little more than 0.05
+_ROUNDING = 1e-9  # for shares of items: 0.55 - 0.5 is slightly more than 0.05
 
 
 def last_value(folder: Path, metric: str) -> float | None:
@@ -23,10 +23,10 @@ def last_value(folder: Path, metric: str) -> float | None:
 
 
 def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[str, Any], float]]:
-    """Lists the trained points of a grid with the metric of the first seed, best first; the first of equals wins.
+    """Lists the trained points of a grid with the metric of the first seed, best first; ties go to the first.
 
-    Where the selection names a second metric, the points that come near enough to the best stand first, by that one;
-    those of them that lack it come last among them.
+    If the selection names a second metric, the points close enough to the best come first, ordered by that metric;
+    those without it come last among them.
     """
     rule = study.selection
     if rule is None:
@@ -35,7 +35,7 @@ def scored_points(study: Study, arm: Arm, store: StateStore) -> list[tuple[dict[
     for point in points(arm):
         job = job_of(study, arm, point, arm.seeds[0])
         value = last_value(job.directory, rule.metric)
-        if store.read(job.name).fitted and value is not None:  # also while the one that was taken is being tested
+        if store.read(job.name).fitted and value is not None:  # even while the chosen one is being tested
             scored.append((point, value, job.directory))
     best = (max if rule.mode == "max" else min)((value for _, value, _ in scored), default=math.nan)
 
@@ -54,7 +54,7 @@ def choose(study: Study, arm: Arm, store: StateStore) -> tuple[list[Job], dict[s
     """Chooses an arm's point.
 
     Returns:
-        All seeds of it, to be tested; and what was chosen and what every point reached.
+        All its seeds, to be tested; also the choice and the result of every point.
     """
     scored = scored_points(study, arm, store)
     record = {

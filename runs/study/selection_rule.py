@@ -1,4 +1,4 @@
-"""By which rule the point of a grid is chosen, as a plan says it."""
+"""The rule by which a plan chooses the point of a grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...foundation.run_names import stage_key
 KEYS = ("metric", "mode", "within", "then")
 
 Refuse = Callable[[str, Any, str], UserError]
-"""Makes the error for a key, its value and what is allowed."""
+"""Builds the error for a key, its value and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,8 @@ class Selection:
     Attributes:
         metric: A column of ``metrics.csv`` measured on validation questions; its last value counts.
         mode: ``max`` or ``min``.
-        within: Points that are worse than the best by no more than this count as its equals.
-        then: Which of these equals is taken, for instance the one that kept most text; None takes the best by the
-            metric.
+        within: Points that are worse than the best by at most this count as equal to it.
+        then: How to choose among these equals, for instance by the most text kept; None takes the best by the metric.
     """
 
     metric: str
@@ -35,12 +34,12 @@ class Selection:
 
     @property
     def words(self) -> str:
-        """In a table's head."""
+        """The rule in words, for a table's head."""
         own = f"{self.metric} ({self.mode})"
         return own if self.then is None else f"{own}, within {self.within:g} by {self.then.words}"
 
     def gap(self, value: float, best: float) -> float:
-        """Returns by how much a value is worse than the best one."""
+        """Returns how much worse a value is than the best one."""
         return best - value if self.mode == "max" else value - best
 
 
@@ -49,11 +48,11 @@ def read_selection(given: Mapping[str, Any], refuse: Refuse, key: str = "selecti
 
     Args:
         given: Its mapping, of :data:`KEYS`.
-        refuse: Makes the error that is raised.
-        key: Where it stands in the plan.
+        refuse: Builds the error to raise.
+        key: Its location in the plan.
 
     Raises:
-        UserError: If it says something that cannot be meant.
+        UserError: If it contains an invalid setting.
     """
     if unknown := [name for name in given if name not in KEYS]:
         raise refuse(key, unknown[0], ", ".join(KEYS))
@@ -64,7 +63,7 @@ def read_selection(given: Mapping[str, Any], refuse: Refuse, key: str = "selecti
         raise refuse(f"{key}.mode", mode, "max, min")
     within, then = given.get("within"), given.get("then")
     if (within is None) != (then is None):
-        raise refuse(key, dict(given), "within and then together: how near the best, and what is taken among those")
+        raise refuse(key, dict(given), "within and then together: how close to the best, and how to choose among those")
     if within is None:
         return Selection(metric, mode)
     number = isinstance(within, int | float) and not isinstance(within, bool)

@@ -1,4 +1,4 @@
-"""Several processes on one study, each with its own arms: which arms, and who may touch what."""
+"""Several processes on one study, each with its own arms: which arms, and who may change what."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def part_of(study: Study, names: Sequence[str]) -> Study:
         names: Of arms, or ``untouched``.
 
     Raises:
-        UserError: If a name is none of the plan's.
+        UserError: If a name is not in the plan.
     """
     known = [UNTOUCHED] * study.untouched + [arm.name for arm in study.arms]
     unknown = next((name for name in names if name not in known), None)
@@ -63,7 +63,7 @@ def alone(study: Study) -> Iterator[None]:
 
 
 def record_choice(directory: Path, arm: str, choice: Mapping[str, Any]) -> None:
-    """Records which point of an arm's grid was chosen, beside the choices of other processes."""
+    """Records the chosen point of an arm's grid, beside the choices of other processes."""
     path = directory / SELECTION_FILE
     with exclusively(path.with_name(f".{path.name}.lock")):
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""A study as a SLURM array: one task per run, submitted through submitit and waited for as long as SLURM has it."""
+"""A study as a SLURM array: one task per run, submitted through submitit and awaited as long as SLURM knows it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .stopping import OWN_CHILD, Stop, StudyInterrupted, blocked
 POLL_SECONDS = 5.0
 LONGEST_POLL_SECONDS = 30.0
 FORGOTTEN_SECONDS = 15.0
-"""So long a task may be gone from SLURM before that counts: a state may still be on its way through the file system."""
+"""Time that a task may be missing from SLURM before it counts as gone: its state may still be in transit."""
 
 TIMEOUTS = 20
-"""How often a task whose time is over is submitted again, if the plan does not say it; submitit's own is 3."""
+"""How often a timed-out task is resubmitted if the plan does not say so; submitit's own default is 3."""
 
 
 def run_on_slurm(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progress, stop: Stop) -> None:
-    """Submits the runs that no task has, and waits for all; their states are written by the tasks.
+    """Submits the runs without a task, and waits for all; the tasks write their states.
 
     Args:
         study: The plan.
         jobs: The runs, in order.
         store: Of their states, on a file system that the tasks share.
-        progress: Is told of those that end.
+        progress: Is notified of those that end.
         stop: What this process is asked.
 
     Raises:
@@ -54,13 +54,13 @@ def run_on_slurm(study: Study, jobs: Sequence[Job], store: StateStore, progress:
 
 
 def check_free(study: Study, jobs: Sequence[Job], store: StateStore) -> None:
-    """Refuses to run here what a SLURM task is running.
+    """Refuses to run locally what a SLURM task is running.
 
     Raises:
-        UserError: If one has a run, or SLURM does not answer whether.
+        UserError: If a task has one of the runs, or SLURM does not answer.
     """
     tasks = {job.name: task for job in jobs if (task := store.read(job.name).task)}
-    if not tasks or shutil.which("squeue") is None:  # states may come from a cluster far away
+    if not tasks or shutil.which("squeue") is None:  # states may come from a remote cluster
         return
     if (known := Squeue(study.directory).ask()) is None:
         raise UserError(
@@ -100,7 +100,7 @@ def _executor(study: Study) -> Any:
 
 
 def _live(squeue: Squeue, stop: Stop) -> Mapping[str, str]:
-    """Returns the tasks that wait or run, as soon as SLURM answers."""
+    """Returns the waiting and running tasks as soon as SLURM answers."""
     while (known := squeue.ask()) is None:
         stop.wait(POLL_SECONDS)
         if stop.asked:
@@ -109,11 +109,11 @@ def _live(squeue: Squeue, stop: Stop) -> Mapping[str, str]:
 
 
 def _submit(study: Study, left: Sequence[tuple[Job, str]], store: StateStore, executor: Any) -> None:
-    """Submits an array. Its mark is in the states before: a task of it knows its run, one of an older array does not.
+    """Submits an array. Its mark is written to the states beforehand, so that only its own tasks take their runs.
 
     Args:
         study: The plan.
-        left: The runs, with the tasks that they had when it was looked whether those are over.
+        left: The runs, with their tasks at the time of checking whether these are over.
         store: Of their states.
         executor: Of submitit.
     """
@@ -122,7 +122,7 @@ def _submit(study: Study, left: Sequence[tuple[Job, str]], store: StateStore, ex
     for job, former in left:
         with store.changing(job.name) as state:
             if state.task != former:
-                continue  # a task of a start that was killed has begun in this moment
+                continue  # a task of a killed start has just begun
             state.submission, state.task, state.status, state.error = submission, "", "pending", ""
             given.append(job)
     if not given:
@@ -162,14 +162,14 @@ def _wait(study: Study, jobs: Sequence[Job], store: StateStore, progress: Progre
 
 
 def _is_over(state: JobState, known: Mapping[str, str] | None, gone: dict[str, float]) -> bool:
-    """Returns whether nothing more comes of a run's task.
+    """Returns whether a run's task is over for good.
 
-    A finished run is finished; of any other the task may be requeued, and is then on its way as long as SLURM has it.
+    That is so for a finished run; any other task may be requeued, and is then pending as long as SLURM knows it.
 
     Args:
         state: The run's.
-        known: What SLURM says of the tasks; None if it does not answer.
-        gone: Name of a run -> since when its task is not to be seen; kept here.
+        known: SLURM's states of the tasks; None if it does not answer.
+        gone: Name of a run -> since when its task has been missing; updated here.
     """
     if state.status == "finished":
         return True
@@ -181,7 +181,7 @@ def _is_over(state: JobState, known: Mapping[str, str] | None, gone: dict[str, f
 
 
 def _conclude(study: Study, job: Job, store: StateStore, known: Mapping[str, str]) -> JobState:
-    """Writes down what ended a task that could not say it itself."""
+    """Records what ended a task that could not report it itself."""
     with store.changing(job.name) as state:
         if state.status in ("finished", "failed"):
             return state

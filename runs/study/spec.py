@@ -16,7 +16,7 @@ from ...foundation.text_lines import read_text
 from .selection_rule import Selection, read_selection
 
 STUDY_FILE = "study.yaml"
-"""Name of the plan's copy in the study's directory: what tells such a directory."""
+"""Name of the plan's copy in the study's directory, which identifies it."""
 
 UNTOUCHED = "untouched"
 """Name under which the LLM before training is scored; no arm may have it."""
@@ -36,11 +36,11 @@ class Arm:
     """One way to train.
 
     Attributes:
-        name: Of its folder and in tables.
-        configs: YAML files after the study's own.
+        name: Name of its folder, and in tables.
+        configs: YAML files, after the study's own.
         settings: Dotted setting -> value, after the study's own.
-        seeds: Each gives a run.
-        grid: Dotted setting -> values, of which every combination is a point.
+        seeds: One run per seed.
+        grid: Dotted setting -> values; every combination is a point.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Study:
     """A plan.
 
     Attributes:
-        directory: Everything goes there.
+        directory: The study's directory.
         configs: YAML files of every arm.
         settings: Dotted setting -> value, of every arm.
-        arms: In the order in which they run.
+        arms: In the order of running.
         reference: Name of the arm with which the others are compared.
-        contrasts: Pairs of arms that are compared seed by seed too.
+        contrasts: Pairs of arms to compare seed by seed.
         untouched: Whether the LLM before training is scored on the test questions.
         selection: How the point of a grid is chosen; None runs all points with all seeds.
         test: Whether each finished run is scored on the test questions.
         test_configs: YAML files that the test adds to a run's config.
-        test_settings: Dotted setting -> value, that the test adds.
-        keep_checkpoints: Arms whose tested runs keep their checkpoints after the test, what makes a study large.
-        slurm: Parameters of the SLURM jobs; None runs on this machine.
-        text: The plan as it was written.
+        test_settings: Dotted setting -> value, added by the test.
+        keep_checkpoints: Arms whose runs keep their checkpoints after the test, which makes a study large.
+        slurm: Parameters of the SLURM jobs; None runs locally.
+        text: The text of the plan.
     """
 
     directory: Path
@@ -92,10 +92,10 @@ def read_study(path: Path, check_files: bool = True) -> Study:
 
     Args:
         path: A YAML file.
-        check_files: Whether the config files that it names must be there.
+        check_files: Whether the config files that it names must exist.
 
     Raises:
-        UserError: If it cannot be read, or says something that cannot be meant.
+        UserError: If it cannot be read, or contains an invalid setting.
     """
     if not path.is_file():
         raise UserError(f"study: no file {path}; allowed: a YAML file with arms")
@@ -146,7 +146,7 @@ def read_study(path: Path, check_files: bool = True) -> Study:
 
 
 class _Reader:
-    """Checks values and says where a wrong one stands."""
+    """Checks values and reports where a wrong one is."""
 
     def __init__(self, path: Path, check_files: bool) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What SLURM says about the tasks of a study; ``squeue`` answers even without accounting."""
+"""SLURM's view of the tasks of a study; ``squeue`` answers even without accounting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
 }
-"""States from which a task does not come back; all others are a wait, a run or a step from one to the other."""
+"""Final states of a task; in all others it waits, runs or is in between."""
 
 
 def task_name(directory: Path) -> str:
@@ -23,12 +23,12 @@ def task_name(directory: Path) -> str:
 
 
 def is_over(state: str) -> bool:
-    """Returns whether a task in this state has ended for good; so has one that SLURM has forgotten (an empty state)."""
+    """Returns whether a task in this state has ended for good, as one that SLURM has forgotten (an empty state)."""
     return not state or state in _ENDED
 
 
 class Squeue:
-    """Asks for the tasks of a study.
+    """Queries the tasks of a study.
 
     Args:
         directory: Of the study.
@@ -41,7 +41,7 @@ class Squeue:
     def ask(self) -> dict[str, str] | None:
         """Returns number -> state of the tasks that SLURM knows, including those that ended recently.
 
-        None while SLURM does not answer; that it does not, and that it does again, is said once.
+        None while SLURM does not answer; silence and recovery are each reported once.
 
         Raises:
             UserError: If there is no SLURM here.

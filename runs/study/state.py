@@ -1,4 +1,4 @@
-"""The state of each run, in a file of its own: a stopped study continues from these."""
+"""The state of each run, in its own file, from which a stopped study continues."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class JobState:
 
     Attributes:
         job: Its name.
-        status: ``running`` in the file of a process that is gone means interrupted.
-        directory: The run's, relative to the study's: a study may be moved.
-        attempts: How often it was started.
-        seconds: Time of all attempts.
+        status: ``running`` in the file of a vanished process means interrupted.
+        directory: The run's, relative to the study's, so that a study may be moved.
+        attempts: Number of starts.
+        seconds: Total time of all attempts.
         fitted: Whether training is finished (the test may still be missing).
         tested: Whether it was scored on the test questions.
         error: Why it failed.
-        log: File with everything that it printed, relative to the study's directory.
-        submission: Mark of the SLURM array that the run was last given to; a task of another one leaves it alone.
+        log: File with its output, relative to the study's directory.
+        submission: Mark of the SLURM array that the run was last given to; tasks of other arrays leave it alone.
         task: Its number in SLURM, as ``squeue`` writes it: ``46_1``.
         host: Machine of its child process.
-        pid: The child's number there; 0 if there is none.
-        began: When that child began, as the machine writes it.
+        pid: The child's process id there; 0 if there is none.
+        began: When that child started, as the machine records it.
     """
 
     job: str
@@ -82,12 +82,12 @@ class StateStore:
             raise UserError(f"study: {path} is damaged ({error}); removing it runs {job} again") from error
 
     def write(self, state: JobState) -> None:
-        """Keeps a state, atomically."""
+        """Saves a state, atomically."""
         write_json(asdict(state), self.folder / f"{state.job}.json")
 
     @contextmanager
     def changing(self, job: str) -> Iterator[JobState]:
-        """Returns a run's state to be changed, while no other process does so; it is kept at the end of the block."""
+        """Yields a run's state for exclusive modification; it is saved at the end of the block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusively(self.folder / ".lock"):
             state = self.read(job)

@@ -1,4 +1,4 @@
-"""What signals ask of a study: handlers only note it, and it is acted on where a run can be stopped cleanly."""
+"""Signals to a study: handlers only record them, and the study acts where a run can be stopped cleanly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from types import FrameType
 POLL_SECONDS = 0.2
 
 OWN_CHILD = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
-"""Signals of a study on this machine -> what its child is sent, which is in a session of its own: Ctrl-C, the end of
-the system, the end of the terminal."""
+"""Signals of a local study -> the signal sent to its child, which has its own session: Ctrl-C, system shutdown, closing
+of the terminal."""
 
 
 class StudyInterrupted(Exception):  # noqa: N818 - a request, no error
@@ -23,11 +23,11 @@ class StudyInterrupted(Exception):  # noqa: N818 - a request, no error
 
 
 class Stop:
-    """The signals that this process was sent.
+    """The signals sent to this process.
 
     Args:
-        forwards: Signal -> what the child is sent then; None if the signal reaches it without us.
-        apart: Whether children are in a session of their own.
+        forwards: Signal -> the signal sent to the child; None if it reaches the child anyway.
+        apart: Whether children have their own session.
         patience: Seconds that a child has to save after the first signal.
     """
 
@@ -49,12 +49,12 @@ class Stop:
 
     @property
     def overdue(self) -> bool:
-        """Whether a child that is still there has had its time."""
+        """Whether a child that is still running has used up its time."""
         return time.monotonic() - self._since > self._patience
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Notes the signals; one that is ignored (``nohup``, a shell's background) stays ignored."""
+        """Records the signals; ignored ones (``nohup``, a shell's background) stay ignored."""
         self._terminal = [number for number in (1, 2) if os.isatty(number)]
         before = {number: signal.getsignal(number) for number in self._forwards}
         heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
@@ -67,7 +67,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def pass_on(self, child: subprocess.Popen[bytes]) -> None:
-        """Passes on to a child the signals since the last time. The third Ctrl-C kills it, as two did not help."""
+        """Forwards new signals to a child. The third Ctrl-C kills it, since two did not help."""
         while self._passed_on < len(self.noted):
             number = self.noted[self._passed_on]
             self._passed_on += 1
@@ -77,7 +77,7 @@ class Stop:
                 child.send_signal(wanted)
 
     def wait(self, seconds: float) -> None:
-        """Lets time pass, less of it if a signal comes."""
+        """Sleeps, but wakes up on a signal."""
         end, known = time.monotonic() + seconds, len(self.noted)
         while len(self.noted) == known and (left := end - time.monotonic()) > 0:
             time.sleep(min(POLL_SECONDS, left))
@@ -85,14 +85,14 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._since = min(self._since, time.monotonic())
         self.noted.append(signal.Signals(number))
-        if number == signal.SIGHUP:  # the terminal is gone: what is printed from here on must not fail
+        if number == signal.SIGHUP:  # the terminal is gone: printing must not fail from here on
             for descriptor in self._terminal:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 @contextmanager
 def blocked(*numbers: signal.Signals) -> Iterator[None]:
-    """Lets signals wait until the block ends; processes that are started in it never get them."""
+    """Defers signals until the block ends; processes started in it never get them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How much of a run fits into a terminal: the fullest frame that has room, or else a smaller one."""
+"""Fits a run into a terminal: the fullest frame that has room, or else a smaller one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .run_view import RunView
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of a run a frame shows.
+    """The level of detail of a frame.
 
     Attributes:
-        rows: Lines of a layer profile; 0 for one line a probe.
+        rows: Lines of a layer profile; 0 for one line per probe.
         losses: Show the panel of the losses.
         scores: Show the panel of the scores.
     """
@@ -26,7 +26,7 @@ class Detail:
 
 
 DETAILS = (Detail(4), Detail(2), Detail(0), Detail(0, losses=False), Detail(0, losses=False, scores=False))
-"""From everything to the least: profiles get lower first, then the losses go, which every other tool shows too."""
+"""From most to least: profiles shrink first, then the losses go, which every other tool shows as well."""
 
 
 def fitted(view: RunView, estimator: str | None, console: Console) -> RenderableType:
@@ -35,7 +35,7 @@ def fitted(view: RunView, estimator: str | None, console: Console) -> Renderable
     Args:
         view: The run.
         estimator: Whose profiles; ``None`` for the first measured.
-        console: Gives columns and rows.
+        console: Provides columns and rows.
     """
     for detail in DETAILS:
         found = frame(view, estimator, console.width, detail.rows, detail.losses, detail.scores)

@@ -29,7 +29,7 @@ from ..measurements import Measurement, ShiftRecord, with_limits
 from .run_view import RunView
 
 ROWS = 4
-"""Lines of a layer profile where there is room; each has eight heights."""
+"""Lines of a layer profile if there is room; each has eight heights."""
 
 NARROW = 78
 STATES = {"running": "green", "finished": "cyan", "quiet": "yellow", "stopped": "yellow"}
@@ -64,7 +64,7 @@ def frame(
         view: The run.
         estimator: Whose profiles; ``None`` for the first measured.
         width: Columns of the terminal.
-        rows: Lines of a layer profile; 0 for one line a probe.
+        rows: Lines of a layer profile; 0 for one line per probe.
         losses: Show the panel of the losses.
         scores: Show the panel of the scores.
         bar: Show the bar of the progress: without colours, as in a file, its two parts look alike.
@@ -88,7 +88,7 @@ def frame(
 
 
 def _one_line_each(profiles: Sequence[list[Measurement]], width: int) -> RenderableType:
-    """Returns a line a probe: its name, its layers as a curve, its shift."""
+    """Returns a line per probe: its name, its layers as a curve, its shift."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="crop")
@@ -162,7 +162,7 @@ def _limits(row: dict[str, Any], key: str, scale: float) -> str:
 
 
 def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableType:
-    """Bars of the layers' shares now, the profile at the start below them, and the shift in words."""
+    """Draws the current layer shares as bars, the initial profile below them, and the shift in words."""
     first, last = lines[0], lines[-1]
     shares, start = list(last["shares"].values()), list(first["shares"].values())
     cells = max(1, min(3, (width - 6) // max(len(shares), 1)))
@@ -179,7 +179,7 @@ def _profile(lines: Sequence[Measurement], width: int, rows: int) -> RenderableT
 
 
 def _peak(shares: Sequence[float]) -> str:
-    """Names the layer with the largest share; there is none where the measurement was not finite."""
+    """Names the layer with the largest share; there is none if the measurement was not finite."""
     if not all(map(math.isfinite, shares)):
         return f"{WRONG} not finite in {sum(not math.isfinite(share) for share in shares)} of them"
     peak = max(range(len(shares)), key=shares.__getitem__)
@@ -200,6 +200,6 @@ def _shift(line: Measurement) -> str:
 
 
 def _paired(shift: ShiftRecord) -> str:
-    """Returns the p-value of the paired test, empty where none was made."""
+    """Returns the p-value of the paired test; empty if there was none."""
     p, floor = shift["metrics"]["js"].get("p"), shift.get("p_floor")
     return "" if p is None or floor is None else shown_p(p, floor)

@@ -1,4 +1,4 @@
-"""A live run: its directory, its pace and whether it still writes."""
+"""A live run: its directory, its pace and whether it is still writing."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..run import Run
 from ..run_lock import Holder
 
 SILENCE = 120.0
-"""Seconds without a written number, at least, after which a run is called quiet; three times its pace if longer."""
+"""Minimum seconds without a new number before a run counts as quiet; three times its pace if that is longer."""
 OBSERVED = 200
-"""Changes that the pace is taken over."""
+"""Number of changes over which the pace is measured."""
 
 
 class RunView:
-    """A run as far as its directory tells.
+    """A run as seen from its directory.
 
     Args:
         path: The run directory.
 
     Attributes:
-        run: What was read of it.
+        run: The run as read so far.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not a run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class RunView:
         self._observed: list[tuple[float, int]] = []
 
     def refresh(self) -> None:
-        """Looks at the files again."""
+        """Reads the files again."""
         self.run.refresh()
         if self._observed and self.step < self._observed[-1][1]:  # it was resumed from an earlier step
             self._observed = []
@@ -46,12 +46,12 @@ class RunView:
 
     @property
     def planned(self) -> int | None:
-        """Steps that its configuration asks for, where it says so; a resumed run may be given others."""
+        """Steps that its configuration asks for, if stated; a resumed run may have others."""
         return self.run.planned_steps
 
     @property
     def step(self) -> int:
-        """The last step of which anything is known."""
+        """The last known step."""
         return self.run.last_step
 
     @property
@@ -67,14 +67,14 @@ class RunView:
 
     @property
     def writer(self) -> Holder | None:
-        """The process that writes to the directory now; None of a run that has ended, was killed, or is a copy."""
+        """The process currently writing to the directory; None if the run has ended, was killed, or is a copy."""
         return Holder.alive(self._lock)
 
     @property
     def pace(self) -> float | None:
-        """Seconds per step, over what was seen so far; before that, over the time since its process began.
+        """Seconds per step, over what was observed so far; before that, over the time since its process started.
 
-        Times of files say nothing about a run that no process writes to: they are those of a copy, perhaps.
+        File times say nothing about a run without a writing process: they may be those of a copy.
         """
         (then, first), (now, last) = self._observed[0], self._observed[-1]
         if last == first and (writer := self.writer) is not None and writer.since is not None:
@@ -90,9 +90,9 @@ class RunView:
     def state(self) -> str:
         """Says whether it is still running.
 
-        ``running`` has a process that writes to the directory, or is a mirror of such a directory and has grown while
-        it was watched; ``quiet`` is the same, without a new number for long. Without, ``finished`` came to its end and
-        ``stopped`` did not: it was ended or killed, or this is a copy.
+        ``running``: a process writes to the directory, or it is a mirror of such a directory and has grown while
+        watched. ``quiet``: the same, but without a new number for a long time. Otherwise, ``finished`` runs reached
+        their end and ``stopped`` ones did not: they were ended or killed, or this is a copy.
         """
         if not self.live:
             done = finished_step(self.run.path) is not None or (self.planned is not None and self.step >= self.planned)
@@ -101,7 +101,7 @@ class RunView:
 
     @property
     def live(self) -> bool:
-        """Whether something writes to the directory, so that the times of its files say when."""
+        """Whether something writes to the directory, so that file times are meaningful."""
         return self.writer is not None or (len(self._observed) > 1 and Holder.elsewhere(self._lock))
 
     @property

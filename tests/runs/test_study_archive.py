@@ -156,7 +156,7 @@ def test_nothing_is_overwritten_and_nothing_empty_is_packed(here: Path, capsys: 
     Path("s/thesis.tex").touch()
     Path("x.tar.xz").touch()
     assert main(["study", "plan.yaml", "--unpack", "x.tar.xz"]) == 2
-    assert "s holds something" in capsys.readouterr().err
+    assert "s is not empty" in capsys.readouterr().err
 
 
 def test_a_run_whose_test_is_missing_is_trained_again_where_its_checkpoint_is_not(here: Path) -> None:

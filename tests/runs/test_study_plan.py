@@ -28,7 +28,7 @@ def test_a_directory_with_something_else_is_refused(
     (tmp_path / "s").mkdir()
     (tmp_path / "s/thesis.tex").write_text("")
     assert main(["study", str(plan())]) == 2
-    assert "holds something else" in capsys.readouterr().err
+    assert "contains something else" in capsys.readouterr().err
 
 
 def test_the_commands_hold_all_settings_in_their_order(plan: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The budget of text: the increase of its loss against what is allowed, and the weight that follows it."""
+"""The text budget: the increase of the loss against the allowed one, and the weight that follows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTE = (
 
 
 DASHED = {"line": {"color": NEUTRAL, "dash": "dash", "width": 1}}
-"""Of the line that marks a budget."""
+"""Style of the line that marks a budget."""
 
 
 def budget(runs: Sequence[Run]) -> list[Figure]:

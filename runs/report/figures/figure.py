@@ -1,4 +1,4 @@
-"""What a figure of a page is: its drawings as plain data, and the selections that choose among them."""
+"""A figure of a page: its drawings as plain data, and the selections that choose among them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Drawing = dict[str, Any]
 """``data`` and ``layout`` of Plotly as JSON values."""
 
 OWN = "shown"
-"""Name of a selection that stands with its figure; those of other names are their section's."""
+"""Name of a selection shown with its figure; all others belong to the section."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a page; the page about runs and the page of a study show the same kind.
+    """A figure of a page, for pages about runs and about studies alike.
 
     Attributes:
-        id: Of its element, and of the files that it is saved to.
+        id: Of its element, and of the files it is saved to.
         title: Above it.
         drawn: The drawings, by the values of the selections joined with ``|``; without selections one, by ``""``.
         note: Below it: how to read it.
-        choices: Selection -> value -> text. Selections of one name in a section are one.
-        follows: What the section's slider does to it: ``mark`` the step, or draw the ``profile`` at it; or nothing.
+        choices: Selection -> value -> text. Selections with the same name in a section are merged.
+        follows: The effect of the section's slider: ``mark`` the step, draw the ``profile`` at it, or nothing.
         steps: Where the slider stops.
-        wide: Whether it takes the whole width of the page.
+        wide: Whether it spans the page.
     """
 
     id: str
@@ -42,30 +42,30 @@ class Figure:
 
     @property
     def own_choices(self) -> Mapping[str, str]:
-        """Value -> text of the selection that stands with the figure; empty without one."""
+        """Value -> text of the selection shown with the figure; empty without one."""
         return self.choices.get(OWN, {})
 
 
 def single(identity: str, title: str, drawing: Drawing | None, note: str = "", wide: bool = False) -> Figure | None:
-    """Makes a figure of one drawing; None without it."""
+    """Builds a figure from one drawing; None without it."""
     return None if drawing is None else Figure(identity, title, {"": drawing}, note, wide=wide)
 
 
 def one_of(identity: str, title: str, options: Mapping[str, Drawing], note: str = "") -> Figure | None:
-    """Makes a wide figure with a selection of its own among the options; None without any."""
+    """Builds a wide figure with its own selection among the options; None without any."""
     if not options:
         return None
     return Figure(identity, title, options, note, {OWN: {name: name for name in options}}, wide=True)
 
 
 def drawing(traces: Sequence[Any], x: str, y: str, **layout: Any) -> Drawing:
-    """Draws traces with titled axes. Grounds, fonts and grid colours are set by the page.
+    """Draws traces with titled axes. The page sets backgrounds, fonts and grid colours.
 
     Args:
         traces: Of Plotly.
-        x: Title of the axis across.
-        y: Title of the axis up.
-        layout: What of Plotly's layout differs.
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        layout: Changes to Plotly's layout.
     """
     settings: dict[str, Any] = {
         "template": {},
@@ -86,7 +86,7 @@ def _ticks(traces: Sequence[Any], x: str) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """Makes plain lists and dicts with numbers of five digits: a third of the size, and nothing the eye could see."""
+    """Converts to plain lists and dicts with five-digit numbers: a third of the size, with no visible difference."""
     if isinstance(value, bool | str | int) or value is None:
         return value
     if isinstance(value, float):

@@ -18,17 +18,17 @@ ALLOWED = "kaleido and a Chrome or Chromium: pip install 'textkeep[figures]'"
 
 
 def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
-    """Writes every drawing of every figure to a file of its own.
+    """Writes every drawing of every figure to its own file.
 
     Args:
         figures: What to write.
-        folder: Is made; files of the same name are replaced.
+        folder: Created if missing; files of the same name are replaced.
 
     Returns:
         The files: ``shift-beside-its-scale.taylor.svg`` and the like.
 
     Raises:
-        UserError: If there is nothing to draw with.
+        UserError: If no renderer is available.
     """
     drawn = {
         f"{_slug(figure.title)}{'.' * bool(name)}{_slug(name)}.svg": _for_paper(drawing)

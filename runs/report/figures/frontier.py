@@ -1,4 +1,4 @@
-"""The frontier: what a run gained as a listener against what it lost as a reader."""
+"""The frontier: what a run gained in speech against what it lost in text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TITLES = {
 
 
 def frontier(runs: Sequence[Run]) -> Figure | None:
-    """Draws the way of each run from its start (open) to its end (filled), for each ``split|axes``."""
+    """Draws the path of each run from its start (open) to its end (filled), for each ``split|axes``."""
     found = {}
     for stage in stages(runs):
         for axes, names in (("accuracy", "accuracy"), ("loss", "answer_loss")):

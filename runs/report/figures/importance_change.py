@@ -40,7 +40,7 @@ def importance_by_kind(data: StudyData) -> Figure | None:
 
 
 def _matrix_changes(run: RunResult, pair: Pair) -> Cells:
-    """Takes the change from the run's first and last snapshot; nothing where they are gone."""
+    """Computes the change between the run's first and last snapshots; empty if they are gone."""
     if run.shift(pair) is None:
         return {}
     first, last = run.ends(pair)

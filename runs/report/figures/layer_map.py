@@ -28,7 +28,7 @@ def signed(cells: Cells, title: str) -> Drawing:
 
 
 def logarithmic(cells: Cells) -> Drawing:
-    """Draws the logarithm, for arms differ by orders of magnitude; what did not move stays blank."""
+    """Draws the logarithm, since arms differ by orders of magnitude; what did not move stays blank."""
     shades = {place: log10(value) for place, value in cells.items() if value > 0}
     return _drawn(shades, {"colorscale": "Viridis"}, "log10 of |dW| / |W|", absent=cells)
 

@@ -12,11 +12,11 @@ from .style import NEUTRAL, colour, curve, symbol
 
 NOTE = "Below 1, a layer lost importance in absolute terms. Bars: 90 % paired bootstrap over examples."
 TO_NOTHING = 1e100
-"""A ratio to a layer that was worth nothing, as an ablation may find, is not drawn."""
+"""A ratio to a layer with zero importance, as an ablation may find, is not drawn."""
 
 
 def layer_ratio(runs: Sequence[Run]) -> Figure | None:
-    """Draws each layer's total at the end over that at the start, where there is a shift."""
+    """Draws each layer's total at the end over that at the start, if there is a shift."""
     return by_pair("ratio", "Layer totals, end over start", NOTE, _drawings(runs), runs)
 
 

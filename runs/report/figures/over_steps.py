@@ -26,7 +26,7 @@ def by_stage(
     drawn: Mapping[str, Drawing],
     more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Figure | None:
-    """Makes a figure with one drawing per stage; None without any.
+    """Builds a figure with one drawing per stage; None without any.
 
     Args:
         identity: Of the figure.
@@ -47,7 +47,7 @@ def scores_over_steps(runs: Sequence[Run], metric: str, title: str, scale: float
     """Draws a metric of text and speech over steps with its intervals, for each stage.
 
     Args:
-        runs: Each has a colour where there are several; else each modality has one.
+        runs: With several runs, each has a colour; otherwise each modality does.
         metric: Its name without the modality.
         title: Of the axis.
         scale: Of its values.

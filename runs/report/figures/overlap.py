@@ -20,7 +20,7 @@ BASELINES = {"shuffled lines, 95 %": ("shuffled_p95", "line-ew"), "random adapte
 
 
 def overlap(data: StudyData) -> Figure | None:
-    """Draws rank correlations, means over matrices and seeds, with what shuffles and random adapters give.
+    """Draws rank correlations, means over matrices and seeds, compared with shuffles and random adapters.
 
     For each probe and side.
     """

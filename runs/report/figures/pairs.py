@@ -1,4 +1,4 @@
-"""What the figures of importance share: the selections of probe and estimator, and limits."""
+"""Shared parts of the importance figures: the selections of probe and estimator, and limits."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def by_pair(
     more: Mapping[str, Mapping[str, str]] | None = None,
     follows: str = "",
 ) -> Figure | None:
-    """Makes a figure with a drawing for each ``probe|estimator``; None without any.
+    """Builds a figure with a drawing for each ``probe|estimator``; None without any.
 
     Args:
         identity: Of the figure.
         title: Above it.
         note: Below it.
         drawn: By probe and estimator, and by the values of further selections.
-        runs: That are shown.
+        runs: The runs shown.
         more: Those selections.
         follows: What the section's slider does to it.
     """
@@ -46,9 +46,9 @@ def by_pair(
 
 
 def limits_of(estimate: Estimated) -> tuple[float, float, float]:
-    """Returns value, low and high; limits that are not known are no number.
+    """Returns value, low and high; unknown limits are NaN.
 
-    Of a distance the value is the one without what noise adds, where it is known: the limits surround that one.
+    For a distance, the value is the noise-corrected one if known: the limits surround that.
     """
     low, high = estimate.get("low"), estimate.get("high")
     corrected = estimate.get("corrected")

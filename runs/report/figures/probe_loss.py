@@ -1,4 +1,4 @@
-"""The loss on the probes, to be read beside the shift."""
+"""The loss on the probes, to be read together with the shift."""
 
 from __future__ import annotations
 

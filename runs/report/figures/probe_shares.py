@@ -1,4 +1,4 @@
-"""Where importance is on each probe: the profiles of all of them beside each other, first and last."""
+"""Where importance lies on each probe: all their profiles side by side, first and last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTE = "Dotted: first measurement. Solid: the last. What moved only on questions
 
 
 def probe_shares(runs: Sequence[Run]) -> Figure | None:
-    """Draws the layer shares of all probes of a run by an estimator, to choose among; None where none has two."""
+    """Draws the layer shares of all probes of a run by a selectable estimator; None if none has two."""
     drawn = {}
     for run in runs:
         for estimator in run.importance.estimators:

@@ -1,4 +1,4 @@
-"""The profile of the layers: its first measurement, and the one that the slider stands at."""
+"""The profile of the layers: its first measurement, and the one at the slider's position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .style import colour, curve, label, symbol
 def profile(runs: Sequence[Run]) -> Figure | None:
     """Draws layer shares at the first and the last measurement.
 
-    The last one's trace carries the other measurements (``meta``), for the page's slider to show.
+    The last one's trace carries the other measurements (``meta``) for the page's slider.
     """
     drawn = {f"{probe}|{estimator}": _profile(runs, probe, estimator) for probe, estimator in pairs_of(runs)}
     note = "Dotted: first measurement. Solid: the slider's step, at first the last."

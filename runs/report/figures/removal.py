@@ -1,4 +1,4 @@
-"""What switching weights off does to the loss."""
+"""The effect of switching weights off on the loss."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def removal(runs: Sequence[Run]) -> Figure | None:
 
 
 def _named(run: Run) -> Iterator[tuple[str, Removal]]:
-    """Yields the removal tests of a run, each under a name of its own."""
+    """Yields the removal tests of a run, each under its own name."""
     names: list[str] = []
     for test in run.importance.removals:
         name = f"{100 * test['fraction']:.3g} % of the weights off, by {test['estimator']}, chosen per {test['scope']}"

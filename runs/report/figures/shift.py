@@ -50,7 +50,7 @@ def shift(runs: Sequence[Run]) -> Figure | None:
 
 
 def _words(estimate: Estimated, floor: float | None) -> str:
-    """Writes what was measured, what noise alone gives, and the p-value, as far as they are known."""
+    """Formats the measured value, the part from noise alone, and the p-value, as far as they are known."""
     words = [f"measured {estimate['value']:.3g}"]
     if (expected := estimate.get("expected")) is not None:
         words.append(f"noise alone {expected:.3g}")

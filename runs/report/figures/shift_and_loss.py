@@ -13,7 +13,7 @@ from .style import NEUTRAL, label, marker
 def shift_and_loss(data: StudyData) -> Figure | None:
     """Draws a scatter plot of each relation, one colour per arm."""
     ran = [run.arm for run in data.runs]
-    # The arms of the other figures first: one that is not tested yet does not change their colours.
+    # The arms of the other figures come first, so that an untested one does not change their colours.
     arms = list(dict.fromkeys([*(arm.name for arm in data.trained if arm.name in ran), *ran]))
     options = {f"{r.loss} against {r.shift}": _scatter(r, arms) for r in relations(data)}
     return one_of("shift-and-loss", "Shift and text lost", options, "One point a run.")

@@ -1,4 +1,4 @@
-"""What all figures of a page share: colours, markers, error bars and curves."""
+"""Shared style of a page's figures: colours, markers, error bars and curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# Okabe and Ito (2008), without black and yellow: told apart by colour-blind readers, on white and on dark grounds.
+# Okabe and Ito (2008), without black and yellow: distinguishable for colour-blind readers, on light and dark
+# backgrounds.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#8a8f98"
 DASHES = {"text": "solid", "speech": "dot"}
@@ -45,7 +46,7 @@ def line(index: int) -> dict[str, Any]:
 
 
 def label(name: str) -> str:
-    """Escapes a name as it may stand in a figure: Plotly would read tags in it."""
+    """Escapes a name for use in a figure: Plotly would interpret tags in it."""
     return html.escape(name)
 
 

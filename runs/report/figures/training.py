@@ -18,14 +18,14 @@ CURVES = (
     (stage_key("val", cross_entropy("text")), "dash"),
     (stage_key("val", cross_entropy("speech")), "dot"),
 )
-"""Metrics that are drawn, with their dashes."""
+"""Metrics to draw, with their dashes."""
 
 MAX_POINTS = 1500
-"""Points of a training curve: a screen has no more."""
+"""Maximum points of a training curve: a screen shows no more."""
 
 
 def training(runs: Sequence[Run]) -> Figure | None:
-    """Draws the training loss, and the validation's cross-entropies where the module logs them."""
+    """Draws the training loss, and the validation cross-entropies if the module logs them."""
     traces = []
     several = len(runs) > 1
     for index, run in enumerate(runs):
@@ -49,7 +49,7 @@ def training(runs: Sequence[Run]) -> Figure | None:
 
 
 def thinned(points: Points) -> Points:
-    """Keeps at most :data:`MAX_POINTS`: means over equal stretches, so that a spike is not lost by its place."""
+    """Keeps at most :data:`MAX_POINTS`: means over equal stretches, so that no spike is lost."""
     if len(points) <= MAX_POINTS:
         return list(points)
     width = math.ceil(len(points) / MAX_POINTS)

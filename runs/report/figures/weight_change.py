@@ -33,7 +33,7 @@ def _changed(arm: ArmResult) -> list[RunResult]:
 
 
 def _norms(run: RunResult, kinds: bool) -> Cells:
-    """Returns the norm of the changes over that of the weights, of each layer (and kind); nothing for zeros."""
+    """Returns the norm of the changes over that of the weights, of each layer (and kind); empty for zeros."""
     sums: dict[tuple[int, str], list[float]] = {}
     for matrix in (run.change or {})["matrices"]:
         if matrix["layer"] is not None:

@@ -1,4 +1,4 @@
-"""Is the gradient right: its shift beside that of real effects."""
+"""Is the gradient right? Its shift compared with that of the real effects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = ["run", "probe", "estimator", "JS, estimator", "JS, ablation", "order, f
 
 
 def causal_table(runs: Sequence[Run]) -> Table | None:
-    """Makes one row per run, probe and estimator that was compared with an ablation; None without any."""
+    """Builds one row per run, probe and estimator that was compared with an ablation; None without any."""
     rows = [[run.name, *_cells(beside)] for run in runs for beside in beside_ablations(run)]
     return Table("Gradient and ablation", [*_HEAD, "costs nothing"], rows, _NOTE) if rows else None
 

@@ -1,4 +1,4 @@
-"""Pairs of arms that a plan names: what one choice is worth, all else and the seed equal."""
+"""Pairs of arms named in a plan: the effect of one choice, with the seed and all else equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOTE = f"First arm minus second, in points (% right) or nats per token, on the s
 
 
 def contrast_table(data: StudyData) -> Table | None:
-    """Compares the plan's pairs of arms on every measure; None where no pair has a seed in common."""
+    """Compares the plan's pairs of arms on every measure; None if no pair shares a seed."""
     pairs = [(data.arm(first), data.arm(second)) for first, second in data.study.contrasts]
     rows: list[list[str]] = []
     for measure in data.measures:

@@ -1,4 +1,4 @@
-"""Which points of the grids were run, what they reached and kept, and which was taken."""
+"""Which points of the grids were run, what they reached and kept, and which was chosen."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def grid_table(data: StudyData) -> Table | None:
 
 
 def _measures_of_fits(data: StudyData) -> list[Measure]:
-    """Lists those of text that need no test, so that points which were not taken have them too."""
+    """Lists the text measures that need no test, so that points not chosen have them too."""
     known = data.untouched.scores if data.untouched else {}
     found = {measure for run in data.runs if not run.tested for measure in run.scores if measure in known}
     return sorted((m for m in found if m.set != MAIN and m.modality == "text"), key=lambda m: (m.set, m.kind))

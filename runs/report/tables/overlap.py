@@ -32,7 +32,7 @@ def overlap_table(data: StudyData) -> Table | None:
 
 
 def _cells(runs: Sequence[list[dict[str, Any]]], side: str) -> list[str]:
-    """Writes the cells of one arm and probe; a list of matrices a run."""
+    """Formats the cells of one arm and probe, from one list of matrices per run."""
     actual = [values_of(run, side, "spearman") for run in runs]
     lines = [matrix[side] for run in runs for matrix in run]
     beyond = sum(line["spearman"] > line["shuffled_p95"] for line in lines)

@@ -1,4 +1,4 @@
-"""What the runs answered differently from the first one, on the same questions."""
+"""Where the runs' answers differ from the first one's on the same questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .table import Table
 
 
 def paired_table(runs: Sequence[Run]) -> Table | None:
-    """Compares each run's last answers against the first run's, on the items that both have; None for a single run."""
+    """Compares each run's last answers with the first run's, on shared items; None for a single run."""
     rows, p_values = [], []
     for stage, title in SPLITS.items():
         scored = [(run.name, _correct(run.evaluations[stage])) for run in runs if stage in run.evaluations]

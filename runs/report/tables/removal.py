@@ -12,7 +12,7 @@ _NOTE = (
 
 
 def removal_table(data: StudyData) -> Table | None:
-    """Makes one row per run and set of weights; None without a removal test."""
+    """Builds one row per run and set of weights; None without a removal test."""
     rows = []
     runs = [*([data.untouched] if data.untouched else []), *data.runs]
     for run in runs:

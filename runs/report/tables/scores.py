@@ -22,7 +22,7 @@ FIGURES = (
 
 
 def score_tables(runs: Sequence[Run]) -> list[Table]:
-    """Makes one table per split: one row per run, start and end, with intervals."""
+    """Builds one table per split: one row per run, start and end, with intervals."""
     tables = []
     for stage, title in SPLITS.items():
         found = [(run, run.evaluations[stage]) for run in runs if stage in run.evaluations]

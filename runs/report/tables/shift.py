@@ -1,4 +1,4 @@
-"""How importance shifted in each arm: beside what chance gives, with intervals over seeds."""
+"""How importance shifted in each arm, compared with chance, with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def loss_change(shift: ShiftRecord) -> float:
 
 
 def shift_table(data: StudyData) -> Table | None:
-    """Makes one row per arm, probe and estimator; None if importance was not measured twice."""
+    """Builds one row per arm, probe and estimator; None if importance was not measured twice."""
     rows = []
     for arm in data.trained:
         for pair in data.pairs:
@@ -64,13 +64,13 @@ def _cells(shifts: Sequence[ShiftRecord], tests: Sequence[PairedP | None]) -> li
 
 
 def _noise(distances: Sequence[Estimated]) -> str:
-    """Returns the mean of what noise alone gives; earlier versions did not know it."""
+    """Returns the mean of the part from noise alone; earlier versions did not record it."""
     known = [value for distance in distances if (value := distance.get("expected")) is not None]
     return f"{sum(known) / len(known):.2g}" if known else DASH
 
 
 def _shifted(tests: Sequence[PairedP]) -> str:
-    """Writes ``3 of 3, p <= 0.0002``: runs that moved, and the largest p-value among all."""
+    """Formats ``3 of 3, p <= 0.0002``: runs that moved, and the largest p-value among all."""
     if not tests:
         return "not tested"
     return f"{sum(test.shifted for test in tests)} of {len(tests)}, {max(tests)}"
@@ -81,7 +81,7 @@ def _mean(shifts: Sequence[ShiftRecord], read: Callable[[ShiftRecord], float], s
 
 
 def _peak(shifts: Sequence[ShiftRecord]) -> str:
-    """Writes ``26 to 24, 25; -1.5``: before, after in each run, mean move."""
+    """Formats ``26 to 24, 25; -1.5``: before, after in each run, mean move."""
     after = list(dict.fromkeys(_number(shift["peak_after"]) for shift in shifts))
     moves = [value_of("peak_move")(shift) for shift in shifts]
     return f"{_number(shifts[0]['peak_before'])} to {', '.join(after)}; {sum(moves) / len(moves):+.2g}"

@@ -1,4 +1,4 @@
-"""What a table of a page is, and the same as Markdown."""
+"""A table of a page, and its Markdown form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 DASH = "-"
-"""In a cell that has nothing to say."""
+"""The content of an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Table:
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
-    """Writes tables for a document."""
+    """Formats tables as Markdown."""
     parts = []
     for table in tables:
         lines = [f"**{table.title}**", "", _line(table.head), _line(["---"] * len(table.head))]
