@@ -1,7 +1,7 @@
 """Do the same attention heads matter for two things? The overlap of their top heads, against chance and noise.
 
 Heads in some layers matter most whatever the task: two sets that only have their layers in common overlap for that
-reason alone. So the overlap is compared with the whole distribution of random sets that have as many heads in each layer
+reason alone. So the overlap is compared with the whole distribution of random sets with as many heads in each layer
 (Inherited Heads, arXiv 2609.14174, finds 66 to 74 of the top 100 heads shared between an audio LLM and its text LLM,
 against about 20 by chance).
 """
