@@ -9,6 +9,7 @@ import yaml
 
 from ..foundation.errors import UserError
 from ..foundation.run_names import CONFIG
+from ..foundation.sharded_checkpoint import is_checkpoint
 
 PROMPT_OPTIONS = ("speech_instruction", "text_instruction", "system", "template_options")
 """Settings of the data module that shape a prompt."""
@@ -39,7 +40,7 @@ def run_settings(source: Path) -> dict[str, Any]:
     Raises:
         UserError: If the file cannot be read.
     """
-    folder = source if source.is_dir() else source.resolve().parent.parent
+    folder = source.resolve().parent.parent if is_checkpoint(source) else source
     path = folder / CONFIG
     if not path.is_file():
         return {}

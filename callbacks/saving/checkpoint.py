@@ -30,7 +30,8 @@ class RunCheckpoint(ModelCheckpoint):
     Files are ``<run>/checkpoints/step=000120.ckpt``; ``last.ckpt`` is a link to the newest. The last step is always
     saved; Ctrl-C and SIGTERM leave a checkpoint too, which goes when the next one is there. A file appears when it is
     whole and on the disk, and only then the one that it replaces goes. A continued run removes what the run before it
-    would have removed: it ends with the files of a run that was never interrupted.
+    would have removed: it ends with the files of a run that was never interrupted. Where ``FSDP2`` writes folders while
+    training goes on, what is said of files here holds for these, and the end of a fit waits for the last.
 
     Args:
         every_n_train_steps: Optimizer steps between two checkpoints. ``None`` saves after each validation.

@@ -71,6 +71,7 @@ class FSDP2(ModelParallelStrategy):
             raise UserError(f"FSDP2.checkpoints: {checkpoints} (allowed: whole, sharded)")
         self.replicas = replicas
         self.checkpoints = checkpoints
+        self.timeout = timeout
         self.reshard_after_forward = reshard_after_forward
         self._saving: ShardedSaving | None = None
         self._read_from: Path | None = None
@@ -86,7 +87,7 @@ class FSDP2(ModelParallelStrategy):
         self._data_parallel_size = ranks  # Lightning's "auto" is the number of nodes
         super().setup_environment()
         if self.checkpoints == "sharded" and self._saving is None:
-            self._saving = ShardedSaving(self._timeout)
+            self._saving = ShardedSaving(self.timeout)
 
     @contextmanager
     @override

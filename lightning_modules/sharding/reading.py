@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -55,15 +54,13 @@ class ReadTensors:
 
     def __init__(self, root: nn.Module, towers: Iterable[nn.Module], device: torch.device) -> None:
         self._device = device
-        self._places: dict[int, tuple[Tensor, list[tuple[MutableMapping[str, Any], str]]]] = {}
+        self._places: dict[int, tuple[Tensor, list[tuple[nn.Module, str]]]] = {}
         constants = {id(module) for tower in towers for module in tower.modules()}
         found = []
         for path, module in root.named_modules():
-            for store in _stores(module, id(module) in constants):
-                for name, value in store.items():
-                    if isinstance(value, Tensor):
-                        self._places.setdefault(id(value), (value, []))[1].append((store, name))
-                        found.append((f"{path}.{name}", tuple(value.shape), str(value.dtype)))
+            for name, value in _own_tensors(module, id(module) in constants):
+                self._places.setdefault(id(value), (value, []))[1].append((module, name))
+                found.append((f"{path}.{name}", tuple(value.shape), str(value.dtype)))
         _check_alike(found)
 
     def give(self, module: nn.Module) -> None:
@@ -72,10 +69,8 @@ class ReadTensors:
         A tensor that several layers share stays one.
         """
         for part in module.modules():
-            for store in _stores(part, True):
-                for value in list(store.values()):
-                    if isinstance(value, Tensor):
-                        self._give(value)
+            for _, value in list(_own_tensors(part, True)):
+                self._give(value)
 
     def _give(self, value: Tensor) -> None:
         _, places = self._places.pop(id(value), (None, []))
@@ -83,15 +78,15 @@ class ReadTensors:
             return
         whole = _from_rank_zero(value.detach(), self._device)
         given = nn.Parameter(whole, value.requires_grad) if isinstance(value, nn.Parameter) else whole
-        for store, name in places:
-            store[name] = given
+        for owner, name in places:
+            setattr(owner, name, given)
 
 
-def _stores(module: nn.Module, constants: bool) -> Iterator[MutableMapping[str, Any]]:
-    yield module._parameters
-    yield module._buffers
+def _own_tensors(module: nn.Module, constants: bool) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(recurse=False, remove_duplicate=False)
+    yield from module.named_buffers(recurse=False, remove_duplicate=False)
     if constants:
-        yield vars(module)
+        yield from ((name, value) for name, value in vars(module).items() if isinstance(value, Tensor))
 
 
 def _from_rank_zero(tensor: Tensor, device: torch.device) -> Tensor:

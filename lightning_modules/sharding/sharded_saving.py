@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, distributed
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageWriter, async_save
@@ -16,7 +17,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
-from ...foundation.errors import RunError
+from ...foundation.errors import RunError, UserError
 from ...foundation.files import put_in_place, sync, sync_folder
 from ...foundation.ranks import Ranks
 from ...foundation.sharded_checkpoint import REST, named_tensors, note_sizes, without_parts
@@ -35,7 +36,7 @@ class ShardedSaving:
 
     def __init__(self, timeout: Any) -> None:
         # Of its own: collectives of a step and of a checkpoint come in any order. Threads of NCCL's do not take CPU.
-        self._group = distributed.new_group(backend="gloo", timeout=timeout)
+        self._group: Any = distributed.new_group(backend="gloo", timeout=timeout)
         self._queue = _thread()
         self._written: Future[Any] | None = None
         self._jobs: list[Future[Any]] = []
@@ -49,8 +50,11 @@ class ShardedSaving:
             path: The folder that it becomes, in one step, when all parts are on the disk.
 
         Raises:
+            UserError: If the path is an address, such as ``s3://…``.
             RunError: If the one before could not be written.
         """
+        if ":/" in str(path):
+            raise UserError(f"FSDP2.checkpoints: sharded makes a folder on a disk, not {path}; allowed: whole")
         self.wait()
         folder = Path(_of_rank_zero(str(path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp"))))
         parts = {name: value for name, value in named_tensors(checkpoint) if isinstance(value, DTensor)}
@@ -84,9 +88,13 @@ class ShardedSaving:
             raise RunError(_refusal(self._path, error)) from error
 
     def close(self) -> None:
-        """Waits for what is left to do, whatever comes of it; another checkpoint may follow."""
+        """Waits for what is left to do; another checkpoint may follow. A warning says what could not be written."""
+        try:
+            self.wait()
+        except RunError as error:
+            rank_zero_warn(str(error))
         self._queue.shutdown()
-        self._queue, self._jobs = _thread(), []
+        self._queue = _thread()
 
 
 def _thread() -> ThreadPoolExecutor:

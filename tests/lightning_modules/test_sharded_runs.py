@@ -1,4 +1,4 @@
-"""Two ranks that share the weights out (FSDP2) learn, measure, save and go on as one process does."""
+"""Ranks that share the weights out (FSDP2) learn, measure, save and go on as one process does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.tiny_models import write_tiny_llm
 from tests.support.overlays import rank_environment
 from tests.support.ports import free_port
-from tests.support.sharded_runs import CELLS, Files, batches_of_two_ranks, train
+from tests.support.sharded_runs import CELLS, Files, batches_of_ranks, train
 from tests.support.speech_run import write_manifest
 from textkeep.callbacks.saving.checkpoint_io import WholeCheckpoints
 from textkeep.evaluation import read_predictions
@@ -44,22 +44,23 @@ def write_files(folder: Path, llm: Path, whisper: Path) -> Files:
     return Files(*map(str, (llm, whisper, manifest, text, folder / "fisher", large, misfit)))
 
 
-def run_pair(folder: Path, files: Files, words: list[str]) -> None:
+def run_ranks(folder: Path, files: Files, words: list[str], count: int, code: int = 0) -> None:
+    """Runs cells on several ranks; rank zero must end with a code."""
     (folder / "files.json").write_text(json.dumps(asdict(files)))
-    line = [sys.executable, "-m", "tests.support.sharded_runs", folder / "two", folder / "files.json", *words]
-    port, logs = int(free_port()), [folder / f"rank{rank}.log" for rank in range(2)]
+    line = [sys.executable, "-m", "tests.support.sharded_runs", folder / "ranks", folder / "files.json", *words]
+    port, logs = int(free_port()), [folder / f"rank{rank}.log" for rank in range(count)]
     ranks = []
     for rank, log in enumerate(logs):
         with log.open("w") as file:
             # What is freed is given back to the system, and so not counted.
-            environment = {**rank_environment(rank, port), "MALLOC_MMAP_THRESHOLD_": "100000"}
+            environment = {**rank_environment(rank, port, count), "MALLOC_MMAP_THRESHOLD_": "100000"}
             ranks.append(subprocess.Popen(list(map(str, line)), env=environment, stdout=file, stderr=subprocess.STDOUT))
     try:
         codes = [process.wait(timeout=850) for process in ranks]
     finally:
         for process in ranks:
             process.kill()
-    assert codes[0] == -signal.SIGKILL, "\n".join(log.read_text()[-3000:] for log in logs)  # it has come to the last
+    assert codes[0] == code, "\n".join(log.read_text()[-3000:] for log in logs)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -77,7 +78,7 @@ def compare_logged(one: Path, two: Path, tolerance: float) -> None:
     in_turn = [loss for pair in zip(*(rank["losses"] for rank in ranks), strict=True) for loss in pair]
     assert in_turn == pytest.approx(alone["losses"][-len(in_turn) :], rel=tolerance)
     assert alone["steps"] == ranks[0]["steps"]
-    assert ranks[0]["values"] == ranks[1]["values"]
+    assert all(rank["values"] == ranks[0]["values"] for rank in ranks)
     assert ranks[0]["values"] == pytest.approx(alone["values"], rel=tolerance, abs=max(tolerance / 10, 2e-6))
     for path in sorted((one / "evaluation").rglob("step=*.jsonl")):
         if path.parent.name == "passages":
@@ -123,13 +124,14 @@ def compare_importance(one: Path, two: Path, tolerance: float) -> None:
 @pytest.mark.timeout(1200)
 def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path, tmp_path: Path) -> None:
     files = write_files(tmp_path, tiny_llm_dir, tiny_whisper_dir)
-    one, two = tmp_path / "one", tmp_path / "two"
-    with batches_of_two_ranks():
+    one, two = tmp_path / "one", tmp_path / "ranks"
+    with batches_of_ranks(2):
         for cell in CELLS:
             (one / cell).mkdir(parents=True)
             train(cell, files, one / cell, 1)
     begun = [one / "full" / MIDDLE, two / "lora" / MIDDLE, two / "gated positions" / MIDDLE]
-    run_pair(tmp_path, files, ["misfit", *CELLS, *(f"{path.parts[-3]}<{path}" for path in begun), "killed"])
+    words = ["misfit", *CELLS, *(f"{path.parts[-3]}<{path}" for path in begun), "killed"]
+    run_ranks(tmp_path, files, words, 2, -signal.SIGKILL)
     for cell in CELLS:
         print(cell)
         rough = ROUNDED.get(cell)
@@ -163,7 +165,23 @@ def test_two_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path,
             loader.update(batches=2 * loader["batches"], of=2 * loader["of"])
         torch.save(state, tmp_path / f"{cell}.ckpt")
         (one / f"{cell} on").mkdir()
-        with batches_of_two_ranks():
+        with batches_of_ranks(2):
             train(cell, files, one / f"{cell} on", 1, tmp_path / f"{cell}.ckpt")
         (name, last) = list(saved(one / f"{cell} on").items())[-1]
         torch.testing.assert_close(last["state_dict"], saved(one / cell)[name]["state_dict"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_four_ranks_equal_one_process(tiny_llm_dir: Path, tiny_whisper_dir: Path, tmp_path: Path) -> None:
+    """Four parts of a model, and two halves that are held twice."""
+    files = write_files(tmp_path, tiny_llm_dir, tiny_whisper_dir)
+    cells = ("gated positions", "replicas")
+    with batches_of_ranks(4):
+        for cell in cells:
+            (tmp_path / "one" / cell).mkdir(parents=True)
+            train(cell, files, tmp_path / "one" / cell, 1, instead_of=4)
+    run_ranks(tmp_path, files, list(cells), 4)
+    for cell in cells:
+        compare_logged(tmp_path / "one" / cell, tmp_path / "ranks" / cell, 1e-5)
+        compare_saved(tmp_path / "one" / cell, tmp_path / "ranks" / cell, 1e-5, 1e-6)

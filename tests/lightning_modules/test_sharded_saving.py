@@ -23,6 +23,7 @@ from textkeep.cli.checkpoint_choice import checkpoint_to_load
 from textkeep.foundation import sharded_checkpoint
 from textkeep.foundation.errors import RunError
 from textkeep.foundation.sharded_checkpoint import fill, is_checkpoint, missing_part, read_sharded, shapes_of
+from textkeep.inference.run_settings import data_settings
 from textkeep.lightning_modules import SpeechLLM
 from textkeep.lightning_modules.saving.checkpoints import check_readable, damage, find_checkpoint, read_settings
 from textkeep.lightning_modules.sharding import sharded_saving
@@ -172,6 +173,8 @@ def test_one_process_reads_it_as_it_reads_a_file(
     assert apply_to_collection(found, Tensor, Tensor.tolist) == apply_to_collection(whole, Tensor, Tensor.tolist)
     assert checkpoint_to_load(tmp_path, "last", "test") == checkpoint_to_load(tmp_path, str(path), "fit") == str(path)
     assert read_settings(path) == read_settings(file)
+    (tmp_path / "config.yaml").write_text("data: {system: Be brief.}")
+    assert data_settings(path) == data_settings(tmp_path) == {"system": "Be brief."}
     ours, theirs = SpeechLLM.from_run(tmp_path).state_dict(), SpeechLLM.from_run(file).state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -99,15 +99,15 @@ TINY: dict[str, tuple[str, ...]] = {
 }
 
 
-def rank_environment(rank: int, port: int) -> dict[str, str]:
-    """Of one of two processes, started by hand."""
+def rank_environment(rank: int, port: int, size: int = 2) -> dict[str, str]:
+    """Of one of some processes, started by hand."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }

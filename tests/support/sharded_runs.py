@@ -1,4 +1,4 @@
-"""Small runs, a cell each, in one process or as one of two ranks under FSDP2: they must come to the same.
+"""Small runs, a cell each, in one process or as one of some ranks under FSDP2: they must come to the same.
 
 python -m tests.support.sharded_runs FOLDER FILES.json CELL... is one rank, started with a rank's environment.
 """
@@ -247,26 +247,37 @@ def memory(kind: str = "VmRSS") -> int:
 
 
 @contextmanager
-def batches_of_two_ranks() -> Iterator[None]:
-    """Lets one process train on the batches of two ranks, one after the other: as accumulation steps."""
+def batches_of_ranks(count: int) -> Iterator[None]:
+    """Lets one process train on the batches of several ranks, one after the other: as accumulation steps."""
     own = TokenBudgetSampler.batches
 
-    def both(self: TokenBudgetSampler, epoch: int) -> list[list[int]]:
+    def together(self: TokenBudgetSampler, epoch: int) -> list[list[int]]:
         if self.world_size > 1 or not self.shuffle:
             return own(self, epoch)
         made = partial(TokenBudgetSampler, self.lengths, self.tokens_per_batch, self.max_examples, self._kinds)
-        ranks = [made(self.seed, self.shuffle, rank, 2, self.shares) for rank in range(2)]
+        ranks = [made(self.seed, self.shuffle, rank, count, self.shares) for rank in range(count)]
         return [batch for step in zip(*(own(rank, epoch) for rank in ranks), strict=True) for batch in step]
 
-    TokenBudgetSampler.batches = both  # type: ignore[method-assign]
+    TokenBudgetSampler.batches = together  # type: ignore[method-assign]
     try:
         yield
     finally:
         TokenBudgetSampler.batches = own  # type: ignore[method-assign]
 
 
-def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | None = None) -> None:
-    """Trains two epochs, and leaves checkpoints and what was logged in a folder."""
+def train(
+    name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | None = None, instead_of: int = 2
+) -> None:
+    """Trains two epochs, and leaves checkpoints and what was logged in a folder.
+
+    Args:
+        name: Of the cell.
+        files: What it reads.
+        folder: The run directory.
+        ranks: Processes that train.
+        checkpoint: To go on from.
+        instead_of: Ranks whose batches one process trains on.
+    """
     cell = {**CELLS, "misfit": MISFIT, "killed": KILLED}[name]
     L.seed_everything(0, verbose=False)
     model = SpeechLLM(
@@ -286,7 +297,7 @@ def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | 
         devices=ranks,
         strategy=FSDP2(**cell.strategy) if ranks > 1 else "auto",
         max_epochs=2,
-        accumulate_grad_batches=cell.accumulate * (1 if ranks > 1 else 2),
+        accumulate_grad_batches=cell.accumulate * (1 if ranks > 1 else instead_of),
         callbacks=[StepCompletion(), *cell.callbacks(files), losses, RunCheckpoint(save_top_k=-1)],
         default_root_dir=folder,
         use_distributed_sampler=False,
@@ -306,16 +317,17 @@ def train(name: str, files: Files, folder: Path, ranks: int, checkpoint: Path | 
 
 
 def main(folder: Path, files: Files, words: list[str]) -> None:
-    """Trains cells as one of two ranks; ``CELL<CHECKPOINT`` goes on from a file, into a folder of its own."""
+    """Trains cells as one of the ranks; ``CELL<CHECKPOINT`` goes on from a file, into a folder of its own."""
     warnings.simplefilter("ignore")
+    ranks, rank = int(os.environ["WORLD_SIZE"]), os.environ["LOCAL_RANK"]  # Lightning removes them after a fit
     for word in words:
         name, _, checkpoint = word.partition("<")
         own = folder / (f"{name} on" if checkpoint else name)
         own.mkdir(parents=True, exist_ok=True)
         try:
-            train(name, files, own, 2, Path(checkpoint) if checkpoint else None)
+            train(name, files, own, ranks, Path(checkpoint) if checkpoint else None)
         except (RunError, ValueError) as error:
-            (own / f"refusal{os.environ['LOCAL_RANK']}.txt").write_text(str(error))
+            (own / f"refusal{rank}.txt").write_text(str(error))
             if name in CELLS:
                 raise
         except BaseException:
