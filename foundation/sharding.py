@@ -12,6 +12,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .ranks import is_sharded
 
+KEPT = "kept_after_forward"
+"""Attribute of a block that stays gathered between its forward and its backward pass."""
+
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
@@ -39,7 +42,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in inner:
-            part.set_reshard_after_forward(True, recurse=False)
+            part.set_reshard_after_forward(not getattr(part, KEPT, False), recurse=False)
         for part in parts:
             part.set_reshard_after_backward(True, recurse=False)
         # FSDP2 records which blocks ran: ranks that ran different ones would prefetch different ones in the next

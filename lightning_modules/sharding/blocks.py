@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from ...foundation.decoder import decoder_layers
 from ...foundation.errors import UserError
+from ...foundation.sharding import KEPT
 from .reading import ReadTensors
 
 
@@ -56,6 +57,7 @@ def shard(
     for block in _blocks(towers):
         read.give(block)
         fully_shard(block, mesh=mesh, reshard_after_forward=reshard_after_forward, mp_policy=inner)
+        setattr(block, KEPT, not reshard_after_forward)
     read.give(root)
     fully_shard(root, mesh=mesh, mp_policy=outer)
     _make_root(root)
