@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from tests.support.tiny_audio_llms import FAMILIES, class_of, write_tiny_audio_llm
 from textkeep.cli.importance.command import COMMANDS
 from textkeep.lightning_modules import OwnEar, SpeechLLM
+from textkeep.lightning_modules.ears.sound_parts import INSIDE_TOWER, PROJECTORS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "audio_llms.md"
 PLACE = re.compile(r"(?<=audio_llms\.py -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
@@ -25,15 +26,23 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def part_of(key: str) -> str:
+    """Gives the module of an adaptor's weight: by its name alone, or in the tower that it ends."""
+    words = key.split(".")
+    for count in range(1, len(words)):
+        path = ".".join(words[:count])
+        if PROJECTORS.search(path) or INSIDE_TOWER.search(path):
+            return ".".join(words[count - (2 if INSIDE_TOWER.search(path) else 1) : count])
+    raise ValueError(key)
+
+
 def table_of_ears(folder: Path) -> str:
     """A line a family of ``tests/lightning_modules/test_own_ear.py``."""
     lines = ["| `model_type` | what is `model.adaptor` | LLM positions a second, at most |", "| --- | --- | --- |"]
     for name in [name for name, family in FAMILIES.items() if family.processor is not None]:
         model = SpeechLLM(str(write_tiny_audio_llm(name, folder / name)), ear=OwnEar())
         model.configure_model()
-        parts = sorted({".".join(key.split(".")[1:3]) for key, _ in model.adaptor.named_parameters()})
-        own = [part if part.startswith("audio_tower") else part.partition(".")[0] for part in parts]
-        named = ", ".join(f"`{part}`" for part in dict.fromkeys(own))
+        named = ", ".join(f"`{part}`" for part in sorted({part_of(key) for key, _ in model.adaptor.named_parameters()}))
         lines.append(f"| `{name}` | {named} | {model.front_end.positions_per_second:g} |")
     return "\n".join(lines)
 

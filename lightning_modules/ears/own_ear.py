@@ -120,7 +120,6 @@ class OwnEar(Ear):
         taken = take_own_lora(whole)
         llm = carve(whole)
         self._lora = named_in(llm, taken)
-        llm.requires_grad_(True)  # peft had frozen what its LoRA was on
         whole.requires_grad_(False)
         self._whole = whole.eval()
         return llm

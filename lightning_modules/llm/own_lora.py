@@ -75,7 +75,9 @@ def told(brought: Mapping[str, OwnLoRA]) -> str:
 
 
 def _forget(whole: Any) -> None:
-    """Takes peft's layers and marks away."""
+    """Takes peft's layers and marks away; a model that never had any stays as it is."""
+    if not lora_layers(whole):
+        return
     for name in list(getattr(whole, "peft_config", ())):
         whole.delete_adapter(name)
     drop_lora(whole)

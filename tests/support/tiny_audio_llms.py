@@ -33,6 +33,7 @@ SIZES = {
     **dict.fromkeys(("num_experts", "num_local_experts", "laurel_rank"), 4),
     **dict.fromkeys(("head_dim", "dim_head", "hidden_size_per_layer_input"), 8),
     "num_key_value_heads": 2,
+    **dict.fromkeys(("nemo_conv_channels", "ext_pw_out_channel", "depthwise_separable_out_channel"), 32),
     "downsample_hidden_size": 16,
     "max_source_positions": 50 * WINDOW,
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), ROWS),
@@ -103,6 +104,11 @@ def _gemma4() -> Any:
 def _gemma4_processor(tokenizer: Any) -> Any:
     images, videos = transformers.Gemma4ImageProcessor(), transformers.Gemma4VideoProcessor()
     return transformers.Gemma4Processor(transformers.Gemma4AudioFeatureExtractor(), images, tokenizer, videos)
+
+
+def _phi4(tokenizer: Any) -> Any:
+    images, sounds = transformers.Phi4MultimodalImageProcessor(), transformers.Phi4MultimodalFeatureExtractor()
+    return transformers.Phi4MultimodalProcessor(images, sounds, tokenizer)
 
 
 GEMMA4 = {
@@ -215,7 +221,14 @@ FAMILIES: dict[str, Family] = {
             transformers.FunAsrNanoFeatureExtractor(), tokenizer, audio_token="<|object_ref_start|>"
         ),
     ),
-    "phi4_multimodal": Family("<|audio|>", "<|audio|>", "Phi3ForCausalLM", remark=TWIN),
+    "phi4_multimodal": Family(
+        "<|audio|>",
+        "<|audio|>",
+        "Phi3ForCausalLM",
+        _phi4,
+        {"image_token": "<|image|>", "audio_token": "<|audio|>"},
+        remark=TWIN,
+    ),
     "gemma4": Family(
         "<|audio|>",
         "<|audio|>",
@@ -281,10 +294,12 @@ def tiny_config(name: str, tokenizer: Any) -> Any:
     ids = {"audio_token_id": family.audio, "audio_token_index": family.audio}
     ids |= {f"{name}_id": token for name, token in family.tokens.items()}
     ids |= {"audio_start_token_id": OMNI["audio_bos_token"], "vision_start_token_id": OMNI["vision_bos_token"]}
+    parts = [config, *(part for part in (getattr(config, f"{of}_config", None) for of in ("audio", "vision")) if part)]
     for key, token in ids.items():
-        if hasattr(config, key) or key == "vision_start_token_id":
-            number = tokenizer.convert_tokens_to_ids(token)
-            setattr(config, key, 0 if number is None else number)
+        number = tokenizer.convert_tokens_to_ids(token)
+        for part in parts:
+            if hasattr(part, key) or (part is config and key == "vision_start_token_id"):
+                setattr(part, key, 0 if number is None else number)
     return config
 
 
