@@ -116,7 +116,7 @@ def planned(case: Case, folder: Path, environment: dict[str, str]) -> int:
 def measured(case: Case, folder: Path, environment: dict[str, str]) -> dict[str, float]:
     """Runs the fit as one rank and gives its peaks in bytes and its seconds."""
     os.environ |= environment
-    strategy = {"strategy": FSDP2()} if case.ranks > 1 else {}
+    strategy: dict[str, Any] = {"strategy": FSDP2()} if case.ranks > 1 else {}
     before, started = resident(), time.perf_counter()
     trainer = Trainer(
         accelerator="cpu", devices=case.ranks, max_steps=STEPS, precision=case.precision, logger=False,  # type: ignore[arg-type]

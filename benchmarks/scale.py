@@ -4,8 +4,9 @@
     python -m benchmarks.scale --shapes outputs/shapes
 
 The models are shapes: Llama 3.2 1B and 3B, Llama 3.1 8B, Whisper large-v3, without weights and without a download but
-the small asset whose tokenizer stands in for Llama's (`textkeep assets smollm2-135m-instruct whisper-tiny.en`). What
-has been planned is kept in a file, and not planned again. `--shapes` writes them into a folder instead, one a size, for
+the small asset whose tokenizer stands in for Llama's (`textkeep assets smollm2-135m-instruct whisper-tiny.en`). Rows of
+8-bit AdamW need `textkeep[adamw-8bit]`. What has been planned is kept in a file, and not planned again. `--shapes`
+writes the models into a folder instead, for
 `textkeep plan --model.llm outputs/shapes/8B --model.encoder.init_args.source outputs/shapes/whisper`.
 """
 
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,14 @@ class Way:
     precision: str
     ranks: int = 1
     replicas: int | None = None
+    optimizer: str = "torch.optim.AdamW"
 
 
 WAYS = {
     "full, bf16-mixed": Way("full", "bf16-mixed"),
     "full, bf16-true": Way("full", "bf16-true"),
+    "full, bf16-mixed, 8-bit AdamW": Way("full", "bf16-mixed", optimizer="bitsandbytes.optim.AdamW8bit"),
+    "full, bf16-true, 8-bit AdamW": Way("full", "bf16-true", optimizer="bitsandbytes.optim.AdamW8bit"),
     "LoRA, bf16-true": Way("lora", "bf16-true"),
     "full, bf16-mixed, FSDP2 on 8": Way("full", "bf16-mixed", 8, 1),
     "full, bf16-mixed, FSDP2 on 16": Way("full", "bf16-mixed", 16, 1),
@@ -90,7 +95,9 @@ def rehearsal(size: str, way: Way, folder: Path) -> Rehearsal:
     write_shapes(folder, [size])
     tuning: Tuning = FullFineTuning() if way.tuning == "full" else LoRA(r=16)
     encoder, adaptor = WhisperEncoder(str(folder / "whisper")), ConcatMLP(stack=5, hidden=2048)
-    model = SpeechLLM(str(folder / size), encoder, adaptor, tuning, gradient_checkpointing=True)
+    module, _, name = way.optimizer.rpartition(".")
+    optimizer = getattr(import_module(module), name)
+    model = SpeechLLM(str(folder / size), encoder, adaptor, tuning, optimizer=optimizer, gradient_checkpointing=True)
     data = SpeechTextData(
         tokens_per_batch=4096, max_examples_per_batch=ROWS, system=SYSTEM, speech_instruction=INSTRUCTION
     )
@@ -98,8 +105,8 @@ def rehearsal(size: str, way: Way, folder: Path) -> Rehearsal:
     return Rehearsal(model, data, [], settings, Question(), way.ranks)
 
 
-def figures(size: str, way: Way) -> dict[str, float]:
-    """Plans training: bytes of a rank, operations, and the rows that fit a GPU of :data:`MEMORY`."""
+def figures(size: str, way: Way, search: bool) -> dict[str, float]:
+    """Plans training: bytes of a rank, operations, and, if it is searched for, the rows that fit a GPU."""
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder, pretended_ranks(way.ranks, way.replicas):
         made = rehearsal(size, way, Path(folder))
@@ -111,6 +118,8 @@ def figures(size: str, way: Way) -> dict[str, float]:
         rows = {}
         for name, more in (("rows", 0), ("rows_ddp", buckets)):
             fits = step + more <= usable
+            if fits and not search:
+                continue
             largest = largest_budget(trained, ROWS * length, length, usable - more) if fits else None
             rows[name] = 0 if largest is None else largest.rows
     lasting = sum(size for label, size in batch.parts.items() if label in LASTING)
@@ -122,12 +131,13 @@ def figures(size: str, way: Way) -> dict[str, float]:
 
 def lines(size: str, name: str, way: Way, found: dict[str, float]) -> Iterator[str]:
     """Returns the table's lines of a size and a way to train it, one for each number of GPUs."""
-    alone, many = ((way.ranks,), ()) if way.replicas else ((1,), (8, 16))
+    alone: tuple[int, ...] = (way.ranks,) if way.replicas else (1,)
+    many: tuple[int, ...] = () if way.replicas else (8, 16)
     for gpus, more, rows in [(alone, 0, "rows"), (many, found["buckets"], "rows_ddp")]:
         if not gpus:
             continue
         highest = found["highest"] + more
-        largest = f"{found[rows]:.0f}" if found[rows] else "does not fit"
+        largest = "fits" if rows not in found else f"{found[rows]:.0f}" if found[rows] else "does not fit"
         hours = [Machine().seconds(found["flops"]) * EXAMPLES / 3600 / count for count in gpus]
         cells = [
             size, name.split(", FSDP2")[0], ("FSDP2 on " if way.replicas else "ddp on " if many is gpus else "")
@@ -142,6 +152,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--cache", type=Path, default=Path("outputs/scale.json"), help="what has been planned before")
+    parser.add_argument("--no-search", action="store_true", help="do not search for the largest batch")
     parser.add_argument("--shapes", type=Path, help="only write the models' configurations into this folder")
     arguments = parser.parse_args()
     if arguments.shapes is not None:
@@ -153,7 +164,7 @@ def main() -> None:
         for name in arguments.ways:
             key = f"{size}, {name}"
             if key not in known:
-                known[key] = figures(size, WAYS[name])
+                known[key] = figures(size, WAYS[name], not arguments.no_search)
                 arguments.cache.write_text(json.dumps(known, indent=2))
             print("\n".join(lines(size, name, WAYS[name], known[key])), flush=True)
 

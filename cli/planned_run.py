@@ -57,7 +57,7 @@ class PlannedRun(TextKeepCLI):
         self.callbacks = [*own, *default_callbacks(own, given, "fit", self.model.tuning)]
         if isinstance(given.strategy, FSDP2):
             self.replicas = given.strategy.replicas
-            model = self.model
+            model: Any = self.model
             check_parts([model.tuning, model.ear, model, *model.objectives, *self.callbacks, self.datamodule])
         return None
 

@@ -25,6 +25,7 @@ from .ears.encoders import SpeechEncoder
 from .ears.front_end import FrontEnd
 from .finite_steps import FiniteSteps, OnNonfinite, SkippedStep
 from .listening import Listening, ReadBatch
+from .llm.compiled_blocks import CompiledBlocks
 from .llm.pretrained import reading_from
 from .llm.reference import ReferenceLLM
 from .llm.text_base import check_base, open_base
@@ -62,6 +63,8 @@ class SpeechLLM(Listening):
             ``cosine_with_min_lr``.
         adaptor_weights: Safetensors file or ``asset:`` name to start the adaptor from.
         gradient_checkpointing: Recompute the LLM's activations in the backward pass: less memory, a third more time.
+        compile_blocks: Compile the LLM's blocks for training steps (``torch.compile``); measurements and evaluations
+            run them as they are. The first step waits for the compiler.
         max_new_tokens: Maximum length of an answer from :meth:`generate`.
         on_nonfinite: What to do if a loss or a gradient is infinite or not a number: ``stop`` ends the run before the
             step, naming its examples; ``skip_step`` continues without it, counts it (``train/skipped_steps``) and stops
@@ -87,6 +90,7 @@ class SpeechLLM(Listening):
         on_nonfinite: OnNonfinite = "stop",
         ear: Ear | None = None,
         base: str | None = None,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():  # the CLI stores the parts' class paths, not the parts (Lightning#11494)
@@ -101,6 +105,10 @@ class SpeechLLM(Listening):
         self.optimizer_factory = optimizer
         self.schedule = Schedule(lr_schedule, warmup_ratio, lr_schedule_options)
         self.gradient_checkpointing = gradient_checkpointing
+        if compile_blocks and getattr(self.tuning, "gate", None) is not None:
+            raise ValueError("model.compile_blocks: a gate of LoRA changes with each batch; allowed: LoRA without gate")
+        self.compile_blocks = compile_blocks
+        self._compiled: CompiledBlocks | None = None
         if max_new_tokens < 1:
             raise ValueError(f"model.max_new_tokens: {max_new_tokens} does not fit; allowed: at least 1")
         self.max_new_tokens = max_new_tokens
@@ -123,7 +131,9 @@ class SpeechLLM(Listening):
         return self.ear.front_end(self, twins)
 
     def needs_whole(self) -> str | None:
-        """Names what is untested with sharded weights (``FSDP2``): a base beside the LLM."""
+        """Names what is untested with sharded weights (``FSDP2``): a base beside the LLM, compiled blocks."""
+        if self.compile_blocks:
+            return "model.compile_blocks"
         return None if self.base_source is None else "model.base"
 
     def configure_callbacks(self) -> list[Callback]:
@@ -152,6 +162,8 @@ class SpeechLLM(Listening):
             self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)
         if self.tuning.loading_options():  # bitsandbytes may repack the weights at the first forward pass
             self.note_frozen()
+        if self.compile_blocks:
+            self._compiled = CompiledBlocks(self.llm)
         self.train(self.training)
 
     @property
@@ -173,6 +185,8 @@ class SpeechLLM(Listening):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the objectives' losses, scaled by :class:`TokenNormalizer` to give the token mean's gradients."""
+        if self._compiled is not None:
+            self._compiled.begin()
         total = self.step_total(batch)
         if len(total.values) > 1:
             self.log_dict(
@@ -187,6 +201,11 @@ class SpeechLLM(Listening):
         """Returns the objectives' losses on a batch; those that need the same predictions share a forward pass."""
         with self._shared.step():
             return self.objectives.total(self, batch)
+
+    def on_after_backward(self) -> None:
+        """Ends the use of compiled blocks: what is measured between two steps must meet the blocks themselves."""
+        if self._compiled is not None:
+            self._compiled.end()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turns accumulated gradients into those of the token mean and adds penalties, before clipping."""

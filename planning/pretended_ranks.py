@@ -14,11 +14,14 @@ from ..foundation.errors import UserError
 from ..lightning_modules import SpeechLLM
 from ..lightning_modules.sharding.blocks import shard
 from ..lightning_modules.sharding.fsdp2 import COMPUTES_IN
+from .shadow import exchanged
 
 
 @contextmanager
 def pretended_ranks(count: int, replicas: int | None) -> Iterator[None]:
     """Makes this process the first of so many while the context lasts: torch's own group that communicates nothing.
+
+    What ranks tell each other as objects, the others say just as this one does.
 
     Args:
         count: Of all ranks.
@@ -36,9 +39,14 @@ def pretended_ranks(count: int, replicas: int | None) -> Iterator[None]:
         raise UserError(f"FSDP2.replicas: {replicas} (allowed: what divides the number of ranks, {count})")
     distributed.init_process_group("fake", rank=0, world_size=count, store=FakeStore())
     try:
-        yield
+        with exchanged(distributed, "all_gather_object", _all_alike):
+            yield
     finally:
         distributed.destroy_process_group()
+
+
+def _all_alike(parts: list[Any], value: Any) -> None:
+    parts[:] = [value] * len(parts)
 
 
 def mesh_of(ranks: int, replicas: int) -> DeviceMesh:

@@ -10,7 +10,8 @@ import torch
 from ..datamodules import SpeechTextData
 from ..datamodules.batches.batch import Batch
 from ..datamodules.batches.batch_loader import BatchLoader
-from ..datamodules.batches.loader_factory import LoaderFactory
+from ..datamodules.batches.loader_factory import LoaderFactory, LoaderOptions
+from ..datamodules.batches.rows import Row, RowReader, View
 from ..datamodules.sources.example import AudioArray, Example, Modality
 
 SAMPLING_RATE = 16000
@@ -57,6 +58,30 @@ def _words(count: int) -> str:
     return " ".join(["the"] * count)
 
 
+class OneClip(RowReader):
+    """Reads a clip that all rows have once.
+
+    Args:
+        reader: That of the data module.
+    """
+
+    def __init__(self, reader: RowReader) -> None:
+        super().__init__(reader.front_end, reader.max_seconds, reader.augment, reader.cache)
+        self._spoken: Row | None = None
+
+    def read(self, view: View, epoch: int = 0) -> Row:
+        """Gives a row with the features of the first one that was spoken."""
+        if view.modality == "text":
+            return super().read(view, epoch)
+        if self._spoken is None:
+            self._spoken = super().read(view, epoch)
+        return replace(self._spoken, example=view.example)
+
+
+def _factory_of(made: LoaderFactory, options: LoaderOptions, reader: RowReader, plain: RowReader) -> LoaderFactory:
+    return LoaderFactory(reader, plain, made.prompt, options, made.bad, made.on_skip)
+
+
 class Batches:
     """Makes full batches with the data module's own loaders, template and sampler.
 
@@ -67,7 +92,9 @@ class Batches:
 
     def __init__(self, data: SpeechTextData, question: Question) -> None:
         self._data, self._question = data, question
-        self._factory = data.factory()
+        made = data.factory()
+        options = replace(made.options, num_workers=0)  # there is one clip to read
+        self._factory = _factory_of(made, options, OneClip(made.reader), OneClip(made.plain_reader))
 
     @property
     def options(self) -> tuple[int, int]:
@@ -121,7 +148,7 @@ class Batches:
     def _with(self, budget: int) -> LoaderFactory:
         made = self._factory
         options = replace(made.options, tokens_per_batch=budget, max_examples=None)
-        return LoaderFactory(made.reader, made.plain_reader, made.prompt, options, made.bad, made.on_skip)
+        return _factory_of(made, options, made.reader, made.plain_reader)
 
     def _loader(self, factory: LoaderFactory, kind: str, rows: int) -> BatchLoader:
         examples = self._question.examples(rows, plain=kind == REPLAY)

@@ -66,7 +66,7 @@ def _silu(values: Tensor, inplace: bool = False) -> Tensor:
 
 
 @contextmanager
-def _exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
+def exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
     """Puts another function in the place of one of torch's while the context lasts."""
     before = getattr(owner, name)
     setattr(owner, name, other)
@@ -176,9 +176,9 @@ class Shadow:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             converting, activating, resizing = (
-                _exchanged(nn.Module, "_apply", _replace),
-                _exchanged(functional, "silu", _silu),
-                _exchanged(torch.UntypedStorage, "resize_", self._resize),
+                exchanged(nn.Module, "_apply", _replace),
+                exchanged(functional, "silu", _silu),
+                exchanged(torch.UntypedStorage, "resize_", self._resize),
             )
             with converting, activating, resizing, self._faking, Bookkeeping(self._meter, self._faking):
                 yield

@@ -102,7 +102,8 @@ class Stepping:
             return self.model.step_total(batch).loss
         self.model.forward = lambda: self.model.step_total(batch).loss
         try:
-            return self.model()
+            loss: torch.Tensor = self.model()
+            return loss
         finally:
             del self.model.forward  # that of its class is back
 

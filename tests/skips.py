@@ -21,6 +21,7 @@ ALLOWED: dict[str, str] = {
     "tests/lightning_modules/test_qlora.py::test_it_learns_over_four_bit_weights": (
         "bitsandbytes packs weights on a GPU; `pip install 'textkeep[qlora]'`"
     ),
+    "tests/lightning_modules/test_adamw_8bit.py": "needs bitsandbytes: `pip install 'textkeep[adamw-8bit]'`",
 }
 """Test, file, or folder with a slash at its end -> why it may be skipped."""
 

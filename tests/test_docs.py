@@ -67,6 +67,7 @@ NEEDS = {
     r"^slurm:|SLURM array": "textkeep[slurm]",
     r"with `configs/logger/tensorboard|class_path: TensorBoardLogger": "pip install tensorboard",
     r"\bqlora\.yaml|load_in_4bit": "textkeep[qlora]",
+    r"bitsandbytes\.optim": "textkeep[adamw-8bit]",
     r"Kokoro": "textkeep[speak]",
     r"`textkeep facts|^# +textkeep facts": "textkeep assets",
     r"python -m benchmarks\.importance\b": "[bench]",
