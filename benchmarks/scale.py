@@ -119,6 +119,7 @@ def figures(size: str, way: Way, search: bool) -> dict[str, float]:
         for name, more in (("rows", 0), ("rows_ddp", buckets)):
             fits = step + more <= usable
             if fits and not search:
+                rows[name] = -2 if found.highest.total + more <= usable else -1
                 continue
             largest = largest_budget(trained, ROWS * length, length, usable - more) if fits else None
             rows[name] = 0 if largest is None else largest.rows
@@ -137,7 +138,9 @@ def lines(size: str, name: str, way: Way, found: dict[str, float]) -> Iterator[s
         if not gpus:
             continue
         highest = found["highest"] + more
-        largest = "fits" if rows not in found else f"{found[rows]:.0f}" if found[rows] else "does not fit"
+        largest = {0: "does not fit", -1: f"fewer than {ROWS}", -2: f"{ROWS} or more"}.get(
+            int(found[rows]), f"{found[rows]:.0f}"
+        )
         hours = [Machine().seconds(found["flops"]) * EXAMPLES / 3600 / count for count in gpus]
         cells = [
             size, name.split(", FSDP2")[0], ("FSDP2 on " if way.replicas else "ddp on " if many is gpus else "")
@@ -152,7 +155,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--cache", type=Path, default=Path("outputs/scale.json"), help="what has been planned before")
-    parser.add_argument("--no-search", action="store_true", help="do not search for the largest batch")
+    parser.add_argument("--no-search", action="store_true", help=f"no search for the largest batch: {ROWS} rows or not")
     parser.add_argument("--shapes", type=Path, help="only write the models' configurations into this folder")
     arguments = parser.parse_args()
     if arguments.shapes is not None:
