@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import yaml
 from tests.support.house import ROOT
 from tests.support.processes import Textkeep
 from tests.support.tiny_llama3 import write_tiny_large_v3, write_tiny_llama3
-from textkeep.cli.main import main
 from textkeep.datamodules.sources import HFDataset
 from textkeep.datamodules.sources.bad_examples import BadExamples
 from textkeep.runs.study.spec import read_study
@@ -146,24 +144,13 @@ def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tiny", RECIPES, indirect=True)
-def test_it_trains_three_steps_and_a_plan_tells_its_checkpoint(
-    tiny: Path, textkeep: Textkeep, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_trains_three_steps(tiny: Path, textkeep: Textkeep) -> None:
     done = textkeep("fit", "--config", tiny, TEXTKEEP_DEBUG="1")
     assert done.returncode == 0, done.stderr
     with (tiny.parent / "run/metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
     assert len(losses) == 3
     assert np.isfinite(losses).all()
-    assert main(["plan", str(tiny), "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["left_out"] == []
-    names = [moment["name"] for moment in plan["moments"]]
-    step = ["a batch of speech", "the optimizer's step"]
-    assert names == [*step, "an evaluation", "writing answers", "importance, text"]
-    assert plan["pace"]["step_rows"] == 32, "the paper's batch fits into the token budget"
-    sizes = {path.stat().st_size for path in (tiny.parent / "run/checkpoints").glob("step*.ckpt")}
-    assert plan["disk"]["checkpoint"] == pytest.approx(max(sizes), rel=0.25), "names and settings come on top"
 
 
 # ------------------------------------------------------------------ rows of a data set
