@@ -76,12 +76,12 @@ class ReadBatch(Protocol):
 
     @property
     def answer(self) -> Callable[[Sequence[int], int | None], list[str]] | None:
-        """Writes greedy answers of some rows, of at most so many tokens, once; None where it must be asked anew."""
+        """Generates greedy answers for some rows, up to a number of tokens, once; None if it must be prompted again."""
 
 
 @runtime_checkable
 class TellsFigures(Protocol):
-    """A callback that puts figures of a validation or test into a line of its own."""
+    """A callback that prints figures of a validation or test on its own line."""
 
     @property
     def told(self) -> Collection[str]:

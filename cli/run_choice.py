@@ -60,7 +60,7 @@ def choose_run(verb: str, config: Any, argv: list[str], text: Callable[[Path], s
         config.ckpt_path = None
         _tell(f"there is no checkpoint in {wanted / CHECKPOINTS}: a new run starts")
     config.ckpt_path = checkpoint_to_load(wanted, config.ckpt_path, verb)
-    take_export(config, verb)  # raises if there is one
+    take_export(config, verb)  # refuses an export
     if is_continuation(wanted, config.ckpt_path):
         return _taken(wanted, config)
     return _claimed(wanted, verb, text)

@@ -32,7 +32,7 @@ class Probe:
     batch_size: int = 8
     """Rows of a batch; the scores are per example, so this is a matter of memory."""
     tokens: int | None = None
-    """Plain text is cut after so many tokens; None takes whole passages."""
+    """Plain text is cut after this many tokens; None takes whole passages."""
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
@@ -91,7 +91,7 @@ class ProbeSet:
             allowed = ", ".join(self.probes) or "none"
             raise ValueError(f"probe {name!r} is not defined in data.probes (allowed: {allowed})")
         maker = factory()
-        if maker is not self._factory:  # what is known was made for another model
+        if maker is not self._factory:  # the cached results were made for another model
             self._factory, self._batches = maker, {}
         if name not in self._batches:
             probe = self.probes[name]

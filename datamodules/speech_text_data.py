@@ -59,7 +59,7 @@ class SpeechTextData(L.LightningDataModule):
         test: Source of the test.
         predict: Source of prediction; by default that of the test.
         train_modalities: "both" trains each example in every modality that it has, as rows of different batches.
-        replay: Text to rehearse in batches of its own (``{source: my/text.txt, ratio: 0.05}``).
+        replay: Text to rehearse in separate batches (``{source: my/text.txt, ratio: 0.05}``).
         tokens_per_batch: Most positions of a batch (rows x longest row); an adaptor frame counts as a token.
         eval_tokens_per_batch: The same in evaluation; None takes four times as many (no backward pass there).
         max_examples_per_batch: Most rows of a batch, or None.
@@ -133,11 +133,11 @@ class SpeechTextData(L.LightningDataModule):
         self._train_loader: weakref.ref[BatchLoader] | None = None
 
     def needs_whole(self) -> str | None:
-        """Names the feature cache, which ``FSDP2`` refuses: each rank would run the encoder on clips of its own."""
+        """Names the feature cache, which ``FSDP2`` refuses: each rank would run the encoder on its own clips."""
         return None if self.settings.feature_cache is None else "data.feature_cache"
 
     def connect(self, front_end: SpeechFrontEnd, encode: Encode | None = None) -> None:
-        """Tells the data of its model: ``encode`` is the frozen encoder, for ``feature_cache``."""
+        """Connects the data with its model: ``encode`` is the frozen encoder, for ``feature_cache``."""
         self.connection.connect(front_end, encode)
 
     def setup(self, stage: str | None = None) -> None:

@@ -14,7 +14,7 @@ LETTER_INSTRUCTION = "Answer with the letter of the right option."
 # "B", "(b)", "**C**", "d." or "A)" alone on the first line; a bare "A" before other words is the article.
 _ALONE = re.compile(r"^\W*([A-Za-z])\W*$")
 _LEADING = re.compile(r"^\W*([A-Z])\s*[.):,*\]\"']")
-# "the answer is (B)", "option C", "I would choose D"; the article is told by the lower-case word after it.
+# "the answer is (B)", "option C", "I would choose D"; the article is recognised by the lower-case word after it.
 _NAMED = re.compile(
     r"\b(?:answer|option|choice|choose|select|pick)(?:\s+(?:is|would be|should be|option))*\s*:?\s*[\"'(*\[]*([A-Z])\b"
     r"(?!\s+[a-z])",

@@ -16,7 +16,7 @@ _WHOLE_PATH = re.compile(r"class_path['\"]?(?:: |=| )'(\w+(?:\.\w+)+)'")
 
 
 def allowed(given: str, names: Iterable[str], word: str = "allowed") -> str:
-    """Returns ``(did you mean 'x'?); allowed: x, y, z``: what may stand in place of ``given``."""
+    """Returns ``(did you mean 'x'?); allowed: x, y, z``: the alternatives to ``given``."""
     choices = sorted(set(names))
     near = get_close_matches(given, choices, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""

@@ -22,7 +22,7 @@ class Permutation:
 
     Attributes:
         p: Metric -> p-value of the hypothesis that before and after are exchangeable within each example.
-        floor: The smallest p-value that so many examples or draws can give: a p at the floor means "at most".
+        floor: The smallest p-value that this many examples or draws can give: a p at the floor means "at most".
         exact: Whether all exchanges were tried.
         expected: Metric -> its mean over the exchanges: what noise alone gives with this many examples; for a signed
             metric, its mean size.

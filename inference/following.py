@@ -35,7 +35,7 @@ def text_probes(
         sources: Name of the probe -> where its texts are: ``plain-text/probe``, ``spoken-facts/general``, a .txt file
             (passages between empty lines), a manifest, or a source.
         examples: Number per probe, chosen by hash like the probes of a run.
-        tokens: Plain text is cut after so many; None leaves it whole.
+        tokens: Plain text is cut after this many; None leaves it whole.
         batch_size: Examples per batch.
 
     Returns:
@@ -84,7 +84,7 @@ def track(
         out: Directory of the snapshots; ``textkeep report`` reads it.
         estimators: What to measure, from one pass.
         examples: Of each probe.
-        tokens: Plain text is cut after so many.
+        tokens: Plain text is cut after this many.
         step: Optimizer steps so far; above 0, the records in the directory are continued.
         **options: Fields of :class:`textkeep.importance.ProbeOptions`, and ``replicates``.
 

@@ -101,4 +101,4 @@ class BudgetAction(ABC):  # noqa: B024 - all hooks have a default
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - a hook
-        """Takes back what :meth:`state_dict` gave; nothing (``{}``) is the state at the beginning of a fit."""
+        """Restores what :meth:`state_dict` returned; ``{}`` is the state at the beginning of a fit."""

@@ -1,4 +1,4 @@
-"""Ends a run at an earlier step of its own."""
+"""Ends a run at one of its earlier steps."""
 
 from __future__ import annotations
 

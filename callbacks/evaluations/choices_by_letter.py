@@ -20,9 +20,9 @@ class ChoicesByLetter(Evaluation):
     """Asks for the letter of the right option, as OpenBookQA and MMSU are asked in VoiceBench; a greedy answer.
 
     A line of the set has ``question``, ``choices`` and ``gold``; the question is then written with its options under
-    letters. Or the options already stand in the question, and are spoken in its clip (VoiceBench): such a line has no
-    ``choices``, and its answer is the letter. A response that names no letter is wrong; ``<modality>_named`` is the
-    share that names one.
+    letters. Alternatively, the options are already part of the question and spoken in its clip (VoiceBench): such a
+    line has no ``choices``, and its answer is the letter. A response that names no letter is wrong;
+    ``<modality>_named`` is the share that names one.
 
     Args:
         source: A name of ``data.sets``, a manifest, or ``spoken-facts/choices``.

@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class GatheredScorer(ItemScorer):
-    """The ranks share the items out among themselves; every rank must call the same methods in the same order.
+    """The ranks divide the items among themselves; every rank must call the same methods in the same order.
 
     Args:
         trainer: Its data module makes the batches.
@@ -43,7 +43,7 @@ class GatheredScorer(ItemScorer):
 
     @contextmanager
     def giving_way(self, llm: Any) -> Generator[None, None, None]:
-        """Lets what reads with the LLM be stopped before each of its forward passes; every rank must come here."""
+        """Allows stopping before each forward pass of the LLM; every rank must call it."""
         with taking_turns(self.trainer) as give_way:
             hook = llm.register_forward_pre_hook(lambda *_: give_way())
             try:

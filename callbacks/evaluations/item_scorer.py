@@ -88,8 +88,8 @@ class ItemScorer:
         Args:
             examples: What is asked.
             modality: ``speech`` or ``text``.
-            speech_instruction: Text after the clip, in the place of the data module's.
-            max_new_tokens: Longest response, in the place of the scorer's.
+            speech_instruction: Text after the clip, instead of the data module's.
+            max_new_tokens: Maximum length of a response, instead of the scorer's.
             untouched: Ask the LLM as it was before tuning (written questions only).
         """
         found: dict[str, str] = {}

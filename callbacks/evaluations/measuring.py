@@ -23,7 +23,7 @@ class KeepsRecords(Protocol):
     """A callback that writes a file of answers in a validation, test or prediction."""
 
     def would_lose(self, trainer: Trainer) -> str | None:
-        """Says in words what of an earlier one would be lost; None if nothing. Asked before anything is run."""
+        """Says which earlier results would be lost; None if none. Called before anything is run."""
         ...
 
 

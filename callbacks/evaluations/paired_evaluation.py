@@ -31,7 +31,8 @@ class PairedEvaluation(Callback, ABC):
 
     Note:
         Module modes and random states are put back: training with such a callback is bit-identical to training without.
-        Items are shared out among the ranks and gathered. Under ``FSDP2`` each rank holds the whole model meanwhile.
+        Items are divided among the ranks and gathered. Under ``FSDP2``, each rank holds the whole model in the
+        meantime.
     """
 
     #: Keys of the figures that the last line on the console has told.

@@ -48,7 +48,8 @@ class Retention(PairedEvaluation):
 
     Note:
         Module modes and random states are put back: training with this callback is bit-identical to training without.
-        Items are shared out among the ranks and gathered. Under ``FSDP2`` each rank holds the whole model meanwhile.
+        Items are divided among the ranks and gathered. Under ``FSDP2``, each rank holds the whole model in the
+        meantime.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Retention(PairedEvaluation):
 
     @override
     def score(self, trainer: Trainer, pl_module: LightningModule, examples: Sequence[Any]) -> dict[str, Scores]:
-        """Scores by modality what no validation or test step has read just before."""
+        """Scores by modality what no validation or test step has just read."""
         memory = ScoreMemory.of_untouched(self.untouched_cache, trainer, pl_module)
         scorer = ItemScorer(trainer, pl_module, self.max_new_tokens, memory)
         losses, answers = {"loss", "hearing_gap"} & {*self.metrics}, "accuracy" in self.metrics
@@ -174,6 +175,6 @@ class Retention(PairedEvaluation):
 
 
 def _unknown(examples: Sequence[Any], known: Collection[str]) -> list[Any]:
-    """Returns the examples that no rank knows yet; every rank must come here."""
+    """Returns the examples that no rank knows yet; every rank must call it."""
     everywhere = {identity for part in gathered(set(known)) for identity in part}
     return [example for example in examples if example.id not in everywhere]

@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
 class ScoreMemory:
-    """Scores of text by what they depend on; an entry that fits in all of it is what would be measured, to the bit.
+    """Scores of text by what they depend on; a matching entry equals a new measurement bit for bit.
 
     An entry is found by a SHA-256 of the whole weights, their types and the model's settings (LoRA whose B is zero
     changes nothing and is left out), tokenizer, precision, device and number of threads, the versions of the libraries
@@ -70,7 +70,7 @@ class ScoreMemory:
         return cls(Path(folder), model, str(trainer.precision))
 
     def key(self, asked: Any) -> str:
-        """Returns the name under which what is asked of this model is kept."""
+        """Returns the name under which this model's results are kept."""
         return _digest(self._model, asked)
 
     def recall(self, asked: Any, measure: Callable[[], Any]) -> Any:

@@ -75,7 +75,7 @@ class HeatMaps:
         shares: dict[str, list[list[float]]] = {}
         for line in lines:
             shares.setdefault(line["estimator"], []).append(line["shares"])
-        # An estimator that was added when the run was continued has fewer columns: it gets no panel of its own.
+        # An estimator that was added when the run was continued has fewer columns: it gets no panel.
         pixels = heat_map({name: rows for name, rows in shares.items() if len(rows) == len(steps)}, steps)
         for logger in loggers:
             log_picture(logger, importance_picture(probe, "heat_map"), pixels, step)

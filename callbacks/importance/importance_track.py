@@ -23,7 +23,7 @@ Batches = Sequence[Mapping[str, Any]]
 
 
 class ImportanceTrack:
-    """Measures a model's importance when it is told to, into a directory that ``textkeep report`` reads.
+    """Measures a model's importance on request, into a directory that ``textkeep report`` reads.
 
     Args:
         model: A causal LM; peft's, DDP's and ``torch.compile``'s wrappers may be around it.

@@ -41,9 +41,9 @@ class ImportanceTracker(Callback):
         top_fraction: Also keep a mask of this top fraction of the single weights (more memory: a float32 map).
         vectors: Keep row and column sums. They are nearly all of a snapshot: at 8B, three probes and a hundred
             checkpoints make 9.5 GB with them and under 0.1 GB without. Structure, overlap and heads need them.
-        ablate: What the estimator ``ablation`` takes out, one after the other: each ``layer``, ``matrix`` or attention
+        ablate: What the estimator ``ablation`` removes, one after another: each ``layer``, ``matrix`` or attention
             ``head``. A group costs about 0.6 of a forward pass of the probe; there are far more matrices and heads.
-        ablate_with: What stands in for it: ``zero``, or the ``mean`` over the probe of what it gives.
+        ablate_with: What replaces it: ``zero``, or the ``mean`` of its output over the probe.
         untouched_cache: Folder in which the untouched LLM's snapshots are kept: another run that begins with the same
             LLM, ear and probes takes them from there, to the bit. One process; it may be that of ``Retention``.
         self_test: Hold the scores of every measurement against identities that they must obey, and against autograd
@@ -53,7 +53,8 @@ class ImportanceTracker(Callback):
         It only decides when. The pass runs on the bare LLM with its weights frozen, in eval mode; gradients, random
         states and modes are put back, so a run with this callback is bit-identical to a run without it. A checkpoint
         saved during validation is measured in the next training hook, where its weights are still in place. The
-        examples of a probe are shared out among the ranks, each of which holds the whole model meanwhile (``FSDP2``).
+        examples of a probe are divided among the ranks, each of which holds the whole model in the meantime
+        (``FSDP2``).
     """
 
     def __init__(

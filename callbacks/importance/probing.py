@@ -40,7 +40,7 @@ def measure_probe(
         The snapshot, the same on all ranks.
 
     Raises:
-        ValueError: If there is no one matrix a layer that the probe's examples meet.
+        ValueError: If no single matrix per layer acts on the probe's examples.
     """
     llm: Any = pl_module.llm
     acting = acting_weights(trainer, pl_module, name)
@@ -79,7 +79,7 @@ def acting_weights(trainer: Trainer, pl_module: LightningModule, name: str) -> A
 
 
 def is_plain(trainer: Trainer, name: str) -> bool:
-    """Returns whether a probe is plain text: every token but the first is predicted, and nothing stands beside them."""
+    """Returns whether a probe is plain text: every token but the first is predicted, and there is nothing else."""
     return all(
         bool(((batch.labels != IGNORED).sum(dim=1) == batch.attention_mask.sum(dim=1) - 1).all())
         for batch in trainer.datamodule.probe_batches(name)  # type: ignore[attr-defined]

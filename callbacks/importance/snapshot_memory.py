@@ -18,10 +18,10 @@ from ..evaluations.score_memory import ScoreMemory, code_of
 
 
 class SnapshotMemory:
-    """Snapshots by what they depend on; one that fits in all of it is what would be measured, to the bit.
+    """Snapshots by what they depend on; a matching one equals a new measurement bit for bit.
 
     The key is that of :class:`ScoreMemory`, with the probe's batches as the LLM gets them, embedded speech included.
-    A snapshot whose files are not what was written is measured anew.
+    A snapshot whose files were altered is measured again.
 
     Args:
         memory: Of the untouched LLM.

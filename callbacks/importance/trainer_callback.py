@@ -24,7 +24,7 @@ _EVALUATED = "eval_"
 class ImportanceTrainerCallback(TrainerCallback):
     """Follows where a model's text knowledge lives while Hugging Face's ``Trainer`` trains it.
 
-    It is to that Trainer what :class:`ImportanceTracker` is to Lightning's: the same snapshots and summary, in a
+    It does for that Trainer what :class:`ImportanceTracker` does for Lightning's: the same snapshots and summary, in a
     directory that ``textkeep report`` and ``textkeep watch`` read; training is the same to the bit. Figures also go to
     the W&B run that is active, if one is.
 
@@ -36,7 +36,7 @@ class ImportanceTrainerCallback(TrainerCallback):
 
     Args:
         probes: Name -> batches on which importance is measured; ``textkeep.inference.text_probes`` makes them.
-        run: The directory. A training that goes on from a checkpoint goes on with what it holds.
+        run: The directory. Training that continues from a checkpoint also continues its records.
         estimators: What to measure, from one pass.
         every_n_steps: Optimizer steps between two measurements beside those at checkpoints; 0 for none.
         at_checkpoints: Measure the weights of every checkpoint.

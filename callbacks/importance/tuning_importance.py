@@ -25,7 +25,7 @@ class TuningImportance(Callback):
 
     Note:
         It only decides when. The examples of a probe are shared out among the ranks, and all ranks take rank zero's
-        result. A resumed run goes on with the importance in its checkpoint.
+        result. A resumed run uses the importance in its checkpoint.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def _is_due(user: Any, step: int) -> bool:
 
 
 def _known(trainer: Trainer, request: Any) -> Snapshot | None:
-    """Finds what the tracker has just measured, if it is what is asked for."""
+    """Finds what the tracker has just measured, if it is what is needed."""
     for tracker in trainer.callbacks:  # type: ignore[attr-defined]
         snapshot = tracker.latest(request.probe) if isinstance(tracker, ImportanceTracker) else None
         if snapshot is not None and request.estimator in snapshot.estimators:

@@ -194,7 +194,7 @@ class ResilientWandbLogger(WandbLogger):
         self._names.forget()
         with suppress(Exception):  # what is left of it cannot even end
             wandb.teardown()
-        wandb.run = None  # else it would be taken for a run to go on with
+        wandb.run = None  # otherwise it would be taken for a run to continue
 
     @property
     def _folder(self) -> Path:

@@ -54,7 +54,7 @@ class LogProgress(ProgressBar):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        self._began = time.monotonic()  # what callbacks measure in between is no part of a step
+        self._began = time.monotonic()  # measurements by callbacks in between are not part of a step
 
     @override
     def on_train_batch_end(

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 
 class RunSummary(ModelSummary):
-    """Tells once how many weights train, and in which parts; replaces Lightning's table."""
+    """Prints once how many weights train, and in which parts; replaces Lightning's table."""
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

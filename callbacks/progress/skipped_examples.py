@@ -86,7 +86,7 @@ class SkippedExamples(Callback):
         self._say()
 
     def _agree(self, trainer: Trainer) -> None:
-        """Gathers what the ranks have left out since the last time, and logs the count if it has grown."""
+        """Gathers how many examples the ranks have left out since the last time, and logs the count if it has grown."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, LeavesOut):
             return

@@ -1,4 +1,4 @@
-"""Figures of a validation or test that no callback has printed in a line of its own."""
+"""Figures of a validation or test that no callback has printed on its own line."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def shown(figures: dict[str, float]) -> str:
 
 
 def of_a_step(key: str) -> bool:
-    """Returns whether a figure of the progress bar is the step's own: not W&B's id, nor what a validation has told."""
+    """Returns whether a figure of the progress bar belongs to the step: not W&B's id or a validation's results."""
     return key != "v_num" and not key.startswith(stage_key("val", ""))

@@ -100,7 +100,7 @@ class RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["dirpath"] != self.dirpath:
             if not self._resumed_here():
-                return  # a new run that begins with the weights of another: that one's files are none of its own
+                return  # a new run that starts from another's weights: the other's files are not its own
             state_dict = moved(state_dict, str(self.dirpath))
         super().load_state_dict(state_dict)
         self._kept.restore(state_dict.get("kept", {}), str(self.dirpath), self.best_k_models)
@@ -237,7 +237,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._kept.passing = []
 
     def _resumed_here(self) -> bool:
-        """Returns whether the run goes on from a file of its own folder."""
+        """Returns whether the run continues from a file in its own folder."""
         return self._resumed_from is not None and self._resumed_from.parent == Path(str(self.dirpath)).resolve()
 
     def _forget_missing(self, trainer: Trainer) -> None:

@@ -25,7 +25,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name, waits for the disk, and renames it; reads as Lightning does.
 
     Lightning's own writes to the folder for temporary files and moves, which copies where that is another file system:
-    a process that is killed meanwhile leaves half a file under the name of a whole one, and a full ``/tmp`` leaves
+    a process killed in the meantime leaves half a file under the name of a complete one, and a full ``/tmp`` leaves
     none. It also keeps a second copy of the file in memory, which this one does not.
 
     It reads and removes sharded checkpoints too, which are folders; ``FSDP2`` writes them.
@@ -102,7 +102,7 @@ def write_whole(trainer: Trainer) -> None:
 
 
 class _Noting:
-    """A file that keeps the first error of writing, for which torch raises one of its own."""
+    """A file that keeps the first write error, which torch would replace by its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file

@@ -1,7 +1,8 @@
 """Lightning's fit loops, made to continue after the hook in which a checkpoint was written.
 
 A checkpoint of a step is written in ``on_train_batch_end``. After it the step is logged and validated, and if it is the
-last of an epoch, the epoch is ended. Lightning goes on with the next batch: what a process had no time for is left out.
+last of an epoch, the epoch is ended. Lightning continues with the next batch: what a process had no time for is left
+out.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class ExactFitLoop(_FitLoop):
         super().on_advance_end()
 
     def rest_of_step(self) -> RestOfStep | None:
-        """Returns what of the present step is still to come; None if it is over, or inside of a step."""
+        """Returns what remains of the current step; None if it is over, or inside a step."""
         loop, progress = self.epoch_loop, self.epoch_loop.batch_progress
         trained = 0 < progress.current.ready == progress.current.processed  # type: ignore[attr-defined]
         if not trained or loop._batches_that_stepped == loop.global_step:
@@ -114,7 +115,7 @@ class ExactFitLoop(_FitLoop):
             trainer._last_val_time = time.monotonic() - seconds
 
     def _row(self) -> dict[str, float]:
-        """Returns what Lightning is going to log of the present step when ``on_train_batch_end`` is over."""
+        """Returns what Lightning will log of the current step when ``on_train_batch_end`` is over."""
         progress, connector = self.epoch_loop.batch_progress, self.trainer._logger_connector
         over = progress.total.completed == progress.total.ready or self.logged == progress.total.ready
         if over or not self.trainer.training or not connector.should_update_logs:
@@ -138,7 +139,7 @@ class ExactEpochLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False  # a validation is done whole
-        if rest.validates:  # what Lightning counted of one that was cut off is taken back
+        if rest.validates:  # undo Lightning's counts of one that was cut off
             total: Any = self.val_loop.batch_progress.total
             total.ready = total.started = total.processed = total.completed = rest.read_before
         self._skip_next_val = not rest.validates

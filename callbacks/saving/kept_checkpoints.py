@@ -45,7 +45,7 @@ class KeptCheckpoints:
         return [path for path in dict.fromkeys(self.passing) if path != self.newest and path not in self._best]
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint holds of it: names, which stay right where the folder is moved."""
+        """Returns its state for a checkpoint: names, which stay valid when the folder is moved."""
         passing = [Path(path).name for path in self.passing]
         return {"newest": Path(self.newest).name, "aside": self.aside, "passing": passing}
 

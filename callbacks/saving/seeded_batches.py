@@ -21,7 +21,8 @@ class SeededBatches(Callback):
     """Seeds each training batch by the run's seed, the number of the batch and the rank.
 
     Dropout and masks of a batch are then the same whether the run came to it at one go or was continued from a
-    checkpoint shortly before it, and whatever was validated or measured meanwhile. The ranks draw different numbers.
+    checkpoint shortly before it, and whatever was validated or measured in the meantime. The ranks draw different
+    numbers.
 
     Note:
         The seed travels in checkpoints: a continued run keeps that of its beginning.

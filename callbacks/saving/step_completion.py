@@ -58,7 +58,7 @@ class StepCompletion(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if not isinstance(trainer.fit_loop, ExactFitLoop):
             return  # before setup: the ranks have not met
-        # A stop at the end of a step comes before Lightning logs it, and perhaps nobody goes on with the run.
+        # A stop at the end of a step comes before Lightning logs it, and the run may never be continued.
         if _is_training(trainer) and (rest := exact_loop(trainer).rest_of_step()) is not None:
             exact_loop(trainer).log_step(rest.row)
 

@@ -1,4 +1,4 @@
-"""How a run is told to stop, and how its ranks stop together between two steps."""
+"""How a run is asked to stop, and how its ranks stop together between two steps."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class NotingConnector(_SignalConnector):
     """Stands where the Trainer asks Lightning's connector to install handlers, and only has signals noted.
 
     Lightning's handlers save, broadcast and requeue wherever a signal lands: two ranks that are not at the same place
-    wait for each other for ever, and what is saved is half a step.
+    wait for each other forever, and half a step would be saved.
 
     Attributes:
         agreement: What the ranks have agreed on since.
@@ -47,7 +47,7 @@ class NotingConnector(_SignalConnector):
 
 
 def connect_to(trainer: Trainer) -> None:
-    """Puts a fresh connector in the place of the Trainer's own, which has installed nothing before its stages run."""
+    """Replaces the Trainer's own connector by a fresh one; it has installed nothing before its stages run."""
     trainer._signal_connector = NotingConnector(trainer)
 
 

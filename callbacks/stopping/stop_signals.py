@@ -32,7 +32,7 @@ class Wish(IntEnum):
     INTERRUPT = 1
     """Ctrl-C: save and end."""
     TERMINATE = 2
-    """SIGTERM: save and end; whoever sent it decides whether the run goes on later."""
+    """SIGTERM: save and end; the sender decides whether the run continues later."""
     REQUEUE = 3
     """The end of a SLURM job's time is near: save, end, and have the job put into the queue again."""
 
@@ -136,7 +136,7 @@ class StopSignals:
         return signal.SIGINT in self._before
 
     def _take(self, number: int, wish: Wish) -> None:
-        ignored = signal.getsignal(number) is signal.SIG_IGN  # by whoever started the process: a shell's background
+        ignored = signal.getsignal(number) is signal.SIG_IGN  # by the process's parent: a shell's background
         if threading.current_thread() is threading.main_thread() and not ignored and number not in self._before:
             self._wishes[number] = wish
             self._before[number] = signal.signal(number, self._on_signal)

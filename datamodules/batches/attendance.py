@@ -15,7 +15,7 @@ _LOOK = 0.005
 
 
 class Attendance:
-    """Tells whether the workers of a loader have come through their start; it is the loader's ``worker_init_fn``.
+    """Tracks whether the workers of a loader have started; it is the loader's ``worker_init_fn``.
 
     A worker is a fork of a process with threads: gloo's, autograd's, W&B's. What lock a thread holds at that moment
     stays locked in the worker for ever, and some are taken before it runs a line of Python: CPython's own is one before

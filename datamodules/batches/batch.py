@@ -47,7 +47,7 @@ class Batch:
         labels: (B, T) int64, unshifted as in transformers; -100 on prompt, audio and padding.
         audio_mask: (B, T) bool; True where an adaptor frame goes.
         features: (N, C, F) float32; log-mel, or raw waveform with C = 1, or cached encoder frames with C = hidden.
-            The clips stand in the order in which their positions occur; (0, C, 0) for a text-only batch, and (N, 1, 0)
+            The clips are in the order in which their positions occur; (0, C, 0) for a text-only batch, and (N, 1, 0)
             where ``inputs`` has what is heard.
         feature_lengths: (N,) int64, true lengths in units of F.
         transcripts: (N, S) int64; token ids of the clips' question text, -100 padded (for CTC).

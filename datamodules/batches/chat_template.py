@@ -30,7 +30,7 @@ class TemplateRefusalError(ValueError):
 
 @contextmanager
 def refusals_at(location: str) -> Iterator[None]:
-    """Turns refusals into errors of the example that stands at a place.
+    """Turns refusals into errors of the example at a location.
 
     Raises:
         BadExampleError: In the place of a ``TemplateRefusalError``.
@@ -233,7 +233,7 @@ def _turns(system: str | None, question: str, answer: str | None = None) -> list
 
 
 def _undated(template: str) -> str:
-    """Puts a fixed day in the place of today."""
+    """Replaces today by a fixed day."""
     return _TODAY.sub(lambda found: repr(DAY.strftime(found[2])), template)
 
 

@@ -39,7 +39,7 @@ class Collator:
         answers: False leaves the answers out; a prompt then ends with the generation prompt.
         encoded: Whether the rows' features are outputs of the frozen encoder.
         twins: Whether batches of speech come with their text twins.
-        plain_tokens: Plain text is cut after so many; None leaves it whole.
+        plain_tokens: Plain text is cut after this many; None leaves it whole.
     """
 
     def __init__(

@@ -47,14 +47,14 @@ class ProcessingFrontEnd(Protocol):
     around: tuple[str, str]
     """What its chat template writes before and after the positions of a clip."""
     audio_id: int
-    """Token that stands for a position of sound in its prompts: no text may hold it."""
+    """Token that stands for a position of sound in its prompts: no text may contain it."""
 
     def listen(self, waveforms: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[int]]:
         """Turns waveforms (samples,) into the processor's tensors, and counts the positions of each clip."""
         ...
 
     def hears_all(self, samples: int) -> bool:
-        """Returns whether a clip of so many samples is heard to its end."""
+        """Returns whether a clip of this many samples is processed to its end."""
         ...
 
 

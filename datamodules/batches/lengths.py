@@ -123,7 +123,7 @@ class LengthEstimator:
             return _Written(example.target, len(self.prompt.plain("")))
         target = example.target or None  # a template need not print a turn without a text
         if modality == "text":
-            # One more than it takes: a run goes on with the batches that it was begun with.
+            # One more than needed: a run continues with the batches that it was started with.
             return _Written(self.prompt.conversation_text(example.question, target, example.system), 1)
         before = self.prompt.speech(example.system).before
         return _Written(self.prompt.spoken_text(target, example.system), len(before) - 1)

@@ -189,7 +189,7 @@ class LoaderFactory:
             modality: ``speech`` or ``text``.
             rows: Rows of a batch.
             answers: With answers, right padded; else prompts to generate from, left padded.
-            tokens: Plain text is cut after so many; None leaves it whole.
+            tokens: Plain text is cut after this many; None leaves it whole.
 
         Raises:
             BadExampleError: If a clip cannot be read.
@@ -204,7 +204,7 @@ class LoaderFactory:
     def fill_cache(self, examples: Sequence[Example]) -> None:
         """Encodes the clips that the feature cache lacks, each rank a part of them; does nothing without a cache.
 
-        Every rank must come here with the same examples.
+        Every rank must call it with the same examples.
         """
         if self.plain_reader.cache is None:
             return
@@ -220,7 +220,7 @@ class LoaderFactory:
 
     def _eval_sampler(self, lengths: Sequence[int]) -> TokenBudgetSampler:
         options = self.options
-        # An evaluation item is never left out: one that is longer than the budget makes a batch of its own.
+        # An evaluation item is never left out: one that is longer than the budget gets its own batch.
         budget = max([options.eval_tokens_per_batch or 4 * options.tokens_per_batch, *lengths])
         return TokenBudgetSampler(lengths, budget, None, None, options.seed, False, *self._ranks, repeat=False)
 

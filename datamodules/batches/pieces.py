@@ -16,12 +16,12 @@ _TRIED = "a b\n {0}a\n {0} b{0}{0}\n\nA\u4f60 1 "
 class PieceTokenizer:
     """Tokenizes texts as the tokenizer does, but each piece of them only once.
 
-    A special token separates what stands before and after it: nothing merges across it. A conversation is therefore
+    A special token separates the text before and after it: nothing merges across it. A conversation is therefore
     tokenized in pieces that begin with one, and the pieces that all conversations share come from memory. A tokenizer
     for which this does not hold receives its texts whole; so does one whose tokens take white space from before them.
 
     Args:
-        tokenizer: Adds no special tokens of its own here: templates print the beginning of a sequence themselves.
+        tokenizer: Adds no special tokens itself here: templates print the beginning of a sequence themselves.
         sample: A text as they are going to be; the special tokens in it begin the pieces.
     """
 
@@ -56,7 +56,7 @@ class PieceTokenizer:
         return [[i for piece in pieces for i in known[piece]] for pieces in split]
 
     def _remembered(self, found: dict[str, list[int]]) -> dict[str, list[int]]:
-        """Adds what was found to what is known; when that is too much, the oldest half is forgotten afterwards."""
+        """Adds new findings; if that is too much, the oldest half is then dropped."""
         known = self._memory
         known.update(found)
         if len(known) > 2 * _KEPT:

@@ -48,7 +48,7 @@ class ChatPrompt:
     prompt alone does not have in its place. It ends with the first token that the vocabulary marks special
     (``ChatTemplate`` finds it), which is what the model learns to stop with.
 
-    The audio stands at the very start of the user turn, directly after its header and before the instruction, where
+    The audio is at the very start of the user turn, directly after its header and before the instruction, where
     LLaMA-Omni puts it; the text twin has the question in the same place. The ids on both sides of it are those of a
     text in which it is one special token, as in transformers' audio LLMs.
 
@@ -162,7 +162,7 @@ class ChatPrompt:
         return self.system if system is None else system
 
     def _split(self, ids: list[int], place: int = 0) -> tuple[list[int], list[int]]:
-        """Returns what stands before and after the token in the place of the audio."""
+        """Returns the text before and after the token that represents the audio."""
         at = -1
         for _ in range(place + 1):
             at = ids.index(self._marker_id, at + 1)

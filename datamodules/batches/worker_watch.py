@@ -213,7 +213,7 @@ def _raise_only_while_waiting() -> None:
 
 
 def _allow_open_files(workers: int) -> None:
-    """Raises the soft limit of open files as far as so many workers need it.
+    """Raises the soft limit of open files as far as this many workers need it.
 
     Raises:
         MachineError: If the hard limit is too low.

@@ -137,7 +137,7 @@ def _file(audio: Audio | None) -> str | io.BytesIO:
 
 
 def _fault(example: Example, error: Exception) -> BadExampleError | MachineError:
-    """Returns what is wrong: mostly the clip, but none is bad because the machine opens no more files."""
+    """Returns what is wrong: usually the clip, but no clip is bad because the machine can open no more files."""
     number = getattr(error, "errno", None)
     if isinstance(error, soundfile.LibsndfileError):  # it says "System error" of whatever fails
         try:

@@ -90,7 +90,7 @@ def read_weights(reader: GGUFReader) -> dict[str, torch.Tensor]:
 
 
 def special_ids(reader: GGUFReader) -> dict[str, int]:
-    """Finds the ids of the tokens that begin, end, pad and stand for the unknown."""
+    """Finds the ids of the begin, end, padding and unknown tokens."""
     end = int(field(reader, "tokenizer.ggml.eos_token_id", 2))
     return {
         "bos": int(field(reader, "tokenizer.ggml.bos_token_id", 1)),

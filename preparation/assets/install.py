@@ -108,7 +108,7 @@ def _install(asset: Asset, root: Path, target: Path, say: Callable[[str], None])
 
 
 def _write_origin(asset: Asset, out: Path) -> None:
-    """Notes in the folder what it was made of, and under which licences."""
+    """Records in the folder what it was made from, and under which licences."""
     origin = asdict(asset)
     del origin["builder"], origin["default"]
     (out / "asset.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ def read_questions(manifest: str, limit: int | None) -> tuple[list[Example], int
 
     Args:
         manifest: A JSONL manifest, or ``spoken-facts/SPLIT``.
-        limit: At most so many, the first ones.
+        limit: At most this many, the first ones.
 
     Returns:
         The examples, and how many have no written question.

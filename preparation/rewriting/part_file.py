@@ -53,7 +53,7 @@ class PartFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        if not self.answers:  # nothing to go on with
+        if not self.answers:  # nothing to continue from
             self.path.unlink(missing_ok=True)
 
     def answer(self, identity: str, question: str) -> Answer | None:
@@ -68,7 +68,7 @@ class PartFile:
             self._file.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")
 
     def _continue(self, settings: dict[str, Any]) -> None:
-        """Reads what is there; half a line at the end, left by a kill, is cut off."""
+        """Reads the existing records; half a line at the end, left by a kill, is cut off."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):

@@ -17,7 +17,7 @@ from ...foundation.assets import locate
 from .waveform import Waveform
 
 SHARED = ("libasound.so.2", "libflite.so.1", "libflite_usenglish.so.1", "libflite_cmulex.so.1")
-"""Libraries that the voices need, in the order of their own needs."""
+"""Libraries that the voices need, in order of dependency."""
 
 MEAN_PITCH = {"kal16": 95.0, "awb": 122.0, "rms": 101.0, "slt": 169.0}
 """Mean fundamental frequency of each voice in Hz, as measured; ``rms`` keeps its own whatever is asked for."""
@@ -91,7 +91,7 @@ class FliteEngine:
 
     @cached_property
     def _flite(self) -> ctypes.CDLL:
-        # Global symbols and known names: what is loaded here is found by those that need it.
+        # Global symbols and known names: libraries loaded here are found by those that need them.
         libraries = {name: ctypes.CDLL(str(self._libraries / name), mode=ctypes.RTLD_GLOBAL) for name in SHARED}
         flite = libraries["libflite.so.1"]
         flite.flite_init()

@@ -15,7 +15,7 @@ from .plan import Cast, plan
 def check_own(folder: Path, manifests: Mapping[str, Sequence[Mapping[str, Any]]], cast: Cast, suffix: str) -> None:
     """Refuses to replace manifests in the output folder that hold other questions or another cast.
 
-    Its own manifest a call goes on with, also where questions were added or corrected.
+    A call continues its own manifest, even if questions were added or corrected.
 
     Args:
         folder: The output folder.

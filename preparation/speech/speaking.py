@@ -26,7 +26,7 @@ class Options:
         workers: Processes.
         verify: The Whisper that listens: an asset, a folder or a hub id; None for nobody.
         max_wer: Highest word error rate of an accepted clip.
-        retry: So many other voices may try what was rejected.
+        retry: Number of other voices that may try what was rejected.
     """
 
     cast: Cast

@@ -1,4 +1,4 @@
-"""Checking clips by ear: Whisper writes down what it hears, and the word error rate says how far off that is."""
+"""Checks clips with Whisper: it transcribes them, and the word error rate measures how far off the transcript is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TranscriptStore:
     """Transcripts by clip, kept beside the clips so that a second run does not listen again."""
 
     def __init__(self, path: Path):
-        """Reads what is there; a line that was cut off in the middle is dropped."""
+        """Reads the existing records; a truncated line is dropped."""
         self._path = path
         self.transcripts: dict[str, str] = {}
         if path.is_file():

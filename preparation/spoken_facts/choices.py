@@ -66,7 +66,7 @@ def choice_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows: Questions with ``id, question, answers, target, category``.
 
     Returns:
-        The questions for which there are enough options, and whose answer stands in their sentence.
+        The questions for which there are enough options, and whose answer occurs in their sentence.
     """
     opposites = [row["answers"][0] for row in rows if row["category"] == OPPOSITES]
     made = []

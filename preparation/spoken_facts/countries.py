@@ -13,7 +13,7 @@ from .words import capitalised, plain
 
 
 def with_article(country: str) -> str:
-    """Returns the country's name as it stands inside a sentence (``the Gambia``, ``Ghana``)."""
+    """Returns the country's name as used inside a sentence (``the Gambia``, ``Ghana``)."""
     return f"the {country}" if country in corrections.TAKES_ARTICLE else country
 
 

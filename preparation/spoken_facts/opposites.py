@@ -93,7 +93,7 @@ def _fact(word: str, opposites: list[str]) -> Fact:
 
 
 def split_opposites(facts: Sequence[Fact]) -> dict[str, list[tuple[Fact, bool]]]:
-    """Divides facts by hash: no word of a test question or its answer stands in a training question or answer.
+    """Divides facts by hash: no word of a test question or its answer occurs in a training question or answer.
 
     Returns:
         For ``train``, ``validation`` and ``test`` the pairs (fact, whether its words are held out), by id.

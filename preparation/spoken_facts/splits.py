@@ -27,9 +27,9 @@ class SplitSizes:
 
 
 def entity_groups(facts: Sequence[Fact]) -> dict[str, str]:
-    """Groups entities that must stay together: one's name stands in a question or answer about another.
+    """Groups entities that must stay together: one's name occurs in a question or answer about another.
 
-    "Guinea" stands in "Papua New Guinea", "New Zealand" in the answer on another country's currency.
+    "Guinea" occurs in "Papua New Guinea", "New Zealand" in the answer on another country's currency.
 
     Returns:
         The representative of every entity's group.
