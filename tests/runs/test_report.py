@@ -159,7 +159,7 @@ def test_what_was_measured_before_training_alone_is_no_verdict_on_hearing(tmp_pa
     begun = write_run(tmp_path / "begun", steps=(0,), items=30, harm=0.0, parts=("evaluation",))
     findings = {finding.topic: finding for finding in verdict(Run.open(begun))}
     assert findings["Hearing (validation)"].mark == "plain"
-    assert "before training alone" in findings["Hearing (validation)"].text
+    assert "only before training" in findings["Hearing (validation)"].text
     assert headline(list(findings.values())) == "Not yet compared with the untouched model."
 
 
