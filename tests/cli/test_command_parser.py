@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from tests.support.house import ROOT
@@ -10,7 +12,7 @@ from textkeep.cli.training_parser import TrainingParser
 
 
 @pytest.mark.parametrize("parser", [CommandParser, TrainingParser])
-def test_help_is_plain_text(parser: type[CommandParser]) -> None:
+def test_help_is_plain_text(parser: type[argparse.ArgumentParser]) -> None:
     shown = parser(prog="it", description="``--alpha 1`` is as :meth:`call` does it; `in quotes`: 1").format_help()
     assert "--alpha 1 is as `call` does it; `in quotes`: 1" in shown
 
