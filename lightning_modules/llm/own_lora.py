@@ -41,8 +41,8 @@ def take_own_lora(whole: Any) -> list[OwnLoRA]:
         if len(adapters) != 1 or len(getattr(layer, "lora_A", ())) != 1 or any(layer.use_dora.values()):
             raise ValueError(f"its own LoRA on {name} is not one plain A and B; allowed: OwnEar.own_lora: merge")
         (one,) = adapters
-        pair = (part.weight.detach().clone() for part in (layer.lora_A[one], layer.lora_B[one]))
-        taken.append(OwnLoRA(layer.get_base_layer(), *pair, layer.scaling[one]))
+        down, up = (part.weight.detach().clone() for part in (layer.lora_A[one], layer.lora_B[one]))
+        taken.append(OwnLoRA(layer.get_base_layer(), down, up, layer.scaling[one]))
     _forget(whole)
     return taken
 
