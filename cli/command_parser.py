@@ -19,7 +19,7 @@ class CommandParser(argparse.ArgumentParser):
     """argparse's parser without abbreviated options, whose help shows docstrings as plain text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def format_help(self, *args: Any) -> str:
         """Formats the help (Python 3.15 passes a formatter)."""

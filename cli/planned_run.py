@@ -28,6 +28,7 @@ class PlannedRun(TextKeepCLI):
     Attributes:
         callbacks: Those of the config, and those that a fit adds.
         replicas: Of ``FSDP2``; None where each rank holds all.
+        reshard_after_forward: Of ``FSDP2``.
 
     Raises:
         ValueError: If part of the config cannot work where ranks share the weights out.
@@ -35,6 +36,7 @@ class PlannedRun(TextKeepCLI):
 
     callbacks: list[Callback]
     replicas: int | None = None
+    reshard_after_forward: bool = True
 
     def __init__(self, options: list[str]) -> None:
         register_classes()
@@ -57,6 +59,7 @@ class PlannedRun(TextKeepCLI):
         self.callbacks = [*own, *default_callbacks(own, given, "fit", self.model.tuning)]
         if isinstance(given.strategy, FSDP2):
             self.replicas = given.strategy.replicas
+            self.reshard_after_forward = given.strategy.reshard_after_forward
             model: Any = self.model
             check_parts([model.tuning, model.ear, model, *model.objectives, *self.callbacks, self.datamodule])
         return None
@@ -84,6 +87,7 @@ class PlannedRun(TextKeepCLI):
             trainer.gradient_clip_val,
             gpu or trainer.accelerator in ("gpu", "cuda"),
             self.replicas,
+            self.reshard_after_forward,
         )
 
     def length(self, examples: int | None) -> Length:

@@ -56,13 +56,14 @@ def mesh_of(ranks: int, replicas: int) -> DeviceMesh:
     return init_device_mesh("cpu", (replicas, ranks // replicas), mesh_dim_names=("replicate", "shard"))
 
 
-def divide(model: SpeechLLM, mesh: DeviceMesh, precision: str) -> None:
+def divide(model: SpeechLLM, mesh: DeviceMesh, precision: str, reshard_after_forward: bool) -> None:
     """Leaves a model the first rank's part of its weights, as :class:`FSDP2` does before a fit.
 
     Args:
         model: With all of them, or of shapes.
         mesh: Of the ranks.
         precision: As Lightning names it.
+        reshard_after_forward: Whether a block is freed between its forward and its backward pass.
     """
     towers: list[Any] = [model.llm, model.encoder]
-    shard(model, towers, mesh, COMPUTES_IN.get(precision))
+    shard(model, towers, mesh, model.device, COMPUTES_IN.get(precision), reshard_after_forward)

@@ -68,7 +68,7 @@ class Rehearsal:
         with self._cast():
             if mesh is not None:
                 with self.meter.counting(WEIGHTS):
-                    divide(model, mesh, settings.precision)
+                    divide(model, mesh, settings.precision, settings.reshard_after_forward)
             self.stepping = Stepping(model, settings)
             stand_beside(model, self.meter)
         self.meter.watch_gradients(self.stepping.trained)

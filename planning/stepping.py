@@ -31,6 +31,7 @@ class TrainerSettings:
         clip: Largest norm of the gradient, or None.
         gpu: Whether the run is for GPUs, where optimizers work on all weights at once unless they are told otherwise.
         replicas: Times that ranks which share the weights out hold the whole (``FSDP2``); None: each rank holds it all.
+        reshard_after_forward: Of ``FSDP2``: whether a block is freed between its forward and its backward pass.
     """
 
     precision: str
@@ -38,6 +39,7 @@ class TrainerSettings:
     clip: float | None
     gpu: bool
     replicas: int | None = None
+    reshard_after_forward: bool = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -100,7 +102,7 @@ class Stepping:
         """Gives a batch's loss; with shared-out weights in a forward pass of the whole module, as FSDP2 takes it."""
         if not is_sharded(self.model):
             return self.model.step_total(batch).loss
-        self.model.forward = lambda: self.model.step_total(batch).loss
+        self.model.forward = lambda: self.model.step_total(batch).loss  # type: ignore[method-assign, misc]
         try:
             loss: torch.Tensor = self.model()
             return loss

@@ -38,7 +38,6 @@ def shard(
         mesh: One dimension shards; of two, the first holds replicas.
         device: Where the parts are to lie.
         dtype: In which weights are gathered and compute; gradients are summed in their own type. None leaves them.
-
         reshard_after_forward: Whether a block is freed between its forward and its backward pass.
 
     Raises:
