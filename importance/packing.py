@@ -19,6 +19,8 @@ from .losses import IGNORED, AnswerLoss
 
 WORTH = 0.8
 """Share of a batch's positions above which a row is not worth it."""
+LONGEST = 1024
+"""Positions of a row above which it is not worth it: attention and its mask grow with their square."""
 MASKS = ("sdpa", "eager")
 """Attention of transformers that takes a mask of every pair of positions."""
 ROUNDING = 100.0
@@ -69,7 +71,7 @@ def pack(batch: Mapping[str, Any], dtype: torch.dtype) -> Packed | None:
     kept = content.clone()
     kept[1:, :shared] = False
     rows, places = kept.nonzero(as_tuple=True)
-    if not shared or len(rows) > WORTH * labels.numel():
+    if not shared or len(rows) > min(WORTH * labels.numel(), LONGEST):
         return None
     seen = (places[:, None] >= places) & ((rows[:, None] == rows) | (places < shared))
     added = torch.zeros(seen.shape, dtype=dtype, device=labels.device).masked_fill(~seen, torch.finfo(dtype).min)

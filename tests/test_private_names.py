@@ -193,12 +193,6 @@ USES = [
     ),
     Use(
         "lightning_modules/sharding/fsdp2.py",
-        "_timeout",
-        "lightning.pytorch.strategies.ModelParallelStrategy",
-        "how long the ranks of a group of their own wait for each other: as long as all others",
-    ),
-    Use(
-        "lightning_modules/sharding/fsdp2.py",
         "_data_parallel_size",
         "lightning.pytorch.strategies.ModelParallelStrategy",
         "its size by default is the number of nodes, and that of the ranks is known when they have met",
@@ -209,13 +203,6 @@ USES = [
         "lightning.pytorch.strategies.Strategy",
         "a training step as a forward pass of the whole module, which gathers what lies outside of the blocks",
     ),
-    Use(
-        "lightning_modules/sharding/reading.py",
-        "_parameters",
-        "torch.nn.Module",
-        "a tensor is put in the place of one without values, wherever the model holds it",
-    ),
-    Use("lightning_modules/sharding/reading.py", "_buffers", "torch.nn.Module", "the same of buffers"),
     Use(
         "lightning_modules/supported_trainer.py",
         "_start_method",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -13,8 +14,11 @@ import yaml
 from tests.support.overlays import tiny_overlay
 from textkeep.cli.main import VERBS, main
 from textkeep.preparation.assets.catalogue import CATALOGUE
-from textkeep.runs.report.study_data import load_study
+from textkeep.runs.report.study_data import StudyData, load_study
+from textkeep.runs.report.tables.contrasts import contrast_table
 from textkeep.runs.report.tables.differences import against_untouched
+from textkeep.runs.report.tables.scores_by_arm import scores_table
+from textkeep.runs.report.tables.shift import shift_table
 from textkeep.runs.study.archive import unpack
 from textkeep.runs.study.jobs import Job, fit_command, job_of, points
 from textkeep.runs.study.jobs import test_command as command_of_test
@@ -145,6 +149,61 @@ PILOT = {
     },
 }
 """Archive -> arm and measure -> what the report says, and how the document writes it."""
+
+
+@pytest.fixture(scope="module")
+def short_study(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    folder = tmp_path_factory.mktemp("short")
+    unpack(ROOT / "docs/results/study/text_lost_short.tar.xz", folder / "study")
+    return load_study(folder / "study")
+
+
+def rows_of(document: str, columns: str) -> list[list[str]]:
+    """Cells of the rows of a document's table, found by what its header begins with."""
+    _, _, rest = document.partition(f"| {columns} |")
+    lines = itertools.takewhile(lambda line: line.startswith("|"), rest.split("\n")[2:])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+RESULTS = ROOT / "docs/results/study_text_lost.md"
+ARMS = {"untouched LLM, aligned adaptor": "untouched", "full fine-tuning": "full", "gated LoRA, r = 8": "lora_gated"}
+
+
+def test_its_scores_are_those_of_the_page(short_study: StudyData) -> None:
+    table = scores_table(short_study)
+    found = {row[0]: row[1:] for row in table.rows}
+    order = ["seeds", "T2T", "S2T", "general T2T", "general S2T", "sentences T2T", "plain loss", "manual loss"]
+    places = [table.head.index(name) - 1 for name in order]
+    shown = rows_of(RESULTS.read_text(encoding="utf-8"), "arm | seeds | written (T2T)")
+    assert {ARMS[row[0]]: row[1:] for row in shown} == {
+        arm: [found[arm][place] for place in places] for arm in ARMS.values()
+    }
+
+
+def test_its_differences_are_those_of_the_page(short_study: StudyData) -> None:
+    untouched, contrasts = against_untouched(short_study), contrast_table(short_study)
+    assert untouched is not None
+    assert contrasts is not None
+    found = {(f"{row[0]} - untouched", row[1]): row[3:] for row in untouched.rows}
+    found |= {(row[0], row[1]): row[3:] for row in contrasts.rows}
+    shown = rows_of(RESULTS.read_text(encoding="utf-8"), "difference | measure")
+    assert len(shown) == 11
+    for pair, measure, *figures in shown:
+        assert found[pair.replace("gated LoRA", "lora_gated"), measure] == figures, (pair, measure)
+
+
+def test_its_shifts_are_those_of_the_page(short_study: StudyData) -> None:
+    table = shift_table(short_study)
+    assert table is not None
+    found = {tuple(row[:3]): dict(zip(table.head, row, strict=True)) for row in table.rows}
+    probes = {"plain text": "plain_text", "held-out questions": "heldout_text"}
+    shown = rows_of(RESULTS.read_text(encoding="utf-8"), "probe | its loss, nats")
+    assert len(shown) == 4
+    for probe, loss, estimator, *figures, peak in shown:
+        row = found["full", probes[probe], estimator.strip("`")]
+        assert figures == [row[n] for n in ("JS distance", "noise alone", "shifted", "log total ratio")]
+        assert loss in ("", row["loss, change"])
+        assert (peak, row["peak layer"]) == ("0, stays", "0 to 0; +0")
 
 
 @pytest.mark.parametrize("archive", PILOT)

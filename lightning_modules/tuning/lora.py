@@ -21,7 +21,7 @@ from .layer_ranks import LayerRanks
 from .lora_parts import chosen_parts
 from .lora_starts import AdapterStart, initial_parameters
 from .rates import LayerRates
-from .speech_gate import SpeechGate, SpeechTurns
+from .speech_gate import SpeechGate
 from .tuning import ParameterGroup, Tuning, llm_groups, trainable
 
 
@@ -133,7 +133,7 @@ class LoRA(Tuning):
             ValueError: If they do not: behind another gate, on other matrices, or of another rank or scale.
         """
         layers = lora_layers(llm)
-        plain = type(self) is LoRA and isinstance(self.gate, SpeechTurns) and not self.use_dora
+        plain = type(self) is LoRA and self.gate is not None and self.gate.opens_whole_rows and not self.use_dora
         if not plain or self.lora_start is not None or self.ranks is not None or layers.keys() != brought.keys():
             super().adopt(llm, brought)
         for name, (_, down, up, scale) in brought.items():

@@ -29,6 +29,9 @@ class SpeechGate(ABC):
     replaced by a negative zero wherever the gate is closed: ``y + (-0.0)`` is ``y`` for every floating-point ``y``.
     """
 
+    #: Whether it opens on all of a spoken row, as audio LLMs switch LoRA of their own.
+    opens_whole_rows: bool = False
+
     def __init__(self) -> None:
         self._layers: list[Any] = []
         self._state: Tensor | _Fixed = _Fixed.OFF
@@ -131,6 +134,8 @@ class SpeechTurns(SpeechGate):
 
     The strict form of one LoRA per modality: text behaviour cannot change, and spoken questions use all of LoRA.
     """
+
+    opens_whole_rows = True
 
     def open_at(self, audio_mask: Tensor, length: int) -> Tensor:
         """Opens the whole of every row with speech."""

@@ -50,9 +50,9 @@ class Tuning(ABC):
     4. A new fit begins: :meth:`initialize`; what :meth:`importance_users` wait for is measured.
     5. Every batch is read under :meth:`reading`; every optimizer step ends with :meth:`edit_gradients`.
     6. Measurements during training take place under :meth:`measuring` and :meth:`untouched`; a run that exceeds its
-    text budget goes part of :meth:`way_back`; comparisons with the untouched LLM use :meth:`grow`. 7. A checkpoint is
-    written: :meth:`frozen_to_save` and :meth:`extra_state`, beside everything that trains. 8. The trained model is
-    exported: :meth:`remove_inserted`, on request.
+       text budget goes part of :meth:`way_back`; comparisons with the untouched LLM use :meth:`grow`.
+    7. A checkpoint is written: :meth:`frozen_to_save` and :meth:`extra_state`, beside everything that trains.
+    8. The trained model is exported: :meth:`remove_inserted`, on request.
     """
 
     #: Whether anything inside the LLM trains (its own weights, LoRA or inserted layers).

@@ -64,6 +64,17 @@ def test_what_begins_with_nothing_in_common_or_ends_at_once_is_left_as_it_is() -
     assert pack({**alike(), "input_ids": make_batch(left=True)["input_ids"]}, torch.float32) is None
 
 
+def test_a_row_that_would_be_long_is_left_as_it_is() -> None:
+    """A batch of 8 times 600 tokens took three times as long in one row."""
+    ids, shared = torch.randint(5, 30, (8, 600)), 300
+    ids[:, :shared] = ids[0, :shared]
+    labels = torch.where(torch.arange(600) < 590, -100, ids)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    assert pack(batch, torch.float32) is None
+    short = {name: value[:2] for name, value in batch.items()}
+    assert pack(short, torch.float32) is not None
+
+
 @torch.no_grad()
 def test_a_model_that_looks_ahead_is_not_packed() -> None:
     """Without a causal mask the beginning depends on what follows; and a mask of pairs may be ignored."""
