@@ -6,8 +6,7 @@ nothing here loads. A folder appears under its name when all of it is on the dis
 
 from __future__ import annotations
 
-import json
-import zipfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .files import sync
+from .shard_files import REST, check_whole
 
-REST = "rest.ckpt"
-"""Whatever of Lightning's checkpoint is not divided among ranks, as ``torch.save`` writes it."""
-SIZES = "files.json"
-"""The other files and their sizes in bytes."""
 WEIGHTS = "weights"
 OPTIMIZER = "optimizer"
 
@@ -35,31 +30,6 @@ def is_checkpoint(path: str | Path) -> bool:
     return Path(path).is_file() or is_sharded_checkpoint(path)
 
 
-def missing_part(folder: Path) -> str | None:
-    """Names a file of a sharded checkpoint that is not there as it was written, or None if all are.
-
-    Args:
-        folder: The checkpoint.
-    """
-    try:
-        sizes = json.loads((folder / SIZES).read_text())
-    except (OSError, ValueError):
-        return SIZES
-    odd = [name for name, size in sizes.items() if not _has_size(folder / name, size)]
-    return next(iter(odd), None if zipfile.is_zipfile(folder / REST) else REST)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def note_sizes(folder: Path) -> None:
-    """Writes down which files a checkpoint has; the last thing before it gets its name."""
-    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    (folder / SIZES).write_text(json.dumps(sizes, indent=1))
-    sync(folder / SIZES)
-
-
 def tensor_name(kind: str, *parts: object) -> str:
     """Gives the name of a tensor inside of the files.
 
@@ -71,9 +41,14 @@ def tensor_name(kind: str, *parts: object) -> str:
 
 
 def shapes_of(folder: Path) -> dict[str, Tensor]:
-    """Gives the tensors of a sharded checkpoint by name, on the meta device: shapes and types, no values."""
+    """Gives the tensors of a sharded checkpoint by name, on the meta device: shapes and types, no values.
+
+    Raises:
+        UserError: If a file of it is missing, cut short or of another checkpoint.
+    """
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
+    check_whole(folder)
     found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     sizes: Any = found  # safetensors hold tensors alone
     return {name: torch.empty(entry.size, dtype=entry.properties.dtype, device="meta") for name, entry in sizes.items()}
@@ -85,12 +60,18 @@ def fill(folder: Path, tensors: dict[str, Tensor]) -> None:
     Args:
         folder: The checkpoint.
         tensors: By their names in it, with their shapes and types.
+
+    Raises:
+        UserError: If a file of it is missing, cut short or of another checkpoint.
     """
     from torch.distributed import checkpoint
 
     if tensors:
+        check_whole(folder)  # parts that no file holds would keep whatever was in memory
         reader = checkpoint.HuggingFaceStorageReader(str(folder))
-        checkpoint.load(dict(tensors), storage_reader=reader, no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled, .* load in a single process")
+            checkpoint.load(dict(tensors), storage_reader=reader, no_dist=True)
 
 
 def read_rest(folder: Path, weights_only: bool | None = True) -> dict[str, Any]:
@@ -114,8 +95,11 @@ def read_sharded(
         weights_only: Whether plain values and tensors alone are allowed.
         values: Whether tensors have their values; else they are on the meta device.
         optimizer: Whether to read the optimizer's state too; else it has none.
+
+    Raises:
+        UserError: If a file of it is missing, cut short or of another checkpoint.
     """
-    checkpoint, shapes = read_rest(folder, weights_only), shapes_of(folder)
+    shapes, checkpoint = shapes_of(folder), read_rest(folder, weights_only)
     wanted = {name: shape for name, shape in shapes.items() if optimizer or name.startswith(f"{WEIGHTS}.")}
     if values:
         wanted = {name: torch.empty(shape.shape, dtype=shape.dtype) for name, shape in wanted.items()}

@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from ...foundation.run_names import CHECKPOINTS, checkpoints
-from ...foundation.sharded_checkpoint import is_checkpoint, missing_part, read_sharded
+from ...foundation.shard_files import fault
+from ...foundation.sharded_checkpoint import is_checkpoint, read_sharded
 from ..precision import main_dtype
 
 NEEDED = ("state_dict", "pytorch-lightning_version")
@@ -99,8 +100,8 @@ def damage(path: Path) -> str | None:
     folder, which lists its files.
     """
     if path.is_dir():
-        part = missing_part(path)
-        return None if part is None else f"{path.resolve()} is damaged ({part} in it is not there, or cut short)"
+        problem = fault(path)
+        return None if problem is None else f"{path.resolve()} is damaged ({problem})"
     if zipfile.is_zipfile(path):
         return None
     size = path.stat().st_size

@@ -12,7 +12,7 @@ from lightning.pytorch.core.saving import _load_state
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from ...foundation.errors import RunError
+from ...foundation.errors import RunError, UserError
 from ...foundation.ranks import Ranks, holds_all
 from ...foundation.sharded_checkpoint import is_sharded_checkpoint, read_sharded
 from ..precision import default_dtype, own_types_kept
@@ -98,6 +98,19 @@ class TrainedParts(LightningModule):
             return self.trainer.state.fn == TrainerFn.FITTING
         except RuntimeError:  # no Trainer: load_from_checkpoint
             return False
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Loads a checkpoint file as Lightning does; :meth:`from_run` takes folders too.
+
+        Raises:
+            UserError: If it is a folder.
+        """
+        if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_dir():
+            raise UserError(
+                f"load_from_checkpoint: {checkpoint_path} is a folder; allowed: a file, or {cls.__name__}.from_run"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:

@@ -20,8 +20,10 @@ from torch.distributed.tensor import DTensor
 from ...foundation.errors import RunError, UserError
 from ...foundation.files import put_in_place, sync, sync_folder
 from ...foundation.ranks import Ranks
-from ...foundation.sharded_checkpoint import REST, named_tensors, note_sizes, without_parts
+from ...foundation.shard_files import REST, write_listing
+from ...foundation.sharded_checkpoint import named_tensors, without_parts
 from ...foundation.sharding import own_part
+from .stamped_files import StampedFiles
 
 LARGEST = 2**30
 """Bytes of a file, if it holds more than one tensor: so much is in memory once more while it is written."""
@@ -56,10 +58,11 @@ class ShardedSaving:
         if ":/" in str(path):
             raise UserError(f"FSDP2.checkpoints: sharded makes a folder on a disk, not {path}; allowed: whole")
         self.wait()
-        folder = Path(_of_rank_zero(str(path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp"))))
+        save = _of_rank_zero(secrets.token_hex(6))
+        folder = path.with_name(f".{path.name}.{save}.tmp")
         parts = {name: value for name, value in named_tensors(checkpoint) if isinstance(value, DTensor)}
         _together(lambda: _write_rest(without_parts(checkpoint, parts), folder), path)
-        writer = _Writer(folder, path, _files(parts))
+        writer = _Writer(folder, path, _files(parts), save)
         self._path = path
         self._written = async_save(parts, storage_writer=writer, process_group=self._group)  # type: ignore[assignment]
         self._jobs.append(self._queue.submit(self._written.result))  # type: ignore[union-attr]
@@ -104,13 +107,15 @@ def _thread() -> ThreadPoolExecutor:
 class _Writer(HuggingFaceStorageWriter):
     """Gives a checkpoint its name when all ranks have written and fsynced their parts."""
 
-    def __init__(self, folder: Path, path: Path, files: dict[str, int]) -> None:
+    def __init__(self, folder: Path, path: Path, files: dict[str, int], save: str) -> None:
         super().__init__(str(folder), files, save_distributed=True)
-        self._folder, self._target = folder, path
+        self.fs = StampedFiles(save)
+        self._folder, self._target, self._save = folder, path, save
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
-        note_sizes(self._folder)
+        tensors: Any = metadata.state_dict_metadata  # numbers and objects are elsewhere
+        write_listing(self._folder, self._save, {name: tuple(entry.size) for name, entry in tensors.items()})
         put_in_place(self._folder, self._target)
 
 

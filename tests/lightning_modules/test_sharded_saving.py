@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, distributed
 from torch.distributed import checkpoint
@@ -20,14 +25,16 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from tests.support.measured_runs import MeasuredRun
 from textkeep.callbacks.saving.checkpoint_io import WholeCheckpoints
 from textkeep.cli.checkpoint_choice import checkpoint_to_load
-from textkeep.foundation import sharded_checkpoint
-from textkeep.foundation.errors import RunError
-from textkeep.foundation.sharded_checkpoint import fill, is_checkpoint, missing_part, read_sharded, shapes_of
+from textkeep.foundation.errors import RunError, UserError
+from textkeep.foundation.shard_files import LISTING, REST, write_listing
+from textkeep.foundation.sharded_checkpoint import fill, is_checkpoint, read_sharded, shapes_of
 from textkeep.inference.run_settings import data_settings
 from textkeep.lightning_modules import SpeechLLM
 from textkeep.lightning_modules.saving.checkpoints import check_readable, damage, find_checkpoint, read_settings
 from textkeep.lightning_modules.sharding import sharded_saving
+from textkeep.lightning_modules.sharding.fsdp2 import FSDP2
 from textkeep.lightning_modules.sharding.sharded_saving import ShardedSaving
+from textkeep.lightning_modules.sharding.stamped_files import StampedFiles
 
 WHOLE = {
     "weights.a": torch.arange(35.0).reshape(7, 5),
@@ -56,15 +63,24 @@ def parts(rank: int, size: int, empty: bool = False) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_what_two_ranks_wrote_is_read_by_any_number(size: int, tmp_path: Path) -> None:
+def written_by_two(folder: Path, save: str = "0123") -> Path:
+    """A sharded checkpoint of two ranks: ``WHOLE``, and nothing else."""
     for rank in range(2):
         with rank_of(rank, 2):
-            writer = checkpoint.HuggingFaceStorageWriter(str(tmp_path / str(rank)), save_distributed=True)
+            writer = checkpoint.HuggingFaceStorageWriter(str(folder / str(rank)), save_distributed=True)
+            writer.fs = StampedFiles(save)
             checkpoint.save(parts(rank, 2), storage_writer=writer, no_dist=True)  # type: ignore[arg-type]
-        (file,) = (tmp_path / str(rank)).iterdir()
-        file.rename(tmp_path / f"shard-{rank}.safetensors")
-        (tmp_path / str(rank)).rmdir()
+        (file,) = (folder / str(rank)).iterdir()
+        file.rename(folder / f"shard-{rank}.safetensors")
+        (folder / str(rank)).rmdir()
+    torch.save({"state_dict": {}, "global_step": 5, "save": save}, folder / REST)
+    write_listing(folder, save, {name: tuple(tensor.shape) for name, tensor in WHOLE.items()})
+    return folder
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_what_two_ranks_wrote_is_read_by_any_number(size: int, tmp_path: Path) -> None:
+    written_by_two(tmp_path)
     assert {name: (t.shape, t.dtype) for name, t in shapes_of(tmp_path).items()} == {
         name: (t.shape, t.dtype) for name, t in WHOLE.items()
     }
@@ -121,11 +137,11 @@ def test_a_checkpoint_is_that_of_the_moment_at_which_it_was_saved(saving: Sharde
 def test_what_could_not_be_written_has_no_name_and_nothing_follows_on_it(
     saving: ShardedSaving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path) -> None:
+    def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path, done = tmp_path / "step=000005.ckpt", []
-    monkeypatch.setattr(sharded_saving, "note_sizes", full)
+    monkeypatch.setattr(sharded_saving, "write_listing", full)
     saving.write(state(1.0), path)
     saving.after(lambda: done.append("removed the one before"))
     with pytest.raises(RunError, match=r"step=000005.ckpt cannot be written: No space left on device"):
@@ -138,20 +154,83 @@ def test_what_could_not_be_written_has_no_name_and_nothing_follows_on_it(
     assert damage(path) is None
 
 
-def test_a_part_that_is_missing_or_cut_short_is_named(saving: ShardedSaving, tmp_path: Path) -> None:
-    path = tmp_path / "step=000005.ckpt"
-    saving.write(state(1.0), path)
-    saving.wait()
+SECOND = "shard-1.safetensors"
+
+
+def unlisted(folder: Path, other: Path) -> None:
+    """Whoever removes a shard also from the list leaves tensors of which there is no more than a half."""
+    (folder / SECOND).unlink()
+    listing = json.loads((folder / LISTING).read_text())
+    del listing["shards"][SECOND]
+    (folder / LISTING).write_text(json.dumps(listing))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "shard missing": (lambda folder, other: (folder / SECOND).unlink(), rf"{SECOND} in it is not there, or cut short"),
+    "shard cut short": (
+        lambda folder, other: os.truncate(folder / SECOND, 100),
+        f"{SECOND} in it is not there",
+    ),
+    "shard of another step": (
+        lambda folder, other: shutil.copy(other / SECOND, folder),
+        f"{SECOND} in it is damaged, or of another checkpoint",
+    ),
+    "shard too many": (
+        lambda folder, other: shutil.copy(other / SECOND, folder / "shard-2.safetensors"),
+        "shard-2.safetensors in it is damaged, or of another checkpoint",
+    ),
+    "shard of zeros": (
+        lambda folder, other: (folder / SECOND).write_bytes(bytes((folder / SECOND).stat().st_size)),
+        f"{SECOND} in it is damaged",
+    ),
+    "shard not listed": (unlisted, r"no shard in it holds all of weights\.a"),
+    "rest of another step": (lambda folder, other: shutil.copy(other / REST, folder), f"{REST} in it is not the one"),
+    "list of another step": (
+        lambda folder, other: shutil.copy(other / LISTING, folder),
+        f"{REST} in it is not the one",
+    ),
+    "no list": (lambda folder, other: (folder / LISTING).unlink(), f"{LISTING} in it is not there"),
+    **{
+        f"list {text}": (
+            partial(lambda text, folder, other: (folder / LISTING).write_bytes(text), text),
+            "does not list",
+        )
+        for text in (b"{}", b"[]", b"null", b'"x"', b"\xff", b"{", b'{"rest.ckpt": 5}')
+    },
+    "shards are a list": (
+        lambda folder, other: (folder / LISTING).write_text('{"save": "", "rest": "", "shards": [], "tensors": {}}'),
+        "does not list its files",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE)
+def test_no_reader_takes_a_checkpoint_that_is_not_as_it_was_written(change: str, tmp_path: Path) -> None:
+    path, other = written_by_two(tmp_path / "step=2.ckpt"), written_by_two(tmp_path / "step=4.ckpt", "4567")
     assert is_checkpoint(path)
-    assert missing_part(path) is None
-    (shard,) = path.glob("*.safetensors")
-    data = shard.read_bytes()
-    shard.write_bytes(data[:-1])
-    with pytest.raises(ValueError, match=rf"step=000005.ckpt is damaged \({shard.name} in it"):
-        check_readable(path)
-    shard.write_bytes(data)
-    (path / sharded_checkpoint.SIZES).unlink()
-    assert missing_part(path) == sharded_checkpoint.SIZES
+    assert damage(path) is None
+    harm, said = DAMAGE[change]
+    harm(path, other)
+    strategy = FSDP2()
+    strategy.connect(LightningModule())
+    readers: list[Callable[[], object]] = [
+        lambda: read_sharded(path),
+        lambda: WholeCheckpoints().load_checkpoint(path),
+        lambda: fill(path, {name: torch.empty_like(whole) for name, whole in WHOLE.items()}),
+        lambda: strategy.load_checkpoint(path),
+        lambda: check_readable(path),
+        lambda: SpeechLLM.from_run(path),
+    ]
+    for read in readers:
+        with pytest.raises(ValueError, match=rf"step=2\.ckpt is damaged \(.*{said}"):
+            read()
+
+
+def test_one_process_is_not_warned_that_it_is_one(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    assert torch.equal(read_sharded(written_by_two(tmp_path))["state_dict"]["a"], WHOLE["weights.a"])
+    assert not [
+        warning for warning in recwarn if "torch.distributed" in str(warning.message) and "load" in str(warning.message)
+    ]
 
 
 def test_one_process_reads_it_as_it_reads_a_file(
@@ -178,5 +257,7 @@ def test_one_process_reads_it_as_it_reads_a_file(
     ours, theirs = SpeechLLM.from_run(tmp_path).state_dict(), SpeechLLM.from_run(file).state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(UserError, match=r"step=000003.ckpt is a folder; allowed: a file, or SpeechLLM.from_run"):
+        SpeechLLM.load_from_checkpoint(path)
     WholeCheckpoints().remove_checkpoint(path)
     assert not list((tmp_path / "checkpoints").iterdir())
