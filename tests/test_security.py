@@ -36,10 +36,8 @@ def calls() -> Iterator[tuple[str, str, dict[str, ast.expr]]]:
 def test_nothing_is_unpickled_and_no_text_is_run() -> None:
     for file, name, keywords in calls():
         last = name.rpartition(".")[2]
-        # Whoever overrides load_from_checkpoint hands on to super() what the caller says.
-        if name == "torch.load" or (last == "load_from_checkpoint" and name != ".load_from_checkpoint"):
-            assert isinstance(keywords.get("weights_only"), ast.Constant), file
-            assert keywords["weights_only"].value is True, file  # type: ignore[attr-defined]
+        if name == "torch.load" or last == "load_from_checkpoint":  # the argument of a caller is handed on
+            assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) in ("True", "weights_only"), file
         assert name not in FORBIDDEN, file
         assert "allow_pickle" not in keywords, file
         remote = keywords.get("trust_remote_code", ast.Constant(False))

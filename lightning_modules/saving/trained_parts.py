@@ -100,7 +100,15 @@ class TrainedParts(LightningModule):
             return False
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Loads a checkpoint file as Lightning does; :meth:`from_run` takes folders too.
 
         Raises:
@@ -110,7 +118,9 @@ class TrainedParts(LightningModule):
             raise UserError(
                 f"load_from_checkpoint: {checkpoint_path} is a folder; allowed: a file, or {cls.__name__}.from_run"
             )
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
+        )
 
     @classmethod
     def from_run(cls, run_or_checkpoint: str | Path, map_location: str = "cpu") -> Self:
