@@ -57,6 +57,9 @@ class TextLLM:
     """
 
     def __init__(self, llm: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        from ..lightning_modules.llm.packed_embeddings import accept_packed
+
+        accept_packed(llm)
         self.llm = llm
         self.front_end: Any = TextFrontEnd(tokenizer, self.llm.get_input_embeddings().weight.shape[0])
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from ...foundation.assets import resolve
 from ..contract import Batch, SpeechModel
-from ..llm.opening import refuse_audio_llm
+from ..llm.opening import refuse_audio_llm, refuse_token_reader
 from ..llm.pretrained import load_pretrained
 from ..llm.vocabulary import load_tokenizer
 from ..losses.answer_loss import splice, zero_through
@@ -62,6 +62,7 @@ class EncoderAdaptor(Ear):
         """Loads the LLM's own."""
         tokenizer = load_tokenizer(llm)
         refuse_audio_llm(llm)
+        refuse_token_reader(llm)
         return tokenizer
 
     def open(self, source: str, dtype: torch.dtype, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from transformers import (
 
 from ...foundation.assets import resolve
 from .carving import REFUSED, TWINS, carve
+from .packed_embeddings import needs_tokens
 from .remote_code import has_own_code
 
 SOUND = ("audio", "acoustic", "speech", "encoder_config", "codec_config", "asr_config", "thinker_config")
@@ -68,6 +69,26 @@ def refuse_audio_llm(name: str) -> None:
     if audio:
         raise ValueError(
             f"model.llm: '{name}' is an audio LLM; allowed: model.ear: OwnEar, with which it hears, or a text LLM"
+        )
+
+
+def refuse_token_reader(name: str) -> None:
+    """Refuses an LLM to which an adaptor's positions mean nothing: it needs a token at each.
+
+    Args:
+        name: Hub id, folder or ``asset:`` name of a text LLM that ``model.llm`` gives.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    try:
+        config = read_config(resolve(name))
+    except OSError:  # as in is_audio_llm
+        return
+    if needs_tokens(config):
+        raise ValueError(
+            f"model.llm: '{name}' ({config.model_type}) has embeddings of each token at every layer, and takes no "
+            "adaptor's positions; allowed: an audio LLM of this family with model.ear: OwnEar, or another text LLM"
         )
 
 

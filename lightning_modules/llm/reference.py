@@ -15,7 +15,7 @@ from torch import nn
 from ...foundation.decoder import eval_mode
 from ..contract import Batch
 from ..losses.answer_loss import AnswerLogits, predict_answers
-from .packed_embeddings import text_embeddings
+from .packed_embeddings import accept_packed, takes_packed, text_embeddings
 from .pretrained import weights_are_read
 from .text_base import as_many_rows
 
@@ -105,6 +105,8 @@ class ReferenceLLM:
         if self._base is None:
             assert self._load_base is not None
             self._base = self._frozen(self._load_base)
+            if takes_packed(self._llm):
+                accept_packed(self._base)
         return self._base.to(next(self._llm.parameters()).device)
 
     def _frozen(self, load: Load) -> Any:
