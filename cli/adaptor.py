@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 
     from ..inference.loading import load_run
     from ..lightning_modules.llm.lora_layers import merge_sound_lora
-    from ..lightning_modules.saving.adaptor_file import save_adaptor
+    from ..lightning_modules.saving.adaptor_file import encoder_trained, save_adaptor
 
     with speaking_as("adaptor"):
         model = load_run(args.run, "cpu").require_speech_llm()
@@ -49,4 +49,6 @@ def main(argv: list[str]) -> int:
     size = args.out.stat().st_size / 2**20
     count = sum(p.numel() for p in model.adaptor.parameters()) / 1e6
     print(f"{args.out}: {type(model.adaptor).__name__}, {count:.1f} M parameters, {size:.1f} MiB")
+    if encoder_trained(model.encoder):
+        print(f"{args.out}: fits only the encoder that was trained along, which textkeep export keeps beside it")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from ..foundation.errors import UserError
-from ..lightning_modules.saving.adaptor_file import ADAPTOR
+from ..lightning_modules.saving.adaptor_file import ADAPTOR, ENCODER
 from ..lightning_modules.saving.export_folder import is_export, is_plain
 
 
@@ -27,6 +27,11 @@ def take_export(config: Namespace, verb: str) -> Path | None:
     if config.ckpt_path is None or not is_export(config.ckpt_path):
         return None
     folder = Path(config.ckpt_path)
+    if verb == "fit" and (folder / ENCODER).is_file():
+        raise UserError(
+            "ckpt_path: an export has no optimizer state, and a config cannot name the encoder that was "
+            "trained along with it; allowed: the run's checkpoint"
+        )
     if verb == "fit":
         weights = f" --model.adaptor_weights {folder / ADAPTOR}" if (folder / ADAPTOR).is_file() else ""
         settings = f"--model.llm {folder}{weights}"

@@ -16,7 +16,7 @@ from ..llm.opening import refuse_audio_llm, refuse_token_reader
 from ..llm.pretrained import load_pretrained
 from ..llm.vocabulary import load_tokenizer
 from ..losses.answer_loss import splice, zero_through
-from ..saving.adaptor_file import ADAPTOR, ENCODER, save_adaptor
+from ..saving.adaptor_file import ADAPTOR, ENCODER, encoder_trained, save_adaptor
 from .adaptor_start import begin_adaptor
 from .ear import Ear
 from .front_end import FrontEnd
@@ -119,6 +119,6 @@ class EncoderAdaptor(Ear):
         (folder / ADAPTOR.parent).mkdir()
         words = model.llm.get_input_embeddings().weight
         save_adaptor(folder / ADAPTOR, model.adaptor, model.encoder, model.llm_source, torch.float32, words)
-        if any(p.requires_grad for p in model.encoder.parameters()):
+        if encoder_trained(model.encoder):
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.encoder.state_dict().items()}
             (folder / ENCODER).write_bytes(save(weights, {"format": "pt"}))  # save_file() would make it private

@@ -43,8 +43,7 @@ def save_adaptor(
     Args:
         path: The safetensors file to make.
         adaptor: A built adaptor.
-        encoder: The encoder it was trained with, including its weights. If it was trained along, only its name is
-            recorded: its weights are no longer those of the checkpoint, which a reader of the file loads first.
+        encoder: The encoder it was trained behind, including its weights; if it was trained along, that is recorded.
         llm: The LLM it was trained for.
         dtype: On disk; half precision loses nothing that training would notice.
         words: (V, H) the LLM's table of embeddings, among which the adaptor's positions stand: it names the LLM.
@@ -55,14 +54,20 @@ def save_adaptor(
         "adaptor": type(adaptor).__name__,
         "stack": str(adaptor.stack),
         "encoder": encoder.name,
+        "encoder_identity": encoder.identity,
         "llm": llm,
     }
-    if not any(parameter.requires_grad for parameter in encoder.parameters()):
-        header["encoder_identity"] = encoder.identity
+    if encoder_trained(encoder):
+        header["encoder_trained"] = "true"
     if words is not None:
         header["llm_identity"] = identity_of(words)
     with replacing(path) as temporary:
         temporary.write_bytes(save(weights, header))  # save_file() would make it private
+
+
+def encoder_trained(encoder: SpeechEncoder) -> bool:
+    """Tells whether an encoder was trained along, so that its weights are no longer those of its source."""
+    return any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 def identity_of(words: Tensor) -> str:
@@ -128,7 +133,10 @@ def _check_encoder(path: Path, header: Mapping[str, str], encoder: SpeechEncoder
     made_for, identity = header.get("encoder"), header.get("encoder_identity")
     if identity == encoder.identity if identity else made_for == encoder.name:
         return
-    difference = "holds other weights now" if made_for == encoder.name else f"is not {encoder.name!r}"
+    if header.get("encoder_trained"):
+        difference = "was trained along with it and is not in the file (textkeep export keeps both)"
+    else:
+        difference = "holds other weights now" if made_for == encoder.name else f"is not {encoder.name!r}"
     raise ValueError(
         f"adaptor_weights: {path.name} was made for encoder {made_for!r}, which {difference}; "
         "allowed: the encoder that it was trained behind as model.encoder, "

@@ -28,7 +28,7 @@ from ...foundation.files import follow_umask, replacing_folder
 from ..contract import SpeechModel
 from ..llm.generation import stop_ids
 from ..llm.lora_layers import lora_layers, without_lora
-from .adaptor_file import ADAPTOR, ENCODER
+from .adaptor_file import ADAPTOR, ENCODER, load_adaptor
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -193,12 +193,14 @@ def load_export(kind: type[Model], folder: Path) -> Model:
     model_settings = {key: value for key, value in manifest["model"].items() if value is not None}
     tuning = model_settings.pop("tuning", {"class_path": "textkeep.lightning_modules.AdaptorOnly"})
     config = {**model_settings, "llm": str(folder), "tuning": tuning}
-    if (folder / ADAPTOR).is_file():  # an audio LLM contains all its speech parts
+    own_encoder = (folder / ENCODER).is_file()
+    if (folder / ADAPTOR).is_file() and not own_encoder:  # an audio LLM contains all its speech parts
         config["adaptor_weights"] = str(folder / ADAPTOR)
     model: Any = instantiate_module(kind, config)
     model.configure_model()
-    if (folder / ENCODER).is_file():
+    if own_encoder:  # before the adaptor, which fits no other
         model.encoder.load_state_dict(load_file(folder / ENCODER))
+        load_adaptor(folder / ADAPTOR, model.adaptor, model.encoder)
     if (folder / LORA).is_dir():
         weights = load_file(folder / LORA / "adapter_model.safetensors")
         set_peft_model_state_dict(model.llm, {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})

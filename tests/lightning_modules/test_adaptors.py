@@ -140,7 +140,7 @@ def change(source: Path, folder: Path) -> None:
 
 
 def test_a_file_without_weights_is_held_against_the_name(tmp_path: Path, whisper: WhisperEncoder) -> None:
-    """Files from before the weights were noted, and those of an encoder that trained along."""
+    """Files from before the weights were noted."""
     adaptor, path = built(), tmp_path / "adaptor.safetensors"
     header = {"adaptor": "ConcatMLP", "stack": "5", "encoder": whisper.name}
     save_file(adaptor.state_dict(), path, header)
@@ -148,9 +148,19 @@ def test_a_file_without_weights_is_held_against_the_name(tmp_path: Path, whisper
     save_file(adaptor.state_dict(), path, {**header, "encoder": "whisper:another:true-length"})
     with pytest.raises(ValueError, match="was made for encoder 'whisper:another:true-length', which is not"):
         load_adaptor(path, built(), whisper)
-    save_adaptor(path, adaptor, whisper.requires_grad_(True), "llm")
-    whisper.net.conv1.weight.data.add_(1)
+
+
+def test_behind_an_encoder_that_trained_along_it_fits_no_other(
+    tmp_path: Path, tiny_whisper_dir: Path, whisper: WhisperEncoder
+) -> None:
+    path = tmp_path / "adaptor.safetensors"
+    whisper.requires_grad_(True).net.conv1.weight.data.add_(1)
+    save_adaptor(path, built(), whisper, "llm")
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["encoder_trained"] == "true"
     load_adaptor(path, built(), whisper)
+    with pytest.raises(ValueError, match=r"made for encoder 'whisper:.*', which was trained along with it and is not"):
+        load_adaptor(path, built(), read(tiny_whisper_dir))
 
 
 def test_the_shipped_adaptor_still_fits_its_encoder(whisper: WhisperEncoder) -> None:
