@@ -31,7 +31,7 @@ def needs_tokens(config: PreTrainedConfig) -> bool:
         config: Of a text LLM, or of a model around one.
     """
     text = config.get_text_config(decoder=True)
-    kind = MODEL_MAPPING.get(type(text), None)  # type: ignore[arg-type]
+    kind = MODEL_MAPPING.get(type(text), None)
     beside = getattr(kind, "get_per_layer_inputs", None)
     wide = getattr(text, "hidden_size_per_layer_input", None)
     return bool(wide) and beside is not None and "inputs_embeds" in signature(beside).parameters

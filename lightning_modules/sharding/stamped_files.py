@@ -30,7 +30,7 @@ class StampedFiles(FileSystem):
 
     @contextmanager
     @override
-    def create_stream(self, path: Any, mode: str) -> Iterator[Any]:  # type: ignore[override]
+    def create_stream(self, path: Any, mode: str) -> Iterator[Any]:
         """Opens a file, into which a safetensors file is written with one call."""
         with _Stamping(path, self._save) if "w" in mode else Path(path).open(mode) as stream:
             yield stream
