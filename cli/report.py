@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..foundation.outputs import check_output
 from ..foundation.run_names import COMPARISON, REPORT
-from ..runs.report.page_file import is_page_about, write_page
+from ..runs.report.page_file import is_page_about, is_page_from, write_page
 from .command_parser import CommandParser
 from .options import add_overwrite_option
 from .output import print_table
@@ -53,7 +53,8 @@ def main(argv: list[str]) -> int:
 
     runs = open_runs(arguments.runs)
     output = arguments.output or arguments.runs[0] / (REPORT if len(runs) == 1 else COMPARISON)
-    check_output("report: -o", output, arguments.overwrite or is_page_about(output, arguments.runs))
+    own = is_page_about(output, arguments.runs) if arguments.output else is_page_from(output, arguments.runs[0])
+    check_output(_named(arguments), output, arguments.overwrite or own)
     write_page(run_page(runs), output, arguments.runs)
     for run in runs:
         for note in run.notes:
@@ -63,12 +64,16 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _named(arguments: argparse.Namespace) -> str:
+    return "report: -o" if arguments.output else "report:"
+
+
 def _report_study(arguments: argparse.Namespace) -> int:
     from ..runs.report.study_page import MARKDOWN, NUMBERS, StudyReport
 
     output = arguments.output or arguments.runs[0] / REPORT
     replaced = arguments.overwrite or is_page_about(output, arguments.runs)
-    check_output("report: -o", output, replaced)
+    check_output(_named(arguments), output, replaced)
     for name in (MARKDOWN, NUMBERS):
         check_output("report: beside the page:", output.with_name(name), replaced)
     check_output("report: --figures", arguments.figures, arguments.overwrite, folder=True)

@@ -18,8 +18,13 @@ def chosen_parts(
         targets: Names of the LLM's matrices, where ``parts`` does not give them.
 
     Raises:
-        ValueError: If a part is unknown, there is none, or the LLM's matrices are named twice.
+        ValueError: If a part is unknown, there is none, one has no matrices, or the LLM's are named twice.
     """
+    lists = {"targets": targets} if parts is None else {f"parts.{name}": names for name, names in parts.items()}
+    if empty := [name for name, names in lists.items() if names is not None and not names]:
+        raise ValueError(
+            f"LoRA: {', '.join(empty)} is an empty list; allowed: names of matrices, or null for all dense layers"
+        )
     if parts is None:
         return {"llm": None if targets is None else list(targets)}
     if unknown := [name for name in parts if name not in PARTS]:

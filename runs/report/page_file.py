@@ -18,6 +18,13 @@ def is_page_about(output: Path, about: Sequence[Path]) -> bool:
     return output.is_file() and output.read_bytes().endswith(mark(output, about).encode())
 
 
+def is_page_from(output: Path, first: Path) -> bool:
+    """Returns whether a page exists that is about a run, alone or as the first of several."""
+    opened = mark(output, [first]).rpartition("]")[0].encode()
+    lines = output.read_bytes().splitlines() if output.is_file() else []
+    return bool(lines) and lines[-1].startswith((opened + b"]", opened + b", "))
+
+
 def mark(output: Path, about: Sequence[Path]) -> str:
     """Returns the line that states what a page is about."""
     folder = output.parent.resolve()

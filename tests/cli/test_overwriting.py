@@ -17,7 +17,7 @@ from textkeep.cli.main import VERBS, main
 from textkeep.foundation.outputs import check_output
 from textkeep.preparation.speech import clips
 from textkeep.preparation.speech.engine import ENGINES
-from textkeep.runs.report.page_file import is_page_about, write_page
+from textkeep.runs.report.page_file import is_page_about, is_page_from, write_page
 
 TAKEN = {
     "adaptor": ["adaptor", "RUN", "-o", "{weights}"],
@@ -67,6 +67,7 @@ def test_what_is_there_stays(case: str, places: dict[str, Path], capsys: pytest.
     error = capsys.readouterr().err
     assert "exists; allowed: a new name, or --overwrite to replace it" in error
     assert error.count("\n") == 1
+    assert case != "report, own place" or "report: -o" not in error
     kept = [path for path in places["run"].parent.rglob("*") if path.is_file() and path.name != "config.yaml"]
     assert len(kept) == len(places)
     assert {path.read_text() for path in kept} == {"of another run"}
@@ -119,6 +120,14 @@ def test_a_page_about_the_same_runs_is_made_anew_wherever_they_were_moved_to(tmp
     assert is_page_about(one / "report.html", [one, two])
     assert not is_page_about(one / "report.html", [one])
     assert not is_page_about(one / "report.html", [one, tmp_path / "b"])
+    assert is_page_from(one / "report.html", one)
+    assert not is_page_from(one / "report.html", two)
+    write_page("<html>", one / "of two.html", [two])
+    assert is_page_from(one / "of two.html", two)
+    assert not is_page_from(one / "of two.html", one)
+    (one / "note.html").write_text("<html>")
+    assert not is_page_from(one / "note.html", one)
+    assert not is_page_from(one / "none.html", one)
     moved = (tmp_path / "runs").rename(tmp_path / "elsewhere")
     assert is_page_about(moved / "a/report.html", [moved / "a", moved / "b"])
 

@@ -121,6 +121,9 @@ def test_what_torch_computes_without_calling_it_gets_none() -> None:
     [
         ({"parts": {"ear": None}}, r"parts \['ear'\] is none of the model's; allowed: llm, adaptor, encoder"),
         ({"parts": {}}, "parts is empty; allowed: llm, adaptor, encoder, or AdaptorOnly"),
+        ({"parts": {"llm": []}}, "LoRA: parts.llm is an empty list; allowed: names of matrices, or null for all"),
+        ({"parts": {"llm": None, "encoder": []}}, "LoRA: parts.encoder is an empty list; allowed"),
+        ({"targets": []}, "LoRA: targets is an empty list; allowed"),
         ({"parts": {"llm": None}, "targets": ["q_proj"]}, "allowed: parts.llm alone"),
         ({"parts": {"adaptor": None}, "gate": SpeechTurns()}, "gate is of the LLM's LoRA, and parts leaves the LLM"),
         ({"parts": {"encoder": None}, "rates": LinearDepthRates(0.5)}, "rates is of the LLM's LoRA"),

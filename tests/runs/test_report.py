@@ -373,8 +373,11 @@ def test_a_comparison_leaves_the_page_of_the_first_run_alone(run: Path, other: P
     first = Path(shutil.copytree(run, tmp_path / "first"))
     assert main(["report", str(first), "--overwrite"]) == 0
     alone = (first / "report.html").read_text(encoding="utf-8")
-    for _ in range(2):
-        assert main(["report", str(first), str(other)]) == 0
+    third = Path(shutil.copytree(other, tmp_path / "third"))
+    for partner in (other, other, third):  # a page of its own may be replaced by one with another partner
+        assert main(["report", str(first), str(partner)]) == 0
+    assert "third" in (first / "comparison.html").read_text(encoding="utf-8")
+    assert main(["report", str(first), str(other), "-o", str(first / "comparison.html")]) == 2
     assert (first / "report.html").read_text(encoding="utf-8") == alone
     assert main(["report", str(first)]) == 0
 
