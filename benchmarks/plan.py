@@ -155,7 +155,7 @@ def in_children(work: Any, case: Case, *environments: dict[str, str]) -> list[An
 
 
 def environments(ranks: int) -> list[dict[str, str]]:
-    """Gives what Lightning reads of each rank; nothing for one."""
+    """Returns what Lightning reads of each rank; nothing for one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -72,7 +72,7 @@ def _read(models: TwoModels, source: str, limit: int | None) -> list[Example]:
 
 
 def _texts(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
-    """Gives the rise of the loss on each plain text, and of the first one forgetting and the shift of importance."""
+    """Yields the rise of the loss on each plain text, and of the first one forgetting and the shift of importance."""
     from ..evaluation import loss_increase, summarize_divergences
     from ..inference.kept_text import forgetting_of, losses_of
     from ..runs.card.facts import TEXT_LOSS_INCREASE, Fact
@@ -91,7 +91,7 @@ def _texts(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
 
 
 def _short(source: str) -> str:
-    """Gives the name by which a limit may name a set: of a path its last part without an ending."""
+    """Returns the name by which a limit may name a set: of a path its last part without an ending."""
     from pathlib import Path
 
     return Path(source).stem if Path(source).suffix else source.replace("/", "_").replace("-", "_")
@@ -117,7 +117,7 @@ def _shift(models: TwoModels, examples: list[Example], source: str, size: int) -
 
 
 def _choices(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
-    """Gives the written multiple choice that is right, and what became of it."""
+    """Yields the written multiple choice that is right, and what became of it."""
     source = arguments.choices or CHOICES
     if source == "none":
         return
@@ -136,7 +136,7 @@ def _choices(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]
 
 
 def _questions(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
-    """Gives the answers that are right, written and, where the model can listen, spoken, and then misalignment."""
+    """Yields the answers that are right, written and, where the model can listen, spoken, and then misalignment."""
     if arguments.questions is None:
         return
     from ..evaluation import summarize
@@ -158,7 +158,7 @@ def _questions(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fac
 
 
 def _tasks(models: TwoModels, arguments: argparse.Namespace) -> Iterator[Fact]:
-    """Gives lm-eval's scores of the model, and those of its base by the same name with ``base/`` before it."""
+    """Yields lm-eval's scores of the model, and those of its base by the same name with ``base/`` before it."""
     if not arguments.tasks:
         return
     from ..inference.benchmarking import benchmark

@@ -121,7 +121,7 @@ def _digest(path: Path) -> str:
 
 
 def _save_of(shard: Path) -> str | None:
-    """Gives the id of the save in a shard's header; None if it has none, or is no safetensors file."""
+    """Returns the id of the save in a shard's header; None if it has none, or is no safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:

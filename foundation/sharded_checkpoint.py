@@ -31,7 +31,7 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def tensor_name(kind: str, *parts: object) -> str:
-    """Gives the name of a tensor inside of the files.
+    """Returns the name of a tensor inside of the files.
 
     Args:
         kind: ``WEIGHTS`` or ``OPTIMIZER``.
@@ -41,7 +41,7 @@ def tensor_name(kind: str, *parts: object) -> str:
 
 
 def shapes_of(folder: Path) -> dict[str, Tensor]:
-    """Gives the tensors of a sharded checkpoint by name, on the meta device: shapes and types, no values.
+    """Returns the tensors of a sharded checkpoint by name, on the meta device: shapes and types, no values.
 
     Raises:
         UserError: If a file of it is missing, cut short or of another checkpoint.
@@ -88,7 +88,7 @@ def read_rest(folder: Path, weights_only: bool | None = True) -> dict[str, Any]:
 def read_sharded(
     folder: Path, weights_only: bool | None = True, values: bool = True, optimizer: bool = True
 ) -> dict[str, Any]:
-    """Gives a sharded checkpoint as Lightning has it: whole tensors on the CPU, whatever the number of ranks was.
+    """Returns a sharded checkpoint as Lightning has it: whole tensors on the CPU, whatever the number of ranks was.
 
     Args:
         folder: The checkpoint.
@@ -117,7 +117,7 @@ def read_sharded(
 
 
 def without_parts(checkpoint: Mapping[str, Any], parts: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Gives a checkpoint without the tensors that other files hold.
+    """Returns a checkpoint without the tensors that other files hold.
 
     Args:
         checkpoint: Lightning's.
@@ -143,7 +143,7 @@ def without_parts(checkpoint: Mapping[str, Any], parts: Mapping[str, Tensor]) ->
 
 
 def named_tensors(checkpoint: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Gives the weights and the optimizer's values of a checkpoint by :func:`tensor_name`."""
+    """Yields the weights and the optimizer's values of a checkpoint by :func:`tensor_name`."""
     for name, value in checkpoint["state_dict"].items():
         yield tensor_name(WEIGHTS, name), value
     for i, state in enumerate(checkpoint.get("optimizer_states", ())):

@@ -145,7 +145,7 @@ class Ablation:
         self._progress(f"taking out each {self._what}", number * groups + index, rounds * groups)
 
     def _reader(self, batch: Batch) -> Callable[[], Tensor]:
-        """Gives what takes the losses (B,) of a batch as the model is then."""
+        """Returns what takes the losses (B,) of a batch as the model is then."""
         packed = packed_equally(batch, self._model, self._loss) if self._packs else None
         if packed is not None:
             return partial(packed.losses, self._loss)

@@ -43,7 +43,7 @@ class Packed:
     examples: int
 
     def losses(self, loss: AnswerLoss) -> Tensor:
-        """Gives the mean loss of each example over its answer tokens (B,), in float64."""
+        """Returns the mean loss of each example over its answer tokens (B,), in float64."""
         logits, targets = loss.forward(self.batch, position_ids=self.batch["position_ids"])
         wide = logits[0].to(torch.promote_types(logits.dtype, torch.float32))
         tokens = F.cross_entropy(wide, targets[0], reduction="none").double()

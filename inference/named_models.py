@@ -85,6 +85,6 @@ def _refused(name: str, error: Exception) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    """Gives the first sentence of why an ear cannot hear, without what a config might name instead."""
+    """Returns the first sentence of why an ear cannot hear, without what a config might name instead."""
     told = (str(error).strip() or type(error).__name__).splitlines()[0].partition("; allowed:")[0]
     return told.rpartition(" cannot be heard with: ")[2].removeprefix("model.llm: ").partition(". ")[0]

@@ -70,7 +70,7 @@ def _kept(callback: ModelCheckpoint, validations: int | None) -> int | None:
 
 
 def _snapshot(tracker: ImportanceTracker, table: SiteTable, data: SpeechTextData) -> int:
-    """Gives the bytes of a measurement of all probes: sums of rows and columns, scores of examples, masks."""
+    """Returns the bytes of a measurement of all probes: sums of rows and columns, scores of examples, masks."""
     names = tracker.probes if tracker.probes is not None else tuple(data.probes)
     shapes = [site.shape for site in table.sites]
     sums = sum(sum(shape) for shape in shapes)

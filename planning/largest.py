@@ -51,7 +51,7 @@ def largest_budget(rehearse: Callable[[int], Moment], configured: int, length: i
 
 
 def _next_rows(fits: Moment, fewer: Moment | None, too_high: Moment | None, room: int) -> int:
-    """Gives the rows to try next, on the line through two batches; those of ``fits`` if there is little to gain."""
+    """Returns the rows to try next, on the line through two batches; those of ``fits`` if there is little to gain."""
     one, other = (fits, too_high) if too_high is not None else (fewer, fits)
     assert one is not None
     assert other is not None

@@ -38,5 +38,5 @@ class Machine:
         return None if self.memory is None else int(self.memory * (1 - self.spare))
 
     def seconds(self, flops: float) -> float:
-        """Gives the time that so many operations take on one GPU."""
+        """Returns the time that so many operations take on one GPU."""
         return flops / (self.tflops * 1e12 * self.utilisation)

@@ -80,12 +80,12 @@ def measure_steps(model: SpeechLLM, data: SpeechTextData, settings: TrainerSetti
 
 
 def _highest() -> int:
-    """Gives the most bytes that the process has had in memory."""
+    """Returns the most bytes that the process has had in memory."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def _resident() -> int:
-    """Gives the bytes that the process has in memory, or has had where the system does not tell."""
+    """Returns the bytes that the process has in memory, or has had where the system does not tell."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else _highest()

@@ -103,7 +103,7 @@ class Plan:
         return None if usable is None else self.rehearsed.highest.total <= usable
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives all figures as JSON holds them; memory in bytes, time in seconds."""
+        """Returns all figures as JSON holds them; memory in bytes, time in seconds."""
         moments = [{**asdict(moment), "total": moment.total} for moment in self.rehearsed.moments]
         return {
             "machine": {**asdict(self.machine), "ranks": self.machine.ranks, "usable": self.machine.usable},

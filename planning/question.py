@@ -54,7 +54,7 @@ class Question:
 
 
 def _words(count: int) -> str:
-    """Gives text of about so many tokens: a common word is one in every vocabulary."""
+    """Returns text of about so many tokens: a common word is one in every vocabulary."""
     return " ".join(["the"] * count)
 
 
@@ -70,7 +70,7 @@ class OneClip(RowReader):
         self._spoken: Row | None = None
 
     def read(self, view: View, epoch: int = 0) -> Row:
-        """Gives a row with the features of the first one that was spoken."""
+        """Returns a row with the features of the first one that was spoken."""
         if view.modality == "text":
             return super().read(view, epoch)
         if self._spoken is None:
@@ -103,13 +103,13 @@ class Batches:
         return found.tokens_per_batch, found.eval_tokens_per_batch or 4 * found.tokens_per_batch
 
     def kinds(self) -> list[str]:
-        """Gives the kinds of batches that a fit trains on."""
+        """Returns the kinds of batches that a fit trains on."""
         modality = self._data.train_modalities
         replayed = [REPLAY] if self._data.replays else []
         return [*([SPEECH, TEXT] if modality == "both" else [modality]), *replayed]
 
     def training(self, kind: str, budget: int | None = None) -> Batch:
-        """Gives the largest batch of a kind.
+        """Returns the largest batch of a kind.
 
         Args:
             kind: One of :meth:`kinds`.
@@ -135,14 +135,14 @@ class Batches:
         return int(loader.position.sampler.lengths.sum())
 
     def evaluation(self) -> Batch:
-        """Gives the largest batch of evaluation."""
+        """Returns the largest batch of evaluation."""
         modality: Modality = "text" if self._data.train_modalities == "text" else "speech"
         one = self._factory.loader(self._question.examples(1), modality).position.sampler
         rows = min(_MOST_ROWS, max(1, self.options[1] // int(one.lengths.sum())))
         return next(iter(self._factory.loader(self._question.examples(rows), modality)))
 
     def probe(self, modality: str, rows: int) -> Batch:
-        """Gives a batch of an importance probe."""
+        """Returns a batch of an importance probe."""
         return self._factory.batches(self._question.examples(rows), modality, rows)[0]  # type: ignore[arg-type]
 
     def _with(self, budget: int) -> LoaderFactory:

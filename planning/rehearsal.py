@@ -191,7 +191,7 @@ class Rehearsal:
         return Moment(name, parts, flops, rows, positions)
 
     def _cache(self, batch: Batch) -> int:
-        """Gives the bytes of the keys and values of a batch that is answered at full length."""
+        """Returns the bytes of the keys and values of a batch that is answered at full length."""
         config = self.model.llm.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

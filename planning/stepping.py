@@ -99,7 +99,7 @@ class Stepping:
         loss.backward()
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        """Gives a batch's loss; with shared-out weights in a forward pass of the whole module, as FSDP2 takes it."""
+        """Returns a batch's loss; with shared-out weights in a forward pass of the whole module, as FSDP2 takes it."""
         if not is_sharded(self.model):
             return self.model.step_total(batch).loss
         self.model.forward = lambda: self.model.step_total(batch).loss  # type: ignore[method-assign, misc]

@@ -27,7 +27,7 @@ class AnswersOfAShape(Teacher):
         self.top_k = top_k
 
     def read(self, model: SpeechModel, texts: Batch, temperature: float) -> Comparison:
-        """Gives as many answers as the batch asks for."""
+        """Returns as many answers as the batch asks for."""
         places = int((texts.labels != -100).sum())
         answers = torch.zeros(places, self.top_k)
         tokens = torch.zeros(places, self.top_k, dtype=torch.int64)

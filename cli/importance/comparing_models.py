@@ -67,7 +67,7 @@ def _told(related: Lineage, before: Snapshot, after: Snapshot) -> str:
 
 
 def _short(name: str) -> str:
-    """Gives the last two parts of a path, and a hub id as it is."""
+    """Returns the last two parts of a path, and a hub id as it is."""
     return "/".join(name.rstrip("/").split("/")[-2:])
 
 

@@ -40,7 +40,7 @@ class Ear(ABC):
 
     @abstractmethod
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
-        """Gives the modules of the model that hear, which may be empty as long as no weights are loaded.
+        """Returns the modules of the model that hear, which may be empty as long as no weights are loaded.
 
         Args:
             encoder: As the config gives it.
@@ -81,7 +81,7 @@ class Ear(ABC):
 
     @abstractmethod
     def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
-        """Gives what a data module needs to know; also before any weights are loaded.
+        """Returns what a data module needs to know; also before any weights are loaded.
 
         Args:
             model: That hears with it.
@@ -98,15 +98,15 @@ class Ear(ABC):
 
     @abstractmethod
     def positions(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        """Returns the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
 
     @abstractmethod
     def embed(self, model: SpeechModel, batch: Batch) -> dict[str, Tensor]:
-        """Gives what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
+        """Returns what a causal LM takes: ``inputs_embeds`` (B, T, H), ``attention_mask`` and ``labels`` (B, T)."""
 
     @abstractmethod
     def whole(self, llm: Any) -> Any:
-        """Gives the model of transformers that an export holds: the LLM, or the audio LLM around it."""
+        """Returns the model of transformers that an export holds: the LLM, or the audio LLM around it."""
 
     @abstractmethod
     def save(self, folder: Path, model: SpeechModel) -> None:

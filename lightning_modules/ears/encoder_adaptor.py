@@ -45,7 +45,7 @@ class EncoderAdaptor(Ear):
         return None
 
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
-        """Gives the two as they are.
+        """Returns the two as they are.
 
         Raises:
             ValueError: If one is missing.
@@ -74,7 +74,7 @@ class EncoderAdaptor(Ear):
         return self.open(source, dtype)
 
     def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
-        """Gives what a data module needs to know; needs no weights."""
+        """Returns what a data module needs to know; needs no weights."""
         rows = None if model.llm is None else model.llm.get_input_embeddings().weight.shape[0]
         return FrontEnd.of(model.tokenizer, model.encoder, model.adaptor, text_twins, rows)
 
@@ -92,7 +92,7 @@ class EncoderAdaptor(Ear):
             return encoder(features.to(device), lengths.to(device))
 
     def positions(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        """Returns the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
         if batch.encoded:
             cached = batch.features.to(next(model.adaptor.parameters()).dtype)  # float32 on disk
             frames, lengths = cached.transpose(1, 2), batch.feature_lengths
@@ -111,7 +111,7 @@ class EncoderAdaptor(Ear):
         return {"inputs_embeds": embeds, "attention_mask": batch.attention_mask, "labels": batch.labels}
 
     def whole(self, llm: Any) -> Any:
-        """Gives the LLM."""
+        """Returns the LLM."""
         return llm
 
     def save(self, folder: Path, model: SpeechModel) -> None:

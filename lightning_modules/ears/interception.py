@@ -18,7 +18,7 @@ class _ReachedError(Exception):
 
 
 def decoder_inputs(whole: Any, inputs: Mapping[str, Tensor], llm: Any = None) -> Tensor:
-    """Gives the embeddings (B, T, H) of text and sound that an audio LLM's own code makes; gradients pass through.
+    """Returns the embeddings (B, T, H) of text and sound that an audio LLM's own code makes; gradients pass through.
 
     Those beside them, one a layer (Gemma 4), are packed with them.
 

@@ -73,7 +73,7 @@ class OwnEar(Ear):
         return {**vars(self), "_processor": None, "_whole": None, "_lora": {}}
 
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:
-        """Gives two empty modules, which :meth:`begin` fills."""
+        """Returns two empty modules, which :meth:`begin` fills."""
         given = {"encoder": encoder, "adaptor": adaptor}
         for name in [name for name, part in given.items() if part is not None]:
             raise ValueError(f"model.{name}: OwnEar brings the audio LLM's own; allowed: null, or no model.ear")
@@ -125,7 +125,7 @@ class OwnEar(Ear):
         return llm
 
     def brought_lora(self) -> Mapping[str, OwnLoRA]:
-        """Gives LoRA that the audio LLM came with, for sound alone, by the names of the text LLM's matrices."""
+        """Returns LoRA that the audio LLM came with, for sound alone, by the names of the text LLM's matrices."""
         return self._lora
 
     def untouched(self, source: str, dtype: torch.dtype) -> Any:
@@ -146,13 +146,13 @@ class OwnEar(Ear):
         divide(self._whole, model.llm, *parts, self.adaptor_modules)
 
     def front_end(self, model: SpeechModel, text_twins: bool) -> FrontEnd:
-        """Gives what a data module needs to know; needs no weights."""
+        """Returns what a data module needs to know; needs no weights."""
         assert self._processor is not None
         rows = None if model.llm is None else model.llm.get_input_embeddings().weight.shape[0]
         return ProcessorFrontEnd.of_processor(self._processor, model.tokenizer, text_twins, rows)
 
     def encode(self, model: SpeechModel, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives no frames.
+        """Returns no frames.
 
         Raises:
             ValueError: Always.
@@ -160,7 +160,7 @@ class OwnEar(Ear):
         raise ValueError("an audio LLM's own ear gives positions of the LLM, no frames; allowed: speech_embeddings")
 
     def positions(self, model: SpeechModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gives the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
+        """Returns the batch's clips as LLM input embeddings (N, P, H) and their real lengths (N,)."""
         width = model.llm.get_input_embeddings().weight.shape[1]
         embeds = self.embed(model, batch)["inputs_embeds"][..., :width]
         spoken = batch.audio_mask.any(dim=1)
@@ -187,7 +187,7 @@ class OwnEar(Ear):
         return {"input_ids": ids, "attention_mask": batch.attention_mask, **heard}
 
     def whole(self, llm: Any) -> Any:
-        """Gives the audio LLM."""
+        """Returns the audio LLM."""
         return self._whole
 
     def save(self, folder: Path, model: SpeechModel) -> None:

@@ -209,7 +209,7 @@ class ProcessorFrontEnd(FrontEnd):
 
 
 def _as_it_is(waveform: Tensor) -> Tensor:
-    """Gives a waveform (samples,) as features (1, samples): the processor hears all clips of a batch at once."""
+    """Returns a waveform (samples,) as features (1, samples): the processor hears all clips of a batch at once."""
     return waveform[None]
 
 

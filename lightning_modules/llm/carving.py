@@ -47,7 +47,7 @@ def carve(whole: nn.Module) -> Any:
 
 
 def _inner(whole: nn.Module) -> Any:
-    """Gives the largest causal LM that is a part of the model as it is, if there is one."""
+    """Returns the largest causal LM that is a part of the model as it is, if there is one."""
     values: Any = MODEL_FOR_CAUSAL_LM_MAPPING.values()  # transformers' annotation is of the mapping's names
     kinds = tuple({kind for kind in values if isinstance(kind, type)})
     parts = [part for part in whole.modules() if part is not whole and isinstance(part, kinds)]
@@ -89,7 +89,7 @@ def _assembled(whole: Any) -> Any:
 
 
 def _twin_config(text: Any, twin: str) -> Any:
-    """Gives the twin's configuration with the settings that both know."""
+    """Returns the twin's configuration with the settings that both know."""
     kind = CONFIG_MAPPING[twin]
     given, empty = text.to_dict(), kind()
     known = {*empty.to_dict(), *empty.attribute_map} - {"model_type", "architectures", "transformers_version"}

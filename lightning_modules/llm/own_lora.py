@@ -55,7 +55,7 @@ def merge_own_lora(whole: Any) -> None:
 
 
 def named_in(llm: nn.Module, taken: Sequence[OwnLoRA]) -> dict[str, OwnLoRA]:
-    """Gives LoRA by the names that its matrices have in the text LLM.
+    """Returns LoRA by the names that its matrices have in the text LLM.
 
     Raises:
         ValueError: If one is on a matrix outside of it.
@@ -67,7 +67,7 @@ def named_in(llm: nn.Module, taken: Sequence[OwnLoRA]) -> dict[str, OwnLoRA]:
 
 
 def told(brought: Mapping[str, OwnLoRA]) -> str:
-    """Gives settings of the LoRA that goes on from this one, as a config has them."""
+    """Returns settings of the LoRA that goes on from this one, as a config has them."""
     first = next(iter(brought.values()))
     r = len(first.down)
     kinds = sorted({name.rpartition(".")[2] for name in brought})

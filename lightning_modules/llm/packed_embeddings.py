@@ -19,7 +19,7 @@ _MARK = "takes_packed_embeddings"
 
 
 def width_beside(llm: Any) -> int:
-    """Gives the width of all embeddings beside those of the first layer; 0 of an LLM that takes none."""
+    """Returns the width of all embeddings beside those of the first layer; 0 of an LLM that takes none."""
     width = getattr(llm.config, "hidden_size_per_layer_input", None) or 0
     return int(width * llm.config.num_hidden_layers)
 
@@ -72,7 +72,7 @@ def pack(embeds: Tensor, beside: Tensor | None) -> Tensor:
 
 
 def text_embeddings(llm: Any, input_ids: Tensor) -> Tensor:
-    """Gives the embeddings of text (B, T, H), packed for an LLM that :func:`accept_packed` has prepared.
+    """Returns the embeddings of text (B, T, H), packed for an LLM that :func:`accept_packed` has prepared.
 
     Args:
         llm: A causal LM.

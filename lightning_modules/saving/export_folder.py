@@ -121,7 +121,7 @@ def write_export(
 
 
 def _of_llm(tuning: Any) -> Any:
-    """Gives LoRA's settings without what is said of the parts that are merged: encoder and adaptor."""
+    """Returns LoRA's settings without what is said of the parts that are merged: encoder and adaptor."""
     options = tuning.get("init_args") if isinstance(tuning, Mapping) else None
     parts = options.get("parts") if isinstance(options, Mapping) else None
     if not isinstance(tuning, Mapping) or not isinstance(options, Mapping) or not parts:

@@ -18,7 +18,7 @@ from ...foundation.sharding import whole_of
 
 @torch.no_grad()
 def whole_state(module: nn.Module, without: Collection[str], keep: bool) -> dict[str, Tensor]:
-    """Gives a module's state dict in whole tensors on the CPU, gathered one after the other.
+    """Returns a module's state dict in whole tensors on the CPU, gathered one after the other.
 
     ``torch.distributed.checkpoint.state_dict`` would gather frozen weights as well, which checkpoints leave out.
 
@@ -37,7 +37,7 @@ def whole_state(module: nn.Module, without: Collection[str], keep: bool) -> dict
 
 
 def own_state(module: nn.Module, without: Collection[str]) -> dict[str, Tensor]:
-    """Gives a module's state dict as it is divided.
+    """Returns a module's state dict as it is divided.
 
     Args:
         module: Sharded.
@@ -84,7 +84,7 @@ def _divided(whole: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whole_optimizer_state(optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, Any]:
-    """Gives an optimizer's state dict in whole tensors on the CPU: what one process would have.
+    """Returns an optimizer's state dict in whole tensors on the CPU: what one process would have.
 
     Args:
         optimizer: Of sharded parameters; every rank must come here.

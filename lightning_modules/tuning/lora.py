@@ -187,7 +187,7 @@ class LoRA(Tuning):
         )
 
     def _ranks(self, llm: nn.Module) -> dict[str, int]:
-        """Gives the rank of each matrix, where it may be another one than ``r``."""
+        """Returns the rank of each matrix, where it may be another one than ``r``."""
         if self.ranks is None:
             return {}
         blocks = decoder_layers(llm)
@@ -244,7 +244,7 @@ class LoRA(Tuning):
     # ------------------------------------------------------------------ checkpoints
 
     def frozen_to_save(self, llm: nn.Module) -> list[Tensor]:
-        """Gives the frozen A0 and B0 of a start that is a part of the weight."""
+        """Returns the frozen A0 and B0 of a start that is a part of the weight."""
         return [tensor for layer in lora_layers(llm).values() for tensor in initial_parameters(layer)]
 
     def match_checkpoint(self, llm: nn.Module, state: Mapping[str, Tensor]) -> None:

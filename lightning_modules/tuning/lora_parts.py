@@ -11,7 +11,7 @@ PARTS = ("llm", "adaptor", "encoder")
 def chosen_parts(
     parts: Mapping[str, list[str] | None] | None, targets: Sequence[str] | None
 ) -> dict[str, list[str] | None]:
-    """Gives what gets LoRA, and the names of its matrices; ``None`` stands for all dense layers.
+    """Returns what gets LoRA, and the names of its matrices; ``None`` stands for all dense layers.
 
     Args:
         parts: As a config gives them; None takes the LLM.

@@ -56,7 +56,7 @@ class AdapterStart(ABC):
 
 
 def initial_parameters(layer: Any) -> list[Tensor]:
-    """Gives A0 and B0 of a layer; none where B A begins at zero."""
+    """Returns A0 and B0 of a layer; none where B A begins at zero."""
     if INITIAL not in layer.lora_A:
         return []
     return [layer.lora_A[INITIAL].weight, layer.lora_B[INITIAL].weight]

@@ -102,7 +102,7 @@ def _shifts(run: Run) -> Iterator[Fact]:
 
 
 def shift_fact(name: str, js: Mapping[str, Any], estimator: str, where: str, tested: tuple[float | None, str]) -> Fact:
-    """Gives how far importance moved, without what the noise of few examples adds: its interval is of that, too.
+    """Returns how far importance moved, without what the noise of few examples adds: its interval is of that, too.
 
     Args:
         name: Of the probe.

@@ -35,7 +35,7 @@ PAIRED = (
 
 
 def score(runs: Sequence[dict[str, float]], measure: Measure) -> Estimate:
-    """Gives the mean of an arm's runs over seeds and items; an accuracy of a single run has Wilson's limits.
+    """Returns the mean of an arm's runs over seeds and items; an accuracy of a single run has Wilson's limits.
 
     A loss is never below 0, and neither is the lower limit of one.
     """

@@ -26,12 +26,12 @@ def colour(index: int) -> str:
 
 
 def symbol(index: int) -> str:
-    """Gives the symbol of the run with this index: in grey print its colour does not tell it from the others."""
+    """Returns the symbol of the run with this index: in grey print its colour does not tell it from the others."""
     return RUN_SYMBOLS[index % len(RUN_SYMBOLS)]
 
 
 def pattern(index: int) -> str:
-    """Gives what the bars of the run with this index are filled with, for the same reason."""
+    """Returns what the bars of the run with this index are filled with, for the same reason."""
     return PATTERNS[index % len(PATTERNS)]
 
 
