@@ -71,7 +71,7 @@ def _text_llm(name: str, device: torch.device, dtype: torch.dtype | None) -> Tex
     source = resolve(name)
     try:
         llm: Any = open_causal_lm(source, dtype or "auto")
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:  # some families need a package of their own
         raise _refused(name, error) from error
     check_vocabulary(llm, tokenizer, name)

@@ -18,7 +18,7 @@ from textkeep.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"pickle.load", "pickle.loads", "eval", "exec", "os.system", "yaml.load", "joblib.load"}
-ROOMS = ("cli", "callbacks", "datamodules", "evaluation", "foundation", "importance", "lightning_modules")
+ROOMS = ("cli", "callbacks", "datamodules", "evaluation", "foundation", "importance", "inference", "lightning_modules")
 
 
 def calls() -> Iterator[tuple[str, str, dict[str, ast.expr]]]:
@@ -43,6 +43,8 @@ def test_nothing_is_unpickled_and_no_text_is_run() -> None:
         remote = keywords.get("trust_remote_code", ast.Constant(False))
         assert isinstance(remote, ast.Constant), file
         assert remote.value is False or file == "lightning_modules/llm/remote_code.py"
+        if last == "from_pretrained" and name.split(".")[0].startswith(("Auto", "kind")):
+            assert "trust_remote_code" in keywords, f"{file}: without it transformers asks at a terminal"
         assert "shell" not in keywords, file
 
 

@@ -37,7 +37,7 @@ def open_causal_lm(source: str, dtype: torch.dtype | str, **options: Any) -> Any
         ValueError: If it is neither, or comes with its own code.
     """
     if not is_audio_llm(source):
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, **options)
     return carve(open_audio_llm(source, read_config(source), dtype, **options))
 
 
@@ -125,7 +125,7 @@ def read_config(source: str) -> PreTrainedConfig:
             "it comes with code of its own, which is not run; allowed: a kind that transformers knows, or in training "
             "model.ear: OwnEar with trust_remote_code: true, if you have read that code"
         )
-    return AutoConfig.from_pretrained(source)
+    return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def hears(config: PreTrainedConfig) -> bool:

@@ -31,15 +31,15 @@ def load_pretrained(kind: Any, source: str, dtype: torch.dtype, **options: Any) 
         ValueError: If weights are to be packed while reading (``quantization_config``), and none are read.
     """
     if _read_elsewhere.get():
-        return kind.from_pretrained(source, dtype=dtype, device_map="meta", **options)
+        return kind.from_pretrained(source, dtype=dtype, device_map="meta", trust_remote_code=False, **options)
     if not _shapes_only.get():
-        return kind.from_pretrained(source, dtype=dtype, **options)
+        return kind.from_pretrained(source, dtype=dtype, trust_remote_code=False, **options)
     if "quantization_config" in options:
         raise ValueError(
             "weights in 4 bits are packed as they are read, so their memory cannot be told from the configuration; "
             "allowed: textkeep plan --run, which reads them, or a plan of LoRA without 4 bits"
         )
-    return kind.from_config(AutoConfig.from_pretrained(source, **options), dtype=dtype)
+    return kind.from_config(AutoConfig.from_pretrained(source, trust_remote_code=False, **options), dtype=dtype)
 
 
 def weights_are_read() -> bool:

@@ -49,7 +49,7 @@ def check_base(ours: PreTrainedTokenizerBase, llm: str, base: str) -> None:
 def _tokenizer_of(base: str) -> PreTrainedTokenizerBase:
     """Reads a tokenizer; transformers' own errors take several lines, and speak of a hub where a folder is missing."""
     try:
-        return AutoTokenizer.from_pretrained(base)
+        return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         missing = Path(base).is_absolute() and not Path(base).exists()
         reason = "it does not exist" if missing else str(error).strip().splitlines()[0].strip()

@@ -24,7 +24,7 @@ def load_tokenizer(llm: str) -> PreTrainedTokenizerBase:
     """
     path = resolve(llm)
     with reading_from("model.llm", llm):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     return prepared(tokenizer, llm)
 
 

@@ -97,7 +97,7 @@ class HFEncoder(SpeechEncoder):
         self.layer = layer
         path = resolve(source)
         with reading_from("HFEncoder", source):
-            self.config = AutoConfig.from_pretrained(path)
+            self.config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         if self.config.model_type not in FAMILIES:
             raise ValueError(
                 f"HFEncoder: '{source}' is a {self.config.model_type} model; allowed are {', '.join(FAMILIES)} "
@@ -107,7 +107,7 @@ class HFEncoder(SpeechEncoder):
         if not -layers - 1 <= layer <= layers:
             raise ValueError(f"HFEncoder: layer {layer} is not in -{layers + 1} .. {layers}")
         with reading_from("HFEncoder", source):
-            self._feature_extractor = AutoFeatureExtractor.from_pretrained(path)
+            self._feature_extractor = AutoFeatureExtractor.from_pretrained(path, trust_remote_code=False)
         self._frames_of = ConvolutionLength(tuple(self.config.conv_kernel), tuple(self.config.conv_stride))
         self._first_layer = ConvolutionLength(self._frames_of.kernels[:1], self._frames_of.strides[:1])
         self._real_inside, self._real = RealFrames(), RealFrames()

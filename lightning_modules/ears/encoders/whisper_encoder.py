@@ -70,7 +70,7 @@ class WhisperEncoder(SpeechEncoder):
         self.padded = padded
         path = resolve(source)
         with reading_from("WhisperEncoder", source):
-            self.config = AutoConfig.from_pretrained(path)
+            self.config = AutoConfig.from_pretrained(path, trust_remote_code=False)
             self._feature_extractor = WhisperFeatureExtractor.from_pretrained(path)
         self.sampling_rate = int(self._feature_extractor.sampling_rate)
         self.feature_dim = int(self.config.num_mel_bins)
