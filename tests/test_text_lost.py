@@ -180,6 +180,7 @@ def test_its_scores_are_those_of_the_page(short_study: StudyData) -> None:
     }
 
 
+@pytest.mark.slow
 def test_its_differences_are_those_of_the_page(short_study: StudyData) -> None:
     untouched, contrasts = against_untouched(short_study), contrast_table(short_study)
     assert untouched is not None
