@@ -1,4 +1,4 @@
-"""What a run takes in memory, time and disk, told before anything is loaded.
+"""What a run takes in memory, time and disk, before anything is loaded.
 
 Example:
     ``textkeep plan configs/llama_omni_8b.yaml --gpus 8 --gpu-memory 80GB``

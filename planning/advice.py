@@ -14,7 +14,7 @@ LARGE = 0.1  # of the whole: what is smaller is not worth a change
 def advice(
     model: SpeechLLM, too_high: Sequence[Moment], largest: Moment | None, budget: int, divided: bool
 ) -> list[str]:
-    """Returns changes that lower every moment that does not fit, those that change least of the training first.
+    """Returns changes that lower every moment that does not fit, the least invasive first.
 
     Args:
         model: Of the plan.
@@ -51,5 +51,5 @@ def advice(
 
 
 def _large(moments: Sequence[Moment]) -> set[str]:
-    """Returns the labels of the parts that are worth a change in one of the moments."""
+    """Returns the labels of the parts that are large enough in some moment to be worth a change."""
     return {label for moment in moments for label, size in moment.parts.items() if size > LARGE * moment.total}

@@ -1,4 +1,4 @@
-"""Three real steps: what a plan says, measured."""
+"""Three real steps, measured, to compare with a plan."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def measure_steps(model: SpeechLLM, data: SpeechTextData, settings: TrainerSetti
 
 
 def _highest() -> int:
-    """Returns the most bytes that the process has had in memory."""
+    """Returns the peak of the process's resident memory, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def _resident() -> int:
-    """Returns the bytes that the process has in memory, or has had where the system does not tell."""
+    """Returns the process's resident memory in bytes, or its peak where the system reports only that."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else _highest()

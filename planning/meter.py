@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors alive, by what they are for."""
+"""Counts the bytes of live tensors, by what they are for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTIVATIONS = "activations and scratch"
 
 
 class Meter:
-    """Bytes of storages alive, by label, and what they were when there were most of them.
+    """Bytes of live storages by label, and what they were at the peak.
 
     torch's own ``torch.distributed._tools.MemTracker`` labels by module and refuses a model that is called twice in a
     step, as distillation calls it; and its labels are fixed.
@@ -43,7 +43,7 @@ class Meter:
 
     @contextmanager
     def counting(self, label: str) -> Iterator[None]:
-        """Gives what is made while it lasts this label."""
+        """Labels what is allocated within the context."""
         before, self._label = self._label, label
         try:
             yield
@@ -71,7 +71,7 @@ class Meter:
             self._note_peak()
 
     def label(self, tensors: Iterable[Tensor | None], label: str) -> None:
-        """Gives tensors that are counted already another label."""
+        """Relabels tensors that are already counted."""
         for tensor in tensors:
             key = -1 if tensor is None else tensor.untyped_storage()._cdata
             if key in self._known:
@@ -81,13 +81,13 @@ class Meter:
                 self.live[label] += size
 
     def watch_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Labels each gradient as such as soon as the backward pass has made it."""
+        """Labels each gradient as soon as the backward pass has produced it."""
         for parameter in parameters:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p: self.label([own_part(p.grad)], GRADIENTS))
 
     def restart(self) -> None:
-        """Forgets the peak, which is what is alive now, and the operations."""
+        """Resets the peak to what is alive now, and the operations to zero."""
         self.peak, self.flops = self.live.copy(), 0
 
     def _note_peak(self) -> None:

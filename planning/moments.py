@@ -32,7 +32,7 @@ class Moment:
 
 
 class Sizes(NamedTuple):
-    """Bytes of what a fit has in memory for good and writes to disk.
+    """Bytes that a fit keeps in memory throughout, and writes to disk.
 
     Attributes:
         parameters: Part of the model -> its parameters, trained ones first: (trained, all).

@@ -1,4 +1,4 @@
-"""What a row of training is taken to be: a plan is made before the data are read."""
+"""The row that a plan assumes, because it is made before the data are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_ROWS = 4096
 
 @dataclass(frozen=True)
 class Question:
-    """A typical row, of which all batches of a plan are full.
+    """A typical row, with which every batch of a plan is filled.
 
     By default that of InstructS2S-200K (arXiv 2409.06666): 7.5 s of speech, a question of 25 tokens, an answer of 40.
 
@@ -54,12 +54,12 @@ class Question:
 
 
 def _words(count: int) -> str:
-    """Returns text of about so many tokens: a common word is one in every vocabulary."""
+    """Returns text of about that many tokens: a common word is one token in every vocabulary."""
     return " ".join(["the"] * count)
 
 
 class OneClip(RowReader):
-    """Reads a clip that all rows have once.
+    """Reads the clip that all rows share once.
 
     Args:
         reader: That of the data module.

@@ -1,4 +1,4 @@
-"""A fit without data: its moments of highest memory, one after the other, and the operations of a step."""
+"""A fit without data: its moments of highest memory, one after another, and the operations of a step."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Rehearsal:
         return self._trained(f"a batch of {kind}", self.batches.training(kind, budget))
 
     def _first_step(self, batch: Batch) -> None:
-        """Lets the optimizer make its state."""
+        """Has the optimizer create its state."""
         with self._cast():
             self.stepping.batch(batch)
             gradients = [own_part(p.grad) for p in self.stepping.trained if p.grad is not None]

@@ -49,7 +49,7 @@ OPERATIONS: dict[Any, Callable[..., int]] = {
 
 
 class _SiLU(torch.autograd.Function):
-    """SiLU as its kernel is: without data torch takes its backward pass apart, into parts that take more memory."""
+    """SiLU as its kernel computes it: without data, torch splits its backward pass into operators that need more memory."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def _silu(values: Tensor, inplace: bool = False) -> Tensor:
 
 @contextmanager
 def exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
-    """Puts another function in the place of one of torch's while the context lasts."""
+    """Replaces one of torch's functions within the context."""
     before = getattr(owner, name)
     setattr(owner, name, other)
     try:
@@ -115,7 +115,7 @@ class Bookkeeping(TorchDispatchMode):
 
 
 def _whole(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Tells whether an operator that takes no tensors makes one of whole numbers."""
+    """Tells whether an operator that takes no tensors creates one of integers."""
     dtype = kwargs.get("dtype")
     if dtype is None and func.overloadpacket is ATEN.arange:
         return all(isinstance(value, int) for value in args)

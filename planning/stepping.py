@@ -23,7 +23,7 @@ WEIGHTS_IN = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What of the Trainer decides how much memory and time a step takes.
+    """The Trainer's settings that determine the memory and time of a step.
 
     Attributes:
         precision: As Lightning names it.
@@ -48,13 +48,13 @@ class TrainerSettings:
 
     @contextmanager
     def weights(self) -> Iterator[None]:
-        """Lets weights have the type of the run."""
+        """Gives weights the type of the run within the context."""
         with default_dtype(self.dtype):
             yield
 
     @contextmanager
     def forward(self, device: str) -> Iterator[None]:
-        """Lets a forward pass compute in the type of the run."""
+        """Has a forward pass compute in the type of the run."""
         cast = AUTOCAST.get(self.precision)
         # of the same size; on a CPU float16 is a type that autocast may lack
         cast = torch.bfloat16 if cast is not None and device == "cpu" else cast

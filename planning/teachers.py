@@ -1,4 +1,4 @@
-"""What a rehearsal puts in the place of answers on disk, and what stands beside the model for good."""
+"""What a rehearsal uses instead of answers on disk, and what stays beside the model throughout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .meter import STRENGTHS, TEACHER, Meter
 
 
 class AnswersOfAShape(Teacher):
-    """A cached teacher's answers, without what they say.
+    """A cached teacher's answers, in shape only.
 
     Args:
         top_k: Tokens kept at each place.

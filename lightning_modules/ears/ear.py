@@ -17,7 +17,7 @@ from .front_end import FrontEnd
 
 
 class Ear(ABC):
-    """Hears for a model.
+    """Turns sound into LLM inputs for a model.
 
     It registers no weights: these are in the model's ``encoder`` and ``adaptor``, where tuning, checkpoints and exports
     find them under the same names whatever the ear.
@@ -28,11 +28,11 @@ class Ear(ABC):
 
     @property
     def adaptor_is_new(self) -> bool:
-        """Whether the adaptor begins with random weights, which its own must then all leave."""
+        """Whether the adaptor begins with random weights."""
         return False
 
     def needs_whole(self) -> str | None:
-        """Names what of this ear cannot work where ranks share the weights out (``FSDP2``); None if all can.
+        """Names what of this ear cannot work with sharded weights (``FSDP2``); None if everything can.
 
         Not abstract: an ear of one's own is refused there until it says otherwise.
         """

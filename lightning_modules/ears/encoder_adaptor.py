@@ -41,7 +41,7 @@ class EncoderAdaptor(Ear):
         return self.adaptor_weights is None
 
     def needs_whole(self) -> str | None:
-        """Names nothing: encoder and adaptor are shared out as the LLM is."""
+        """Names nothing: encoder and adaptor are sharded as the LLM is."""
         return None
 
     def parts(self, encoder: nn.Module | None, adaptor: nn.Module | None) -> tuple[Any, Any]:

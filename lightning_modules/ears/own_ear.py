@@ -1,4 +1,4 @@
-"""The ear that an audio LLM came with: its own processor, encoder and projector, whatever its family."""
+"""An audio LLM's own ear: its processor, encoder and projector, whatever its family."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class OwnEar(Ear):
         return SoundPart(), SoundPart()
 
     def tokenizer(self, llm: str) -> PreTrainedTokenizerBase:
-        """Loads the processor, and gives its tokenizer."""
+        """Loads the processor and returns its tokenizer."""
         source = resolve(self.processor_source or llm)
         try:
             remote = self.trust_remote_code and has_own_code(resolve(llm))
@@ -95,7 +95,7 @@ class OwnEar(Ear):
         return prepared(self._processor.tokenizer, llm)
 
     def open(self, source: str, dtype: torch.dtype, **options: Any) -> Any:
-        """Loads the audio LLM and gives the text LLM inside, which shares its weights.
+        """Loads the audio LLM and returns the text LLM inside, which shares its weights.
 
         Raises:
             ValueError: If it brings LoRA and ``own_lora`` does not say what for, weights are to be packed, or none are
@@ -129,7 +129,7 @@ class OwnEar(Ear):
         return self._lora
 
     def untouched(self, source: str, dtype: torch.dtype) -> Any:
-        """Loads the audio LLM again, and gives the text LLM inside alone."""
+        """Loads the audio LLM again and returns only the text LLM inside."""
         whole = self._load(source, dtype)
         if self.own_lora == "merge":
             merge_own_lora(whole)

@@ -58,7 +58,7 @@ class AudioProcessor:
 
     @property
     def audio_id(self) -> int:
-        """The token that the processor repeats, once a position."""
+        """The token that the processor repeats, once per position."""
         number: Any = self.tokenizer.convert_tokens_to_ids(str(self._token))
         return int(number)
 
@@ -91,7 +91,7 @@ class AudioProcessor:
 
     @cached_property
     def positions_per_second(self) -> float:
-        """Positions that a second of speech takes at most, clips of two seconds and more taken."""
+        """The most positions that a second of speech takes, for clips of two seconds or more."""
         fewest = self.count(int(_SHORT * self.sampling_rate))
         counts = {seconds: self.count(int(seconds * self.sampling_rate)) for seconds in _LONG}
         # Where a clip is padded to a window, short ones take as many as long ones: the shortest then sets the least.

@@ -238,7 +238,7 @@ class FSDP2(ModelParallelStrategy):
             self._saving.write(checkpoint, Path(self.broadcast(str(filepath))))
 
     def after_saving(self, action: Callable[[], None]) -> None:
-        """Does something when the checkpoint that was saved last is on the disk; not at all if it does not come there.
+        """Runs an action once the last saved checkpoint is on the disk; never, if it cannot be written.
 
         Args:
             action: Of one rank; no other rank may be asked anything in it.
@@ -249,7 +249,7 @@ class FSDP2(ModelParallelStrategy):
             self._saving.after(action)
 
     def finish_saving(self) -> None:
-        """Waits until the checkpoint that was saved last is on the disk; every rank must come here.
+        """Waits until the last saved checkpoint is on the disk; every rank must call it.
 
         Raises:
             RunError: If it could not be written, on all ranks.
@@ -259,7 +259,7 @@ class FSDP2(ModelParallelStrategy):
 
     @override
     def teardown(self) -> None:
-        """Lets a checkpoint come to its end, also where the run did not."""
+        """Lets the writing of a checkpoint finish, even if the run failed."""
         if self._saving is not None:
             self._saving.close()
         super().teardown()

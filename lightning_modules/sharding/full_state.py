@@ -47,7 +47,7 @@ def own_state(module: nn.Module, without: Collection[str]) -> dict[str, Tensor]:
 
 
 def map_checkpoint(path: str | Path, weights_only: bool | None) -> dict[str, Any]:
-    """Reads a checkpoint file, the tensors of weights and optimizer on use: ranks of a machine share those pages.
+    """Maps a checkpoint file into memory: its tensors are read on use, and ranks of a machine share those pages.
 
     Whoever keeps one of these must copy it: the file may be removed by another machine, where it is not missed yet.
 

@@ -1,4 +1,4 @@
-"""Which parts of a run can work where ranks share the weights out; the others are refused by name."""
+"""Which parts of a run work with sharded weights; the others are refused by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def check_parts(parts: Iterable[object]) -> None:
-    """Refuses parts that must meet whole weights: before anything is read, and not by a hang or a wrong figure.
+    """Refuses parts that need whole weights before anything is read, instead of a hang or a wrong figure.
 
     Args:
         parts: Whatever has a method ``needs_whole``, which names what of it cannot; others can, or need no weights.

@@ -30,7 +30,7 @@ LARGEST = 2**30
 
 
 class ShardedSaving:
-    """Writes one checkpoint after the other, and does what follows on each in its turn.
+    """Writes checkpoints one after another, and runs what follows each of them in order.
 
     Args:
         timeout: How long ranks wait for each other.
