@@ -49,7 +49,7 @@ OPERATIONS: dict[Any, Callable[..., int]] = {
 
 
 class _SiLU(torch.autograd.Function):
-    """SiLU as its kernel computes it: without data, torch splits its backward pass into operators that need more memory."""
+    """SiLU as its kernel computes it: without data, torch splits its backward pass into parts that need more memory."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
