@@ -32,7 +32,7 @@ class ProbeOptions:
         reuse_blocks: Where a trial shows that it changes no bit, ``ablation`` runs only the blocks from a group's own
             on; false always runs the whole model for each group.
         pack: ``ablation`` runs what a batch's examples begin with once (:mod:`~textkeep.importance.packing`), if a
-            trial shows the same losses but for rounding: for short questions half the cost.
+            trial shows the same losses but for rounding; it saves most where questions are short.
         self_test: Check the conservation identities: on all examples with a signed estimator, else on the first batch,
             where that costs about one per cent of the pass. If one does not hold, autograd on one example decides
             between a warning and an error. Without a backward pass there is nothing to check.

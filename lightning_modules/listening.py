@@ -171,6 +171,12 @@ class Listening(TrainedParts):
         """Returns the texts of :meth:`write`."""
         return self.write(batch, max_new_tokens).texts
 
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
+        """Returns one record per row: id, modality and the greedy answer."""
+        answers = self.generate(batch)
+        rows = zip(batch.ids, batch.modality, answers, strict=True)
+        return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
+
     @torch.no_grad()
     def generate_untouched(self, batch: Batch, max_new_tokens: int | None = None) -> list[str]:
         """Returns greedy answers of the LLM as it was before tuning, to a left-padded batch of written questions."""

@@ -272,12 +272,6 @@ class SpeechLLM(Listening):
         for modality, value in self._eval_losses.compute().items():
             self.log(stage_key(stage, cross_entropy(modality)), value, prog_bar=stage == "val", sync_dist=True)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
-        """Returns one record per row: id, modality and the greedy answer."""
-        answers = self.generate(batch)
-        rows = zip(batch.ids, batch.modality, answers, strict=True)
-        return [{"id": i, "modality": m, "prediction": a} for i, m, a in rows]
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds one optimizer over the tuning's named groups, and a schedule by step."""
         made = build_optimizer(
